@@ -1,0 +1,74 @@
+"""imgrec: content-based image recommendation, every part a plugin.
+
+>>> import imgrec, tempfile
+>>> sorted(imgrec.available("store"))
+['csv', 'sqlite']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from imgrec.contracts import (
+    Batch,
+    Extractor,
+    Failure,
+    ImgrecError,
+    Record,
+    Reducer,
+    RunInfo,
+    Space,
+    Store,
+    UsageError,
+    option,
+)
+from imgrec.hookspecs import hookimpl
+from imgrec.registry import available, build
+
+if TYPE_CHECKING:
+    from imgrec.gallery import Match
+    from imgrec.stages.ingest import Summary, ingest
+    from imgrec.stages.recommend import recommend
+    from imgrec.stages.visualise import Map, visualise
+
+__version__ = "0.1.0"
+
+# What needs OpenCV or more is imported at use, so that a plugin's `import imgrec` stays light.
+_LAZY = {
+    "Match": "imgrec.gallery",
+    "Summary": "imgrec.stages.ingest",
+    "ingest": "imgrec.stages.ingest",
+    "recommend": "imgrec.stages.recommend",
+    "Map": "imgrec.stages.visualise",
+    "visualise": "imgrec.stages.visualise",
+}
+
+__all__ = [
+    "Batch",
+    "Extractor",
+    "Failure",
+    "ImgrecError",
+    "Map",
+    "Match",
+    "Record",
+    "Reducer",
+    "RunInfo",
+    "Space",
+    "Store",
+    "Summary",
+    "UsageError",
+    "available",
+    "build",
+    "hookimpl",
+    "ingest",
+    "option",
+    "recommend",
+    "visualise",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'imgrec' has no attribute {name!r}")

@@ -1,0 +1,518 @@
+"""The contracts that plugins fulfil, and the records that travel between them.
+
+A plugin is a dataclass that derives from `Extractor`, `Store` or `Reducer`: its fields are its options, its
+docstring is its help, its methods do its work. Constructors only store options; models, files and connections
+are opened at first use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import itertools
+import json
+import types
+import typing
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+T = TypeVar("T")
+
+Image = npt.NDArray[np.uint8]
+"""A picture: `uint8 (height, width, 3)`, RGB, upright."""
+
+Vectors = npt.NDArray[np.float32]
+"""Vectors as rows: `float32 (n, dim)`."""
+
+DECODING_VERSION = 1
+"""The version of the rules in `images.decode`. Part of every space: raised when decoded pixels change."""
+
+
+class ImgrecError(Exception):
+    """A failure that is told in one line, without a traceback. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(ImgrecError):
+    """Something the user can put right: an option, a file, an absent library. Exit code 2."""
+
+    exit_code = 2
+
+
+# --- options ------------------------------------------------------------------------------------------------
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str = "",  # noqa: A002 - reads best as option(5, help=...)
+    choices: Iterable[str] = (),
+    minimum: float | None = None,
+    path: bool = False,
+    changes_vectors: bool = True,
+) -> Any:
+    """A field of a component: one option, with what `--help`, validation and identity need to know of it.
+
+    Plain dataclass fields work as well; this adds to them.
+
+    Args:
+        default: the default; without one the option is required. A list or a dict is copied for each instance.
+        help: one line for `--help` and the tables of the README.
+        choices: the values allowed, for a `str`.
+        minimum: the smallest value allowed, for a number.
+        path: the value names a file or folder, so that the command line takes it whatever characters it has.
+        changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
+    """
+    metadata = {
+        "help": help,
+        "choices": tuple(choices),
+        "minimum": minimum,
+        "path": path,
+        "changes_vectors": changes_vectors,
+    }
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class Options:
+    """A dataclass whose fields are options: base of components and of stages.
+
+    Values are checked when it is built, so that Python callers get the same one-line errors as the shell.
+
+    Raises:
+        UsageError: a value of the wrong type, out of range, or none of the choices.
+    """
+
+    name: ClassVar[str] = ""
+    """What it is called in options: the class's name in lower case, unless the class says otherwise."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.lower()
+
+    def __post_init__(self) -> None:
+        hints = _type_hints(type(self))
+        for spec in dataclasses.fields(self):
+            value = _checked_type(hints[spec.name], getattr(self, spec.name), f"{self.name}.{spec.name}")
+            _check_range(spec.metadata, value, f"{self.name}.{spec.name}")
+            setattr(self, spec.name, value)
+
+    def options(self) -> dict[str, Any]:
+        """Every option with its value, as plain data."""
+        return {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+
+
+@functools.cache
+def _type_hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _checked_type(hint: Any, value: Any, where: str) -> Any:
+    """The value, an int widened to a float where a float is wanted; plain scalar types only are checked."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    allowed = typing.get_args(hint) if union else (hint,)
+    if float in allowed and type(value) is int:
+        value = float(value)
+    plain = {int, float, str, bool, types.NoneType}
+    if plain.issuperset(allowed) and type(value) not in allowed:
+        wanted = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in allowed)
+        raise UsageError(f"{where} takes {wanted}, not {value!r}")
+    return value
+
+
+def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
+    choices, minimum = metadata.get("choices"), metadata.get("minimum")
+    if choices and value is not None and value not in choices:
+        raise UsageError(f"{where} is one of {', '.join(choices)}, not {value!r}")
+    if minimum is not None and value is not None and value < minimum:
+        raise UsageError(f"{where} is at least {minimum}, not {value}")
+
+
+@dataclass
+class Component(Options):
+    """Base of every plugin class.
+
+    Raises:
+        UsageError: a library in `requires` is not installed.
+    """
+
+    kind: ClassVar[str]
+    """`extractor`, `store` or `reducer`; also the name of its Hydra config group."""
+
+    requires: ClassVar[Mapping[str, str]] = {}
+    """Optional libraries: importable module to the command that installs it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for module, command in self.missing_libraries().items():
+            raise UsageError(f"{self.kind}={self.name} needs {module}: {command}")
+
+    @classmethod
+    def missing_libraries(cls) -> dict[str, str]:
+        """The part of `requires` that is not installed here."""
+        return {
+            module: command
+            for module, command in cls.requires.items()
+            if importlib.util.find_spec(module) is None
+        }
+
+
+# --- extractors and their spaces ----------------------------------------------------------------------------
+
+
+@dataclass
+class Extractor(Component):
+    """Turns images into vectors.
+
+    >>> import numpy as np, imgrec
+    >>> extractor = imgrec.build("extractor", "colour", bins=2)
+    >>> extractor.extract([np.zeros((4, 6, 3), np.uint8)])
+    array([[1., 0., 0., 0., 0., 0., 0., 0.]], dtype=float32)
+    """
+
+    kind: ClassVar[str] = "extractor"
+
+    version: ClassVar[int] = 1
+    """Raise it when the same options give other vectors than before."""
+
+    @property
+    def side(self) -> int | None:
+        """The shorter side, in pixels, that is enough; None where full size is needed.
+
+        Decoding may then stop at a half, a quarter or an eighth of the resolution, never below this side. May
+        depend on options only.
+        """
+        return None
+
+    @abstractmethod
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        """Vectors of images of any sizes.
+
+        Args:
+            images: each `uint8 (height, width, 3)`, RGB, upright; at least one.
+
+        Returns:
+            `float32 (len(images), dim)`, finite. An image has the same vector alone and in any batch, to 1e-5.
+        """
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides a vector's value, as JSON data: by default the options that change vectors.
+
+        An extractor with weights or with defaults that its library decides adds their digest and the values
+        in force, and leaves out names that may come to mean something else.
+        """
+        return {
+            spec.name: getattr(self, spec.name)
+            for spec in dataclasses.fields(self)
+            if spec.metadata.get("changes_vectors", True)
+        }
+
+
+@dataclass(frozen=True)
+class Space:
+    """The identity of a vector space, and what it takes to extract into it again.
+
+    Vectors of two spaces are never compared.
+    """
+
+    key: str
+    """The extractor's name and a digest of the identity: `colour-5b0e5a83c1d2`."""
+
+    extractor: str
+    options: dict[str, Any] = field(compare=False)
+    identity: dict[str, Any] = field(compare=False)
+
+    @classmethod
+    def of(cls, extractor: Extractor) -> Space:
+        """The space that an extractor, as configured, fills."""
+        identity = {
+            "extractor": extractor.name,
+            "version": extractor.version,
+            "decoding": DECODING_VERSION,
+            **extractor.identity(),
+        }
+        canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return cls(f"{extractor.name}-{digest}", extractor.name, extractor.options(), identity)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for a store to keep; `Space(**data)` is its inverse."""
+        return dataclasses.asdict(self)
+
+
+# --- stores and their records -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image file of a gallery."""
+
+    path: str
+    """Absolute."""
+
+    digest: str
+    """SHA-256 of the file's bytes, in hexadecimal: what the image is, wherever it lies."""
+
+    size: int
+    """In bytes."""
+
+    mtime_ns: int
+    missing: bool = False
+    """The file was gone when last looked for; it stays recorded, for a drive may be unplugged."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One file that could not be read, and why."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    reason: str
+    time: float
+    """When it was tried, in seconds since 1970."""
+
+
+@dataclass
+class Batch:
+    """Changes that a store makes as one transaction: all of them or none.
+
+    A record replaces one of the same path and ends its failure; a failure replaces the record of its path.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    """Paths whose record or failure goes, before the new ones are added."""
+
+    vectors: dict[Space, tuple[list[str], Vectors]] = field(default_factory=dict)
+    """For each space, digests and their vectors, row by row."""
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.failures or self.forgotten or self.vectors)
+
+
+@dataclass
+class Store(Component):
+    """Keeps records of image files, and vectors by the digest of the content that they describe.
+
+    So a renamed file keeps its vectors, copies share them, and an edited file has none until it is extracted
+    again. Vectors whose content no record has any more are dropped.
+
+    >>> import tempfile, imgrec
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with imgrec.build("store", "sqlite", path=f"{folder}/gallery.sqlite").open(create=True) as store:
+    ...         store.write(Batch(records=[Record("/photos/a.jpg", "00ff", 1234, 0)]))
+    ...         print([record.path for record in store.records()])
+    ['/photos/a.jpg']
+    """
+
+    kind: ClassVar[str] = "store"
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Where it is, for messages."""
+
+    @abstractmethod
+    def open(self, *, create: bool = False) -> Self:
+        """Open it, and make it first where `create` is set and nothing is there. Open already: do nothing.
+
+        Raises:
+            UsageError: nothing is there, or what is there is no store of this kind.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files and connections; `open` may follow."""
+
+    @abstractmethod
+    def write(self, batch: Batch) -> None:
+        """Make all changes of a batch, durably, or none of them."""
+
+    @abstractmethod
+    def records(
+        self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
+    ) -> Iterator[Record]:
+        """All records, or those of the given paths, or those of the given digests; in any order."""
+
+    @abstractmethod
+    def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
+        """All failures, or those of the given paths; in any order."""
+
+    @abstractmethod
+    def spaces(self) -> list[Space]:
+        """The spaces that hold vectors, in the order in which they were first written."""
+
+    @abstractmethod
+    def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
+        """The contents that have a vector in a space: all, or those among the given ones."""
+
+    @abstractmethod
+    def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
+        """Digests and vectors of a space, row by row: all, or those of the given digests that it has.
+
+        In a store that a run is writing, only whole batches are seen.
+        """
+
+    def size(self) -> int | None:
+        """Bytes on disk; None where that cannot be told."""
+        return None
+
+    def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
+        """Copy every record, failure and vector that `other` holds and this store lacks or has otherwise.
+
+        Args:
+            other: the store to copy from, open.
+            exactly: forget what `other` does not hold, as a backup does.
+            batch_size: images a transaction.
+
+        Returns:
+            How many images were copied or completed.
+        """
+        copied: set[str] = set()
+        for rows in chunks(other.records(), batch_size):
+            have = {record.path: record for record in self.records(paths=[row.path for row in rows])}
+            lacking = [row for row in rows if have.get(row.path) != row]
+            self.write(Batch(records=lacking))
+            copied.update(row.digest for row in lacking)
+        for failures in chunks(other.failures(), batch_size):
+            known = set(self.failures(paths=[failure.path for failure in failures]))
+            self.write(Batch(failures=[failure for failure in failures if failure not in known]))
+        for space in other.spaces():
+            lacked = sorted(other.digests(space) - self.digests(space))
+            for some in chunks(lacked, batch_size):
+                self.write(Batch(vectors={space: other.vectors(space, some)}))
+            copied.update(lacked)
+        if exactly:
+            self._forget_all_but(other, batch_size)
+        return len(copied)
+
+    def _forget_all_but(self, other: Store, batch_size: int) -> None:
+        for mine in chunks([*self.records(), *self.failures()], batch_size):
+            paths = [row.path for row in mine]
+            theirs = {row.path for row in (*other.records(paths=paths), *other.failures(paths=paths))}
+            self.write(Batch(forgotten=[path for path in paths if path not in theirs]))
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+# --- reducers -----------------------------------------------------------------------------------------------
+
+
+def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
+    """Vectors whose Euclidean distances follow a metric: the same order of neighbours.
+
+    Args:
+        vectors: `float32 (n, dim)`.
+        metric: `euclidean` (vectors as they are), `cosine` (unit length; a zero vector stays zero) or
+            `hellinger` (square roots of shares, over the square root of 2, so that the Euclidean distance is
+            the Hellinger distance itself).
+
+    Raises:
+        UsageError: `hellinger` of vectors with negative values, which have no shares.
+
+    >>> as_euclidean(np.array([[3, 4]], np.float32), "cosine")
+    array([[0.6, 0.8]], dtype=float32)
+    """
+    if metric == "cosine":
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(lengths > 0, lengths, 1)
+    if metric == "hellinger":
+        if vectors.size and vectors.min() < 0:
+            raise UsageError(
+                "metric=hellinger compares shares, and these vectors have negative values: "
+                "take metric=euclidean or metric=cosine"
+            )
+        totals = vectors.sum(axis=1, keepdims=True)
+        return np.sqrt(vectors / np.where(totals > 0, 2 * totals, 1))
+    return vectors
+
+
+@dataclass
+class Reducer(Component):
+    """Maps vectors to fewer dimensions: 2 for a map, more before a search.
+
+    Seeded: the same vectors and options give the same result.
+
+    >>> import numpy as np, imgrec
+    >>> vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    >>> imgrec.build("reducer", "pca", n_components=3).fit_transform(vectors).shape
+    (50, 3)
+    """
+
+    kind: ClassVar[str] = "reducer"
+
+    n_components: int = option(2, minimum=1, help="dimensions of the result")
+    metric: str = option(
+        "cosine", choices=("cosine", "euclidean", "hellinger"), help="what makes two vectors neighbours"
+    )
+    seed: int = option(0, minimum=0, help="of everything random")
+
+    @abstractmethod
+    def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
+        """Learn from vectors `float32 (n, dim)` and, in a supervised reducer, from their labels.
+
+        Raises:
+            UsageError: too few vectors for what is asked.
+        """
+
+    @abstractmethod
+    def transform(self, vectors: Vectors) -> Vectors:
+        """`float32 (n, n_components)` for new vectors of the space that was fitted."""
+
+    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
+        """Fit, and `float32 (n, n_components)` for the vectors fitted."""
+        return self.fit(vectors, labels).transform(vectors)
+
+    @abstractmethod
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """What was fitted, as plain arrays, to be kept with `numpy.savez`."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Become what `state` was taken from, given the same options."""
+
+
+# --- what listeners are told --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run, as `imgrec_run_started` and `imgrec_run_finished` see it."""
+
+    stage: str
+    folder: Path
+    configuration: Mapping[str, Any]
+    status: str
+    """`running`, `done`, `failed` or `interrupted`."""
+
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter; `itertools.batched` of Python 3.12, with lists.
+
+    >>> list(chunks("abcde", 2))
+    [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,169 @@
+"""Finds plugins through entry points, and builds components by kind and name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib.metadata
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import pluggy
+
+from imgrec import hookspecs
+from imgrec.contracts import Component, Extractor, Reducer, Store, UsageError
+
+log = logging.getLogger(__name__)
+
+KINDS: dict[str, type[Component]] = {cls.kind: cls for cls in (Extractor, Store, Reducer)}
+"""Kind to base class. The plugins of a kind come from the hook `imgrec_<kind>s`."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A component class, and where it comes from."""
+
+    cls: type[Component]
+    distribution: str
+    version: str
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version, for messages."""
+        return f"{self.distribution} {self.version}"
+
+
+@functools.cache
+def manager() -> pluggy.PluginManager:
+    """The plugin manager with every installed plugin that could be loaded.
+
+    A plugin that fails to load costs a warning with its distribution and version, nothing else.
+    """
+    plugins = pluggy.PluginManager("imgrec")
+    plugins.add_hookspecs(hookspecs)
+    for entry in importlib.metadata.entry_points(group="imgrec"):
+        try:
+            plugin = entry.load()
+            if not plugins.is_registered(plugin):
+                plugins.register(plugin, name=f"{_origin(entry)[0]}:{entry.name}")
+                _origins()[id(plugin)] = _origin(entry)
+        except Exception as error:
+            log.warning(
+                "plugin %s of %s is left out: %s: %s",
+                entry.name,
+                " ".join(_origin(entry)),
+                type(error).__name__,
+                error,
+            )
+    return plugins
+
+
+@functools.cache
+def _origins() -> dict[int, tuple[str, str]]:
+    """Distribution and version of each registered plugin, by the plugin's id."""
+    return {}
+
+
+def _origin(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "")
+
+
+@functools.cache
+def available(kind: str) -> dict[str, Plugin]:
+    """The plugins of a kind by name, in alphabetical order.
+
+    Raises:
+        UsageError: there is no such kind, or two plugins claim one name.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"there is no plugin kind {kind!r}: the kinds are {', '.join(KINDS)}")
+    found: dict[str, Plugin] = {}
+    for plugin in _plugins_of(kind):
+        name = plugin.cls.name
+        if name in found:
+            raise UsageError(
+                f"two plugins claim {kind}={name}: {found[name].origin} and {plugin.origin}; uninstall one"
+            )
+        found[name] = plugin
+    return dict(sorted(found.items()))
+
+
+def _plugins_of(kind: str) -> Iterator[Plugin]:
+    hook = getattr(manager().hook, f"imgrec_{kind}s")
+    for implementation in hook.get_hookimpls():
+        origin = _origins().get(id(implementation.plugin), ("unknown", ""))
+        try:
+            yield from (Plugin(_checked_class(kind, cls), *origin) for cls in implementation.function())
+        except Exception as error:
+            log.warning("plugin of %s is left out: %s: %s", " ".join(origin), type(error).__name__, error)
+
+
+def _checked_class(kind: str, cls: object) -> type[Component]:
+    if not (isinstance(cls, type) and issubclass(cls, KINDS[kind]) and dataclasses.is_dataclass(cls)):
+        raise TypeError(f"imgrec_{kind}s returned {cls!r}, which is no dataclass derived from {KINDS[kind].__name__}")
+    return cls
+
+
+@overload
+def build(kind: Literal["extractor"], name: str, **options: Any) -> Extractor: ...
+@overload
+def build(kind: Literal["store"], name: str, **options: Any) -> Store: ...
+@overload
+def build(kind: Literal["reducer"], name: str, **options: Any) -> Reducer: ...
+@overload
+def build(kind: str, name: str, **options: Any) -> Component: ...
+def build(kind: str, name: str, **options: Any) -> Component:
+    """A component by kind and name, with its options.
+
+    Raises:
+        UsageError: no such kind, plugin or option; an option is missing or of the wrong type; a library that
+            the plugin needs is not installed.
+
+    >>> build("extractor", "colour", bins=4).options()["bins"]
+    4
+    """
+    plugins = available(kind)
+    if name not in plugins:
+        raise UsageError(f"there is no {kind} {name!r}{suggestion(name, plugins)}: available are {', '.join(plugins)}")
+    cls = plugins[name].cls
+    check_option_names(f"{kind} {name}", option_names(cls), options)
+    required = [
+        spec.name
+        for spec in dataclasses.fields(cls)
+        if spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+    ]
+    if absent := [wanted for wanted in required if wanted not in options]:
+        raise UsageError(f"{kind} {name} needs {', '.join(absent)}")
+    return cls(**options)
+
+
+def option_names(cls: type) -> list[str]:
+    """The names of a component's or stage's options."""
+    return [spec.name for spec in dataclasses.fields(cls)]
+
+
+def check_option_names(owner: str, known: Iterable[str], given: Iterable[str]) -> None:
+    """Refuse options that a component does not have.
+
+    Raises:
+        UsageError: naming the first one, the nearest that exists, and all that exist.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise UsageError(
+                f"{owner} has no option {name!r}{suggestion(name, known)}: it has {', '.join(known) or 'none'}"
+            )
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or nothing where no known word is near.
+
+    >>> suggestion("colr", ["colour", "timm"])
+    ' (did you mean colour?)'
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
