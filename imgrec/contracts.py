@@ -103,7 +103,7 @@ class Options:
             cls.name = cls.__name__.lower()
 
     def __post_init__(self) -> None:
-        hints = _type_hints(type(self))
+        hints = type_hints(type(self))
         for spec in dataclasses.fields(self):
             value = _checked_type(hints[spec.name], getattr(self, spec.name), f"{self.name}.{spec.name}")
             _check_range(spec.metadata, value, f"{self.name}.{spec.name}")
@@ -115,7 +115,8 @@ class Options:
 
 
 @functools.cache
-def _type_hints(cls: type) -> dict[str, Any]:
+def type_hints(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, evaluated."""
     return typing.get_type_hints(cls)
 
 

@@ -130,14 +130,20 @@ def build(kind: str, name: str, **options: Any) -> Component:
         raise UsageError(f"there is no {kind} {name!r}{suggestion(name, plugins)}: available are {', '.join(plugins)}")
     cls = plugins[name].cls
     check_option_names(f"{kind} {name}", option_names(cls), options)
-    required = [
-        spec.name
-        for spec in dataclasses.fields(cls)
-        if spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-    ]
-    if absent := [wanted for wanted in required if wanted not in options]:
+    if absent := [wanted for wanted in option_names(cls) if wanted not in {**defaults(cls), **options}]:
         raise UsageError(f"{kind} {name} needs {', '.join(absent)}")
     return cls(**options)
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """The options of a component or stage that have a default, with it."""
+    found = {}
+    for spec in dataclasses.fields(cls):
+        if spec.default is not dataclasses.MISSING:
+            found[spec.name] = spec.default
+        elif spec.default_factory is not dataclasses.MISSING:
+            found[spec.name] = spec.default_factory()
+    return found
 
 
 def option_names(cls: type) -> list[str]:

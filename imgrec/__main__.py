@@ -1,0 +1,147 @@
+"""The command line: `python -m imgrec`, `imgrec`. Arguments in, exit code out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import imgrec
+from imgrec import arguments
+from imgrec.contracts import ImgrecError, UsageError
+
+log = logging.getLogger(__name__)
+
+_errors: list[BaseException] = []
+"""What the jobs of this process raised: Hydra would print more than a line of it."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        words: arguments without the program's name; those of the process by default.
+
+    Returns:
+        0; 1 for a failure; 2 for a usage error; 130 after Ctrl-C.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names that are not UTF-8
+    logging.basicConfig(format="imgrec: %(message)s", level=logging.WARNING)  # until Hydra sets up its own
+    debug = "debug=true" in words
+    stage = None
+    try:
+        if "--version" in words:
+            sys.stdout.write(f"imgrec {imgrec.__version__}\n")
+            return 0
+        read = arguments.read(words)
+        stage = read.stage
+        if read.needs_stage and stage is None:
+            from imgrec.config import stages_text
+
+            sys.stderr.write(f"imgrec: which stage? imgrec STAGE ... or +stage=STAGE; --help tells more\n\n{stages_text()}\n")
+            return UsageError.exit_code
+        _run_hydra(read.hydra)
+        return max((_tell(error, debug=debug) for error in _errors), default=0)
+    except KeyboardInterrupt as error:
+        return _tell(error, debug=debug)
+    except BrokenPipeError:
+        # Whoever read our output, `head` for one, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _tell(_explained(error, stage), debug=debug)
+    finally:
+        _errors.clear()
+
+
+def _run_hydra(words: list[str]) -> None:
+    import hydra
+
+    from imgrec import config
+
+    config.register()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
+    sys.argv = [sys.argv[0], *words]
+    hydra.main(version_base="1.3", config_path=config.folder(), config_name="config")(_task)()
+
+
+def _task(configuration: object) -> None:
+    """One job: build the stage, run it, keep its error for the end."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
+
+    from imgrec import config
+    from imgrec.run import Run
+
+    assert isinstance(configuration, DictConfig)
+    settings = HydraConfig.get()
+    name, folder = settings.runtime.choices["stage"], Path(settings.runtime.output_dir)
+    is_job_of_sweep = settings.mode == RunMode.MULTIRUN
+    try:
+        run = Run(name, folder, sys.argv, config.plain(configuration))
+        try:
+            stage = config.build_stage(name, configuration)
+            run.components = list(stage.components())
+            with run.recorded():
+                stage.run(run)
+        except UsageError as error:
+            if is_job_of_sweep:
+                run.fail(error)
+            else:
+                _remove(folder)
+            raise
+    except BaseException as error:
+        log.info("%s", "".join(traceback.format_exception(error)))
+        _errors.append(error)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+
+
+def _remove(folder: Path) -> None:
+    """Take back a run's folder, and those above it that are empty now."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in (folder.parent, folder.parent.parent):
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
+def _explained(error: Exception, stage: str | None) -> Exception:
+    """What came out of Hydra before a job began, as an error of ours where it is the user's to mend."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from imgrec import config
+
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return config.explain(error, stage)
+    if isinstance(error, OSError) and not isinstance(error, ImgrecError):
+        return UsageError(f"the run's folder can not be made: {error.strerror}: {error.filename}")
+    return error
+
+
+def _tell(error: BaseException, *, debug: bool) -> int:
+    """Say what went wrong, in a line; the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        sys.stderr.write("imgrec: interrupted; the same command goes on from here\n")
+        return 130
+    if debug or not isinstance(error, ImgrecError | OSError):
+        traceback.print_exception(error)
+    else:
+        sys.stderr.write(f"imgrec: {' '.join(str(error).split())}\n")
+    return error.exit_code if isinstance(error, ImgrecError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

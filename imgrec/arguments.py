@@ -1,0 +1,198 @@
+"""What people type, as Hydra wants it.
+
+`imgrec recommend "my photos/a, b.jpg" k=10` becomes `+stage=recommend 'query="my photos/a, b.jpg"' k=10`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgrec import registry, stages
+from imgrec.contracts import UsageError
+from imgrec.stages import Stage
+
+FLAGS_WITH_VALUE = frozenset(
+    "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --experimental-rerun".split()
+)
+MULTIRUN = frozenset(("-m", "--multirun"))
+NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c --shell-completion -sc".split())
+
+GROUP_ALIASES = {"default_extractor": "extractor@default_extractor"}
+"""Choices that people write by the name of the part they fill."""
+
+OVERRIDE = re.compile(r"([+~]{0,2})([\w@./:-]+)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A command line, read."""
+
+    hydra: list[str]
+    """For Hydra, the stage first: what comes later changes the stage's defaults."""
+
+    stage: str | None
+    needs_stage: bool
+
+
+def read(words: Sequence[str]) -> Arguments:
+    """A command line in any spelling that is accepted.
+
+    Args:
+        words: without the program's name.
+
+    Raises:
+        UsageError: a bare word that is no stage, or that no option is there for.
+    """
+    if "-sc" in words or "--shell-completion" in words:
+        return Arguments(list(words), None, needs_stage=False)
+    flags, words = _split_flags(words)
+    stage, rest = _split_stage(words)
+    is_multirun = not MULTIRUN.isdisjoint(flags)
+    overrides, bare = _split_bare(rest, stages.available().get(stage or ""))
+    if bare:
+        overrides.insert(0, _positional(bare, stage))
+    paths = path_options(stage)
+    hydra = [f"+stage={stage}"] if stage else []
+    hydra += [_override(word, paths, is_multirun=is_multirun) for word in overrides]
+    return Arguments(flags + hydra, stage, needs_stage=NEEDS_NO_STAGE.isdisjoint(flags))
+
+
+def _split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    flags, rest = [], []
+    remaining = iter(words)
+    for word in remaining:
+        if word.startswith("-"):
+            flags.append(word)
+            if word in FLAGS_WITH_VALUE and (value := next(remaining, None)) is not None:
+                flags.append(value)
+        else:
+            rest.append(word)
+    return flags, rest
+
+
+def _split_stage(words: list[str]) -> tuple[str | None, list[str]]:
+    """The stage, by `+stage=x`, `stage=x` or as the first bare word; the last of several counts."""
+    named = [word for word in words if re.match(r"\+{0,2}stage=", word)]
+    if named:
+        return named[-1].partition("=")[2], [word for word in words if word not in named]
+    if words and "=" not in words[0] and not words[0].startswith(("+", "~")):
+        if words[0] not in stages.available():
+            known = stages.available()
+            raise UsageError(
+                f"there is no stage {words[0]!r}{registry.suggestion(words[0], known)}: the stages are {', '.join(known)}"
+            )
+        return words[0], words[1:]
+    return None, words
+
+
+def _split_bare(words: list[str], stage: type[Stage] | None) -> tuple[list[str], list[str]]:
+    """Overrides, and bare words. A file whose name has a `=` is bare unless the part before is an option."""
+    overrides, bare = [], []
+    known = set(registry.option_names(stage)) if stage else set()
+    for word in words:
+        match = OVERRIDE.fullmatch(word)
+        if word.startswith("~") or (match and not (_exists(word) and match[2] not in known)):
+            overrides.append(word)
+        else:
+            bare.append(word)
+    return overrides, bare
+
+
+def _positional(bare: list[str], stage: str | None) -> str:
+    cls = stages.available().get(stage or "")
+    if cls is None or cls.positional is None:
+        raise UsageError(f"{bare[0]!r} is not understood: options are written key=value")
+    if len(bare) == 1:
+        return f"{cls.positional}={bare[0] if _exists(bare[0]) else quoted(bare[0])}"
+    if cls.positional != "source":
+        raise UsageError(f"{stage} takes one {cls.positional}, not {len(bare)}; a name with spaces wants quotes")
+    return f"{cls.positional}=[{','.join(map(_quoted_path, bare))}]"
+
+
+def path_options(stage: str | None) -> set[str]:
+    """The keys whose values are paths: of the stage, and of every plugin in every group that it has."""
+    cls = stages.available().get(stage or "")
+    if cls is None:
+        return set()
+    keys = _paths_of(cls)
+    for group, spec in cls.parts().items():
+        kind = "store" if spec.metadata["group"] == "backup" else spec.metadata["group"]
+        for plugin in registry.available(kind).values():
+            keys |= {f"{group}.{name}" for name in _paths_of(plugin.cls)}
+    return keys
+
+
+def _paths_of(cls: type) -> set[str]:
+    import dataclasses
+
+    return {spec.name for spec in dataclasses.fields(cls) if spec.metadata.get("path")}
+
+
+def _override(word: str, paths: set[str], *, is_multirun: bool) -> str:
+    match = OVERRIDE.fullmatch(word)
+    if not match:
+        return word
+    plus, key, value = match.groups()
+    if key in paths:
+        value = path_value(value, is_multirun=is_multirun)
+    return f"{plus}{GROUP_ALIASES.get(key, key)}={value}"
+
+
+def path_value(value: str, *, is_multirun: bool) -> str:
+    """The value of a path option, quoted so that Hydra's grammar leaves it alone.
+
+    An existing file is one value whatever its name. Otherwise lists, sweeps (`a,b` in a multirun), quoted values,
+    interpolations and `null` keep their meaning, and all else is a name.
+
+    >>> path_value("my photos/a, b.jpg", is_multirun=False)
+    "'my photos/a, b.jpg'"
+    >>> path_value("a.jpg,b.jpg", is_multirun=True)
+    "'a.jpg','b.jpg'"
+    >>> path_value("[hats, 'more hats']", is_multirun=False)
+    "['hats','more hats']"
+    """
+    if _exists(value):
+        return _quoted_path(value)
+    if value in ("", "null") or "${" in value or _is_quoted(value):
+        return value
+    if is_multirun and re.match(r"(choice|glob|shuffle|sort|interval|range|tag)\(", value):
+        return value
+    if value.startswith("[") and value.endswith("]"):
+        return f"[{','.join(path_value(each, is_multirun=False) for each in _split_commas(value[1:-1]))}]"
+    if is_multirun:
+        return ",".join(path_value(each, is_multirun=False) for each in _split_commas(value))
+    return quoted(value)
+
+
+def _split_commas(text: str) -> list[str]:
+    """At commas outside quotes."""
+    parts = re.findall(r"(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,'\"]|['\"])+", text)
+    return [part.strip() for part in parts]
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+
+
+def _exists(value: str) -> bool:
+    try:
+        return bool(value) and Path(value).exists()
+    except (OSError, ValueError):  # too long a name, a NUL
+        return False
+
+
+def _quoted_path(value: str) -> str:
+    """An existing file's name: `${` in it is no interpolation."""
+    return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
+
+
+def quoted(value: str) -> str:
+    r"""A value in quotes, as Hydra's grammar takes them: backslashes count only before a quote.
+
+    >>> print(quoted(r"it's a \path"))
+    'it\'s a \path'
+    """
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"

@@ -1,0 +1,247 @@
+"""Components and stages become Hydra's typed config groups; a composed configuration becomes a stage.
+
+With `__main__` the only file that knows Hydra and OmegaConf.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+import imgrec
+from imgrec import registry, stages
+from imgrec.contracts import Component, UsageError, type_hints
+from imgrec.stages import Stage
+
+def folder() -> str:
+    """The folder of the YAML files: inside the package where it is installed, beside it in a checkout."""
+    package = Path(imgrec.__file__).parent
+    inside = package / "conf"
+    return str(inside if inside.is_dir() else package.parent / "conf")
+
+
+# --- from dataclasses to config groups ----------------------------------------------------------------------
+
+
+@functools.cache
+def register() -> None:
+    """Put every plugin and every stage into Hydra's store of typed configurations."""
+    config_store = ConfigStore.instance()
+    OmegaConf.register_new_resolver("beside", _beside, replace=True)
+    OmegaConf.register_new_resolver("imgrec_help", help_text, replace=True)
+    for kind in registry.KINDS:
+        for name, plugin in registry.available(kind).items():
+            config_store.store(group=kind, name=name, node=_schema(plugin.cls))
+    for name, plugin in registry.available("store").items():
+        node = _schema(plugin.cls)
+        if "path" in node:
+            node["path"] = f"${{beside:${{store}},{name}}}"
+        config_store.store(group="backup", name=name, node=node)
+    config_store.store(group="backup", name="none", node={})
+    for name, stage in stages.available().items():
+        config_store.store(group="options", name=name, node=_stage_schema(stage))
+
+
+def _beside(store: DictConfig, name: str) -> str:
+    """Where a backup lies by default: beside the store, by its name."""
+    path = store.get("path")
+    return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
+
+
+def _schema(cls: type[Component]) -> DictConfig:
+    """A plugin's options as a typed node: a wrong name or type is Hydra's to refuse, mappings take any key."""
+    node: DictConfig = OmegaConf.structured(cls)
+    OmegaConf.set_struct(node, True)
+    for name in node:
+        value = node._get_node(name)  # the value itself may be missing, and asking for it would raise
+        if isinstance(value, DictConfig):
+            OmegaConf.set_struct(value, False)
+    if "seed" in node:
+        node["seed"] = "${oc.select:seed,0}"
+    return node
+
+
+def _stage_schema(stage: type[Stage]) -> DictConfig:
+    """A stage's options as a typed node. OmegaConf must not see the types of components: what a config group fills
+    starts as an empty mapping, and the group's typed node takes its place.
+    """
+    hints, parts = type_hints(stage), stage.parts()
+    fields: list[tuple[str, Any, Any]] = []
+    for spec in dataclasses.fields(stage):
+        if spec.name in parts:
+            fields.append((spec.name, Any, field(default_factory=dict)))
+        elif spec.default_factory is not dataclasses.MISSING:
+            fields.append((spec.name, hints[spec.name], field(default_factory=spec.default_factory)))
+        else:
+            fields.append((spec.name, hints[spec.name], field(default=spec.default)))
+    node: DictConfig = OmegaConf.structured(dataclasses.make_dataclass(stage.__name__, fields, kw_only=True))
+    for name in parts:
+        OmegaConf.set_struct(node[name], False)
+    return node
+
+
+# --- from a composed configuration to a stage ---------------------------------------------------------------
+
+
+def build_stage(name: str, configuration: DictConfig) -> Stage:
+    """The stage with its components, from what Hydra composed.
+
+    Raises:
+        UsageError: an option is missing, unknown or not allowed; a library is not installed.
+    """
+    cls = stages.available()[name]
+    if absent := sorted(OmegaConf.missing_keys(configuration)):
+        raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see {name} --help")
+    for key in cls.parts():
+        component = OmegaConf.get_type(configuration[key])
+        if isinstance(component, type) and issubclass(component, Component):
+            owner = f"{component.kind} {component.name}"
+            registry.check_option_names(owner, registry.option_names(component), configuration[key])
+    built = OmegaConf.to_object(configuration)
+    values = {spec.name: getattr(built, spec.name) for spec in dataclasses.fields(cls)}
+    # An empty mapping: nothing chosen (`backup=none`). Not so for `extractor`, whose mapping is options to change.
+    return cls(**{key: None if key == "backup" and value == {} else value for key, value in values.items()})
+
+
+def plain(configuration: DictConfig) -> dict[str, Any]:
+    """A configuration as plain data, interpolations resolved."""
+    return OmegaConf.to_container(configuration, resolve=True)  # type: ignore[return-value]
+
+
+# --- what went wrong, in a line -----------------------------------------------------------------------------
+
+
+def explain(error: Exception, stage: str | None) -> UsageError:
+    """What Hydra or OmegaConf refuse, as one line that names what there is instead."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        known = [each for each in error.options or [] if each]
+        listed = f": available are {', '.join(known)}" if known else ""
+        return UsageError(f"there is no {group or 'configuration'} {name!r}{registry.suggestion(name, known)}{listed}")
+    text = str(error)
+    if match := re.match(r"Could not override '([^']+)'", text):
+        return _unknown_option(match[1], stage)
+    if match := re.match(r"Error merging override (.*)", text):
+        return UsageError(f"{match[1]}: {_first_line(error.__cause__ or error)}")
+    if isinstance(error, OverrideParseException):
+        return UsageError(f"{error.override!r} is not understood: quote what is not a plain value, key='a, b'")
+    return UsageError(_first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _unknown_option(key: str, stage: str | None) -> UsageError:
+    """As `registry.check_option_names` has it, for an option of a stage or of a component of any plugin."""
+    group, _, name = key.split("@")[0].partition(".")
+    cls = stages.available().get(stage or "")
+    parts = cls.parts() if cls else {}
+    if name and group in parts:
+        kind = parts[group].metadata["group"]
+        known = {option for plugin in registry.available(kind).values() for option in registry.option_names(plugin.cls)}
+        owner, word = f"{group}=", name
+    else:
+        known, owner, word = set(registry.option_names(cls)) if cls else set(), stage or "this stage", key
+    return UsageError(
+        f"{owner} has no option {word!r}{registry.suggestion(word, known)}: it has {', '.join(sorted(known))}"
+    )
+
+
+# --- help ---------------------------------------------------------------------------------------------------
+
+
+def help_text(stage: str) -> str:
+    """What `--help` prints: all stages, or one stage with its options and its components'."""
+    cls = stages.available().get(stage)
+    lines = _stage_help(stage, cls) if cls else _general_help()
+    return "\n".join(lines).replace("$", "$$")  # Hydra takes it as a string.Template
+
+
+def _choices(group: str) -> list[str]:
+    loader = GlobalHydra.instance().config_loader()
+    return [name for name in loader.get_group_options(group) if not name.startswith("_")]
+
+
+def _general_help() -> list[str]:
+    return [
+        "imgrec: content-based image recommendation, every part a plugin.",
+        "",
+        "  imgrec ingest photos                    or  python -m imgrec +stage=ingest source=photos",
+        "  imgrec recommend img.jpg k=10           or  python -m imgrec +stage=recommend query=img.jpg k=10",
+        "  imgrec visualise reducer=umap           or  python -m imgrec +stage=visualise reducer=umap",
+        "",
+        stages_text(),
+        "",
+        "Choices, each with options of its own (extractor=timm extractor.model=resnet50):",
+        *(f"  {group}={'|'.join(_choices(group))}" for group in ("extractor", "store", "backup", "reducer")),
+        "",
+        "imgrec STAGE --help        the stage's options, with those of its components",
+        "imgrec STAGE ... -m        a sweep: every combination of options that are given as a,b,c",
+        "imgrec STAGE ... --cfg job the configuration as it would be, without a run",
+        "imgrec --hydra-help        what Hydra offers besides; imgrec --version",
+    ]
+
+
+def stages_text() -> str:
+    """The stages, a line each."""
+    width = max(map(len, stages.available()))
+    return "\n".join(
+        ["Stages:", *(f"  {name:{width}}  {summary(cls)}" for name, cls in stages.available().items())]
+    )
+
+
+def summary(cls: type) -> str:
+    """The first paragraph's first line of a docstring."""
+    return (cls.__doc__ or "").strip().split("\n")[0]
+
+
+def _stage_help(name: str, cls: type[Stage]) -> list[str]:
+    bare = f" {cls.positional.upper()}" if cls.positional else ""
+    lines = [f"imgrec {name}{bare} [option=value ...]", "", summary(cls), "", *_option_lines(cls)]
+    for group, spec in cls.parts().items():
+        kind = spec.metadata["group"]
+        lines += ["", f"{group}={'|'.join(_choices(kind))}"]
+        if group == kind or kind == "backup":
+            for plugin_name, plugin in registry.available("store" if kind == "backup" else kind).items():
+                lines += [f"  {group}={plugin_name}: {summary(plugin.cls)}", *_option_lines(plugin.cls, group)]
+    return lines
+
+
+def _option_lines(cls: type, group: str | None = None) -> list[str]:
+    rows = [(f"{group}.{row.name}" if group else row.name, row) for row in option_rows(cls)]
+    width = max((len(f"{key}={row.default}") for key, row in rows), default=0)
+    indent = "    " if group else "  "
+    return [f"{indent}{f'{key}={row.default}':{width}}  {row.help}".rstrip() for key, row in rows]
+
+
+@dataclass(frozen=True)
+class OptionRow:
+    """One option, as help and README tell of it."""
+
+    name: str
+    default: str
+    help: str
+
+
+def option_rows(cls: type) -> list[OptionRow]:
+    """The options of a stage or component, without what config groups fill."""
+    defaults = registry.defaults(cls)
+    rows = []
+    for spec in dataclasses.fields(cls):
+        if "group" not in spec.metadata:
+            choices = spec.metadata.get("choices")
+            default = defaults[spec.name] if spec.name in defaults else "..."
+            shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+            help_line = spec.metadata.get("help", "") + (f" ({', '.join(choices)})" if choices else "")
+            rows.append(OptionRow(spec.name, shown, help_line))
+    return rows

@@ -1,0 +1,259 @@
+"""Pictures of results: the contact sheet of a query, the map of a gallery."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from imgrec import images
+from imgrec.contracts import Vectors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from imgrec.gallery import Match
+
+INK, FAINT, PAPER, ACCENT, BLANK = "#1f2328", "#6e7781", "#ffffff", "#c2410c", "#eaeef2"
+
+
+# --- contact sheet ------------------------------------------------------------------------------------------
+
+CELL, GAP, MARGIN, CAPTION, COLUMNS = 240, 20, 28, 62, 5
+
+
+def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file: Path, subtitle: str) -> None:
+    """Draw a query beside its neighbours, each with rank, distance and name, as a PNG.
+
+    Args:
+        query: the query's image file.
+        matches: its neighbours, nearest first. One whose file can not be read is drawn as an empty frame.
+        file: where to.
+        subtitle: the space and metric, say.
+    """
+    columns = max(1, min(COLUMNS, len(matches)))
+    rows = max(1, -(-len(matches) // columns))
+    left = MARGIN + CELL + 2 * GAP
+    top = MARGIN + 40
+    size = (left + columns * (CELL + GAP) - GAP + MARGIN, top + rows * (CELL + CAPTION + GAP) - GAP + MARGIN)
+    sheet = PIL.Image.new("RGB", size, PAPER)
+    pen = PIL.ImageDraw.Draw(sheet)
+    pen.text((MARGIN, MARGIN - 6), "Query", font=_font(20, bold=True), fill=ACCENT)
+    pen.text((left, MARGIN - 6), f"The {len(matches)} most similar", font=_font(20, bold=True), fill=INK)
+    pen.text((size[0] - MARGIN, MARGIN + 8), subtitle, font=_font(14), fill=FAINT, anchor="rs")
+    pen.line([(left - GAP, top), (left - GAP, size[1] - MARGIN)], fill=BLANK, width=2)
+    _cell(sheet, (MARGIN, top), os.fspath(query), "", ACCENT)
+    for i, match in enumerate(matches):
+        corner = (left + i % columns * (CELL + GAP), top + i // columns * (CELL + CAPTION + GAP))
+        _cell(sheet, corner, match.path, f"{match.rank}", INK, f"{match.distance:.4g}")
+    sheet.save(file)
+
+
+def _cell(
+    sheet: PIL.Image.Image, corner: tuple[int, int], path: str, rank: str, colour: str, distance: str = ""
+) -> None:
+    pen = PIL.ImageDraw.Draw(sheet)
+    x, y = corner
+    picture = thumbnail(path, CELL)
+    if picture is None:
+        pen.rectangle([x, y, x + CELL - 1, y + CELL - 1], fill=BLANK)
+        pen.text((x + CELL // 2, y + CELL // 2), "file not found", font=_font(15), fill=FAINT, anchor="mm")
+    else:
+        # At the bottom of its cell, so that all pictures of a row stand on the captions' line.
+        sheet.paste(picture, (x + (CELL - picture.width) // 2, y + CELL - picture.height))
+        if not rank:
+            box = [x + (CELL - picture.width) // 2, y + CELL - picture.height, x + (CELL + picture.width) // 2, y + CELL]
+            pen.rectangle([box[0] - 3, box[1] - 3, box[2] + 2, box[3] + 2], outline=colour, width=3)
+    line = y + CELL + 8
+    if rank:
+        pen.text((x, line), rank, font=_font(19, bold=True), fill=colour)
+        pen.text((x + CELL, line + 3), distance, font=_font(16), fill=colour, anchor="ra")
+    name = Path(path)
+    pen.text((x, line + 26), _shortened(f"{name.parent.name}/{name.name}", _font(14), CELL), font=_font(14), fill=FAINT)
+
+
+def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
+    """An image that fits a square of `side` pixels, never enlarged above four times; None if it can not be read."""
+    try:
+        data, _ = images.read(path)
+        picture = PIL.Image.fromarray(images.decode(data, side))
+    except images.UnreadableImageError:
+        return None
+    scale = min(side / picture.width, side / picture.height, 4)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, PIL.Image.Resampling.LANCZOS)
+
+
+@functools.cache
+def _font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
+    """DejaVu Sans, which matplotlib ships, found without importing matplotlib; else Pillow's own."""
+    spec = importlib.util.find_spec("matplotlib")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        file = Path(folder) / "mpl-data" / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
+        if file.exists():
+            return PIL.ImageFont.truetype(str(file), size)
+    return PIL.ImageFont.load_default(size)
+
+
+def _shortened(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont, width: float) -> str:
+    """Text that fits, its middle left out if need be: both ends of a file's name tell something."""
+    text = text.encode("utf-8", "replace").decode().replace("\n", " ")
+    keep = len(text)
+    shown = text
+    while font.getlength(shown) > width and keep > 2:
+        keep -= 1
+        shown = f"{text[: (keep + 1) // 2]}…{text[-(keep // 2) :]}"
+    return shown
+
+
+# --- maps ---------------------------------------------------------------------------------------------------
+
+MAX_LABELS = 20
+# Twenty colours that stay apart on white, dark before light.
+COLOURS = (
+    "#1f77b4 #d62728 #2ca02c #9467bd #ff7f0e #17becf #e377c2 #8c564b #bcbd22 #393b79 "
+    "#e7969c #637939 #843c39 #7b4173 #3182bd #e6550d #31a354 #756bb1 #ad494a #8ca252"
+).split()
+OTHERS = "#c4c9cf"
+
+
+@dataclass(frozen=True)
+class Map:
+    """Images on a plane."""
+
+    paths: list[str]
+    positions: Vectors
+    """`float32 (n, 2)`, one row a path."""
+
+    labels: list[str]
+    title: str = ""
+    rest: str | None = None
+    """The label, if any, that is only background to the others."""
+
+    def save(self, file: str | os.PathLike[str], *, thumbnails: int = 40) -> None:
+        """Draw it as a PNG (or PDF or SVG, by the file's suffix)."""
+        draw_map(self, Path(file), thumbnails=thumbnails)
+
+
+def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:
+    """Draw a map: points coloured by label, a legend, and some of the images in their places.
+
+    Args:
+        points: the map.
+        file: where to; the suffix decides the format.
+        thumbnails: how many images to show, spread over the map.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 10), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    shown = _shown_labels(points)
+    size, alpha = _point_size(len(points.paths))
+    labels = np.array(points.labels)
+    for name, colour, members in shown:
+        mask = np.isin(labels, list(members))
+        x, y = points.positions[mask].T
+        is_background = colour == OTHERS
+        axes.scatter(
+            x,
+            y,
+            s=size * (0.7 if is_background else 1),
+            c=colour,
+            alpha=alpha * (0.7 if is_background else 1),
+            linewidths=0,
+            label=f"{_plain(name)} ({mask.sum():,})" if name else None,
+            rasterized=True,
+            zorder=1 if is_background else 2,
+        )
+    colour_of = {label: colour for _, colour, members in shown for label in members}
+    _place_thumbnails(axes, points, colour_of, thumbnails)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_color(BLANK)
+    axes.set_title(f"{len(points.paths):,} images: {points.title}", loc="left", color=INK, fontsize=13, parse_math=False)
+    if any(name for name, _, _ in shown):
+        legend = axes.legend(
+            loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=12, markerscale=max(1, 9 / size**0.5)
+        )
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set_alpha(1)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    figure.savefig(file)
+
+
+def _plain(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _shown_labels(points: Map) -> list[tuple[str, str, set[str]]]:
+    """Name, colour and labels of each entry of the legend: the rest first, then labels by name, few enough to tell."""
+    counts = Counter(points.labels)
+    background = {points.rest} & counts.keys() if points.rest else set()
+    ordered = [label for label, _ in counts.most_common() if label not in background]
+    named = sorted(ordered if len(ordered) <= MAX_LABELS else ordered[: MAX_LABELS - 1])
+    others = set(ordered) - set(named)
+    shown: list[tuple[str, str, set[str]]] = []
+    if others:
+        shown.append((f"{len(others):,} others", OTHERS, others))
+    if background:
+        shown.append((points.rest or "", OTHERS, {label for label in background if label is not None}))
+    colours = [ACCENT] if background and len(named) == 1 else COLOURS
+    return shown + [(label, colour, {label}) for label, colour in zip(named, colours, strict=False)]
+
+
+def _point_size(count: int) -> tuple[float, float]:
+    """Area in points^2 and opacity: 50 images make dots to touch, 200,000 a texture."""
+    return float(np.clip(9_000 / count**0.82, 0.6, 90)), float(np.clip(3.2 / count**0.14, 0.35, 0.85))
+
+
+def _place_thumbnails(axes: Axes, points: Map, colour_of: dict[str, str], count: int) -> None:
+    from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+    foreground = [i for i, label in enumerate(points.labels) if label != points.rest]
+    for i in _spread(points.positions[foreground], count):
+        index = foreground[i]
+        picture = thumbnail(points.paths[index], 96)
+        if picture is None:
+            continue
+        box: Any = OffsetImage(np.asarray(picture), zoom=0.42)
+        frame = {"edgecolor": colour_of[points.labels[index]], "linewidth": 1.6, "boxstyle": "square,pad=0"}
+        x, y = points.positions[index]
+        axes.add_artist(AnnotationBbox(box, (float(x), float(y)), pad=0.12, bboxprops=frame, zorder=3))
+
+
+def _spread(positions: Vectors, count: int) -> list[int]:
+    """Indices of points that are spread evenly: the one nearest to the middle of each cell of a grid.
+
+    The grid is the coarsest with at least `count` occupied cells that hold most points; an empty corner gets none.
+    """
+    if not count or not len(positions):
+        return []
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    span = np.where(high > low, high - low, 1)
+    chosen: list[int] = []
+    for cells in range(1, 4 * count):
+        scaled = (positions - low) / span * cells
+        cell = np.minimum(scaled.astype(int), cells - 1)
+        off_centre = np.square(scaled - cell - 0.5).sum(axis=1)
+        order = np.lexsort((off_centre, cell[:, 1], cell[:, 0]))
+        keys = cell[order, 0] * cells + cell[order, 1]
+        nearest = order[np.flatnonzero(np.diff(keys, prepend=-1))]
+        if len(nearest) > count:
+            break
+        chosen = nearest.tolist()
+        if len(chosen) == len(positions):
+            break
+    return chosen

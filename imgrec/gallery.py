@@ -1,0 +1,275 @@
+"""A gallery: one store seen through one space, and the neighbours of a query in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgrec import registry
+from imgrec.contracts import Extractor, Record, Space, Store, UsageError, Vectors, as_euclidean
+
+METRICS = ("euclidean", "cosine", "manhattan", "hellinger")
+"""Euclidean; cosine: 1 - cosine similarity, and 1 where a vector is zero; manhattan: sum of absolute differences;
+hellinger: Euclidean distance of the square roots of shares, over the square root of 2."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """One neighbour of a query."""
+
+    rank: int
+    """From 1, the nearest."""
+
+    path: str
+    distance: float
+    """By the metric asked for, computed in float64."""
+
+    label: str
+    """The name of the folder that the image lies in."""
+
+
+def label_of(path: str) -> str:
+    """The label of an image: the name of its folder.
+
+    >>> label_of("/photos/hat/1.jpg")
+    'hat'
+    """
+    return Path(path).parent.name
+
+
+# --- which space --------------------------------------------------------------------------------------------
+
+
+def choose_space(store: Store, wanted: str | None = None, extractor: Extractor | None = None) -> Space:
+    """The space of a store that is meant: by key or its beginning, by extractor, or the only one.
+
+    Args:
+        store: the store, open.
+        wanted: a space's key, the beginning of one, or the name of an extractor.
+        extractor: an extractor, as configured; matched by identity.
+
+    Raises:
+        UsageError: there is none, it is not there, or several could be meant; the line lists them.
+    """
+    spaces = store.spaces()
+    if not spaces:
+        raise UsageError(f"the gallery {store.location} is empty: fill it with +stage=ingest source=FOLDER")
+    listed = "; ".join(map(describe, spaces))
+    if extractor is not None:
+        asked = Space.of(extractor)
+        if asked not in spaces:
+            raise UsageError(
+                f"the gallery {store.location} has no vectors of {describe(asked)}; it has {listed}. "
+                f"Leave extractor= out, choose space=, or ingest with this extractor first"
+            )
+        return asked
+    if wanted is not None:
+        spaces = [s for s in spaces if s.key == wanted] or [s for s in spaces if s.key.startswith(wanted)]
+        if not spaces:
+            raise UsageError(f"the gallery {store.location} has no space {wanted!r}; it has {listed}")
+    if len(spaces) > 1:
+        raise UsageError(f"the gallery {store.location} has several spaces, choose one with space=: {listed}")
+    return spaces[0]
+
+
+def describe(space: Space) -> str:
+    """A space in a line: its key, and the options that differ from the extractor's defaults.
+
+    >>> describe(Space.of(registry.build("extractor", "colour", bins=4)))
+    'colour-... (bins=4)'
+    """
+    plugin = registry.available("extractor").get(space.extractor)
+    defaults = registry.defaults(plugin.cls) if plugin else {}
+    changed = [f"{name}={value}" for name, value in space.options.items() if value != defaults.get(name, space)]
+    return space.key + (f" ({', '.join(changed)})" if changed else "")
+
+
+def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Extractor:
+    """The extractor that filled a space, as it was configured then, some options changed.
+
+    Raises:
+        UsageError: it can not be built here, or what it extracts now would be another space.
+    """
+    extractor = registry.build("extractor", space.extractor, **{**space.options, **(overrides or {})})
+    check_identity(space, extractor)
+    return extractor
+
+
+def check_identity(space: Space, extractor: Extractor) -> None:
+    """Refuse an extractor whose vectors belong to another space.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    now = Space.of(extractor)
+    if now != space:
+        changed = [
+            f"{name} was {space.identity.get(name)!r} and is {now.identity.get(name)!r}"
+            for name in {**space.identity, **now.identity}
+            if space.identity.get(name) != now.identity.get(name)
+        ]
+        raise UsageError(
+            f"the gallery's space {space.key} and the extractor's {now.key} can not be compared: "
+            f"{'; '.join(changed)}. Put that back, or ingest anew"
+        )
+
+
+# --- neighbours ---------------------------------------------------------------------------------------------
+
+
+class Gallery:
+    """The images of one store in one space, ready to be searched.
+
+    Copies of an image share a vector: `vectors` has a row for each content, `records_of` the files of a row.
+    Files that were missing at the last ingest are left out.
+    """
+
+    def __init__(self, store: Store, space: Space) -> None:
+        self.space = space
+        digests, self.vectors = store.vectors(space)
+        row_of = {digest: row for row, digest in enumerate(digests)}
+        self.records_of: list[list[Record]] = [[] for _ in digests]
+        for record in store.records():
+            if not record.missing and (row := row_of.get(record.digest)) is not None:
+                self.records_of[row].append(record)
+
+    def __len__(self) -> int:
+        """How many images, copies counted."""
+        return sum(map(len, self.records_of))
+
+    def records(self) -> list[Record]:
+        """All images, in the order of their paths."""
+        return sorted((record for records in self.records_of for record in records), key=lambda r: r.path)
+
+    def rows(self, records: Sequence[Record]) -> Vectors:
+        """The vectors of records, row by row."""
+        row_of = {records[0].digest: row for row, records in enumerate(self.records_of) if records}
+        return self.vectors[[row_of[record.digest] for record in records]]
+
+    def neighbours(
+        self, query: Vectors, k: int, metric: str = "euclidean", *, leave_out: str | None = None
+    ) -> list[Match]:
+        """The k images nearest to a query, exactly: nearest first, equal distances in the order of paths.
+
+        Args:
+            query: `float32 (dim,)`, of the gallery's space.
+            k: how many; fewer where the gallery has fewer.
+            metric: one of `METRICS`.
+            leave_out: the digest of a content not to be found: mostly the query itself.
+
+        Raises:
+            UsageError: k below 1, or a metric that there is not or that these vectors do not allow.
+        """
+        if k < 1:
+            raise UsageError(f"k is at least 1, not {k}")
+        if metric not in METRICS:
+            raise UsageError(f"metric is one of {', '.join(METRICS)}, not {metric!r}")
+        usable = np.array(
+            [bool(records) and records[0].digest != leave_out for records in self.records_of], dtype=bool
+        )
+        rows, distances = nearest(self.vectors, query, k, metric, usable)
+        found = sorted(
+            (distance, record.path)
+            for row, distance in zip(rows.tolist(), distances.tolist(), strict=True)
+            for record in self.records_of[row]
+        )
+        return [
+            Match(rank, path, distance, label_of(path)) for rank, (distance, path) in enumerate(found[:k], start=1)
+        ]
+
+
+def nearest(
+    vectors: Vectors, query: Vectors, k: int, metric: str, usable: npt.NDArray[np.bool_] | None = None
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """The rows nearest to a query and their distances, exactly; all that tie with the k-th are among them.
+
+    A scan in float32 finds candidates: every row that its rounding errors leave in question. Their distances are
+    then computed directly in float64, so that the expanded square's cancellation never shows.
+
+    Args:
+        vectors: `float32 (n, dim)`.
+        query: `float32 (dim,)`.
+        k: how many rows at least, where there are as many.
+        metric: one of `METRICS`.
+        usable: `bool (n,)`: rows that may be found; None for all.
+
+    Returns:
+        Rows and distances, nearest first.
+
+    >>> rows, distances = nearest(np.eye(3, dtype=np.float32), np.array([1, 0, 0], np.float32), 1, "euclidean")
+    >>> rows.tolist(), distances.tolist()
+    ([0], [0.0])
+    """
+    candidates = np.arange(len(vectors)) if usable is None else np.flatnonzero(usable)
+    if not len(candidates):
+        return candidates, np.empty(0)
+    scan = _scan_manhattan if metric == "manhattan" else _scan_squares
+    lower, upper = scan(vectors, query, metric)
+    if usable is not None:
+        lower, upper = lower[candidates], upper[candidates]
+    if k < len(candidates):
+        limit = np.partition(upper, k - 1)[k - 1]
+        candidates = candidates[lower <= limit]
+    measure, target = _DISTANCES[metric], query.astype(np.float64)
+    blocks = [candidates[start : start + 8192] for start in range(0, len(candidates), 8192)]
+    distances = np.concatenate([measure(vectors[block].astype(np.float64), target) for block in blocks])
+    order = np.argsort(distances, kind="stable")
+    return candidates[order], distances[order]
+
+
+def _scan_squares(vectors: Vectors, query: Vectors, metric: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Bounds, from below and above, of what orders rows as their distances do: |x|^2 - 2 x.q."""
+    points, target = as_euclidean(vectors, metric), as_euclidean(query[None], metric)[0]
+    squares = np.einsum("ij,ij->i", points, points)
+    scores = squares - 2 * (points @ target)
+    # A dot product of n terms, summed in any order, is off by at most n eps |x||q| (Higham, Accuracy and Stability
+    # of Numerical Algorithms, 3.1), and 2|x||q| <= |x|^2 + |q|^2.
+    error = np.finfo(np.float32).eps * (len(target) + 8) * (squares + float(target @ target))
+    return scores - error, scores + error
+
+
+def _scan_manhattan(vectors: Vectors, query: Vectors, _: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    scores = np.empty(len(vectors), np.float32)
+    for start in range(0, len(vectors), 1024):  # the differences of 1,024 rows stay in the cache
+        scores[start : start + 1024] = np.abs(vectors[start : start + 1024] - query).sum(axis=1)
+    error = np.finfo(np.float32).eps * (len(query) + 8) * scores
+    return scores - error, scores + error
+
+
+def _euclidean(points: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.linalg.norm(points - query, axis=1)
+
+
+def _cosine(points: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    # Half the square of the distance of unit vectors: exactly zero for equal ones, where 1 - cosine is not.
+    lengths, length = np.linalg.norm(points, axis=1), np.linalg.norm(query)
+    differences = points / np.where(lengths > 0, lengths, 1)[:, None] - query / (length or 1)
+    distances = np.square(differences).sum(axis=1) / 2
+    return np.where((lengths > 0) & (length > 0), distances, 1.0)
+
+
+def _manhattan(points: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    result: npt.NDArray[np.float64] = np.abs(points - query).sum(axis=1)
+    return result
+
+
+def _hellinger(points: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def roots(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        totals = vectors.sum(axis=-1, keepdims=True)
+        result: npt.NDArray[np.float64] = np.sqrt(vectors / np.where(totals > 0, totals, 1))
+        return result
+
+    return _euclidean(roots(points), roots(query)) / np.sqrt(2)
+
+
+_DISTANCES: dict[str, Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+    "euclidean": _euclidean,
+    "cosine": _cosine,
+    "manhattan": _manhattan,
+    "hellinger": _hellinger,
+}

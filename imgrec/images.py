@@ -1,0 +1,241 @@
+"""Finds image files, reads them, and decodes them to RGB: one policy for every extractor.
+
+What decoding does is part of every space (`contracts.DECODING_VERSION`):
+
+* the format is told from the content, never from the name;
+* EXIF orientation is applied; embedded colour profiles are ignored;
+* grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
+* transparency is composited on white; of several frames the first is taken;
+* JPEG may be decoded at 1/2, 1/4 or 1/8, never below the side that the extractor asks for.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import logging
+import os
+import stat
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from imgrec.contracts import Image, ImgrecError, UsageError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .heic .heif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .svg .tga "
+    ".tif .tiff .webp".split()
+)
+"""What counts as an image file inside a folder. A file that is named itself is taken whatever its suffix."""
+
+MAX_PIXELS = 2 * 89_478_485
+"""Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+
+
+class UnreadableImageError(ImgrecError):
+    """A file that is no image, or a broken one; the message is the reason, without the path."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file found, not yet read."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    problem: str | None = None
+    """Why it cannot be read at all: a broken link, a device, no permission."""
+
+
+# --- finding ------------------------------------------------------------------------------------------------
+
+
+def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The folders and files of a source as absolute paths, without those that lie inside another.
+
+    Raises:
+        UsageError: there is none, or one does not exist.
+    """
+    given = [source] if isinstance(source, str | os.PathLike) else list(source)
+    if not given:
+        raise UsageError("source is empty: name a folder, a file or a list of them")
+    for each in given:
+        if not Path(each).exists():
+            raise UsageError(f"source {os.fspath(each)!r} does not exist")
+    paths = sorted({os.path.abspath(each) for each in given})  # noqa: PTH100 - resolve() would follow links
+    return [path for path in paths if not any(is_inside(path, other) for other in paths if other != path)]
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether a path is a folder or lies below it; both absolute.
+
+    >>> is_inside("/photos/a.jpg", "/photos"), is_inside("/photos2/a.jpg", "/photos")
+    (True, False)
+    """
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def find(roots: Iterable[str]) -> Iterator[ImageFile]:
+    """Every image file under the roots, folder by folder in the order of names.
+
+    Hidden files and folders (`.name`) are passed over. Links to folders are followed once.
+    """
+    seen: set[tuple[int, int]] = set()
+    for root in roots:
+        if Path(root).is_dir():
+            yield from _find_in(root, seen)
+        else:
+            yield _examine(root, functools.partial(os.stat, root))
+
+
+def _find_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
+    try:
+        status = os.stat(folder)  # noqa: PTH116 - speed: one call a folder of millions of files
+        if (status.st_dev, status.st_ino) in seen:
+            return
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        log.warning("%s cannot be listed: %s", folder, error.strerror)
+        return
+    for entry in listed:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _find_in(entry.path, seen)
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122 - speed
+            yield _examine(entry.path, entry.stat)
+
+
+def _examine(path: str, status_of: Callable[[], os.stat_result]) -> ImageFile:
+    try:
+        status = status_of()
+    except OSError as error:
+        return ImageFile(path, 0, 0, f"cannot be opened: {error.strerror}")
+    problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"
+    return ImageFile(path, status.st_size, status.st_mtime_ns, problem)
+
+
+# --- reading and decoding -----------------------------------------------------------------------------------
+
+
+def read(path: str) -> tuple[bytes, str]:
+    """A file's bytes and their digest (SHA-256, hexadecimal).
+
+    Raises:
+        UnreadableImageError: the file cannot be opened or read.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"cannot be opened: {error.strerror}") from None
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def decode(data: bytes, side: int | None = None) -> Image:
+    """The image in a file's bytes: `uint8 (height, width, 3)`, RGB, upright.
+
+    Args:
+        data: the file's bytes.
+        side: the shorter side in pixels that is enough, or None for full size. Which fraction is decoded
+            depends on this and on the image's size alone.
+
+    Raises:
+        UnreadableImageError: with the reason.
+    """
+    if not data:
+        raise UnreadableImageError("empty file")
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImageError(f"too large: {width} x {height} pixels")
+            if picture.format in ("JPEG", "MPO"):
+                image = _decode_jpeg(data, _reduction(min(width, height), side))
+                if image is not None:
+                    return image
+            return _to_rgb(picture)
+    except PIL.UnidentifiedImageError:
+        raise UnreadableImageError("not an image in a known format") from None
+    except PIL.Image.DecompressionBombError:
+        raise UnreadableImageError("too large: a decompression bomb") from None
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # decoders raise anything on broken data: ValueError, SyntaxError, struct.error
+        raise UnreadableImageError(f"broken image: {error}") from None
+
+
+def _reduction(shorter: int, side: int | None) -> int:
+    """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
+    return next((factor for factor in (8, 4, 2) if side and shorter >= factor * side), 1)
+
+
+# REDUCED_GRAYSCALE_n is the bare reduction; together with COLOR_RGB it is "reduced, in RGB".
+_JPEG_FLAGS = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+
+def _decode_jpeg(data: bytes, reduction: int) -> Image | None:
+    """By OpenCV, half as fast again as Pillow; None where it cannot, so that Pillow reads it or says why not."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), _JPEG_FLAGS[reduction])  # type: ignore[return-value]
+    except cv2.error:
+        return None
+
+
+def _to_rgb(picture: PIL.Image.Image) -> Image:
+    PIL.ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode.startswith("I"):
+        deep = np.asarray(picture).astype(np.int64)
+        if deep.max() > 65535 or deep.min() < 0:
+            raise UnreadableImageError("pixels of 32 bits have no known range")
+        return np.repeat((deep >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    if picture.mode == "F":
+        raise UnreadableImageError("floating-point pixels have no known range")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        white = PIL.Image.new("RGBA", layer.size, "white")
+        picture = PIL.Image.alpha_composite(white, layer)
+    return np.array(picture.convert("RGB"))
+
+
+# --- doing it ahead, in threads -----------------------------------------------------------------------------
+
+
+def ahead(pool: Executor, function: Callable[[In], Out], items: Iterable[In], limit: int) -> Iterator[Out]:
+    """`map` in a pool, in order, with at most `limit` results waiting: memory stays bounded.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     list(ahead(pool, abs, [-1, -2, -3], limit=2))
+    [1, 2, 3]
+    """
+    waiting: deque[Future[Out]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= limit:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

@@ -1,0 +1,230 @@
+"""A run: its folder, its record `run.json`, its progress and its results."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from imgrec import registry
+from imgrec.contracts import Component, RunInfo
+
+# Importable module to distribution: recorded where a run has imported them.
+LIBRARIES = {
+    "cv2": "opencv-python-headless",
+    "hydra": "hydra-core",
+    "matplotlib": "matplotlib",
+    "numpy": "numpy",
+    "omegaconf": "omegaconf",
+    "openTSNE": "openTSNE",
+    "pandas": "pandas",
+    "PIL": "pillow",
+    "pluggy": "pluggy",
+    "sklearn": "scikit-learn",
+    "timm": "timm",
+    "torch": "torch",
+    "umap": "umap-learn",
+}
+
+
+@dataclass
+class Run:
+    """One execution of a stage."""
+
+    stage: str
+    folder: Path
+    command: Sequence[str]
+    configuration: Mapping[str, Any]
+    components: Sequence[Component] = ()
+    counts: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds, by part of the stage."""
+
+    status: str = "running"
+    error: str | None = None
+    _started: float = field(default_factory=time.time)
+
+    def print(self, text: str) -> None:
+        """A result, on stdout."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def write_json(self, name: str, data: Any) -> None:
+        """A result, as a file of the run's folder."""
+        (self.folder / name).write_text(to_json(data), encoding="utf-8")
+
+    @contextlib.contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add what happens inside to `timings`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[part] = round(self.timings.get(part, 0) + time.perf_counter() - start, 4)
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Keep `run.json` true while the stage runs, and tell the listeners."""
+        self._save()
+        registry.manager().hook.imgrec_run_started(run=self._info())
+        try:
+            yield
+            self.status = "done"
+        except KeyboardInterrupt:
+            self.status = "interrupted"
+            raise
+        except BaseException as error:
+            self.status, self.error = "failed", f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self._save()
+            registry.manager().hook.imgrec_run_finished(run=self._info())
+
+    def fail(self, error: BaseException) -> None:
+        """Record an error that came before the stage ran."""
+        self.status, self.error = "failed", str(error)
+        self._save()
+
+    def _info(self) -> RunInfo:
+        return RunInfo(self.stage, self.folder, self.configuration, self.status, self.counts, self.error)
+
+    def _save(self) -> None:
+        record = {
+            "stage": self.stage,
+            "status": self.status,
+            "error": self.error,
+            "command": list(self.command),
+            "started": datetime.fromtimestamp(self._started, UTC).isoformat(),
+            "seconds": round(time.time() - self._started, 4),
+            "timings": self.timings,
+            "counts": self.counts,
+            "seed": self.configuration.get("seed"),
+            "configuration": self.configuration,
+            "versions": versions(self.components),
+            "git": git_commit(),
+        }
+        self.write_json("run.json", record)
+
+
+def to_json(data: Any) -> str:
+    """Readable JSON; names that are not UTF-8 come out as escapes."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(data, indent=2, default=str)
+    return text
+
+
+def versions(components: Iterable[Component]) -> dict[str, Any]:
+    """Versions of imgrec, Python, the plugins used, and the libraries imported so far."""
+    plugins = {}
+    for component in components:
+        plugin = registry.available(component.kind)[component.name]
+        plugins[f"{component.kind}={component.name}"] = plugin.origin
+    libraries = {}
+    for module, distribution in LIBRARIES.items():
+        if module in sys.modules:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                libraries[distribution] = importlib.metadata.version(distribution)
+    return {
+        "imgrec": importlib.metadata.version("imgrec"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "plugins": plugins,
+        "libraries": libraries,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the working directory, `+` behind it where tracked files differ; None outside git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=True, timeout=10, env={**os.environ, "LC_ALL": "C"}
+    ).stdout.strip()
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
+    """Rows in aligned columns, numbers to the right, the last column as long as it is.
+
+    >>> print(table([[1, "a.jpg"], [10, "b.jpg"]], header=["rank", "path"]))
+    rank  path
+       1  a.jpg
+      10  b.jpg
+    """
+    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(rows[0]))] if rows else []
+    cells = [[str(cell) for cell in row] for row in ([header, *rows] if header else rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
+    lines = []
+    for row in cells:
+        parts = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right or [False] * len(row), strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr, with rate and time left; yields the function that advances it.
+
+    Where stderr is no terminal, a line now and then.
+    """
+    if not shown:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line_progress(description, total)
+        return
+    rate = TextColumn("{task.fields[rate]}")
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(description, total=total, rate="")
+        start = time.perf_counter()
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+            done = bar.tasks[0].completed
+            bar.update(task, rate=f"{done / max(1e-6, time.perf_counter() - start):,.0f}/s")
+
+        yield advance
+
+
+def _line_progress(description: str, total: int | None, every: float = 10.0) -> Callable[[int], None]:
+    start = last = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if now - last >= every:
+            last = now
+            rate = done / (now - start)
+            left = f", {(total - done) / rate:,.0f} s left" if total and rate else ""
+            sys.stderr.write(f"{description}: {done:,}{f' of {total:,}' if total else ''}, {rate:,.0f}/s{left}\n")
+            sys.stderr.flush()
+
+    return advance

@@ -1,0 +1,86 @@
+"""info: what a gallery holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from imgrec import gallery
+from imgrec.contracts import Store, option
+from imgrec.run import Run, table, to_json
+from imgrec.stages import Stage, part
+
+
+@dataclass(kw_only=True)
+class Info(Stage):
+    """Tell what the gallery holds: its spaces and their options, counts, sizes, and the files that failed."""
+
+    positional: ClassVar[str | None] = None
+
+    format: str = option("table", choices=("table", "json"), help="of the result on stdout")
+    failures: int = option(10, minimum=0, help="how many failed files to list as a table")
+    store: Store = part("store")
+
+    def run(self, run: Run) -> None:
+        """Count, and print."""
+        with self.store as store:
+            result = describe(store)
+        run.write_json("results.json", result)
+        run.print(to_json(result) if self.format == "json" else as_text(result, self.failures))
+
+
+def describe(store: Store) -> dict[str, Any]:
+    """All that `info` tells, as plain data."""
+    records = Counter({"images": 0, "missing": 0})
+    contents = set()
+    for record in store.records():
+        records["missing" if record.missing else "images"] += 1
+        contents.add(record.digest)
+    failures = sorted(store.failures(), key=lambda failure: failure.path)
+    spaces = []
+    for space in store.spaces():
+        held = store.digests(space)
+        _, some = store.vectors(space, list(held)[:1])
+        spaces.append(
+            {
+                "key": space.key,
+                "extractor": space.extractor,
+                "vectors": len(held),
+                "dim": some.shape[1],
+                "bytes": 4 * len(held) * some.shape[1],
+                "options": space.options,
+                "identity": space.identity,
+                "summary": gallery.describe(space),
+            }
+        )
+    return {
+        "store": store.location,
+        "bytes": store.size(),
+        **records,
+        "contents": len(contents),
+        "spaces": spaces,
+        "failed": [{"path": failure.path, "reason": failure.reason} for failure in failures],
+    }
+
+
+def as_text(result: dict[str, Any], failures: int) -> str:
+    """What `info` prints as a table."""
+    size = "" if result["bytes"] is None else f", {_megabytes(result['bytes'])}"
+    lines = [
+        f"{result['store']}: {result['images']:,} images, {result['contents']:,} contents, "
+        f"{result['missing']:,} missing, {len(result['failed']):,} failed{size}"
+    ]
+    rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), s["summary"]] for s in result["spaces"]]
+    if rows:
+        lines += ["", table(rows, header=["vectors", "dim", "size", "space"])]
+    failed = [[failure["reason"], failure["path"]] for failure in result["failed"][:failures]]
+    if failed:
+        lines += ["", table(failed, header=["failed because", "path"])]
+    if len(result["failed"]) > failures:
+        lines.append(f"and {len(result['failed']) - failures:,} more: format=json lists all")
+    return "\n".join(lines)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

@@ -1,0 +1,345 @@
+"""ingest: folders of photographs become records and vectors of a store."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from imgrec import gallery, images, registry
+from imgrec.contracts import (
+    Batch,
+    Extractor,
+    Failure,
+    Image,
+    ImgrecError,
+    Record,
+    Space,
+    Store,
+    UsageError,
+    chunks,
+    option,
+)
+from imgrec.images import ImageFile
+from imgrec.run import Run, progress
+from imgrec.stages import Stage, part
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH_PIXELS = 64_000_000
+"""A batch of images ends here even if it is not full: 200 MB of pixels."""
+
+
+@dataclass
+class Summary:
+    """What an ingest found, in numbers of files."""
+
+    new: int = 0
+    """Extracted, or found to be a copy of an image that was."""
+
+    unchanged: int = 0
+    moved: int = 0
+    """Known by their content under a path that is no longer there."""
+
+    missing: int = 0
+    """Recorded below the source, and not there any more."""
+
+    failed: int = 0
+    """Could not be read; see the store's failures."""
+
+    extracted: int = 0
+    """Vectors made."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{count:,} {name}" for name, count in asdict(self).items())
+
+
+@dataclass(kw_only=True)
+class Ingest(Stage):
+    """Turn the photographs of a folder into vectors, and keep them in a store."""
+
+    positional: ClassVar[str | None] = "source"
+
+    source: Any = option(path=True, help="a folder, a file, or a list [a,b] of them")
+    extractor: Extractor | dict[str, Any] = part("extractor")
+    default_extractor: Extractor = part("extractor")
+    store: Store = part("store")
+    backup: Store | None = part("backup")
+    batch_size: int = option(64, minimum=1, help="images a transaction")
+
+    def run(self, run: Run) -> None:
+        """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
+        roots = images.roots(self.source)
+        extractors = self._extractors()
+        spaces = [Space.of(extractor).key for extractor in extractors]
+        summary = Summary()
+        try:
+            with run.timed("ingest"):
+                ingest(
+                    roots,
+                    extractors,
+                    self.store,
+                    self.backup,
+                    batch_size=self.batch_size,
+                    summary=summary,
+                    show_progress=True,
+                )
+        except UsageError:
+            raise
+        except BaseException:
+            self._tell(run, summary, spaces)
+            raise
+        self._tell(run, summary, spaces)
+
+    def _tell(self, run: Run, summary: Summary, spaces: list[str]) -> None:
+        run.counts.update(asdict(summary))
+        run.write_json("results.json", {"store": self.store.location, "spaces": spaces, **asdict(summary)})
+        run.print(f"{self.store.location}: {summary}")
+
+    def _extractors(self) -> list[Extractor]:
+        """The one chosen; else those of the gallery's spaces; else, for a new gallery, the default."""
+        if isinstance(self.extractor, Extractor):
+            return [self.extractor]
+        recorded: list[Space] = []
+        with contextlib.suppress(UsageError), self.store as store:
+            recorded = store.spaces()
+        if recorded:
+            return [gallery.extractor_of(space, self.extractor) for space in recorded]
+        return [registry.build("extractor", self.default_extractor.name, **{**self.default_extractor.options(), **self.extractor})]
+
+
+def ingest(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    extractor: Extractor | Sequence[Extractor],
+    store: Store,
+    backup: Store | None = None,
+    *,
+    batch_size: int = 64,
+    summary: Summary | None = None,
+    show_progress: bool = False,
+) -> Summary:
+    """Bring a store up to date with the images under a source.
+
+    Only what the store lacks is decoded and extracted. Interrupted at any point, the next call goes on from the
+    last batch.
+
+    Args:
+        source: folders and files.
+        extractor: one extractor or several; each image is decoded once for all that need the same size.
+        store: where to; made if it is not there.
+        backup: a second store that gets the same, and all that `store` holds already.
+        batch_size: images a transaction.
+        summary: counts to add to, for who wants them even of a call that fails.
+        show_progress: a progress bar on stderr.
+
+    Returns:
+        How many files were new, unchanged, moved, missing and failed.
+
+    Raises:
+        UsageError: the source does not exist or has no images; the store is none; the extractor can not work.
+        ImgrecError: the store could not be written; the extractor broke its contract.
+    """
+    roots = images.roots(source)
+    total = sum(1 for _ in images.find(roots))
+    if not total:
+        raise UsageError(f"there are no images in {', '.join(roots)}")
+    extractors = [extractor] if isinstance(extractor, Extractor) else list(extractor)
+    spaces = {Space.of(each): each for each in extractors}  # may load a model: so before the store is made
+    with contextlib.ExitStack() as stack:
+        stores = [stack.enter_context(store.open(create=True))]
+        if backup is not None:
+            stores.insert(0, stack.enter_context(backup.open(create=True)))
+            backup.copy_from(store, exactly=True)
+        advance = stack.enter_context(progress("ingest", total, shown=show_progress))
+        threads = os.cpu_count() or 1
+        pool = ThreadPoolExecutor(threads)
+        stack.callback(pool.shutdown, cancel_futures=True)
+        job = _Job(spaces, stores, summary or Summary())
+        changed = job.changed(images.find(roots), advance)
+        read = images.ahead(pool, _read, changed, 4 * threads)
+        planned = job.planned(read, chunk=2 * threads)
+        decoded = images.ahead(pool, _decode, planned, 4 * threads)
+        for batch in _batches(decoded, batch_size):
+            job.write(batch)
+            advance(len(batch))
+        job.mark_missing(roots)
+    return job.summary
+
+
+@dataclass
+class _Item:
+    """One file on its way through an ingest."""
+
+    file: ImageFile
+    data: bytes = b""
+    digest: str = ""
+    reason: str | None = None
+    """Why it can not be read."""
+
+    counts_as: str = "new"
+    forgets: list[str] = field(default_factory=list)
+    """The paths that it was moved from."""
+
+    lacks: list[Space] = field(default_factory=list)
+    """The spaces to extract it into."""
+
+    sides: set[int | None] = field(default_factory=set)
+    images: dict[int | None, Image] = field(default_factory=dict)
+    """Decoded for each side that an extractor asks for."""
+
+
+def _read(file: ImageFile) -> _Item:
+    if file.problem:
+        return _Item(file, reason=file.problem)
+    try:
+        return _Item(file, *images.read(file.path))
+    except images.UnreadableImageError as error:
+        return _Item(file, reason=str(error))
+
+
+def _decode(item: _Item) -> _Item:
+    try:
+        item.images = {side: images.decode(item.data, side) for side in item.sides}
+    except images.UnreadableImageError as error:
+        item.reason = str(error)
+    item.data = b""
+    return item
+
+
+def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    batch: list[_Item] = []
+    pixels = 0
+    for item in items:
+        batch.append(item)
+        pixels += sum(image.shape[0] * image.shape[1] for image in item.images.values())
+        if len(batch) == size or pixels >= MAX_BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+class _Job:
+    """What the steps of one ingest share."""
+
+    def __init__(self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary) -> None:
+        self.spaces, self.stores, self.summary = spaces, stores, summary
+        self.store = stores[-1]  # the backup, where there is one, is written first: it never lacks what the store has
+        self._moved_from: set[str] = set()
+
+    def changed(self, files: Iterable[ImageFile], advance: Any) -> Iterator[ImageFile]:
+        """The files that the store does not have as they are: by size and time of change."""
+        for some in chunks(files, 512):
+            paths = [file.path for file in some]
+            records = {record.path: record for record in self.store.records(paths=paths)}
+            failures = {failure.path: failure for failure in self.store.failures(paths=paths)}
+            lacking = self._lacking([record.digest for record in records.values()])
+            back = []
+            for file in some:
+                record, failure = records.get(file.path), failures.get(file.path)
+                if record and _same(record, file) and not lacking[record.digest]:
+                    self.summary.unchanged += 1
+                    if record.missing:
+                        back.append(Record(record.path, record.digest, record.size, record.mtime_ns))
+                elif failure and _same(failure, file):
+                    self.summary.failed += 1
+                else:
+                    yield file
+                    continue
+                advance(1)
+            self._write(Batch(records=back))
+
+    def planned(self, items: Iterable[_Item], chunk: int) -> Iterator[_Item]:
+        """The files read, with what is to be done for each: content that is known is not extracted again."""
+        for some in chunks(items, chunk):
+            digests = [item.digest for item in some if item.reason is None]
+            lacking = self._lacking(digests)
+            known: dict[str, list[Record]] = {}
+            for record in self.store.records(digests=digests):
+                known.setdefault(record.digest, []).append(record)
+            for item in some:
+                if item.reason is None:
+                    item.lacks = lacking[item.digest]
+                    item.sides = {self.spaces[space].side for space in item.lacks}
+                    self._tell_move(item, known.get(item.digest, []))
+                yield item
+
+    def _tell_move(self, item: _Item, known: list[Record]) -> None:
+        if any(record.path == item.file.path for record in known):
+            item.counts_as = "unchanged"  # touched, or to be extracted into one more space
+            return
+        gone = [r.path for r in known if r.path not in self._moved_from and not Path(r.path).exists()]
+        if gone:
+            item.counts_as, item.forgets = "moved", gone[:1]
+            self._moved_from.update(item.forgets)
+
+    def _lacking(self, digests: Sequence[str]) -> dict[str, list[Space]]:
+        """For each content, the spaces in which it has no vector yet."""
+        held = {space: self.store.digests(space, digests) for space in self.spaces}
+        return {digest: [space for space in self.spaces if digest not in held[space]] for digest in digests}
+
+    def write(self, items: list[_Item]) -> None:
+        """Extract a batch, and write it as one transaction."""
+        good = [item for item in items if item.reason is None]
+        batch = Batch(
+            records=[_record(item) for item in good],
+            failures=[_failure(item) for item in items if item.reason is not None],
+            forgotten=[path for item in good for path in item.forgets],
+        )
+        for space, extractor in self.spaces.items():
+            todo = [item for item in good if space in item.lacks]
+            if todo:
+                vectors = extractor.extract([item.images[extractor.side] for item in todo])
+                batch.vectors[space] = ([item.digest for item in todo], _checked(vectors, len(todo), extractor))
+        self._write(batch)
+        for item in items:
+            counts_as = "failed" if item.reason is not None else item.counts_as
+            setattr(self.summary, counts_as, getattr(self.summary, counts_as) + 1)
+            if item.reason is not None:
+                log.warning("%s: %s", item.file.path, item.reason)
+        self.summary.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
+
+    def mark_missing(self, roots: Sequence[str]) -> None:
+        """Mark the recorded files under the roots that are not there any more."""
+        inside = (r for r in self.store.records() if any(images.is_inside(r.path, root) for root in roots))
+        gone = [record for record in inside if not Path(record.path).exists()]
+        self.summary.missing += len(gone)
+        marked = (Record(r.path, r.digest, r.size, r.mtime_ns, missing=True) for r in gone if not r.missing)
+        for some in chunks(marked, 4096):
+            self._write(Batch(records=some))
+
+    def _write(self, batch: Batch) -> None:
+        for store in self.stores:
+            store.write(batch)
+
+
+def _same(known: Record | Failure, file: ImageFile) -> bool:
+    return (known.size, known.mtime_ns) == (file.size, file.mtime_ns)
+
+
+def _record(item: _Item) -> Record:
+    return Record(item.file.path, item.digest, item.file.size, item.file.mtime_ns)
+
+
+def _failure(item: _Item) -> Failure:
+    return Failure(item.file.path, item.file.size, item.file.mtime_ns, item.reason or "", time.time())
+
+
+def _checked(vectors: Any, count: int, extractor: Extractor) -> Any:
+    """What an extractor returned, held to its contract."""
+    if not (isinstance(vectors, np.ndarray) and vectors.dtype == np.float32 and vectors.ndim == 2):
+        seen = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else type(vectors).__name__
+        raise ImgrecError(f"extractor {extractor.name} returned {seen}, not float32 (n, dim)")
+    if len(vectors) != count:
+        raise ImgrecError(f"extractor {extractor.name} returned {len(vectors)} vectors for {count} images")
+    if not np.isfinite(vectors).all():
+        raise ImgrecError(f"extractor {extractor.name} returned values that are not finite")
+    return vectors

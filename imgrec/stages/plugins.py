@@ -1,0 +1,55 @@
+"""plugins: every plugin that is installed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from imgrec import registry
+from imgrec.contracts import option
+from imgrec.run import Run, table, to_json
+from imgrec.stages import Stage
+
+
+@dataclass(kw_only=True)
+class Plugins(Stage):
+    """List every plugin: kind, name, distribution, version, options, and whether its library is installed."""
+
+    positional: ClassVar[str | None] = None
+
+    format: str = option("table", choices=("table", "json"), help="of the result on stdout")
+
+    def run(self, run: Run) -> None:
+        """List, and print."""
+        result = [describe(plugin) for kind in registry.KINDS for plugin in registry.available(kind).values()]
+        run.write_json("results.json", result)
+        run.print(to_json(result) if self.format == "json" else as_text(result))
+
+
+def describe(plugin: registry.Plugin) -> dict[str, Any]:
+    """All that `plugins` tells of one, as plain data."""
+    defaults = registry.defaults(plugin.cls)
+    return {
+        "kind": plugin.cls.kind,
+        "name": plugin.cls.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "summary": (plugin.cls.__doc__ or "").strip().split("\n")[0],
+        "options": {name: defaults.get(name, "(required)") for name in registry.option_names(plugin.cls)},
+        "needs": plugin.cls.missing_libraries(),
+    }
+
+
+def as_text(plugins: list[dict[str, Any]]) -> str:
+    """What `plugins` prints as a table."""
+    rows = [
+        [
+            plugin["kind"],
+            plugin["name"],
+            f"{plugin['distribution']} {plugin['version']}",
+            "; ".join(plugin["needs"].values()) or "installed",
+            " ".join(f"{name}={'null' if value is None else value}" for name, value in plugin["options"].items()),
+        ]
+        for plugin in plugins
+    ]
+    return table(rows, header=["kind", "name", "distribution", "library", "options"])

@@ -1,0 +1,109 @@
+"""visualise: a map of all images of a gallery."""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from imgrec import draw, gallery
+from imgrec.contracts import Extractor, Reducer, Store, UsageError, option
+from imgrec.draw import Map
+from imgrec.gallery import Gallery
+from imgrec.run import Run
+from imgrec.stages import Stage, part
+
+LABELS = ("folder", "none")
+REST = "the rest"
+
+
+@dataclass(kw_only=True)
+class Visualise(Stage):
+    """Draw the map of all images: similar ones lie together."""
+
+    positional: ClassVar[str | None] = None
+
+    reducer: Reducer = part("reducer")
+    labels: str = option("folder", choices=LABELS, help="what colours the points: the folder's name, or nothing")
+    highlight: str | None = option(None, path=True, help="a pattern of paths, */hat/*: these against the rest")
+    sample: int | None = option(None, minimum=1, help="draw so many images, chosen at random; null: all")
+    thumbnails: int = option(40, minimum=0, help="how many images to show as small pictures on the map")
+    space: str | None = option(None, help="which space, where the gallery has several: a key or its beginning")
+    store: Store = part("store")
+    extractor: Extractor | dict[str, Any] = part("extractor")
+
+    def run(self, run: Run) -> None:
+        """Reduce, and draw `map.png` beside `map.csv`."""
+        with run.timed("reduce"):
+            points = visualise(
+                self.store,
+                self.reducer,
+                labels=self.labels,
+                highlight=self.highlight,
+                sample=self.sample,
+                space=self.space,
+                extractor=self.extractor if isinstance(self.extractor, Extractor) else None,
+                seed=self.seed,
+            )
+        run.counts.update(images=len(points.paths), labels=len(set(points.labels)))
+        with (run.folder / "map.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["path", "x", "y", "label"])
+            for path, (x, y), label in zip(points.paths, points.positions.tolist(), points.labels, strict=True):
+                writer.writerow([path, x, y, label])
+        with run.timed("draw"):
+            draw.draw_map(points, run.folder / "map.png", thumbnails=self.thumbnails)
+        run.print(f"{run.folder / 'map.png'}\n{run.folder / 'map.csv'}")
+
+
+def visualise(
+    store: Store,
+    reducer: Reducer,
+    *,
+    labels: str = "folder",
+    highlight: str | None = None,
+    sample: int | None = None,
+    space: str | None = None,
+    extractor: Extractor | None = None,
+    seed: int = 0,
+) -> Map:
+    """Places of all images of a store on a plane, and their labels.
+
+    Args:
+        store: what `ingest` filled.
+        reducer: to 2 dimensions.
+        labels: `folder` (the name of each image's folder) or `none`.
+        highlight: a pattern of paths such as `*/hat/*`; labels are then the pattern and `the rest`.
+        sample: so many images, chosen by `seed`; None for all.
+        space: which space, where the store has several: its key or the beginning of it.
+        extractor: the same, by identity.
+        seed: of the sample.
+
+    Returns:
+        A `Map`; `map.save("map.png")` draws it.
+
+    Raises:
+        UsageError: no such store; the space is not clear; too few images; a pattern that matches none.
+    """
+    if labels not in LABELS:
+        raise UsageError(f"labels is one of {', '.join(LABELS)}, not {labels!r}")
+    if reducer.n_components != 2:
+        raise UsageError(f"a map has 2 dimensions: reducer.n_components is {reducer.n_components}")
+    with store:
+        pool = Gallery(store, gallery.choose_space(store, space, extractor))
+    records = pool.records()
+    if sample is not None and sample < len(records):
+        chosen = np.random.default_rng(seed).choice(len(records), sample, replace=False)
+        records = [records[i] for i in sorted(chosen)]
+    paths = [record.path for record in records]
+    if highlight:
+        names = [highlight if fnmatch.fnmatchcase(path, highlight) else REST for path in paths]
+        if highlight not in names:
+            raise UsageError(f"highlight={highlight} matches none of {len(paths)} images, such as {paths[0]}")
+    else:
+        names = [gallery.label_of(path) if labels == "folder" else "" for path in paths]
+    positions = reducer.fit_transform(pool.rows(records), names)
+    return Map(paths, positions, names, f"{reducer.name}, {pool.space.key}", rest=REST if highlight else None)

@@ -1,0 +1,350 @@
+"""A store that is a folder of CSV files, plain for pandas; also the usual backup."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+import imgrec
+from imgrec.contracts import Batch, Failure, Record, Space, Vectors, option
+
+RECORDS, FAILURES, SPACES = "records.csv", "failures.csv", "spaces.json"
+RECORD_COLUMNS = ("path", "digest", "size", "time", "missing")
+FAILURE_COLUMNS = ("path", "size", "time", "reason", "tried")
+
+# How a whole row ends. Rows are told by their end because a file's name, at the start, may hold a line break.
+RECORD_END = re.compile(rb",(missing|[0-9a-f]+,\d+,-?\d+,[01])\n")
+FAILURE_END = re.compile(rb",(tried|[0-9.e+]+)\n")
+
+
+@dataclass
+class Csv(imgrec.Store):
+    """A folder of CSV files: `records.csv`, `failures.csv`, and one file of vectors for each space.
+
+    `records.csv` has path, digest, size, time (of change, nanoseconds since 1970) and missing; a space's file
+    has path, digest and the values. Files grow at the end while images come; of rows with one path or one digest
+    the last counts. Vectors are written before the records that they belong to, and what has no record does not
+    count: a run cut off in the middle costs nothing. Removing rows writes a new file in the place of the old.
+    """
+
+    path: str = option("outputs/gallery-csv", path=True, help="the folder")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._index: _Index | None = None
+
+    @property
+    def location(self) -> str:
+        """The folder."""
+        return self.path
+
+    def open(self, *, create: bool = False) -> Self:
+        """Open the folder; see `Store.open`."""
+        if self._index is not None:
+            return self
+        folder = Path(self.path)
+        if create:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if not any(folder.iterdir()):
+                    _append(folder / RECORDS, RECORD_END, _csv([RECORD_COLUMNS]))
+            except OSError as error:
+                raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
+        if not folder.exists():
+            raise imgrec.UsageError(f"there is no gallery at {self.path}: make it with +stage=ingest source=FOLDER")
+        if not (folder / RECORDS).is_file():
+            raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")
+        self._index = _Index(folder)
+        return self
+
+    def close(self) -> None:
+        """Drop what was read; files are closed after every use."""
+        self._index = None
+
+    @property
+    def _opened(self) -> _Index:
+        self.open()
+        assert self._index is not None
+        return self._index
+
+    def write(self, batch: Batch) -> None:
+        """Vectors first, records last; after an error every file is as it was."""
+        if not batch:
+            return
+        index, change = self._opened, _Change(Path(self.path))
+        try:
+            for space, (digests, vectors) in batch.vectors.items():
+                change.add_space(space, index.spaces)
+                change.add_vectors(space, index.owners(digests, batch), digests, vectors)
+            paths = {record.path for record in batch.records}
+            gone = index.records.keys() & {*batch.forgotten, *(f.path for f in batch.failures)} - paths
+            ended = index.failures.keys() & {*batch.forgotten, *paths}
+            failures, records = map(_failure_row, batch.failures), map(_record_row, batch.records)
+            if ended:
+                kept = (_failure_row(f) for path, f in index.failures.items() if path not in ended)
+                change.replace(FAILURES, [FAILURE_COLUMNS, *kept, *failures])
+            elif batch.failures:
+                header = [] if index.failures else [FAILURE_COLUMNS]
+                change.append(FAILURES, FAILURE_END, _csv([*header, *failures]))
+            if gone:
+                kept = (_record_row(r) for path, r in index.records.items() if path not in gone)
+                change.replace(RECORDS, [RECORD_COLUMNS, *kept, *records])
+            else:
+                change.append(RECORDS, RECORD_END, _csv(records))
+            change.commit()
+        except OSError as error:
+            change.undo()
+            raise imgrec.ImgrecError(f"store {self.path} cannot be written: {error.strerror}") from error
+        except BaseException:
+            change.undo()
+            raise
+        index.apply(batch, gone, ended)
+
+    def records(
+        self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
+    ) -> Iterator[Record]:
+        """Records; see `Store.records`."""
+        known = self._opened.records
+        if paths is not None:
+            return iter([known[path] for path in dict.fromkeys(paths) if path in known])
+        wanted = None if digests is None else set(digests)
+        return iter([record for record in known.values() if wanted is None or record.digest in wanted])
+
+    def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
+        """Failures; see `Store.failures`."""
+        known = self._opened.failures
+        return iter([known[path] for path in (known if paths is None else dict.fromkeys(paths)) if path in known])
+
+    def spaces(self) -> list[Space]:
+        """The spaces; see `Store.spaces`."""
+        return list(self._opened.spaces.values())
+
+    def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
+        """Contents with a vector; see `Store.digests`."""
+        held = self._opened.digests(space)
+        return held & self._opened.contents() if among is None else held.intersection(among)
+
+    def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
+        """Vectors; see `Store.vectors`. Reads the space's whole file."""
+        wanted = self._opened.contents() if digests is None else set(digests)
+        rows: dict[str, Vectors] = {}
+        dim = 0
+        for names, values in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
+            dim = values.shape[1]
+            rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
+        return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, dim), np.float32)
+
+    def size(self) -> int:
+        """Bytes of all files in the folder."""
+        return sum(file.stat().st_size for file in Path(self.path).iterdir())
+
+
+class _Index:
+    """What the folder holds, in memory: everything but the vectors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records = {
+            path: Record(path, digest, int(size), int(time), missing == "1")
+            for path, digest, size, time, missing in _rows(folder / RECORDS, RECORD_END)
+        }
+        self.failures = {
+            path: Failure(path, int(size), int(time), reason, float(tried))
+            for path, size, time, reason, tried in _rows(folder / FAILURES, FAILURE_END)
+        }
+        listed = json.loads((folder / SPACES).read_text()) if (folder / SPACES).exists() else []
+        self.spaces = {each["key"]: Space(**each) for each in listed}
+        self._path_of = {record.digest: path for path, record in self.records.items()}
+        self._digests: dict[str, set[str]] = {}
+
+    def contents(self) -> set[str]:
+        return {record.digest for record in self.records.values()}
+
+    def digests(self, space: Space) -> set[str]:
+        """The contents in a space's file, with or without a record."""
+        if space.key not in self._digests:
+            blocks = _vector_blocks(self.folder / f"{space.key}.csv", names_only=True)
+            self._digests[space.key] = {name for names, _ in blocks for name in names}
+        return self._digests[space.key]
+
+    def owners(self, digests: Iterable[str], batch: Batch) -> list[str]:
+        """A path for each content."""
+        new = {record.digest: record.path for record in batch.records}
+        return [new.get(digest) or self._path_of.get(digest, "") for digest in digests]
+
+    def apply(self, batch: Batch, gone: set[str], ended: set[str]) -> None:
+        for path in gone:
+            del self.records[path]
+        for path in ended:
+            del self.failures[path]
+        self.failures.update((failure.path, failure) for failure in batch.failures)
+        self.records.update((record.path, record) for record in batch.records)
+        self._path_of.update((record.digest, record.path) for record in batch.records)
+        for space, (digests, _) in batch.vectors.items():
+            self.spaces.setdefault(space.key, space)
+            if space.key in self._digests:
+                self._digests[space.key].update(digests)
+
+
+class _Change:
+    """Changes of a batch to the files, that can be undone until they are all made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._sizes: dict[Path, int] = {}
+        self._replacements: list[tuple[Path, Path]] = []
+
+    def append(self, name: str, row_end: re.Pattern[bytes], data: bytes) -> None:
+        file = self.folder / name
+        self._sizes.setdefault(file, file.stat().st_size if file.exists() else 0)
+        _append(file, row_end, data)
+
+    def replace(self, name: str, rows: Iterable[Sequence[Any]] | str) -> None:
+        aside = self.folder / f".{name}.new"
+        aside.write_bytes(rows.encode() if isinstance(rows, str) else _csv(rows))
+        self._replacements.append((aside, self.folder / name))
+
+    def add_space(self, space: Space, known: dict[str, Space]) -> None:
+        if space.key not in known:
+            listed = [each.to_json() for each in (*known.values(), space)]
+            aside = self.folder / f".{SPACES}.new"
+            aside.write_text(json.dumps(listed, indent=1))
+            # At once, for vectors of a space that is not listed could not be told apart.
+            aside.replace(self.folder / SPACES)
+
+    def add_vectors(self, space: Space, paths: list[str], digests: list[str], vectors: Vectors) -> None:
+        dim = vectors.shape[1]
+        name = f"{space.key}.csv"
+        if not (self.folder / name).exists():
+            self.append(name, _vector_end(dim), _csv([("path", "digest", *(f"v{i}" for i in range(dim)))]))
+        # Nine significant digits give back the same float32.
+        row_of_values = ",%.9g" * dim + "\n"
+        data = b"".join(
+            _csv([(path, digest)]).rstrip(b"\n") + (row_of_values % tuple(vector)).encode()
+            for path, digest, vector in zip(paths, digests, vectors.tolist(), strict=True)
+        )
+        self.append(name, _vector_end(dim), data)
+
+    def commit(self) -> None:
+        for aside, file in self._replacements:
+            aside.replace(file)
+
+    def undo(self) -> None:
+        for file, size in self._sizes.items():
+            if file.exists():
+                os.truncate(file, size)
+        for aside, _ in self._replacements:
+            aside.unlink(missing_ok=True)
+
+
+def _vector_end(dim: int) -> re.Pattern[bytes]:
+    return re.compile(rb",(v%d|[0-9a-f]+(,-?[0-9.e+-]+){%d})\n" % (dim - 1, dim))
+
+
+def _record_row(record: Record) -> tuple[Any, ...]:
+    return record.path, record.digest, record.size, record.mtime_ns, int(record.missing)
+
+
+def _failure_row(failure: Failure) -> tuple[Any, ...]:
+    return failure.path, failure.size, failure.mtime_ns, failure.reason, repr(failure.time)
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode(errors="surrogateescape")
+
+
+def _append(file: Path, row_end: re.Pattern[bytes], data: bytes) -> None:
+    """Add rows after the last whole one, and see them on the disk."""
+    with file.open("ab") as handle:
+        handle.truncate(_whole_length(file, row_end))
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _whole_length(file: Path, row_end: re.Pattern[bytes]) -> int:
+    """Bytes up to the end of the last whole row: what a run cut off in the middle left behind is not counted."""
+    length = file.stat().st_size
+    with file.open("rb") as handle:
+        handle.seek(max(0, length - 4 * 1024 * 1024))
+        tail = handle.read()
+    # The last row that ends as a row does, and at a line's end; mostly the first one looked at.
+    end = len(tail)
+    while end:
+        end = tail.rfind(b"\n", 0, end) + 1
+        start = tail.rfind(b"\n", 0, max(0, end - 1)) + 1
+        if row_end.search(tail, start, end):
+            break
+        end = start
+    return length - len(tail) + end
+
+
+def _rows(file: Path, row_end: re.Pattern[bytes]) -> Iterator[list[str]]:
+    """The whole rows of a file, without its header; none where there is no file."""
+    if not file.exists():
+        return
+    data = file.read_bytes()[: _whole_length(file, row_end)]
+    rows = csv.reader(io.StringIO(data.decode(errors="surrogateescape"), newline=""))
+    next(rows, None)
+    yield from rows
+
+
+def _vector_blocks(file: Path, *, names_only: bool = False) -> Iterator[tuple[list[str], Vectors]]:
+    """Digests and vectors of a space's file, a block of rows at a time."""
+    if not file.exists():
+        return
+    import pandas as pd
+
+    with file.open("rb") as handle:
+        dim = handle.readline().count(b",") - 1
+    whole = io.BufferedReader(_Prefix(file, _whole_length(file, _vector_end(dim))))
+    columns = ["digest"] if names_only else ["digest", *(f"v{i}" for i in range(dim))]
+    with pd.read_csv(
+        whole,
+        usecols=columns,
+        dtype={"digest": str, **{column: np.float32 for column in columns[1:]}},
+        encoding_errors="surrogateescape",
+        na_filter=False,
+        float_precision="round_trip",
+        chunksize=4096,
+    ) as blocks:
+        for block in blocks:
+            yield block["digest"].tolist(), block[columns[1:]].to_numpy(np.float32)
+
+
+class _Prefix(io.RawIOBase):
+    """The first bytes of a file, as a stream."""
+
+    def __init__(self, file: Path, length: int) -> None:
+        super().__init__()
+        self._file, self._left = file.open("rb"), length
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(min(len(buffer), self._left))
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@imgrec.hookimpl
+def imgrec_stores() -> list[type[imgrec.Store]]:
+    """This plugin's stores."""
+    return [Csv]

@@ -1,0 +1,310 @@
+"""The default store: one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, Self, TypeVar
+
+import numpy as np
+
+import imgrec
+from imgrec.contracts import Batch, Failure, Record, Space, Vectors, chunks, option
+
+APPLICATION_ID = int.from_bytes(b"imgr")
+SCHEMA_VERSION = 1
+
+# Vectors are kept by content, in one table a space: a whole space is then one sequential read. Pages of 64 KiB
+# hold a 4 KB vector without overflow pages.
+SCHEMA = """
+CREATE TABLE contents (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE);
+CREATE TABLE images (
+    path PRIMARY KEY,                                    -- TEXT; BLOB where the name is not UTF-8
+    content INTEGER NOT NULL REFERENCES contents (id),
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    missing INTEGER NOT NULL
+);
+CREATE INDEX images_by_content ON images (content);
+CREATE TABLE failures (path PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+                       reason TEXT NOT NULL, time REAL NOT NULL);
+CREATE TABLE spaces (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, dim INTEGER NOT NULL,
+                     record TEXT NOT NULL);              -- JSON of contracts.Space
+"""
+
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
+
+
+def _told(method: Callable[Args, Result]) -> Callable[Args, Result]:
+    """SQLite's own errors, as one line that names the file."""
+
+    @functools.wraps(method)
+    def wrapped(*args: Args.args, **kwargs: Args.kwargs) -> Result:
+        try:
+            return method(*args, **kwargs)
+        except sqlite3.Error as error:
+            raise imgrec.ImgrecError(f"store {args[0].path}: {error}") from error  # type: ignore[attr-defined]
+
+    return wrapped
+
+
+@dataclass
+class Sqlite(imgrec.Store):
+    """One SQLite file: safe beside readers, whole after a crash, 4 KB an image at 1,024 values."""
+
+    path: str = option("outputs/gallery.sqlite", path=True, help="the database file")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def location(self) -> str:
+        """The database file."""
+        return self.path
+
+    def open(self, *, create: bool = False) -> Self:
+        """Open the file; see `Store.open`."""
+        if self._connection is not None:
+            return self
+        file = Path(self.path)
+        if not file.exists() and not create:
+            raise imgrec.UsageError(f"there is no gallery at {self.path}: make it with +stage=ingest source=FOLDER")
+        if file.is_dir():
+            raise imgrec.UsageError(f"{self.path} is a folder, not an imgrec store")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise imgrec.UsageError(f"store {self.path} cannot be opened: {error}") from None
+        try:
+            self._prepare(connection)
+        except imgrec.UsageError:
+            connection.close()
+            raise
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise imgrec.UsageError(f"{self.path} is not an imgrec store: {error}") from None
+        self._connection = connection
+        return self
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        def pragma(name: str) -> Any:
+            return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+        connection.execute("PRAGMA page_size = 65536")
+        is_new = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        if is_new and pragma("application_id") == 0:
+            connection.execute("PRAGMA journal_mode = WAL")
+            with _transaction(connection):
+                if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+                    for statement in SCHEMA.split(";\n"):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if pragma("application_id") != APPLICATION_ID:
+            raise imgrec.UsageError(f"{self.path} is a SQLite database, but not an imgrec store")
+        if (version := pragma("user_version")) != SCHEMA_VERSION:
+            raise imgrec.UsageError(
+                f"{self.path} has schema version {version}, and this imgrec reads {SCHEMA_VERSION}: update imgrec"
+            )
+        # WAL with NORMAL keeps the file whole after a crash; FULL also keeps the last batch after a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cache_size = -65536")
+        connection.execute("PRAGMA mmap_size = 1099511627776")
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        self.open()
+        assert self._connection is not None
+        return self._connection
+
+    @_told
+    def write(self, batch: Batch) -> None:
+        """One transaction."""
+        if not batch:
+            return
+        db = self._db
+        gone = batch.forgotten + [failure.path for failure in batch.failures]
+        with _transaction(db):
+            stale = self._contents_of([*gone, *(record.path for record in batch.records)])
+            db.executemany("DELETE FROM images WHERE path = ?", ((_to_sql(path),) for path in gone))
+            db.executemany(
+                "DELETE FROM failures WHERE path = ?",
+                ((_to_sql(path),) for path in [*batch.forgotten, *(record.path for record in batch.records)]),
+            )
+            db.executemany(
+                "INSERT INTO contents (digest) VALUES (?) ON CONFLICT DO NOTHING",
+                ((record.digest,) for record in batch.records),
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO images VALUES (?, (SELECT id FROM contents WHERE digest = ?), ?, ?, ?)",
+                ((_to_sql(r.path), r.digest, r.size, r.mtime_ns, r.missing) for r in batch.records),
+            )
+            db.executemany(
+                "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
+                ((_to_sql(f.path), f.size, f.mtime_ns, f.reason, f.time) for f in batch.failures),
+            )
+            for space, (digests, vectors) in batch.vectors.items():
+                self._write_vectors(space, digests, vectors)
+            self._drop_unused(stale)
+
+    def _contents_of(self, paths: Sequence[str]) -> list[int]:
+        return [row[0] for row in self._where("SELECT content FROM images WHERE path IN", map(_to_sql, paths))]
+
+    def _write_vectors(self, space: Space, digests: Sequence[str], vectors: Vectors) -> None:
+        db, dim = self._db, vectors.shape[1]
+        row = db.execute("SELECT id, dim FROM spaces WHERE key = ?", (space.key,)).fetchone()
+        if row is None:
+            number = db.execute(
+                "INSERT INTO spaces (key, dim, record) VALUES (?, ?, ?)", (space.key, dim, json.dumps(space.to_json()))
+            ).lastrowid
+            db.execute(f"CREATE TABLE vectors_{number} (content INTEGER PRIMARY KEY, vector BLOB NOT NULL)")
+        elif row[1] != dim:
+            raise imgrec.ImgrecError(f"space {space.key} has vectors of {row[1]} values, and these have {dim}")
+        else:
+            number = row[0]
+        packed = np.ascontiguousarray(vectors, dtype="<f4")
+        db.executemany(
+            f"INSERT OR REPLACE INTO vectors_{number} SELECT id, ? FROM contents WHERE digest = ?",
+            ((vector.tobytes(), digest) for vector, digest in zip(packed, digests, strict=True)),
+        )
+
+    def _drop_unused(self, contents: Sequence[int]) -> None:
+        """Contents that no image has any more go, with their vectors."""
+        db = self._db
+        unused = [
+            (content,)
+            for content in contents
+            if not db.execute("SELECT 1 FROM images WHERE content = ?", (content,)).fetchone()
+        ]
+        if not unused:
+            return
+        for (number,) in db.execute("SELECT id FROM spaces").fetchall():
+            db.executemany(f"DELETE FROM vectors_{number} WHERE content = ?", unused)
+        db.executemany("DELETE FROM contents WHERE id = ?", unused)
+
+    @_told
+    def records(
+        self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
+    ) -> Iterator[Record]:
+        """Records; see `Store.records`."""
+        query = (
+            "SELECT path, digest, size, mtime_ns, missing FROM images JOIN contents ON contents.id = images.content "
+        )
+        if paths is not None:
+            rows = self._where(query + "WHERE path IN", map(_to_sql, paths))
+        elif digests is not None:
+            rows = self._where(query + "WHERE digest IN", digests)
+        else:
+            rows = self._db.execute(query)
+        return (Record(_from_sql(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows)
+
+    @_told
+    def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
+        """Failures; see `Store.failures`."""
+        query = "SELECT path, size, mtime_ns, reason, time FROM failures "
+        rows = (
+            self._db.execute(query)
+            if paths is None
+            else self._where(query + "WHERE path IN", map(_to_sql, paths))
+        )
+        return (Failure(_from_sql(row[0]), *row[1:]) for row in rows)
+
+    @_told
+    def spaces(self) -> list[Space]:
+        """The spaces; see `Store.spaces`."""
+        return [Space(**json.loads(row[0])) for row in self._db.execute("SELECT record FROM spaces ORDER BY id")]
+
+    @_told
+    def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
+        """Contents with a vector; see `Store.digests`."""
+        number, _ = self._number_and_dim(space)
+        if number is None:
+            return set()
+        query = f"SELECT digest FROM vectors_{number} JOIN contents ON contents.id = content "
+        rows = self._db.execute(query) if among is None else self._where(query + "WHERE digest IN", among)
+        return {row[0] for row in rows}
+
+    @_told
+    def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
+        """Vectors; see `Store.vectors`."""
+        db = self._db
+        # One read transaction: the count, the digests and the vectors are of one moment beside a writer.
+        with _transaction(db, "DEFERRED"):
+            number, dim = self._number_and_dim(space)
+            if number is None:
+                return [], np.empty((0, 0), np.float32)
+            if digests is None:
+                names = dict(db.execute("SELECT id, digest FROM contents").fetchall())
+                (count,) = db.execute(f"SELECT count(*) FROM vectors_{number}").fetchone()
+                rows: Iterator[Any] = (
+                    (names[content], vector)
+                    for content, vector in db.execute(f"SELECT content, vector FROM vectors_{number} ORDER BY content")
+                )
+            else:
+                query = f"SELECT digest, vector FROM vectors_{number} JOIN contents ON contents.id = content "
+                found = list(self._where(query + "WHERE digest IN", digests))
+                rows, count = iter(found), len(found)
+            matrix = np.empty((count, dim), np.float32)
+            order = []
+            for i, (digest, vector) in enumerate(rows):
+                matrix[i] = np.frombuffer(vector, "<f4")
+                order.append(digest)
+        return order, matrix
+
+    def _number_and_dim(self, space: Space) -> tuple[int | None, int]:
+        row = self._db.execute("SELECT id, dim FROM spaces WHERE key = ?", (space.key,)).fetchone()
+        return row or (None, 0)
+
+    def _where(self, query: str, values: Any) -> Iterator[Any]:
+        """Rows of a query that ends in `IN`, whatever the number of values."""
+        for some in chunks(dict.fromkeys(values), 500):
+            yield from self._db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
+
+    def size(self) -> int:
+        """Bytes on disk, with the write-ahead log."""
+        return sum(file.stat().st_size for file in map(Path, (self.path, self.path + "-wal")) if file.exists())
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection, mode: str = "IMMEDIATE") -> Iterator[None]:
+    db.execute(f"BEGIN {mode}")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _to_sql(path: str) -> str | bytes:
+    """Names that are not UTF-8 are kept as the bytes that they are."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _from_sql(value: str | bytes) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+@imgrec.hookimpl
+def imgrec_stores() -> list[type[imgrec.Store]]:
+    """This plugin's stores."""
+    return [Sqlite]
