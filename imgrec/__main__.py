@@ -87,10 +87,11 @@ def _task(configuration: object) -> None:
     name, folder = settings.runtime.choices["stage"], Path(settings.runtime.output_dir)
     is_job_of_sweep = settings.mode == RunMode.MULTIRUN
     try:
-        run = Run(name, folder, sys.argv, config.plain(configuration))
+        run = Run(name, folder, sys.argv, config.plain(configuration), config.choices(settings))
         try:
             stage = config.build_stage(name, configuration)
-            run.components = list(stage.components())
+            for component in stage.components():
+                run.uses(component.kind, component.name)
             with run.recorded():
                 stage.run(run)
         except UsageError as error:

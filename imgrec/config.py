@@ -112,6 +112,11 @@ def build_stage(name: str, configuration: DictConfig) -> Stage:
     return cls(**{key: None if key == "backup" and value == {} else value for key, value in values.items()})
 
 
+def choices(settings: DictConfig) -> dict[str, str | None]:
+    """What was chosen of each config group, Hydra's own left out."""
+    return {group: name for group, name in settings.runtime.choices.items() if not group.startswith("hydra/")}
+
+
 def plain(configuration: DictConfig) -> dict[str, Any]:
     """A configuration as plain data, interpolations resolved."""
     return OmegaConf.to_container(configuration, resolve=True)  # type: ignore[return-value]

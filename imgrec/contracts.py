@@ -246,11 +246,18 @@ class Space:
         }
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
-        return cls(f"{extractor.name}-{digest}", extractor.name, extractor.options(), identity)
+        options = {name: _absolute(extractor, name, value) for name, value in extractor.options().items()}
+        return cls(f"{extractor.name}-{digest}", extractor.name, options, identity)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a store to keep; `Space(**data)` is its inverse."""
         return dataclasses.asdict(self)
+
+
+def _absolute(component: Component, name: str, value: Any) -> Any:
+    """A path option as it still holds in another working directory."""
+    metadata = {spec.name: spec.metadata for spec in dataclasses.fields(component)}[name]
+    return str(Path(value).absolute()) if metadata.get("path") and value else value
 
 
 # --- stores and their records -------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def _cell(
         if not rank:
             box = [x + (CELL - picture.width) // 2, y + CELL - picture.height, x + (CELL + picture.width) // 2, y + CELL]
             pen.rectangle([box[0] - 3, box[1] - 3, box[2] + 2, box[3] + 2], outline=colour, width=3)
-    line = y + CELL + 8
+    line = y + CELL + (8 if rank else -18)
     if rank:
         pen.text((x, line), rank, font=_font(19, bold=True), fill=colour)
         pen.text((x + CELL, line + 3), distance, font=_font(16), fill=colour, anchor="ra")
@@ -155,7 +155,8 @@ def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 10), dpi=120, layout="constrained")
+    span = np.maximum(np.ptp(points.positions, axis=0), 1e-9)
+    figure = Figure(figsize=(14, float(np.clip(11.5 * span[1] / span[0], 6, 12))), dpi=120, layout="constrained")
     axes = figure.subplots()
     shown = _shown_labels(points)
     size, alpha = _point_size(len(points.paths))
@@ -177,6 +178,7 @@ def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:
         )
     colour_of = {label: colour for _, colour, members in shown for label in members}
     _place_thumbnails(axes, points, colour_of, thumbnails)
+    axes.margins(0.08)  # room for the thumbnails, which stand above their points
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -219,41 +221,40 @@ def _point_size(count: int) -> tuple[float, float]:
     return float(np.clip(9_000 / count**0.82, 0.6, 90)), float(np.clip(3.2 / count**0.14, 0.35, 0.85))
 
 
+THUMBNAIL_INCHES = 0.5
+
+
 def _place_thumbnails(axes: Axes, points: Map, colour_of: dict[str, str], count: int) -> None:
+    """Some images, each above its point, so that the point stays in sight."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-    foreground = [i for i, label in enumerate(points.labels) if label != points.rest]
-    for i in _spread(points.positions[foreground], count):
-        index = foreground[i]
+    width = axes.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
+    gap = 1.25 * THUMBNAIL_INCHES / width
+    foreground = np.flatnonzero([label != points.rest for label in points.labels])
+    for index in foreground[_spread(points.positions[foreground], count, gap * np.ptp(points.positions, axis=0).max())]:
         picture = thumbnail(points.paths[index], 96)
         if picture is None:
             continue
-        box: Any = OffsetImage(np.asarray(picture), zoom=0.42)
-        frame = {"edgecolor": colour_of[points.labels[index]], "linewidth": 1.6, "boxstyle": "square,pad=0"}
+        box: Any = OffsetImage(np.asarray(picture), zoom=72 * THUMBNAIL_INCHES / 96)
+        colour = colour_of[points.labels[index]]
         x, y = points.positions[index]
-        axes.add_artist(AnnotationBbox(box, (float(x), float(y)), pad=0.12, bboxprops=frame, zorder=3))
+        note = AnnotationBbox(
+            box,
+            (float(x), float(y)),
+            xybox=(0, 72 * 0.62 * THUMBNAIL_INCHES),
+            boxcoords="offset points",
+            pad=0.12,
+            bboxprops={"edgecolor": colour, "linewidth": 1.6, "boxstyle": "square,pad=0"},
+            zorder=3,
+        )
+        axes.add_artist(note)
 
 
-def _spread(positions: Vectors, count: int) -> list[int]:
-    """Indices of points that are spread evenly: the one nearest to the middle of each cell of a grid.
-
-    The grid is the coarsest with at least `count` occupied cells that hold most points; an empty corner gets none.
-    """
-    if not count or not len(positions):
-        return []
-    low, high = positions.min(axis=0), positions.max(axis=0)
-    span = np.where(high > low, high - low, 1)
+def _spread(positions: Vectors, count: int, gap: float) -> list[int]:
+    """Indices of at most `count` points, drawn at random with a fixed seed, none nearer to another than `gap`."""
+    order = np.random.default_rng(0).permutation(len(positions))
     chosen: list[int] = []
-    for cells in range(1, 4 * count):
-        scaled = (positions - low) / span * cells
-        cell = np.minimum(scaled.astype(int), cells - 1)
-        off_centre = np.square(scaled - cell - 0.5).sum(axis=1)
-        order = np.lexsort((off_centre, cell[:, 1], cell[:, 0]))
-        keys = cell[order, 0] * cells + cell[order, 1]
-        nearest = order[np.flatnonzero(np.diff(keys, prepend=-1))]
-        if len(nearest) > count:
-            break
-        chosen = nearest.tolist()
-        if len(chosen) == len(positions):
-            break
+    while len(chosen) < count and len(order):
+        chosen.append(int(order[0]))
+        order = order[np.abs(positions[order] - positions[order[0]]).max(axis=1) >= max(gap, 1e-12)]
     return chosen

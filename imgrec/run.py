@@ -10,14 +10,14 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from imgrec import registry
-from imgrec.contracts import Component, RunInfo
+from imgrec.contracts import RunInfo
 
 # Importable module to distribution: recorded where a run has imported them.
 LIBRARIES = {
@@ -45,7 +45,12 @@ class Run:
     folder: Path
     command: Sequence[str]
     configuration: Mapping[str, Any]
-    components: Sequence[Component] = ()
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    """What was chosen of each config group."""
+
+    plugins: dict[str, str] = field(default_factory=dict)
+    """Distribution and version of the plugins used, by `kind=name`."""
+
     counts: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds, by part of the stage."""
@@ -53,6 +58,10 @@ class Run:
     status: str = "running"
     error: str | None = None
     _started: float = field(default_factory=time.time)
+
+    def uses(self, kind: str, name: str) -> None:
+        """Record a plugin that the run works with."""
+        self.plugins[f"{kind}={name}"] = registry.available(kind)[name].origin
 
     def print(self, text: str) -> None:
         """A result, on stdout."""
@@ -109,8 +118,10 @@ class Run:
             "timings": self.timings,
             "counts": self.counts,
             "seed": self.configuration.get("seed"),
+            "choices": self.choices,
             "configuration": self.configuration,
-            "versions": versions(self.components),
+            "plugins": self.plugins,
+            "versions": versions(),
             "git": git_commit(),
         }
         self.write_json("run.json", record)
@@ -126,24 +137,14 @@ def to_json(data: Any) -> str:
     return text
 
 
-def versions(components: Iterable[Component]) -> dict[str, Any]:
-    """Versions of imgrec, Python, the plugins used, and the libraries imported so far."""
-    plugins = {}
-    for component in components:
-        plugin = registry.available(component.kind)[component.name]
-        plugins[f"{component.kind}={component.name}"] = plugin.origin
-    libraries = {}
-    for module, distribution in LIBRARIES.items():
+def versions() -> dict[str, str]:
+    """Versions of Python, imgrec and the libraries imported so far."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for module, distribution in {"imgrec": "imgrec", **LIBRARIES}.items():
         if module in sys.modules:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                libraries[distribution] = importlib.metadata.version(distribution)
-    return {
-        "imgrec": importlib.metadata.version("imgrec"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "plugins": plugins,
-        "libraries": libraries,
-    }
+                found[distribution] = importlib.metadata.version(distribution)
+    return found
 
 
 def git_commit() -> str | None:

@@ -61,8 +61,10 @@ class UMAP(imgrec.Reducer):
     def transform(self, vectors: Vectors) -> Vectors:
         """New points on the map, `float32 (n, n_components)`."""
         if self._model is None:
-            # No steps from the saved map: the neighbour graph again, the map as it was.
+            # No steps from the saved map: the neighbour graph again, and the map, which UMAP rescales, as it was.
             self._model = self._fitted(n_epochs=0, init=self._embedding)
+            self._model.embedding_ = self._embedding.copy()
+            self._model.n_epochs = self.n_epochs  # new points take as many steps as ever
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.asarray(self._model.transform(as_euclidean(vectors, self.metric)), dtype=np.float32)

@@ -79,6 +79,8 @@ class Ingest(Stage):
         """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
         roots = images.roots(self.source)
         extractors = self._extractors()
+        for extractor in extractors:
+            run.uses("extractor", extractor.name)
         spaces = [Space.of(extractor).key for extractor in extractors]
         summary = Summary()
         try:

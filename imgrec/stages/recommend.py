@@ -37,6 +37,7 @@ class Recommend(Stage):
         """Search, print the matches, draw them, and keep them as JSON."""
         with self.store as store:
             space = choose(store, self.space, self.extractor)
+            run.uses("extractor", space.extractor)
             with run.timed("query"):
                 vector, digest = query_vector(self.query, store, space, self.extractor)
             with run.timed("load"):

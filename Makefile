@@ -1,0 +1,40 @@
+# Each target makes .venv by itself. A fresh machine needs Python 3.11 or newer, with venv, and make.
+PYTHON ?= python3
+BIN := .venv/bin
+PHOTOS ?=
+TESTS ?=
+
+.PHONY: demo test check format readme clean
+
+demo: .venv/base  ## ingest a small gallery, recommend for one picture, draw the map
+	@PHOTOS="$(PHOTOS)" PYTHON=$(BIN)/python bash tests/demo.sh
+
+test: .venv/all  ## all tests; TESTS="tests/test_images.py -k exif" for some
+	$(BIN)/python -m pytest -n 2 $(TESTS)
+
+check: .venv/all  ## format, lint, types, layers, generated parts of the README
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/cog --check README.md
+
+format: .venv/all  ## put right what can be put right by machine
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/cog -r README.md
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "imgrec needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+
+.venv/base: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+.venv/all: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[all,dev]'
+	@touch $@ .venv/base
