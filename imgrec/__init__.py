@@ -27,10 +27,11 @@ from imgrec.hookspecs import hookimpl
 from imgrec.registry import available, build
 
 if TYPE_CHECKING:
+    from imgrec.draw import Map
     from imgrec.gallery import Match
     from imgrec.stages.ingest import Summary, ingest
     from imgrec.stages.recommend import recommend
-    from imgrec.stages.visualise import Map, visualise
+    from imgrec.stages.visualise import visualise
 
 __version__ = "0.1.0"
 
@@ -40,7 +41,7 @@ _LAZY = {
     "Summary": "imgrec.stages.ingest",
     "ingest": "imgrec.stages.ingest",
     "recommend": "imgrec.stages.recommend",
-    "Map": "imgrec.stages.visualise",
+    "Map": "imgrec.draw",
     "visualise": "imgrec.stages.visualise",
 }
 

@@ -46,7 +46,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if read.needs_stage and stage is None:
             from imgrec.config import stages_text
 
-            sys.stderr.write(f"imgrec: which stage? imgrec STAGE ... or +stage=STAGE; --help tells more\n\n{stages_text()}\n")
+            sys.stderr.write(
+                f"imgrec: which stage? imgrec STAGE ... or +stage=STAGE; --help tells more\n\n{stages_text()}\n"
+            )
             return UsageError.exit_code
         _run_hydra(read.hydra)
         return max((_tell(error, debug=debug) for error in _errors), default=0)
@@ -57,7 +59,7 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _tell(_explained(error, stage), debug=debug)
+        return _tell(_explained(error, stage, words), debug=debug)
     finally:
         _errors.clear()
 
@@ -95,13 +97,13 @@ def _task(configuration: object) -> None:
             with run.recorded():
                 stage.run(run)
         except UsageError as error:
-            if is_job_of_sweep:
-                run.fail(error)
-            else:
+            run.fail(error)
+            if not is_job_of_sweep:
                 _remove(folder)
             raise
     except BaseException as error:
-        log.info("%s", "".join(traceback.format_exception(error)))
+        if not isinstance(error, UsageError):
+            log.info("%s", "".join(traceback.format_exception(error)))
         _errors.append(error)
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -109,8 +111,10 @@ def _task(configuration: object) -> None:
 
 def _remove(folder: Path) -> None:
     """Take back a run's folder, and those above it that are empty now."""
-    for handler in logging.getLogger().handlers:
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
         if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
             handler.close()
     shutil.rmtree(folder, ignore_errors=True)
     for parent in (folder.parent, folder.parent.parent):
@@ -118,7 +122,7 @@ def _remove(folder: Path) -> None:
             parent.rmdir()
 
 
-def _explained(error: Exception, stage: str | None) -> Exception:
+def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exception:
     """What came out of Hydra before a job began, as an error of ours where it is the user's to mend."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -126,9 +130,9 @@ def _explained(error: Exception, stage: str | None) -> Exception:
     from imgrec import config
 
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return config.explain(error, stage)
+        return config.explain(error, stage, words)
     if isinstance(error, OSError) and not isinstance(error, ImgrecError):
-        return UsageError(f"the run's folder can not be made: {error.strerror}: {error.filename}")
+        return UsageError(f"the run's folder cannot be made: {error.strerror}: {error.filename}")
     return error
 
 

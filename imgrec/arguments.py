@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,9 +82,8 @@ def _split_stage(words: list[str]) -> tuple[str | None, list[str]]:
     if words and "=" not in words[0] and not words[0].startswith(("+", "~")):
         if words[0] not in stages.available():
             known = stages.available()
-            raise UsageError(
-                f"there is no stage {words[0]!r}{registry.suggestion(words[0], known)}: the stages are {', '.join(known)}"
-            )
+            near = registry.suggestion(words[0], known)
+            raise UsageError(f"there is no stage {words[0]!r}{near}: the stages are {', '.join(known)}")
         return words[0], words[1:]
     return None, words
 
@@ -126,8 +126,6 @@ def path_options(stage: str | None) -> set[str]:
 
 
 def _paths_of(cls: type) -> set[str]:
-    import dataclasses
-
     return {spec.name for spec in dataclasses.fields(cls) if spec.metadata.get("path")}
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -21,6 +23,7 @@ import imgrec
 from imgrec import registry, stages
 from imgrec.contracts import Component, UsageError, type_hints
 from imgrec.stages import Stage
+
 
 def folder() -> str:
     """The folder of the YAML files: inside the package where it is installed, beside it in a checkout."""
@@ -71,8 +74,10 @@ def _schema(cls: type[Component]) -> DictConfig:
 
 
 def _stage_schema(stage: type[Stage]) -> DictConfig:
-    """A stage's options as a typed node. OmegaConf must not see the types of components: what a config group fills
-    starts as an empty mapping, and the group's typed node takes its place.
+    """A stage's options as a typed node.
+
+    OmegaConf must not see the types of components: what a config group fills starts as an empty mapping, and the
+    group's typed node takes its place.
     """
     hints, parts = type_hints(stage), stage.parts()
     fields: list[tuple[str, Any, Any]] = []
@@ -101,6 +106,7 @@ def build_stage(name: str, configuration: DictConfig) -> Stage:
     cls = stages.available()[name]
     if absent := sorted(OmegaConf.missing_keys(configuration)):
         raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see {name} --help")
+    registry.check_option_names(name, registry.option_names(cls), configuration)
     for key in cls.parts():
         component = OmegaConf.get_type(configuration[key])
         if isinstance(component, type) and issubclass(component, Component):
@@ -109,10 +115,13 @@ def build_stage(name: str, configuration: DictConfig) -> Stage:
     built = OmegaConf.to_object(configuration)
     values = {spec.name: getattr(built, spec.name) for spec in dataclasses.fields(cls)}
     # An empty mapping: nothing chosen (`backup=none`). Not so for `extractor`, whose mapping is options to change.
-    return cls(**{key: None if key == "backup" and value == {} else value for key, value in values.items()})
+    if values.get("backup") == {}:
+        values["backup"] = None
+    stage: Stage = cast("Any", cls)(**values)
+    return stage
 
 
-def choices(settings: DictConfig) -> dict[str, str | None]:
+def choices(settings: HydraConf) -> dict[str, str | None]:
     """What was chosen of each config group, Hydra's own left out."""
     return {group: name for group, name in settings.runtime.choices.items() if not group.startswith("hydra/")}
 
@@ -125,16 +134,18 @@ def plain(configuration: DictConfig) -> dict[str, Any]:
 # --- what went wrong, in a line -----------------------------------------------------------------------------
 
 
-def explain(error: Exception, stage: str | None) -> UsageError:
+def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageError:
     """What Hydra or OmegaConf refuse, as one line that names what there is instead."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         known = [each for each in error.options or [] if each]
         listed = f": available are {', '.join(known)}" if known else ""
-        return UsageError(f"there is no {group or 'configuration'} {name!r}{registry.suggestion(name, known)}{listed}")
+        return UsageError(
+            f"there is no {group or 'configuration'} {name!r}{registry.suggestion(name, known)}{listed}"
+        )
     text = str(error)
     if match := re.match(r"Could not override '([^']+)'", text):
-        return _unknown_option(match[1], stage)
+        return _unknown_option(match[1], stage, words)
     if match := re.match(r"Error merging override (.*)", text):
         return UsageError(f"{match[1]}: {_first_line(error.__cause__ or error)}")
     if isinstance(error, OverrideParseException):
@@ -146,20 +157,27 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _unknown_option(key: str, stage: str | None) -> UsageError:
-    """As `registry.check_option_names` has it, for an option of a stage or of a component of any plugin."""
-    group, _, name = key.split("@")[0].partition(".")
+def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageError:
+    """As `registry.check_option_names` has it, for an option of a stage or of a component."""
+    group, _, name = key.split("@", maxsplit=1)[0].partition(".")
     cls = stages.available().get(stage or "")
     parts = cls.parts() if cls else {}
     if name and group in parts:
-        kind = parts[group].metadata["group"]
-        known = {option for plugin in registry.available(kind).values() for option in registry.option_names(plugin.cls)}
-        owner, word = f"{group}=", name
+        plugins = registry.available(_kind(parts[group]))
+        chosen = [plugins[choice] for choice in plugins if f"{group}={choice}" in words] or plugins.values()
+        known = {option for plugin in chosen for option in registry.option_names(plugin.cls)}
+        owner = f"{group}={chosen[0].cls.name}" if isinstance(chosen, list) else f"{group}="
     else:
-        known, owner, word = set(registry.option_names(cls)) if cls else set(), stage or "this stage", key
+        known, owner, name = set(registry.option_names(cls)) if cls else set(), stage or "imgrec", key
     return UsageError(
-        f"{owner} has no option {word!r}{registry.suggestion(word, known)}: it has {', '.join(sorted(known))}"
+        f"{owner} has no option {name!r}{registry.suggestion(name, known)}: it has {', '.join(sorted(known))}"
     )
+
+
+def _kind(part: dataclasses.Field[Any]) -> str:
+    """The plugin kind that fills a part: a backup is a store."""
+    group: str = part.metadata["group"]
+    return "store" if group == "backup" else group
 
 
 # --- help ---------------------------------------------------------------------------------------------------
@@ -214,39 +232,15 @@ def _stage_help(name: str, cls: type[Stage]) -> list[str]:
     bare = f" {cls.positional.upper()}" if cls.positional else ""
     lines = [f"imgrec {name}{bare} [option=value ...]", "", summary(cls), "", *_option_lines(cls)]
     for group, spec in cls.parts().items():
-        kind = spec.metadata["group"]
-        lines += ["", f"{group}={'|'.join(_choices(kind))}"]
-        if group == kind or kind == "backup":
-            for plugin_name, plugin in registry.available("store" if kind == "backup" else kind).items():
-                lines += [f"  {group}={plugin_name}: {summary(plugin.cls)}", *_option_lines(plugin.cls, group)]
+        lines += ["", f"{group}={'|'.join(_choices(spec.metadata['group']))}"]
+        if group != "default_extractor":  # its plugins are listed under extractor=
+            for choice, plugin in registry.available(_kind(spec)).items():
+                lines += [f"  {group}={choice}: {summary(plugin.cls)}", *_option_lines(plugin.cls, group)]
     return lines
 
 
 def _option_lines(cls: type, group: str | None = None) -> list[str]:
-    rows = [(f"{group}.{row.name}" if group else row.name, row) for row in option_rows(cls)]
+    rows = [(f"{group}.{row.name}" if group else row.name, row) for row in registry.option_rows(cls)]
     width = max((len(f"{key}={row.default}") for key, row in rows), default=0)
     indent = "    " if group else "  "
     return [f"{indent}{f'{key}={row.default}':{width}}  {row.help}".rstrip() for key, row in rows]
-
-
-@dataclass(frozen=True)
-class OptionRow:
-    """One option, as help and README tell of it."""
-
-    name: str
-    default: str
-    help: str
-
-
-def option_rows(cls: type) -> list[OptionRow]:
-    """The options of a stage or component, without what config groups fill."""
-    defaults = registry.defaults(cls)
-    rows = []
-    for spec in dataclasses.fields(cls):
-        if "group" not in spec.metadata:
-            choices = spec.metadata.get("choices")
-            default = defaults[spec.name] if spec.name in defaults else "..."
-            shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-            help_line = spec.metadata.get("help", "") + (f" ({', '.join(choices)})" if choices else "")
-            rows.append(OptionRow(spec.name, shown, help_line))
-    return rows

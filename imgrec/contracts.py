@@ -8,14 +8,13 @@ are opened at first use.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import importlib.util
 import itertools
 import json
 import types
 import typing
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +113,6 @@ class Options:
         return {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
 
 
-@functools.cache
 def type_hints(cls: type) -> dict[str, Any]:
     """The types of a dataclass's fields, evaluated."""
     return typing.get_type_hints(cls)
@@ -164,9 +162,7 @@ class Component(Options):
     def missing_libraries(cls) -> dict[str, str]:
         """The part of `requires` that is not installed here."""
         return {
-            module: command
-            for module, command in cls.requires.items()
-            if importlib.util.find_spec(module) is None
+            module: command for module, command in cls.requires.items() if importlib.util.find_spec(module) is None
         }
 
 
@@ -409,9 +405,10 @@ class Store(Component):
         return len(copied)
 
     def _forget_all_but(self, other: Store, batch_size: int) -> None:
-        for mine in chunks([*self.records(), *self.failures()], batch_size):
-            paths = [row.path for row in mine]
-            theirs = {row.path for row in (*other.records(paths=paths), *other.failures(paths=paths))}
+        recorded = [row.path for row in self.records()] + [row.path for row in self.failures()]
+        for paths in chunks(recorded, batch_size):
+            theirs = {record.path for record in other.records(paths=paths)}
+            theirs |= {failure.path for failure in other.failures(paths=paths)}
             self.write(Batch(forgotten=[path for path in paths if path not in theirs]))
 
     def __enter__(self) -> Self:
@@ -449,7 +446,8 @@ def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
                 "take metric=euclidean or metric=cosine"
             )
         totals = vectors.sum(axis=1, keepdims=True)
-        return np.sqrt(vectors / np.where(totals > 0, 2 * totals, 1))
+        shares: Vectors = vectors / np.where(totals > 0, 2 * totals, np.float32(1))
+        return np.sqrt(shares)
     return vectors
 
 

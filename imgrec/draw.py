@@ -37,7 +37,7 @@ def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file:
 
     Args:
         query: the query's image file.
-        matches: its neighbours, nearest first. One whose file can not be read is drawn as an empty frame.
+        matches: its neighbours, nearest first. One whose file cannot be read is drawn as an empty frame.
         file: where to.
         subtitle: the space and metric, say.
     """
@@ -72,18 +72,28 @@ def _cell(
         # At the bottom of its cell, so that all pictures of a row stand on the captions' line.
         sheet.paste(picture, (x + (CELL - picture.width) // 2, y + CELL - picture.height))
         if not rank:
-            box = [x + (CELL - picture.width) // 2, y + CELL - picture.height, x + (CELL + picture.width) // 2, y + CELL]
+            box = [
+                x + (CELL - picture.width) // 2,
+                y + CELL - picture.height,
+                x + (CELL + picture.width) // 2,
+                y + CELL,
+            ]
             pen.rectangle([box[0] - 3, box[1] - 3, box[2] + 2, box[3] + 2], outline=colour, width=3)
     line = y + CELL + (8 if rank else -18)
     if rank:
         pen.text((x, line), rank, font=_font(19, bold=True), fill=colour)
         pen.text((x + CELL, line + 3), distance, font=_font(16), fill=colour, anchor="ra")
     name = Path(path)
-    pen.text((x, line + 26), _shortened(f"{name.parent.name}/{name.name}", _font(14), CELL), font=_font(14), fill=FAINT)
+    pen.text(
+        (x, line + 26),
+        _shortened(f"{name.parent.name}/{name.name}", _font(14), CELL),
+        font=_font(14),
+        fill=FAINT,
+    )
 
 
 def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
-    """An image that fits a square of `side` pixels, never enlarged above four times; None if it can not be read."""
+    """An image that fits a square of `side` pixels, never enlarged above four times; None if it cannot be read."""
     try:
         data, _ = images.read(path)
         picture = PIL.Image.fromarray(images.decode(data, side))
@@ -183,10 +193,16 @@ def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color(BLANK)
-    axes.set_title(f"{len(points.paths):,} images: {points.title}", loc="left", color=INK, fontsize=13, parse_math=False)
+    axes.set_title(
+        f"{len(points.paths):,} images: {points.title}", loc="left", color=INK, fontsize=13, parse_math=False
+    )
     if any(name for name, _, _ in shown):
         legend = axes.legend(
-            loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=12, markerscale=max(1, 9 / size**0.5)
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            frameon=False,
+            fontsize=12,
+            markerscale=max(1, 9 / size**0.5),
         )
         for handle in legend.legend_handles:
             if handle is not None:
@@ -201,7 +217,7 @@ def _plain(text: str) -> str:
 
 
 def _shown_labels(points: Map) -> list[tuple[str, str, set[str]]]:
-    """Name, colour and labels of each entry of the legend: the rest first, then labels by name, few enough to tell."""
+    """Name, colour and labels of each entry of the legend: the rest first, then labels by name."""
     counts = Counter(points.labels)
     background = {points.rest} & counts.keys() if points.rest else set()
     ordered = [label for label, _ in counts.most_common() if label not in background]
@@ -231,7 +247,9 @@ def _place_thumbnails(axes: Axes, points: Map, colour_of: dict[str, str], count:
     width = axes.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
     gap = 1.25 * THUMBNAIL_INCHES / width
     foreground = np.flatnonzero([label != points.rest for label in points.labels])
-    for index in foreground[_spread(points.positions[foreground], count, gap * np.ptp(points.positions, axis=0).max())]:
+    for index in foreground[
+        _spread(points.positions[foreground], count, gap * np.ptp(points.positions, axis=0).max())
+    ]:
         picture = thumbnail(points.paths[index], 96)
         if picture is None:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from imgrec import registry
 from imgrec.contracts import Extractor, Record, Space, Store, UsageError, Vectors, as_euclidean
+
+Doubles = npt.NDArray[np.float64]
 
 METRICS = ("euclidean", "cosine", "manhattan", "hellinger")
 """Euclidean; cosine: 1 - cosine similarity, and 1 where a vector is zero; manhattan: sum of absolute differences;
@@ -45,22 +47,25 @@ def label_of(path: str) -> str:
 # --- which space --------------------------------------------------------------------------------------------
 
 
-def choose_space(store: Store, wanted: str | None = None, extractor: Extractor | None = None) -> Space:
+def choose_space(
+    store: Store, wanted: str | None = None, extractor: Extractor | Mapping[str, Any] | None = None
+) -> Space:
     """The space of a store that is meant: by key or its beginning, by extractor, or the only one.
 
     Args:
         store: the store, open.
         wanted: a space's key, the beginning of one, or the name of an extractor.
-        extractor: an extractor, as configured; matched by identity.
+        extractor: an extractor, as configured, matched by identity; or options to change on the recorded one.
 
     Raises:
-        UsageError: there is none, it is not there, or several could be meant; the line lists them.
+        UsageError: there is none, it is not there, or several could be meant; the line lists them. Or the options
+            to change are none of the extractor's, or would make another space.
     """
     spaces = store.spaces()
     if not spaces:
         raise UsageError(f"the gallery {store.location} is empty: fill it with +stage=ingest source=FOLDER")
     listed = "; ".join(map(describe, spaces))
-    if extractor is not None:
+    if isinstance(extractor, Extractor):
         asked = Space.of(extractor)
         if asked not in spaces:
             raise UsageError(
@@ -74,7 +79,16 @@ def choose_space(store: Store, wanted: str | None = None, extractor: Extractor |
             raise UsageError(f"the gallery {store.location} has no space {wanted!r}; it has {listed}")
     if len(spaces) > 1:
         raise UsageError(f"the gallery {store.location} has several spaces, choose one with space=: {listed}")
+    if extractor:
+        _check_overrides(spaces[0], extractor)
     return spaces[0]
+
+
+def _check_overrides(space: Space, overrides: Mapping[str, Any]) -> None:
+    changed = registry.build("extractor", space.extractor, **{**space.options, **overrides})
+    harmless = {spec.name for spec in fields(changed) if not spec.metadata.get("changes_vectors", True)}
+    if not harmless.issuperset(overrides):
+        check_identity(space, changed)  # may load a model, so not for device= or batch_size=
 
 
 def describe(space: Space) -> str:
@@ -93,7 +107,7 @@ def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Ex
     """The extractor that filled a space, as it was configured then, some options changed.
 
     Raises:
-        UsageError: it can not be built here, or what it extracts now would be another space.
+        UsageError: it cannot be built here, or what it extracts now would be another space.
     """
     extractor = registry.build("extractor", space.extractor, **{**space.options, **(overrides or {})})
     check_identity(space, extractor)
@@ -114,7 +128,7 @@ def check_identity(space: Space, extractor: Extractor) -> None:
             if space.identity.get(name) != now.identity.get(name)
         ]
         raise UsageError(
-            f"the gallery's space {space.key} and the extractor's {now.key} can not be compared: "
+            f"the gallery's space {space.key} and the extractor's {now.key} cannot be compared: "
             f"{'; '.join(changed)}. Put that back, or ingest anew"
         )
 
@@ -185,7 +199,7 @@ class Gallery:
 
 def nearest(
     vectors: Vectors, query: Vectors, k: int, metric: str, usable: npt.NDArray[np.bool_] | None = None
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+) -> tuple[npt.NDArray[np.intp], Doubles]:
     """The rows nearest to a query and their distances, exactly; all that tie with the k-th are among them.
 
     A scan in float32 finds candidates: every row that its rounding errors leave in question. Their distances are
@@ -241,11 +255,12 @@ def _scan_manhattan(vectors: Vectors, query: Vectors, _: str) -> tuple[npt.NDArr
     return scores - error, scores + error
 
 
-def _euclidean(points: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.linalg.norm(points - query, axis=1)
+def _euclidean(points: Doubles, query: Doubles) -> Doubles:
+    result: Doubles = np.linalg.norm(points - query, axis=1)
+    return result
 
 
-def _cosine(points: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _cosine(points: Doubles, query: Doubles) -> Doubles:
     # Half the square of the distance of unit vectors: exactly zero for equal ones, where 1 - cosine is not.
     lengths, length = np.linalg.norm(points, axis=1), np.linalg.norm(query)
     differences = points / np.where(lengths > 0, lengths, 1)[:, None] - query / (length or 1)
@@ -253,21 +268,21 @@ def _cosine(points: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> 
     return np.where((lengths > 0) & (length > 0), distances, 1.0)
 
 
-def _manhattan(points: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    result: npt.NDArray[np.float64] = np.abs(points - query).sum(axis=1)
+def _manhattan(points: Doubles, query: Doubles) -> Doubles:
+    result: Doubles = np.abs(points - query).sum(axis=1)
     return result
 
 
-def _hellinger(points: npt.NDArray[np.float64], query: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    def roots(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _hellinger(points: Doubles, query: Doubles) -> Doubles:
+    def roots(vectors: Doubles) -> Doubles:
         totals = vectors.sum(axis=-1, keepdims=True)
-        result: npt.NDArray[np.float64] = np.sqrt(vectors / np.where(totals > 0, totals, 1))
+        result: Doubles = np.sqrt(vectors / np.where(totals > 0, totals, 1))
         return result
 
-    return _euclidean(roots(points), roots(query)) / np.sqrt(2)
+    return _euclidean(roots(points), roots(query)) / np.float64(np.sqrt(2))
 
 
-_DISTANCES: dict[str, Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
+_DISTANCES: dict[str, Callable[[Doubles, Doubles], Doubles]] = {
     "euclidean": _euclidean,
     "cosine": _cosine,
     "manhattan": _manhattan,

@@ -41,7 +41,7 @@ def imgrec_reducers() -> Sequence[type[Reducer]]:
 
 @hookspec
 def imgrec_conf_packages() -> Sequence[str]:
-    """Importable packages that hold YAML presets of this plugin, laid out like `conf/`: `return ["imgrec_foo.conf"]`."""
+    """Importable packages with YAML presets, laid out like `conf/`: `return ["imgrec_foo.conf"]`."""
     raise AssertionError("a hook specification is not called")
 
 

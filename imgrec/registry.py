@@ -103,7 +103,9 @@ def _plugins_of(kind: str) -> Iterator[Plugin]:
 
 def _checked_class(kind: str, cls: object) -> type[Component]:
     if not (isinstance(cls, type) and issubclass(cls, KINDS[kind]) and dataclasses.is_dataclass(cls)):
-        raise TypeError(f"imgrec_{kind}s returned {cls!r}, which is no dataclass derived from {KINDS[kind].__name__}")
+        raise TypeError(
+            f"imgrec_{kind}s returned {cls!r}, which is no dataclass derived from {KINDS[kind].__name__}"
+        )
     return cls
 
 
@@ -127,7 +129,9 @@ def build(kind: str, name: str, **options: Any) -> Component:
     """
     plugins = available(kind)
     if name not in plugins:
-        raise UsageError(f"there is no {kind} {name!r}{suggestion(name, plugins)}: available are {', '.join(plugins)}")
+        raise UsageError(
+            f"there is no {kind} {name!r}{suggestion(name, plugins)}: available are {', '.join(plugins)}"
+        )
     cls = plugins[name].cls
     check_option_names(f"{kind} {name}", option_names(cls), options)
     if absent := [wanted for wanted in option_names(cls) if wanted not in {**defaults(cls), **options}]:
@@ -149,6 +153,30 @@ def defaults(cls: type) -> dict[str, Any]:
 def option_names(cls: type) -> list[str]:
     """The names of a component's or stage's options."""
     return [spec.name for spec in dataclasses.fields(cls)]
+
+
+@dataclass(frozen=True)
+class OptionRow:
+    """One option, as help and README tell of it."""
+
+    name: str
+    default: str
+    help: str
+
+
+def option_rows(cls: type) -> list[OptionRow]:
+    """The options of a stage or component, without what config groups fill."""
+    known, rows = defaults(cls), []
+    for spec in dataclasses.fields(cls):
+        if "group" not in spec.metadata:
+            choices = spec.metadata.get("choices")
+            default = known.get(spec.name, "...")
+            shown = (
+                "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+            )
+            help_line = spec.metadata.get("help", "") + (f" ({', '.join(choices)})" if choices else "")
+            rows.append(OptionRow(spec.name, shown, help_line))
+    return rows
 
 
 def check_option_names(owner: str, known: Iterable[str], given: Iterable[str]) -> None:

@@ -68,6 +68,10 @@ class Run:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
+    def note(self, text: str) -> None:
+        """Something worth knowing beside the results, on stderr."""
+        sys.stderr.write(text + "\n")
+
     def write_json(self, name: str, data: Any) -> None:
         """A result, as a file of the run's folder."""
         (self.folder / name).write_text(to_json(data), encoding="utf-8")
@@ -158,7 +162,12 @@ def git_commit() -> str | None:
 
 def _git(*arguments: str) -> str:
     return subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, check=True, timeout=10, env={**os.environ, "LC_ALL": "C"}
+        ["git", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+        env={**os.environ, "LC_ALL": "C"},
     ).stdout.strip()
 
 
@@ -200,7 +209,13 @@ def progress(description: str, total: int | None, *, shown: bool = True) -> Iter
         yield _line_progress(description, total)
         return
     rate = TextColumn("{task.fields[rate]}")
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()]
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        rate,
+        TimeRemainingColumn(),
+    ]
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=total, rate="")
         start = time.perf_counter()

@@ -36,14 +36,12 @@ class Colour(imgrec.Extractor):
             image = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)  # type: ignore[assignment]
         elif self.colour_space == "lab":
             image = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)  # type: ignore[assignment]
-        axes = [[0, 1, 2]] if self.joint else [[0], [1], [2]]
-        counts = np.concatenate(
-            [
-                cv2.calcHist([image], channels, None, [self.bins] * len(channels), [0, 256] * len(channels)).ravel()
-                for channels in axes
-            ]
-        )
-        return counts / np.float32(image.shape[0] * image.shape[1]) if self.normalise else counts
+        counts: list[Vectors] = []
+        for channels in [[0, 1, 2]] if self.joint else [[0], [1], [2]]:
+            bins, ranges = [self.bins] * len(channels), [0, 256] * len(channels)
+            counts.append(cv2.calcHist([image], channels, None, bins, ranges).ravel())  # type: ignore[arg-type]
+        histogram = np.concatenate(counts)
+        return histogram / np.float32(image.shape[0] * image.shape[1]) if self.normalise else histogram
 
 
 @imgrec.hookimpl

@@ -60,7 +60,9 @@ class Csv(imgrec.Store):
             except OSError as error:
                 raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
         if not folder.exists():
-            raise imgrec.UsageError(f"there is no gallery at {self.path}: make it with +stage=ingest source=FOLDER")
+            raise imgrec.UsageError(
+                f"there is no gallery at {self.path}: make it with +stage=ingest source=FOLDER"
+            )
         if not (folder / RECORDS).is_file():
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")
         self._index = _Index(folder)
@@ -313,7 +315,7 @@ def _vector_blocks(file: Path, *, names_only: bool = False) -> Iterator[tuple[li
     with pd.read_csv(
         whole,
         usecols=columns,
-        dtype={"digest": str, **{column: np.float32 for column in columns[1:]}},
+        dtype={"digest": str, **dict.fromkeys(columns[1:], np.float32)},
         encoding_errors="surrogateescape",
         na_filter=False,
         float_precision="round_trip",

@@ -43,7 +43,8 @@ class PCA(imgrec.Reducer):
 
     def transform(self, vectors: Vectors) -> Vectors:
         """`float32 (n, n_components)`."""
-        return (as_euclidean(vectors, self.metric) - self._mean) @ self._components.T
+        reduced: Vectors = (as_euclidean(vectors, self.metric) - self._mean) @ self._components.T
+        return reduced
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """`mean (dim,)` and `components (n_components, dim)`."""

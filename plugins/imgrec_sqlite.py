@@ -76,7 +76,9 @@ class Sqlite(imgrec.Store):
             return self
         file = Path(self.path)
         if not file.exists() and not create:
-            raise imgrec.UsageError(f"there is no gallery at {self.path}: make it with +stage=ingest source=FOLDER")
+            raise imgrec.UsageError(
+                f"there is no gallery at {self.path}: make it with +stage=ingest source=FOLDER"
+            )
         if file.is_dir():
             raise imgrec.UsageError(f"{self.path} is a folder, not an imgrec store")
         try:
@@ -170,7 +172,8 @@ class Sqlite(imgrec.Store):
         row = db.execute("SELECT id, dim FROM spaces WHERE key = ?", (space.key,)).fetchone()
         if row is None:
             number = db.execute(
-                "INSERT INTO spaces (key, dim, record) VALUES (?, ?, ?)", (space.key, dim, json.dumps(space.to_json()))
+                "INSERT INTO spaces (key, dim, record) VALUES (?, ?, ?)",
+                (space.key, dim, json.dumps(space.to_json())),
             ).lastrowid
             db.execute(f"CREATE TABLE vectors_{number} (content INTEGER PRIMARY KEY, vector BLOB NOT NULL)")
         elif row[1] != dim:
@@ -202,9 +205,7 @@ class Sqlite(imgrec.Store):
         self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
     ) -> Iterator[Record]:
         """Records; see `Store.records`."""
-        query = (
-            "SELECT path, digest, size, mtime_ns, missing FROM images JOIN contents ON contents.id = images.content "
-        )
+        query = "SELECT path, digest, size, mtime_ns, missing FROM images JOIN contents ON contents.id = content "
         if paths is not None:
             rows = self._where(query + "WHERE path IN", map(_to_sql, paths))
         elif digests is not None:
@@ -218,9 +219,7 @@ class Sqlite(imgrec.Store):
         """Failures; see `Store.failures`."""
         query = "SELECT path, size, mtime_ns, reason, time FROM failures "
         rows = (
-            self._db.execute(query)
-            if paths is None
-            else self._where(query + "WHERE path IN", map(_to_sql, paths))
+            self._db.execute(query) if paths is None else self._where(query + "WHERE path IN", map(_to_sql, paths))
         )
         return (Failure(_from_sql(row[0]), *row[1:]) for row in rows)
 
@@ -253,7 +252,9 @@ class Sqlite(imgrec.Store):
                 (count,) = db.execute(f"SELECT count(*) FROM vectors_{number}").fetchone()
                 rows: Iterator[Any] = (
                     (names[content], vector)
-                    for content, vector in db.execute(f"SELECT content, vector FROM vectors_{number} ORDER BY content")
+                    for content, vector in db.execute(
+                        f"SELECT content, vector FROM vectors_{number} ORDER BY content"
+                    )
                 )
             else:
                 query = f"SELECT digest, vector FROM vectors_{number} JOIN contents ON contents.id = content "

@@ -39,13 +39,19 @@ class Timm(imgrec.Extractor):
     pretrained: bool = option(True, help="download the model's weights, once; false: random ones, always the same")
     checkpoint: str | None = option(None, path=True, help="weights from this file: safetensors, or torch's own")
     model_kwargs: dict[str, Any] = option({}, help="keyword arguments for timm.create_model: {pad_type: same}")
-    pooling: str | None = option(None, help="how features become a vector: avg, max, token, ...; null: the model's way")
-    input_size: int | None = option(None, minimum=1, help="side of the square that the model sees; null: the model's")
+    pooling: str | None = option(
+        None, help="how features become a vector: avg, max, token, ...; null: the model's way"
+    )
+    input_size: int | None = option(
+        None, minimum=1, help="side of the square that the model sees; null: the model's"
+    )
     mean: list[float] | None = option(None, help="of the channels, for normalising; null: the model's")
     std: list[float] | None = option(None, help="of the channels, for normalising; null: the model's")
     interpolation: str | None = option(None, choices=INTERPOLATIONS, help="resampling; null: the model's")
     crop_pct: float | None = option(None, help="part of the shorter side that is seen; null: the model's")
-    resize: str = option("fast", choices=("fast", "exact"), help="OpenCV's area resampling, or Pillow's as timm's own")
+    resize: str = option(
+        "fast", choices=("fast", "exact"), help="OpenCV's area resampling, or Pillow's as timm's own"
+    )
     normalise: bool = option(False, help="vectors of unit length")
     device: str = option("auto", choices=("auto", "cpu", "cuda", "mps"), help="where to", changes_vectors=False)
     batch_size: int = option(32, minimum=1, help="images at once through the model", changes_vectors=False)
@@ -99,7 +105,7 @@ class Timm(imgrec.Extractor):
     @functools.cached_property
     def _settings(self) -> dict[str, Any]:
         """Input size, mean, std, interpolation and crop: the model's own, options over them."""
-        import timm.data
+        from timm.data.config import resolve_data_config
 
         given: dict[str, Any] = {
             "input_size": (3, self.input_size, self.input_size) if self.input_size else None,
@@ -112,7 +118,7 @@ class Timm(imgrec.Extractor):
             if given[name] is not None and len(given[name]) != 3:
                 raise imgrec.UsageError(f"extractor.{name} has three values, one a channel: [0.5,0.5,0.5]")
         changed = {name: value for name, value in given.items() if value is not None}
-        settings: dict[str, Any] = timm.data.resolve_data_config(
+        settings: dict[str, Any] = resolve_data_config(  # type: ignore[no-untyped-call]
             {}, pretrained_cfg={**self._pretrained_cfg, **changed}, verbose=False
         )
         return settings
@@ -137,9 +143,9 @@ class Timm(imgrec.Extractor):
 
     @functools.cached_property
     def _exact_transform(self) -> Callable[[Any], Any]:
-        import timm.data
+        from timm.data.transforms_factory import create_transform
 
-        transform: Callable[[Any], Any] = timm.data.create_transform(**self._settings, is_training=False)
+        transform: Callable[[Any], Any] = create_transform(**self._settings, is_training=False)
         return transform
 
     @functools.cached_property
@@ -156,7 +162,9 @@ class Timm(imgrec.Extractor):
             tall, wide = round(height / self._settings["crop_pct"]), round(width / self._settings["crop_pct"])
         else:
             scale = max(height, width) / self._settings["crop_pct"] / min(image.shape[:2])
-            tall, wide = (max(side, round(scale * old)) for side, old in zip((height, width), image.shape, strict=False))
+            tall, wide = (
+                max(side, round(scale * old)) for side, old in zip((height, width), image.shape, strict=False)
+            )
         shrinks = tall < image.shape[0]
         resized = cv2.resize(image, (wide, tall), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
         top, left = round((tall - height) / 2), round((wide - width) / 2)
@@ -173,17 +181,18 @@ class Timm(imgrec.Extractor):
         """What timm knows of the model: preprocessing, and where its weights are."""
         import timm
 
-        cfg = timm.get_pretrained_cfg(self.model, allow_unregistered=True)
-        name = self.model.split(".")[0]
+        name, _, tag = self.model.partition(".")
         if not timm.is_model(name):
-            near = timm.list_models(f"*{name}*")[:5] or timm.list_models(f"{name[:6]}*")[:5]
+            near = timm.list_models(f"*{name}*")[:5] or timm.list_models(f"{name[:4]}*")[:5]
             like = f"; there are {', '.join(near)}" if near else ""
-            raise imgrec.UsageError(f"timm has no model {self.model!r}{like}")
-        if cfg is None:
-            tags = [each for each in timm.list_pretrained(f"{name}.*")][:5]
-            raise imgrec.UsageError(f"timm has no weights {self.model!r}; there are {', '.join(tags)}")
-        settings: dict[str, Any] = cfg.to_dict()
-        return settings
+            raise imgrec.UsageError(f"timm has no model {name!r}{like}")
+        tagged = [each for each in timm.list_pretrained() if each.startswith(f"{name}.")]
+        if tag and self.model not in tagged:
+            raise imgrec.UsageError(
+                f"timm has no weights {tag!r} of {name}; there are {', '.join(tagged) or 'none'}"
+            )
+        cfg = timm.get_pretrained_cfg(self.model)
+        return cfg.to_dict() if cfg else {}  # type: ignore[no-untyped-call]
 
     @functools.cached_property
     def _weights_file(self) -> str | None:
@@ -237,10 +246,10 @@ class Timm(imgrec.Extractor):
                     options.update(pretrained=True, pretrained_cfg_overlay={"file": weights})
                 model = timm.create_model(self.model, **options)
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-            raise imgrec.UsageError(f"timm can not make {self.model}: {_one_line(error)}") from error
+            raise imgrec.UsageError(f"timm cannot make {self.model}: {_one_line(error)}") from error
         if self.checkpoint is not None:
             _load_checkpoint(model, self.checkpoint, cfg, self.model)
-        return model.eval().to(self._device, memory_format=torch.channels_last)
+        return model.eval().to(self._device).to(memory_format=torch.channels_last)
 
 
 def _load_checkpoint(model: Any, checkpoint: str, cfg: Mapping[str, Any], name: str) -> None:
@@ -254,16 +263,22 @@ def _load_checkpoint(model: Any, checkpoint: str, cfg: Mapping[str, Any], name: 
     try:
         # Read with weights_only: nothing in the file is run.
         state = timm.models.clean_state_dict(timm.models.load_state_dict(checkpoint, weights_only=True))
-        result = model.load_state_dict(state, strict=False)
     except Exception as error:  # safetensors, pickle, zipfile and torch each have errors of their own
-        raise imgrec.UsageError(f"checkpoint {checkpoint!r} does not fit {name}: {_one_line(error)}") from error
+        raise imgrec.UsageError(f"checkpoint {checkpoint!r} is neither a safetensors nor a torch file") from error
+    wanted = model.state_dict()
     classifiers = cfg.get("classifier") or ()
     heads = tuple(f"{each}." for each in ((classifiers,) if isinstance(classifiers, str) else classifiers))
-    extra = [key for key in result.unexpected_keys if not key.startswith(heads)]
-    if result.missing_keys or extra:
-        told = [f"lacks {len(result.missing_keys)} weights, such as {result.missing_keys[0]}"] if result.missing_keys else []
-        told += [f"has {len(extra)} that the model has not, such as {extra[0]}"] if extra else []
-        raise imgrec.UsageError(f"checkpoint {checkpoint!r} does not fit {name}: it {' and '.join(told)}")
+    lacks = [key for key in wanted if key not in state]
+    extra = [key for key in state if key not in wanted and not key.startswith(heads)]
+    other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    told = [f"lacks {len(lacks)} of its {len(wanted)} weights, such as {lacks[0]}"] if lacks else []
+    told += [f"has {len(extra)} that the model has not, such as {extra[0]}"] if extra else []
+    told += (
+        [f"has {other[0]} as {list(state[other[0]].shape)}, not {list(wanted[other[0]].shape)}"] if other else []
+    )
+    if told:
+        raise imgrec.UsageError(f"checkpoint {checkpoint!r} does not fit {name}: it {', '.join(told)}")
+    model.load_state_dict(state, strict=False)  # all that could differ is the classifier, which the model lacks
 
 
 def _one_line(error: Exception) -> str:
@@ -283,15 +298,18 @@ def _pretrained_file(model: str, cfg: Mapping[str, Any]) -> str:
     if cfg.get("file"):
         return str(cfg["file"])
     if not cfg.get("hf_hub_id") and not cfg.get("url"):
-        raise imgrec.UsageError(f"timm has no weights for {model}: give extractor.checkpoint= or extractor.pretrained=false")
+        raise imgrec.UsageError(
+            f"timm has no weights for {model}: give extractor.checkpoint= or extractor.pretrained=false"
+        )
     try:
         return _from_hub(cfg) if cfg.get("hf_hub_id") else _from_url(cfg["url"])
     except Exception as error:
         if isinstance(error, imgrec.UsageError):
             raise
         raise imgrec.UsageError(
-            f"the weights of {model} can not be downloaded ({_one_line(error) or type(error).__name__}): connect once, "
-            f"or give extractor.checkpoint=FILE, extractor.pretrained=false (random weights) or extractor=colour"
+            f"the weights of {model} cannot be downloaded ({_one_line(error) or type(error).__name__}): "
+            f"connect once, or give extractor.checkpoint=FILE, extractor.pretrained=false (random weights) "
+            f"or extractor=colour"
         ) from error
 
 

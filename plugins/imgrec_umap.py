@@ -31,7 +31,9 @@ class UMAP(imgrec.Reducer):
             UsageError: fewer than `n_components` + 2 vectors.
         """
         if len(vectors) < self.n_components + 2:
-            raise imgrec.UsageError(f"umap needs at least {self.n_components + 2} images, and there are {len(vectors)}")
+            raise imgrec.UsageError(
+                f"umap needs at least {self.n_components + 2} images, and there are {len(vectors)}"
+            )
         self._vectors = as_euclidean(vectors, self.metric)
         # The spectral start needs more points than dimensions by a margin.
         start = "spectral" if len(vectors) > 2 * self.n_components + 2 else "random"

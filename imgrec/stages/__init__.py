@@ -34,7 +34,7 @@ class Stage(Options, ABC):
         """Do the job: results on stdout through `run.print` and into `run.folder`.
 
         Raises:
-            UsageError: what was asked for can not be done; the run's folder is removed again.
+            UsageError: what was asked for cannot be done; the run's folder is removed again.
             ImgrecError: it failed.
         """
 
@@ -59,6 +59,8 @@ def available() -> dict[str, type[Stage]]:
         (found[module.name],) = (
             value
             for value in contents
-            if isinstance(value, type) and issubclass(value, Stage) and value.__module__ == f"{__name__}.{module.name}"
+            if isinstance(value, type)
+            and issubclass(value, Stage)
+            and value.__module__ == f"{__name__}.{module.name}"
         )
     return found

@@ -67,10 +67,9 @@ def describe(store: Store) -> dict[str, Any]:
 def as_text(result: dict[str, Any], failures: int) -> str:
     """What `info` prints as a table."""
     size = "" if result["bytes"] is None else f", {_megabytes(result['bytes'])}"
-    lines = [
-        f"{result['store']}: {result['images']:,} images, {result['contents']:,} contents, "
-        f"{result['missing']:,} missing, {len(result['failed']):,} failed{size}"
-    ]
+    counts = {name: result[name] for name in ("images", "contents", "missing")} | {"failed": len(result["failed"])}
+    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    lines = [f"{result['store']}: {told}{size}"]
     rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), s["summary"]] for s in result["spaces"]]
     if rows:
         lines += ["", table(rows, header=["vectors", "dim", "size", "space"])]

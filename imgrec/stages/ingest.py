@@ -115,7 +115,13 @@ class Ingest(Stage):
             recorded = store.spaces()
         if recorded:
             return [gallery.extractor_of(space, self.extractor) for space in recorded]
-        return [registry.build("extractor", self.default_extractor.name, **{**self.default_extractor.options(), **self.extractor})]
+        return [
+            registry.build(
+                "extractor",
+                self.default_extractor.name,
+                **{**self.default_extractor.options(), **self.extractor},
+            )
+        ]
 
 
 def ingest(
@@ -146,7 +152,7 @@ def ingest(
         How many files were new, unchanged, moved, missing and failed.
 
     Raises:
-        UsageError: the source does not exist or has no images; the store is none; the extractor can not work.
+        UsageError: the source does not exist or has no images; the store is none; the extractor cannot work.
         ImgrecError: the store could not be written; the extractor broke its contract.
     """
     roots = images.roots(source)
@@ -184,7 +190,7 @@ class _Item:
     data: bytes = b""
     digest: str = ""
     reason: str | None = None
-    """Why it can not be read."""
+    """Why it cannot be read."""
 
     counts_as: str = "new"
     forgets: list[str] = field(default_factory=list)
@@ -234,7 +240,9 @@ class _Job:
 
     def __init__(self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary) -> None:
         self.spaces, self.stores, self.summary = spaces, stores, summary
-        self.store = stores[-1]  # the backup, where there is one, is written first: it never lacks what the store has
+        self.store = stores[
+            -1
+        ]  # the backup, where there is one, is written first: it never lacks what the store has
         self._moved_from: set[str] = set()
 
     def changed(self, files: Iterable[ImageFile], advance: Any) -> Iterator[ImageFile]:
@@ -300,7 +308,10 @@ class _Job:
             todo = [item for item in good if space in item.lacks]
             if todo:
                 vectors = extractor.extract([item.images[extractor.side] for item in todo])
-                batch.vectors[space] = ([item.digest for item in todo], _checked(vectors, len(todo), extractor))
+                batch.vectors[space] = (
+                    [item.digest for item in todo],
+                    _checked(vectors, len(todo), extractor),
+                )
         self._write(batch)
         for item in items:
             counts_as = "failed" if item.reason is not None else item.counts_as

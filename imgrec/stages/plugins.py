@@ -28,14 +28,13 @@ class Plugins(Stage):
 
 def describe(plugin: registry.Plugin) -> dict[str, Any]:
     """All that `plugins` tells of one, as plain data."""
-    defaults = registry.defaults(plugin.cls)
     return {
         "kind": plugin.cls.kind,
         "name": plugin.cls.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
         "summary": (plugin.cls.__doc__ or "").strip().split("\n")[0],
-        "options": {name: defaults.get(name, "(required)") for name in registry.option_names(plugin.cls)},
+        "options": {row.name: row.default for row in registry.option_rows(plugin.cls)},
         "needs": plugin.cls.missing_libraries(),
     }
 
@@ -48,7 +47,7 @@ def as_text(plugins: list[dict[str, Any]]) -> str:
             plugin["name"],
             f"{plugin['distribution']} {plugin['version']}",
             "; ".join(plugin["needs"].values()) or "installed",
-            " ".join(f"{name}={'null' if value is None else value}" for name, value in plugin["options"].items()),
+            " ".join(f"{name}={value}" for name, value in plugin["options"].items()),
         ]
         for plugin in plugins
     ]

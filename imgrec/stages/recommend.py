@@ -36,14 +36,16 @@ class Recommend(Stage):
     def run(self, run: Run) -> None:
         """Search, print the matches, draw them, and keep them as JSON."""
         with self.store as store:
-            space = choose(store, self.space, self.extractor)
+            space = gallery.choose_space(store, self.space, self.extractor)
             run.uses("extractor", space.extractor)
             with run.timed("query"):
                 vector, digest = query_vector(self.query, store, space, self.extractor)
             with run.timed("load"):
                 pool = Gallery(store, space)
             with run.timed("search"):
-                matches = pool.neighbours(vector, self.k, self.metric, leave_out=None if self.include_self else digest)
+                matches = pool.neighbours(
+                    vector, self.k, self.metric, leave_out=None if self.include_self else digest
+                )
         if len(matches) < self.k:
             log.warning("the gallery has only %d images to recommend: k=%d is more", len(matches), self.k)
         result = {
@@ -56,7 +58,8 @@ class Recommend(Stage):
         run.counts.update(gallery=len(pool), matches=len(matches))
         run.write_json("results.json", result)
         with run.timed("draw"):
-            draw.contact_sheet(self.query, matches, run.folder / "recommendations.png", f"{space.key}, {self.metric}")
+            picture = run.folder / "recommendations.png"
+            draw.contact_sheet(self.query, matches, picture, f"{space.key}, {self.metric}")
         if self.format == "json":
             run.print(to_json(result))
         elif self.format == "paths":
@@ -64,6 +67,7 @@ class Recommend(Stage):
         else:
             rows = [[match.rank, f"{match.distance:.6g}", match.path] for match in matches]
             run.print(table(rows, header=["rank", "distance", "path"]))
+        run.note(f"drawn in {picture}")
 
 
 def recommend(
@@ -91,14 +95,9 @@ def recommend(
         UsageError: no such query or store; the query is no image; the space is not clear; k below 1.
     """
     with store:
-        chosen = choose(store, space, extractor or {})
+        chosen = gallery.choose_space(store, space, extractor)
         vector, digest = query_vector(query, store, chosen, extractor or {})
         return Gallery(store, chosen).neighbours(vector, k, metric, leave_out=None if include_self else digest)
-
-
-def choose(store: Store, space: str | None, extractor: Extractor | Mapping[str, Any]) -> Space:
-    """The space meant by `space=` and `extractor=`; see `gallery.choose_space`."""
-    return gallery.choose_space(store, space, extractor if isinstance(extractor, Extractor) else None)
 
 
 def query_vector(
@@ -120,4 +119,4 @@ def query_vector(
             extractor = gallery.extractor_of(space, extractor)
         return extractor.extract([images.decode(data, extractor.side)])[0], digest
     except images.UnreadableImageError as error:
-        raise UsageError(f"query {os.fspath(query)!r} can not be read: {error}") from None
+        raise UsageError(f"query {os.fspath(query)!r} cannot be read: {error}") from None

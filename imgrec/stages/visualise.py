@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -45,7 +46,7 @@ class Visualise(Stage):
                 highlight=self.highlight,
                 sample=self.sample,
                 space=self.space,
-                extractor=self.extractor if isinstance(self.extractor, Extractor) else None,
+                extractor=self.extractor,
                 seed=self.seed,
             )
         run.counts.update(images=len(points.paths), labels=len(set(points.labels)))
@@ -67,7 +68,7 @@ def visualise(
     highlight: str | None = None,
     sample: int | None = None,
     space: str | None = None,
-    extractor: Extractor | None = None,
+    extractor: Extractor | Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> Map:
     """Places of all images of a store on a plane, and their labels.
@@ -79,7 +80,7 @@ def visualise(
         highlight: a pattern of paths such as `*/hat/*`; labels are then the pattern and `the rest`.
         sample: so many images, chosen by `seed`; None for all.
         space: which space, where the store has several: its key or the beginning of it.
-        extractor: the same, by identity.
+        extractor: the same, by identity; or options to change on the recorded one.
         seed: of the sample.
 
     Returns:
