@@ -438,7 +438,7 @@ def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
     """
     if metric == "cosine":
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(lengths > 0, lengths, 1)
+        return vectors / np.where(lengths > 0, lengths, 1).astype(np.float32)
     if metric == "hellinger":
         if vectors.size and vectors.min() < 0:
             raise UsageError(
@@ -446,7 +446,7 @@ def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
                 "take metric=euclidean or metric=cosine"
             )
         totals = vectors.sum(axis=1, keepdims=True)
-        shares: Vectors = vectors / np.where(totals > 0, 2 * totals, np.float32(1))
+        shares = vectors / np.where(totals > 0, 2 * totals, 1).astype(np.float32)
         return np.sqrt(shares)
     return vectors
 

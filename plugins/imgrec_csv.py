@@ -84,8 +84,8 @@ class Csv(imgrec.Store):
             return
         index, change = self._opened, _Change(Path(self.path))
         try:
+            change.add_spaces(batch.vectors, index.spaces)
             for space, (digests, vectors) in batch.vectors.items():
-                change.add_space(space, index.spaces)
                 change.add_vectors(space, index.owners(digests, batch), digests, vectors)
             paths = {record.path for record in batch.records}
             gone = index.records.keys() & {*batch.forgotten, *(f.path for f in batch.failures)} - paths
@@ -204,31 +204,34 @@ class _Change:
         self.folder = folder
         self._sizes: dict[Path, int] = {}
         self._replacements: list[tuple[Path, Path]] = []
+        self._old_spaces: list[Space] | None = None
 
     def append(self, name: str, row_end: re.Pattern[bytes], data: bytes) -> None:
         file = self.folder / name
         self._sizes.setdefault(file, file.stat().st_size if file.exists() else 0)
         _append(file, row_end, data)
 
-    def replace(self, name: str, rows: Iterable[Sequence[Any]] | str) -> None:
+    def replace(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
         aside = self.folder / f".{name}.new"
-        aside.write_bytes(rows.encode() if isinstance(rows, str) else _csv(rows))
+        aside.write_bytes(_csv(rows))
         self._replacements.append((aside, self.folder / name))
 
-    def add_space(self, space: Space, known: dict[str, Space]) -> None:
-        if space.key not in known:
-            listed = [each.to_json() for each in (*known.values(), space)]
-            aside = self.folder / f".{SPACES}.new"
-            aside.write_text(json.dumps(listed, indent=1))
-            # At once, for vectors of a space that is not listed could not be told apart.
-            aside.replace(self.folder / SPACES)
+    def add_spaces(self, spaces: Iterable[Space], known: dict[str, Space]) -> None:
+        if any(space.key not in known for space in spaces):
+            self._old_spaces = list(known.values())
+            self._list_spaces({**known, **{space.key: space for space in spaces}}.values())
+
+    def _list_spaces(self, spaces: Iterable[Space]) -> None:
+        aside = self.folder / f".{SPACES}.new"
+        aside.write_text(json.dumps([space.to_json() for space in spaces], indent=1))
+        aside.replace(self.folder / SPACES)
 
     def add_vectors(self, space: Space, paths: list[str], digests: list[str], vectors: Vectors) -> None:
         dim = vectors.shape[1]
         name = f"{space.key}.csv"
         if not (self.folder / name).exists():
             self.append(name, _vector_end(dim), _csv([("path", "digest", *(f"v{i}" for i in range(dim)))]))
-        # Nine significant digits give back the same float32.
+        # Nine significant digits give back the same float32, whatever the last bit of the double read in between.
         row_of_values = ",%.9g" * dim + "\n"
         data = b"".join(
             _csv([(path, digest)]).rstrip(b"\n") + (row_of_values % tuple(vector)).encode()
@@ -241,6 +244,8 @@ class _Change:
             aside.replace(file)
 
     def undo(self) -> None:
+        if self._old_spaces is not None:
+            self._list_spaces(self._old_spaces)
         for file, size in self._sizes.items():
             if file.exists():
                 os.truncate(file, size)
@@ -261,9 +266,14 @@ def _failure_row(failure: Failure) -> tuple[Any, ...]:
 
 
 def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode(errors="surrogateescape")
+    """Rows as CSV, by hand: the csv module leaves a carriage return unquoted, and pandas ends a line there."""
+    text = "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+    return text.encode(errors="surrogateescape")
+
+
+def _cell(value: Any) -> str:
+    text = str(value)
+    return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text
 
 
 def _append(file: Path, row_end: re.Pattern[bytes], data: bytes) -> None:
@@ -318,7 +328,6 @@ def _vector_blocks(file: Path, *, names_only: bool = False) -> Iterator[tuple[li
         dtype={"digest": str, **dict.fromkeys(columns[1:], np.float32)},
         encoding_errors="surrogateescape",
         na_filter=False,
-        float_precision="round_trip",
         chunksize=4096,
     ) as blocks:
         for block in blocks:

@@ -87,7 +87,7 @@ class Sqlite(imgrec.Store):
         except (OSError, sqlite3.Error) as error:
             raise imgrec.UsageError(f"store {self.path} cannot be opened: {error}") from None
         try:
-            self._prepare(connection)
+            self._prepare(connection, create=create)
         except imgrec.UsageError:
             connection.close()
             raise
@@ -97,13 +97,13 @@ class Sqlite(imgrec.Store):
         self._connection = connection
         return self
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _prepare(self, connection: sqlite3.Connection, *, create: bool) -> None:
         def pragma(name: str) -> Any:
             return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
         connection.execute("PRAGMA page_size = 65536")
         is_new = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-        if is_new and pragma("application_id") == 0:
+        if create and is_new and pragma("application_id") == 0:
             connection.execute("PRAGMA journal_mode = WAL")
             with _transaction(connection):
                 if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():

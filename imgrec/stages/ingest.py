@@ -153,7 +153,8 @@ def ingest(
 
     Raises:
         UsageError: the source does not exist or has no images; the store is none; the extractor cannot work.
-        ImgrecError: the store could not be written; the extractor broke its contract.
+        ImgrecError: not one of the files could be read; the store could not be written; the extractor broke its
+            contract.
     """
     roots = images.roots(source)
     total = sum(1 for _ in images.find(roots))
@@ -179,6 +180,8 @@ def ingest(
             job.write(batch)
             advance(len(batch))
         job.mark_missing(roots)
+    if job.summary.failed == total:
+        raise ImgrecError(f"none of the {total:,} files could be read: see +stage=info for the reasons")
     return job.summary
 
 

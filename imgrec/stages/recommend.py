@@ -108,8 +108,12 @@ def query_vector(
     Raises:
         UsageError: there is no such file, or it is no image.
     """
+    if not os.fspath(query):
+        raise UsageError("query is empty: name a picture")
+    if not Path(query).exists():
+        raise UsageError(f"query {os.fspath(query)!r} does not exist")
     if not Path(query).is_file():
-        raise UsageError(f"query {os.fspath(query)!r} does not exist" if os.fspath(query) else "query is empty")
+        raise UsageError(f"query {os.fspath(query)!r} is a folder or device, not a picture")
     try:
         data, digest = images.read(os.fspath(query))
         _, known = store.vectors(space, [digest])

@@ -1,0 +1,113 @@
+"""What tests share: real photographs, real processes, the shared weights where they are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import imgrec
+import tiles
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+@dataclass
+class Result:
+    """What a process of the command line left."""
+
+    code: int
+    out: str
+    err: str
+    cwd: Path
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def runs(self) -> list[Path]:
+        """Folders of runs, the oldest first."""
+        return sorted(file.parent for file in self.cwd.glob("outputs/2*/*/run.json"))
+
+    def record(self) -> Any:
+        """The `run.json` of the last run."""
+        return json.loads((self.runs()[-1] / "run.json").read_text())
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """Run `python -m imgrec` in a process of its own, in a temporary folder."""
+
+    def run(
+        *words: str | Path, code: int | None = 0, cwd: Path = tmp_path, env: dict[str, str] | None = None
+    ) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "imgrec", *map(str, words)],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            timeout=300,
+            check=False,
+        )
+        result = Result(done.returncode, done.stdout, done.stderr, cwd)
+        if code is not None:
+            assert result.code == code, result.err
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty real tiles in two folders, `china` and `flower`. Not to be changed."""
+    folder = tmp_path_factory.mktemp("photos")
+    tiles.cut(folder, columns=5, rows=4)
+    return folder
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """Twelve tiles, to be changed at will."""
+    folder = tmp_path / "few"
+    tiles.cut(folder, columns=3, rows=2)
+    return folder
+
+
+@pytest.fixture(params=["sqlite", "csv"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> imgrec.Store:
+    """An empty store of each kind, open."""
+    return imgrec.build("store", request.param, path=str(tmp_path / "store")).open(create=True)
+
+
+def shared(*parts: str) -> Path:
+    """A file or folder of `../shared`; the test is skipped where it is absent."""
+    path = SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"needs {path}, which is not here")
+    return path
+
+
+def shared_timm(model: str, **options: Any) -> imgrec.Extractor:
+    """A timm extractor on one of the shared checkpoints."""
+    pytest.importorskip("timm")
+    return imgrec.build(
+        "extractor",
+        "timm",
+        model=model,
+        checkpoint=str(shared("weights", f"{model}.safetensors")),
+        model_kwargs={"pad_type": "same"},
+        mean=[0.5, 0.5, 0.5],
+        std=[0.5, 0.5, 0.5],
+        **options,
+    )

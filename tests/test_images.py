@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from conftest import shared
+from imgrec import images
+from imgrec.contracts import UsageError
+
+
+def encoded(picture: PIL.Image.Image, format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
+def gradient(width: int = 40, height: int = 24) -> PIL.Image.Image:
+    """Red grows to the right, green downwards: no orientation looks like another."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return PIL.Image.fromarray(np.stack([x, y, np.full_like(x, 90)], axis=2).astype(np.uint8))
+
+
+def test_png_is_decoded_to_its_very_pixels() -> None:
+    assert np.array_equal(images.decode(encoded(gradient(), "PNG")), np.asarray(gradient()))
+
+
+def test_jpeg_has_the_pixels_that_pillow_sees() -> None:
+    data = encoded(gradient(160, 96), "JPEG", quality=92)
+    expected = np.asarray(PIL.Image.open(io.BytesIO(data))).astype(int)
+    assert np.abs(images.decode(data) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation_comes_out_upright(format: str, orientation: int) -> None:
+    upright = gradient()
+    undo = {
+        2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+        3: PIL.Image.Transpose.ROTATE_180,
+        4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+        5: PIL.Image.Transpose.TRANSPOSE,
+        6: PIL.Image.Transpose.ROTATE_90,
+        7: PIL.Image.Transpose.TRANSVERSE,
+        8: PIL.Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    options: dict[str, object] = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}.get(
+        format, {}
+    )
+    decoded = images.decode(encoded(stored, format, exif=exif, **options))
+    assert decoded.shape == (24, 40, 3)
+    assert np.abs(decoded.astype(int) - np.asarray(upright)).mean() < 3
+
+
+def test_transparency_is_composited_on_white() -> None:
+    picture = PIL.Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    picture.putpixel((1, 0), (0, 0, 255, 255))
+    assert images.decode(encoded(picture, "PNG")).tolist() == [[[255, 255, 255], [0, 0, 255]]]
+
+
+def test_palette_with_transparency() -> None:
+    picture = PIL.Image.new("P", (2, 1), 0)
+    picture.putpalette([255, 0, 0, 0, 255, 0])
+    picture.putpixel((1, 0), 1)
+    assert images.decode(encoded(picture, "GIF", transparency=0)).tolist() == [[[255, 255, 255], [0, 255, 0]]]
+
+
+def test_sixteen_bits_become_the_high_byte() -> None:
+    deep = PIL.Image.fromarray(np.array([[0, 256, 65535]], np.uint16))
+    for format in ("PNG", "TIFF"):
+        assert images.decode(encoded(deep, format))[0, :, 0].tolist() == [0, 1, 255]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "YCbCr"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    format = {"CMYK": "JPEG", "YCbCr": "JPEG"}.get(mode, "PNG")
+    decoded = images.decode(encoded(gradient().convert(mode), format))
+    assert (decoded.shape, decoded.dtype) == ((24, 40, 3), np.uint8)
+
+
+def test_first_frame_of_an_animation() -> None:
+    frames = [PIL.Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert images.decode(data)[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side", "reduced"),
+    [
+        (800, 600, None, (600, 800)),
+        (800, 600, 301, (600, 800)),
+        (800, 600, 300, (300, 400)),
+        (800, 600, 150, (150, 200)),
+        (800, 600, 75, (75, 100)),
+        (800, 600, 10, (75, 100)),
+        (601, 801, 300, (401, 301)),
+    ],
+)
+def test_a_jpeg_is_reduced_in_the_decoder_never_below_the_side(
+    width: int, height: int, side: int | None, reduced: tuple[int, int]
+) -> None:
+    decoded = images.decode(encoded(gradient(width, height), "JPEG"), side)
+    assert decoded.shape[:2] == reduced
+    small = np.asarray(gradient(width, height).resize(reduced[::-1], PIL.Image.Resampling.BOX)).astype(int)
+    assert np.abs(decoded - small).mean() < 3
+
+
+@given(st.integers(1, 20_000), st.integers(1, 2_000))
+def test_reduction_leaves_at_least_the_side(shorter: int, side: int) -> None:
+    factor = images._reduction(shorter, side)
+    assert factor in (1, 2, 4, 8)
+    assert factor == 1 or shorter / factor >= side
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"no image at all", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"\xff\xd8\xff\xe0rubbish", "not an image|broken"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_a_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(images.UnreadableImageError, match=reason):
+        images.decode(data)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_truncated_file_is_refused(format: str) -> None:
+    data = encoded(gradient(200, 200), format)
+    with pytest.raises(images.UnreadableImageError):
+        images.decode(data[: len(data) // 2])
+
+
+def test_a_decompression_bomb_is_refused() -> None:
+    bomb = encoded(PIL.Image.new("1", (30_000, 30_000)), "PNG")
+    with pytest.raises(images.UnreadableImageError, match="too large"):
+        images.decode(bomb)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_broken_bytes_never_raise_anything_else(data: st.DataObject) -> None:
+    format = data.draw(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"]))
+    broken = bytearray(encoded(gradient(), format))
+    for position in data.draw(st.lists(st.integers(0, len(broken) - 1), max_size=8)):
+        broken[position] = data.draw(st.integers(0, 255))
+    try:
+        decoded = images.decode(bytes(broken[: data.draw(st.integers(0, len(broken)))]))
+    except images.UnreadableImageError as error:
+        assert str(error)
+    else:
+        assert decoded.dtype == np.uint8
+        assert decoded.ndim == 3
+
+
+def test_folders_are_searched_in_order_without_hidden_files(tmp_path: Path) -> None:
+    for name in ("b/2.JPG", "b/1.png", "a.webp", ".hidden/x.jpg", "._a.jpg", "notes.txt", "b/c/3.tif"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = [os.path.relpath(file.path, tmp_path) for file in images.find(images.roots(tmp_path))]
+    assert found == ["a.webp", "b/1.png", "b/2.JPG", "b/c/3.tif"]
+
+
+def test_link_loops_end_and_odd_files_have_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path)
+    (tmp_path / "sub" / "broken.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    found = {Path(file.path).name: file.problem for file in images.find(images.roots(tmp_path))}
+    assert found == {"broken.jpg": "cannot be opened: No such file or directory", "pipe.jpg": "not a regular file"}
+
+
+def test_a_named_file_needs_no_suffix_and_nested_roots_count_once(tmp_path: Path) -> None:
+    (tmp_path / "picture").write_bytes(b"x")
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    roots = images.roots([tmp_path / "picture", tmp_path, tmp_path / "a.jpg"])
+    assert roots == [str(tmp_path)]
+    assert [file.path for file in images.find(images.roots(tmp_path / "picture"))] == [str(tmp_path / "picture")]
+
+
+def test_a_source_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        images.roots(tmp_path / "nowhere")
+
+
+def test_ahead_keeps_order_and_bounds_what_waits() -> None:
+    taken: list[int] = []
+
+    def items() -> object:
+        for i in range(100):
+            taken.append(i)
+            yield i
+
+    with ThreadPoolExecutor(4) as pool:
+        results = images.ahead(pool, lambda i: i * i, items(), limit=5)  # type: ignore[arg-type]
+        assert next(results) == 0
+        assert len(taken) <= 5
+        assert list(results) == [i * i for i in range(1, 100)]
+
+
+def test_odd_shared_files_are_read_by_their_content_or_refused() -> None:
+    readable = 0
+    for file in sorted(shared("photos", "odd").rglob("*.*")):
+        if "corrupt" in file.name:
+            with pytest.raises(images.UnreadableImageError):
+                images.decode(file.read_bytes())
+        else:
+            assert images.decode(file.read_bytes()).shape[2] == 3
+            readable += 1
+    assert readable > 20
+    assert "ukbench09380.svg" in {f.path.rsplit("/")[-1] for f in images.find([str(shared("photos", "odd"))])}

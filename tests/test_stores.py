@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import imgrec
+from imgrec.contracts import Batch, Failure, ImgrecError, Record, Space, UsageError, Vectors
+
+RGB = Space.of(imgrec.build("extractor", "colour"))
+HSV = Space.of(imgrec.build("extractor", "colour", colour_space="hsv"))
+
+
+def record(path: str, digest: str, **changes: Any) -> Record:
+    return Record(path, digest, **{"size": 10, "mtime_ns": 1_700_000_000_123_456_789, **changes})
+
+
+def rows(*values: float) -> Vectors:
+    return np.array([[value, value / 3] for value in values], np.float32)
+
+
+def held(store: imgrec.Store, space: Space) -> dict[str, list[float]]:
+    digests, vectors = store.vectors(space)
+    return dict(zip(digests, vectors.tolist(), strict=True))
+
+
+def snapshot(store: imgrec.Store) -> Any:
+    return (
+        sorted(store.records(), key=lambda r: r.path),
+        sorted(store.failures(), key=lambda f: f.path),
+        {space.key: sorted(held(store, space).items()) for space in store.spaces()},
+    )
+
+
+def reopened(store: imgrec.Store) -> imgrec.Store:
+    store.close()
+    return imgrec.build("store", store.name, **store.options()).open()
+
+
+def test_an_empty_store(store: imgrec.Store) -> None:
+    assert (list(store.records()), list(store.failures()), store.spaces()) == ([], [], [])
+    assert store.digests(RGB) == set()
+    digests, vectors = store.vectors(RGB)
+    assert (digests, len(vectors)) == ([], 0)
+
+
+def test_what_is_written_is_there_after_reopening(store: imgrec.Store) -> None:
+    records = [record("/a.jpg", "aa"), record("/b.jpg", "bb", missing=True)]
+    failure = Failure("/c.jpg", 3, 4, 'broken image: x, "y"\nz', 1700000000.25)
+    store.write(Batch(records=records, failures=[failure], vectors={RGB: (["bb", "aa"], rows(0.1, 2e-30))}))
+    again = reopened(store)
+    assert sorted(again.records(), key=lambda r: r.path) == records
+    assert list(again.failures()) == [failure]
+    assert again.spaces() == [RGB]
+    assert again.spaces()[0].options == RGB.options
+    digests, vectors = again.vectors(RGB)
+    expected = {"bb": rows(0.1)[0], "aa": rows(2e-30)[0]}
+    assert vectors.dtype == np.float32
+    assert all(np.array_equal(vectors[i], expected[digest]) for i, digest in enumerate(digests))
+    assert (again.size() or 0) > 0
+
+
+def test_selections(store: imgrec.Store) -> None:
+    store.write(Batch(records=[record(f"/{i}.jpg", f"{i % 600:04x}") for i in range(1200)]))
+    assert {r.path for r in store.records(paths=["/3.jpg", "/none.jpg"])} == {"/3.jpg"}
+    assert {r.path for r in store.records(digests=["0003"])} == {"/3.jpg", "/603.jpg"}
+    assert len(list(store.records(paths=[f"/{i}.jpg" for i in range(1200)]))) == 1200
+    store.write(Batch(vectors={RGB: (["0001", "0002"], rows(1, 2))}))
+    assert store.digests(RGB) == {"0001", "0002"}
+    assert store.digests(RGB, ["0002", "0003"]) == {"0002"}
+    assert store.vectors(RGB, ["0002", "0005"])[0] == ["0002"]
+
+
+def test_upsert_by_path_and_by_digest(store: imgrec.Store) -> None:
+    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
+    store.write(Batch(records=[record("/a.jpg", "aa", size=11)], vectors={RGB: (["aa"], rows(2))}))
+    for each in (store, reopened(store)):
+        assert [r.size for r in each.records()] == [11]
+        assert held(each, RGB) == {"aa": rows(2)[0].tolist()}
+
+
+def test_an_edited_file_loses_its_vectors_in_every_space(store: imgrec.Store) -> None:
+    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1)), HSV: (["aa"], rows(9))}))
+    store.write(Batch(records=[record("/a.jpg", "bb")], vectors={RGB: (["bb"], rows(2))}))
+    for each in (store, reopened(store)):
+        assert held(each, RGB) == {"bb": rows(2)[0].tolist()}
+        assert held(each, HSV) == {}
+        assert each.digests(HSV) == set()
+
+
+def test_copies_share_vectors_until_the_last_goes(store: imgrec.Store) -> None:
+    two = [record("/a.jpg", "aa"), record("/b.jpg", "aa")]
+    store.write(Batch(records=two, vectors={RGB: (["aa"], rows(1))}))
+    store.write(Batch(forgotten=["/a.jpg"]))
+    assert store.digests(RGB) == {"aa"}
+    store.write(Batch(forgotten=["/b.jpg"]))
+    for each in (store, reopened(store)):
+        assert (list(each.records()), each.digests(RGB)) == ([], set())
+
+
+def test_a_move_keeps_the_vectors(store: imgrec.Store) -> None:
+    store.write(Batch(records=[record("/old.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
+    store.write(Batch(forgotten=["/old.jpg"], records=[record("/new.jpg", "aa")]))
+    for each in (store, reopened(store)):
+        assert [r.path for r in each.records()] == ["/new.jpg"]
+        assert each.digests(RGB) == {"aa"}
+
+
+def test_a_failure_and_a_record_of_one_path_replace_each_other(store: imgrec.Store) -> None:
+    failure = Failure("/a.jpg", 1, 2, "broken", 3.0)
+    store.write(Batch(records=[record("/a.jpg", "aa")]))
+    store.write(Batch(failures=[failure]))
+    for each in (store, reopened(store)):
+        assert (list(each.records()), list(each.failures())) == ([], [failure])
+    store = reopened(store)
+    store.write(Batch(records=[record("/a.jpg", "bb")]))
+    for each in (store, reopened(store)):
+        assert ([r.digest for r in each.records()], list(each.failures())) == (["bb"], [])
+
+
+def test_a_batch_is_written_whole_or_not_at_all(store: imgrec.Store) -> None:
+    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
+    before = snapshot(store)
+    bad = Batch(
+        records=[record("/b.jpg", "bb"), record("/c.jpg", "cc")],
+        forgotten=["/a.jpg"],
+        vectors={RGB: (["bb"], rows(2)), HSV: (["bb", "cc"], rows(2))},  # one vector too few
+    )
+    with pytest.raises((ImgrecError, ValueError)):
+        store.write(bad)
+    for each in (store, reopened(store)):
+        kept = snapshot(each)
+        assert kept[:2] == before[:2]
+        assert {key: value for key, value in kept[2].items() if value} == before[2]
+
+
+PATHS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "csv"])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.lists(PATHS, unique=True, min_size=1, max_size=5), odd=st.booleans())
+def test_paths_with_any_character(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, names: list[str], odd: bool
+) -> None:
+    paths = [f"/{name}" for name in names] + (["/not \udcff utf-8"] if odd else [])
+    store = imgrec.build("store", kind, path=str(tmp_path_factory.mktemp("any") / "store")).open(create=True)
+    digests = [f"{i:02x}" for i in range(len(paths))]
+    records = [record(path, digest) for path, digest in zip(paths, digests, strict=True)]
+    store.write(Batch(records=records, vectors={RGB: (digests, rows(*range(len(paths))))}))
+    again = reopened(store)
+    assert {(r.path, r.digest) for r in again.records()} == set(zip(paths, digests, strict=True))
+    assert {r.path for r in again.records(paths=paths)} == set(paths)
+    assert again.digests(RGB) == set(digests)
+    again.close()
+
+
+@pytest.mark.parametrize("kinds", [("sqlite", "csv"), ("csv", "sqlite"), ("csv", "csv")])
+def test_a_copy_is_equal_and_copying_again_copies_nothing(tmp_path: Path, kinds: tuple[str, str]) -> None:
+    first, second = (
+        imgrec.build("store", kind, path=str(tmp_path / str(i))).open(create=True) for i, kind in enumerate(kinds)
+    )
+    rng = np.random.default_rng(0)
+    digests = [f"{i:04x}" for i in range(100)]
+    first.write(
+        Batch(
+            records=[record(f"/{d}.jpg", d) for d in digests],
+            failures=[Failure("/bad.jpg", 1, 2, "broken", 3.5)],
+            vectors={
+                RGB: (digests, rng.normal(size=(100, 7)).astype(np.float32)),
+                HSV: (digests[:3], rows(1, 2, 3)),
+            },
+        )
+    )
+    assert second.copy_from(first, batch_size=16) == 100
+    assert snapshot(second) == snapshot(first)
+    assert second.copy_from(first) == 0
+    second.write(Batch(records=[record("/extra.jpg", "ee")]))
+    second.copy_from(first, exactly=True)
+    assert snapshot(second) == snapshot(first)
+
+
+def test_ten_thousand_rows(store: imgrec.Store) -> None:
+    digests = [f"{i:064x}" for i in range(10_000)]
+    vectors = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
+    for start in range(0, 10_000, 2_500):
+        part = digests[start : start + 2_500]
+        records = [record(f"/{d}", d) for d in part]
+        store.write(Batch(records=records, vectors={RGB: (part, vectors[start : start + 2_500])}))
+    order, loaded = reopened(store).vectors(RGB)
+    position = {digest: i for i, digest in enumerate(digests)}
+    assert np.array_equal(loaded, vectors[[position[digest] for digest in order]])
+
+
+def test_a_store_that_is_not_there(tmp_path: Path) -> None:
+    for kind in ("sqlite", "csv"):
+        with pytest.raises(UsageError, match="there is no gallery"):
+            imgrec.build("store", kind, path=str(tmp_path / "none")).open()
+
+
+# --- sqlite only --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"not a database, but long enough to be read as one" * 10, b""])
+def test_a_file_that_is_no_sqlite_store(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.sqlite").write_bytes(content)
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "x.sqlite"))
+    if content:
+        with pytest.raises(UsageError, match="not an imgrec store"):
+            store.open(create=True)
+        assert (tmp_path / "x.sqlite").read_bytes() == content
+    else:
+        with pytest.raises(UsageError, match="not an imgrec store"):
+            store.open()
+
+
+def test_a_foreign_or_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "foreign.sqlite") as db:
+        db.execute("CREATE TABLE t (x)")
+    db.close()
+    with pytest.raises(UsageError, match="not an imgrec store"):
+        imgrec.build("store", "sqlite", path=str(tmp_path / "foreign.sqlite")).open(create=True)
+    imgrec.build("store", "sqlite", path=str(tmp_path / "newer.sqlite")).open(create=True).close()
+    with sqlite3.connect(tmp_path / "newer.sqlite") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(UsageError, match="99"):
+        imgrec.build("store", "sqlite", path=str(tmp_path / "newer.sqlite")).open()
+
+
+def test_a_reader_beside_a_writer_sees_whole_batches(tmp_path: Path) -> None:
+    path = str(tmp_path / "g.sqlite")
+    writer = imgrec.build("store", "sqlite", path=path).open(create=True)
+    reader = imgrec.build("store", "sqlite", path=path).open()
+    for i in range(1, 6):
+        names = [f"{i}{j}" for j in range(3)]
+        records = [record(f"/{name}", name) for name in names]
+        writer.write(Batch(records=records, vectors={RGB: (names, rows(1, 2, 3))}))
+        digests, _ = reader.vectors(RGB)
+        assert len(digests) == len(list(reader.records())) == 3 * i
+
+
+def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite")).open(create=True)
+    store.write(Batch(records=[record("/a", "aa")], vectors={RGB: (["aa"], rows(1))}))
+    with pytest.raises(ImgrecError, match="2 values, and these have 3"):
+        store.write(Batch(records=[record("/b", "bb")], vectors={RGB: (["bb"], np.ones((1, 3), np.float32))}))
+
+
+# --- csv only -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> imgrec.Store:
+    store = imgrec.build("store", "csv", path=str(tmp_path / "csv")).open(create=True)
+    names = ["aa", "bb"]
+    records = [record('/a, "b".jpg', "aa"), record("/with\nbreak.jpg", "bb")]
+    store.write(Batch(records=records, vectors={RGB: (names, rows(0.1, -2.5e-7)), HSV: (names, rows(5, 6))}))
+    return store
+
+
+def test_plain_for_pandas(folder: imgrec.Store) -> None:
+    path = Path(folder.location)
+    records = pd.read_csv(path / "records.csv")
+    assert list(records.columns) == ["path", "digest", "size", "time", "missing"]
+    assert list(records.path) == ['/a, "b".jpg', "/with\nbreak.jpg"]
+    assert pd.to_datetime(records.time)[0].year == 2023
+    vectors = pd.read_csv(path / f"{RGB.key}.csv", index_col=["path", "digest"]).astype(np.float32)
+    assert np.array_equal(vectors.to_numpy(), rows(0.1, -2.5e-7))
+    assert [space["key"] for space in json.loads((path / "spaces.json").read_text())] == [RGB.key, HSV.key]
+
+
+@pytest.mark.parametrize("name", ["records.csv", f"{RGB.key}.csv"])
+def test_a_torn_last_line_costs_nothing(folder: imgrec.Store, tmp_path: Path, name: str) -> None:
+    """Cut off at any byte the row does not count, and the next batch is written where it began."""
+    whole = (Path(folder.location) / name).read_bytes()
+    for length in range(whole.index(b'"/with'), len(whole)):
+        copy = Path(shutil.copytree(folder.location, tmp_path / str(length)))
+        (copy / name).write_bytes(whole[:length])
+        torn = imgrec.build("store", "csv", path=str(copy)).open()
+        assert {r.digest for r in torn.records()} & torn.digests(RGB) == {"aa"}
+        assert held(torn, RGB) == {"aa": rows(0.1)[0].tolist()}
+        torn.write(Batch(records=[record("/c.jpg", "cc")], vectors={RGB: (["cc"], rows(7))}))
+        again = reopened(torn)
+        assert held(again, RGB) == {"aa": rows(0.1)[0].tolist(), "cc": rows(7)[0].tolist()}
+        assert (copy / name).read_bytes().startswith(whole[: whole.index(b'"/with')])
+        shutil.rmtree(copy)
