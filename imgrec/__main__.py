@@ -51,9 +51,12 @@ def main(words: Sequence[str] | None = None) -> int:
             )
             return UsageError.exit_code
         _run_hydra(read.hydra)
-        return max((_tell(error, debug=debug) for error in _errors), default=0)
+        codes = [_tell(error, debug=debug) for error in _errors]
+        return ImgrecError.exit_code if codes and read.is_multirun else max(codes, default=0)
     except KeyboardInterrupt as error:
         return _tell(error, debug=debug)
+    except SystemExit as error:  # Hydra's, after --help and the like
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BrokenPipeError:
         # Whoever read our output, `head` for one, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -34,6 +34,8 @@ class Arguments:
     hydra: list[str]
     """For Hydra, the stage first: what comes later changes the stage's defaults."""
 
+    is_multirun: bool
+
     stage: str | None
     needs_stage: bool
 
@@ -48,7 +50,7 @@ def read(words: Sequence[str]) -> Arguments:
         UsageError: a bare word that is no stage, or that no option is there for.
     """
     if "-sc" in words or "--shell-completion" in words:
-        return Arguments(list(words), None, needs_stage=False)
+        return Arguments(list(words), is_multirun=False, stage=None, needs_stage=False)
     flags, words = _split_flags(words)
     stage, rest = _split_stage(words)
     is_multirun = not MULTIRUN.isdisjoint(flags)
@@ -58,7 +60,7 @@ def read(words: Sequence[str]) -> Arguments:
     paths = path_options(stage)
     hydra = [f"+stage={stage}"] if stage else []
     hydra += [_override(word, paths, is_multirun=is_multirun) for word in overrides]
-    return Arguments(flags + hydra, stage, needs_stage=NEEDS_NO_STAGE.isdisjoint(flags))
+    return Arguments(flags + hydra, is_multirun, stage, needs_stage=NEEDS_NO_STAGE.isdisjoint(flags))
 
 
 def _split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -94,7 +96,8 @@ def _split_bare(words: list[str], stage: type[Stage] | None) -> tuple[list[str],
     known = set(registry.option_names(stage)) if stage else set()
     for word in words:
         match = OVERRIDE.fullmatch(word)
-        if word.startswith("~") or (match and not (_exists(word) and match[2] not in known)):
+        is_file = _exists(word) and not (match and match[2] in known)
+        if (match or word.startswith("~")) and not is_file:
             overrides.append(word)
         else:
             bare.append(word)

@@ -140,7 +140,7 @@ def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
 
 
 @dataclass
-class Component(Options):
+class Component(Options, ABC):
     """Base of every plugin class.
 
     Raises:

@@ -11,7 +11,6 @@ What decoding does is part of every space (`contracts.DECODING_VERSION`):
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import logging
@@ -102,7 +101,7 @@ def find(roots: Iterable[str]) -> Iterator[ImageFile]:
         if Path(root).is_dir():
             yield from _find_in(root, seen)
         else:
-            yield _examine(root, functools.partial(os.stat, root))
+            yield _examine(root)
 
 
 def _find_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
@@ -111,23 +110,24 @@ def _find_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
         if (status.st_dev, status.st_ino) in seen:
             return
         seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
+        with os.scandir(folder) as entries:  # names only: a folder may hold millions
+            listed = sorted(entry.name + os.sep if entry.is_dir() else entry.name for entry in entries)
     except OSError as error:
         log.warning("%s cannot be listed: %s", folder, error.strerror)
         return
-    for entry in listed:
-        if entry.name.startswith("."):
+    for name in listed:
+        if name.startswith("."):
             continue
-        if entry.is_dir():
-            yield from _find_in(entry.path, seen)
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122 - speed
-            yield _examine(entry.path, entry.stat)
+        path = os.path.join(folder, name)  # noqa: PTH118 - speed
+        if name.endswith(os.sep):
+            yield from _find_in(path.rstrip(os.sep), seen)
+        elif os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122 - speed
+            yield _examine(path)
 
 
-def _examine(path: str, status_of: Callable[[], os.stat_result]) -> ImageFile:
+def _examine(path: str) -> ImageFile:
     try:
-        status = status_of()
+        status = os.stat(path)  # noqa: PTH116 - speed
     except OSError as error:
         return ImageFile(path, 0, 0, f"cannot be opened: {error.strerror}")
     problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"

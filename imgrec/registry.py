@@ -14,7 +14,7 @@ from typing import Any, Literal, overload
 import pluggy
 
 from imgrec import hookspecs
-from imgrec.contracts import Component, Extractor, Reducer, Store, UsageError
+from imgrec.contracts import Component, Extractor, Reducer, RunInfo, Store, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def manager() -> pluggy.PluginManager:
             if not plugins.is_registered(plugin):
                 plugins.register(plugin, name=f"{_origin(entry)[0]}:{entry.name}")
                 _origins()[id(plugin)] = _origin(entry)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.warning(
                 "plugin %s of %s is left out: %s: %s",
                 entry.name,
@@ -89,6 +89,16 @@ def available(kind: str) -> dict[str, Plugin]:
             )
         found[name] = plugin
     return dict(sorted(found.items()))
+
+
+def tell(hook: str, run: RunInfo) -> None:
+    """Tell every listener of a run's event; one that fails costs a warning, not the run."""
+    for implementation in getattr(manager().hook, hook).get_hookimpls():
+        try:
+            implementation.function(**dict.fromkeys(implementation.argnames, run))
+        except Exception as error:
+            origin = " ".join(_origins().get(id(implementation.plugin), ("unknown", "")))
+            log.warning("listener of %s failed: %s: %s", origin, type(error).__name__, error)
 
 
 def _plugins_of(kind: str) -> Iterator[Plugin]:

@@ -89,7 +89,7 @@ class Run:
     def recorded(self) -> Iterator[None]:
         """Keep `run.json` true while the stage runs, and tell the listeners."""
         self._save()
-        registry.manager().hook.imgrec_run_started(run=self._info())
+        registry.tell("imgrec_run_started", self._info())
         try:
             yield
             self.status = "done"
@@ -101,7 +101,7 @@ class Run:
             raise
         finally:
             self._save()
-            registry.manager().hook.imgrec_run_finished(run=self._info())
+            registry.tell("imgrec_run_finished", self._info())
 
     def fail(self, error: BaseException) -> None:
         """Record an error that came before the stage ran."""

@@ -116,10 +116,9 @@ class Csv(imgrec.Store):
     ) -> Iterator[Record]:
         """Records; see `Store.records`."""
         known = self._opened.records
-        if paths is not None:
-            return iter([known[path] for path in dict.fromkeys(paths) if path in known])
-        wanted = None if digests is None else set(digests)
-        return iter([record for record in known.values() if wanted is None or record.digest in wanted])
+        if digests is not None:
+            paths = [path for digest in set(digests) for path in self._opened.paths_of.get(digest, ())]
+        return iter([known[path] for path in (known if paths is None else dict.fromkeys(paths)) if path in known])
 
     def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
         """Failures; see `Store.failures`."""
@@ -132,12 +131,13 @@ class Csv(imgrec.Store):
 
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
         """Contents with a vector; see `Store.digests`."""
-        held = self._opened.digests(space)
-        return held & self._opened.contents() if among is None else held.intersection(among)
+        held, contents = self._opened.digests(space), self._opened.paths_of
+        return {digest for digest in (held if among is None else among) if digest in held and digest in contents}
 
     def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
         """Vectors; see `Store.vectors`. Reads the space's whole file."""
-        wanted = self._opened.contents() if digests is None else set(digests)
+        contents = self._opened.paths_of
+        wanted = contents.keys() if digests is None else contents.keys() & set(digests)
         rows: dict[str, Vectors] = {}
         dim = 0
         for names, values in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
@@ -165,11 +165,11 @@ class _Index:
         }
         listed = json.loads((folder / SPACES).read_text()) if (folder / SPACES).exists() else []
         self.spaces = {each["key"]: Space(**each) for each in listed}
-        self._path_of = {record.digest: path for path, record in self.records.items()}
+        self.paths_of: dict[str, set[str]] = {}
+        """The files of each content that has any."""
+        for record in self.records.values():
+            self.paths_of.setdefault(record.digest, set()).add(record.path)
         self._digests: dict[str, set[str]] = {}
-
-    def contents(self) -> set[str]:
-        return {record.digest for record in self.records.values()}
 
     def digests(self, space: Space) -> set[str]:
         """The contents in a space's file, with or without a record."""
@@ -181,16 +181,20 @@ class _Index:
     def owners(self, digests: Iterable[str], batch: Batch) -> list[str]:
         """A path for each content."""
         new = {record.digest: record.path for record in batch.records}
-        return [new.get(digest) or self._path_of.get(digest, "") for digest in digests]
+        return [new.get(digest) or min(self.paths_of.get(digest, {""})) for digest in digests]
 
     def apply(self, batch: Batch, gone: set[str], ended: set[str]) -> None:
-        for path in gone:
-            del self.records[path]
+        for path in {*gone, *(record.path for record in batch.records)} & self.records.keys():
+            old = self.records.pop(path)
+            self.paths_of[old.digest].discard(path)
+            if not self.paths_of[old.digest]:
+                del self.paths_of[old.digest]
         for path in ended:
             del self.failures[path]
+        for record in batch.records:
+            self.records[record.path] = record
+            self.paths_of.setdefault(record.digest, set()).add(record.path)
         self.failures.update((failure.path, failure) for failure in batch.failures)
-        self.records.update((record.path, record) for record in batch.records)
-        self._path_of.update((record.digest, record.path) for record in batch.records)
         for space, (digests, _) in batch.vectors.items():
             self.spaces.setdefault(space.key, space)
             if space.key in self._digests:

@@ -265,11 +265,12 @@ def _load_checkpoint(model: Any, checkpoint: str, cfg: Mapping[str, Any], name: 
         state = timm.models.clean_state_dict(timm.models.load_state_dict(checkpoint, weights_only=True))
     except Exception as error:  # safetensors, pickle, zipfile and torch each have errors of their own
         raise imgrec.UsageError(f"checkpoint {checkpoint!r} is neither a safetensors nor a torch file") from error
-    wanted = model.state_dict()
+    # Counters of training steps, which older checkpoints lack, do not touch a vector.
+    wanted = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     classifiers = cfg.get("classifier") or ()
     heads = tuple(f"{each}." for each in ((classifiers,) if isinstance(classifiers, str) else classifiers))
     lacks = [key for key in wanted if key not in state]
-    extra = [key for key in state if key not in wanted and not key.startswith(heads)]
+    extra = [key for key in state if key not in model.state_dict() and not key.startswith(heads)]
     other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     told = [f"lacks {len(lacks)} of its {len(wanted)} weights, such as {lacks[0]}"] if lacks else []
     told += [f"has {len(extra)} that the model has not, such as {extra[0]}"] if extra else []

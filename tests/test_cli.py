@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
+import tiles
 from conftest import Cli
 
 THREE_SPELLINGS = [
@@ -121,7 +121,7 @@ def test_odd_names_work_as_source_and_as_query(cli: Cli, few: Path, name: str) -
     odd.mkdir()
     for file in sorted(few.rglob("*.jpg"))[:3]:
         file.rename(odd / file.name)
-    (odd / sorted(os.listdir(odd))[0]).rename(few.parent / name)
+    sorted(odd.iterdir())[0].rename(few.parent / name)
     assert "1 new" in cli("ingest", name).out
     assert "2 new" in cli("+stage=ingest", f"source={odd.name}").out
     for words in (["recommend", name], ["+stage=recommend", f"query={name}"]):
@@ -164,11 +164,12 @@ def test_the_console_script_is_the_same(tmp_path: Path) -> None:
     assert done.stdout == "imgrec 0.1.0\n"
 
 
-@pytest.fixture
-def prepared(cli: Cli, few: Path) -> Path:
-    """A gallery, and what can be wrong beside it; no runs' folders."""
-    cli("ingest", few, "hydra.run.dir=first")
-    base = few.parent
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gallery, and what can be wrong beside it. What leaves nothing may share it."""
+    base = tmp_path_factory.mktemp("prepared")
+    tiles.cut(base / "few", columns=3, rows=2)
+    subprocess.run([sys.executable, "-m", "imgrec", "ingest", "few", "hydra.run.dir=first"], cwd=base, check=True)
     (base / "empty").mkdir()
     (base / "text.jpg").write_text("no image")
     (base / "text.sqlite").write_text("no database")
@@ -220,7 +221,7 @@ BAD = [
 @pytest.mark.parametrize(("command", "message"), BAD)
 def test_bad_input_gets_one_line_and_leaves_nothing(cli: Cli, prepared: Path, command: str, message: str) -> None:
     before = sorted(prepared.rglob("*"))
-    done = cli(*command.format(q="few/china/china-0-0.jpg").split(), code=2)
+    done = cli(*command.format(q="few/china/china-0-0.jpg").split(), code=2, cwd=prepared)
     assert re.search(message, done.err), done.err
     assert re.fullmatch(r"imgrec: .*\n", done.err), done.err
     assert done.out == ""

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from imgrec import arguments
+from imgrec.contracts import UsageError
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
+
+
+def as_hydra_reads(word: str) -> object:
+    return OverridesParser.create().parse_override(word).value()
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEXT)
+def test_quoting_brings_any_text_through_hydra(text: str) -> None:
+    assert as_hydra_reads(f"query={arguments.quoted(text)}") == text
+
+
+@settings(max_examples=500, deadline=None)
+@given(TEXT | st.text(alphabet="\\${}'\"a", max_size=12))
+def test_an_existing_files_name_comes_through_omegaconf_too(name: str) -> None:
+    """`${` in a name is no interpolation."""
+    value = as_hydra_reads(f"query={arguments._quoted_path(name)}")
+    assert OmegaConf.create({"query": value}).query == name
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("+stage=recommend query=a.jpg", ["+stage=recommend", "query='a.jpg'"]),
+        ("stage=recommend query=a.jpg", ["+stage=recommend", "query='a.jpg'"]),
+        ("recommend a.jpg k=10", ["+stage=recommend", "query='a.jpg'", "k=10"]),
+        ("+experiment=x +stage=recommend", ["+stage=recommend", "+experiment=x"]),
+        ("ingest a b", ["+stage=ingest", "source=['a','b']"]),
+        ("ingest source=[a,b]", ["+stage=ingest", "source=['a','b']"]),
+        ("ingest a default_extractor=timm", ["+stage=ingest", "source='a'", "extractor@default_extractor=timm"]),
+        ("ingest extractor.checkpoint=a,b.pt", ["+stage=ingest", "extractor.checkpoint='a,b.pt'"]),
+        ("ingest extractor.checkpoint=null", ["+stage=ingest", "extractor.checkpoint=null"]),
+        ("visualise highlight=*/hat/*", ["+stage=visualise", "highlight='*/hat/*'"]),
+        ("-m recommend query=a,b k=1,2", ["-m", "+stage=recommend", "query='a','b'", "k=1,2"]),
+        ("recommend query='a'", ["+stage=recommend", "query='a'"]),
+        ("recommend query=${oc.env:X}", ["+stage=recommend", "query=${oc.env:X}"]),
+        ("--config-dir mine recommend a", ["--config-dir", "mine", "+stage=recommend", "query='a'"]),
+        ("recommend ~extractor", ["+stage=recommend", "~extractor"]),
+    ],
+)
+def test_spellings(words: str, expected: list[str]) -> None:
+    assert arguments.read(words.split()).hydra == expected
+
+
+def test_a_file_with_an_equals_sign_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a=b.jpg", "k=3"):
+        (tmp_path / name).touch()
+    assert arguments.read(["recommend", "a=b.jpg", "k=3"]).hydra == ["+stage=recommend", "query='a=b.jpg'", "k=3"]
+
+
+def test_an_existing_file_is_one_value_in_a_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a,b.jpg").touch()
+    assert arguments.path_value("a,b.jpg", is_multirun=True) == "'a,b.jpg'"
+    assert arguments.path_value(f"c{os.extsep}jpg,d", is_multirun=True) == "'c.jpg','d'"
+
+
+@pytest.mark.parametrize("words", ["frobnicate", "info a.jpg", "recommend a b"])
+def test_what_is_not_understood(words: str) -> None:
+    with pytest.raises(UsageError):
+        arguments.read(words.split())
+
+
+@pytest.mark.parametrize("words", ["--help", "-h", "--version", "-sc install=bash", "--info", "--cfg job", ""])
+def test_only_a_run_needs_a_stage(words: str) -> None:
+    assert arguments.read(words.split()).needs_stage == (words == "")

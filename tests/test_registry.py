@@ -1,0 +1,160 @@
+"""Plugins of others: found, listed, and never in the way of a run that does not use them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import imgrec
+from conftest import Cli
+from imgrec import registry
+from imgrec.contracts import UsageError
+
+GOOD = '''
+from dataclasses import dataclass
+import numpy as np
+import imgrec
+from imgrec.contracts import option
+
+@dataclass
+class Grey(imgrec.Extractor):
+    """Mean grey of an image."""
+
+    power: float = option(1.0, minimum=0, help="of the values")
+
+    def extract(self, images):
+        return np.stack([[image.mean() ** self.power] for image in images]).astype(np.float32)
+
+@imgrec.hookimpl
+def imgrec_extractors():
+    return [Grey]
+'''
+
+
+def install(site: Path, name: str, code: str) -> dict[str, str]:
+    """A distribution as pip leaves it: a module, and metadata with an entry point. Returns the environment."""
+    (site / f"{name}-2.5.dist-info").mkdir(parents=True)
+    (site / f"{name}.py").write_text(code)
+    (site / f"{name}-2.5.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.5\n"
+    )
+    (site / f"{name}-2.5.dist-info" / "entry_points.txt").write_text(f"[imgrec]\n{name} = {name}\n")
+    return {"PYTHONPATH": str(site)}
+
+
+def test_a_plugin_of_another_distribution_is_typed_listed_and_swept(cli: Cli, few: Path, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_grey", GOOD)
+    assert "extractor=clip_vit_b32|colour|dinov2_small|efficientnet_b0|grey|" in cli("--help", env=env).out
+    assert "extractor.power=1.0" in cli("ingest", "--help", env=env).out
+    listed = {each["name"]: each for each in cli("plugins", "format=json", env=env).json()}
+    assert listed["grey"]["distribution"] == "imgrec_grey"
+    assert listed["grey"]["version"] == "2.5"
+    assert listed["grey"]["options"] == {"power": "1.0"}
+    assert (
+        "not 'x'|converted to Float"
+        not in cli("ingest", few, "extractor=grey", "extractor.power=x", env=env, code=2).err
+    )
+    assert "did you mean power?" in cli("ingest", few, "extractor=grey", "extractor.powr=1", env=env, code=2).err
+    cli("-m", "ingest", few, "extractor=colour,grey", env=env)
+    found = cli("recommend", few / "china" / "china-0-0.jpg", "space=grey", "format=json", env=env).json()
+    assert found["space"].startswith("grey-")
+    without = cli("recommend", few / "china" / "china-0-0.jpg", "extractor=grey", code=2)
+    assert "no extractor 'grey'" in without.err
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise RuntimeError('no luck')", "RuntimeError: no luck"),
+        ("import a_library_that_is_not_there", "No module named 'a_library_that_is_not_there'"),
+        (
+            "import imgrec\n@imgrec.hookimpl\ndef imgrec_extractors():\n    return ['rubbish']",
+            "returned 'rubbish'",
+        ),
+        ("import imgrec\n@imgrec.hookimpl\ndef imgrec_extractors():\n    return 1 / 0", "division by zero"),
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_broken_plugin_costs_a_warning_that_names_it(
+    cli: Cli, few: Path, tmp_path: Path, code: str, told: str
+) -> None:
+    env = install(tmp_path / "site", "imgrec_broken", code)
+    done = cli("ingest", few, env=env)
+    assert "12 new" in done.out
+    warnings = [line for line in done.err.splitlines() if "imgrec_broken 2.5" in line]
+    assert len(warnings) == 1
+    assert told in warnings[0]
+
+
+def test_two_plugins_that_claim_one_name_are_an_error_that_names_both(cli: Cli, tmp_path: Path) -> None:
+    env = install(
+        tmp_path / "site", "imgrec_mine", GOOD.replace("class Grey", "class Colour").replace("[Grey]", "[Colour]")
+    )
+    done = cli("plugins", env=env, code=2)
+    assert "two plugins claim extractor=colour" in done.err
+    assert "imgrec 0.1.0" in done.err
+    assert "imgrec_mine 2.5" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_library_that_is_absent_is_one_line(cli: Cli, few: Path, tmp_path: Path) -> None:
+    code = GOOD.replace("    power", '    requires = {"absent_library": "pip install absent"}\n    power')
+    env = install(tmp_path / "site", "imgrec_grey", code)
+    assert (
+        "extractor=grey needs absent_library: pip install absent"
+        in cli("ingest", few, "extractor=grey", env=env, code=2).err
+    )
+    assert "pip install absent" in cli("plugins", env=env).out
+    assert "12 new" in cli("ingest", few, env=env).out
+
+
+def test_build_names_what_there_is() -> None:
+    assert isinstance(imgrec.build("extractor", "colour", bins=2), imgrec.Extractor)
+    assert isinstance(imgrec.build("store", "sqlite", path="x"), imgrec.Store)
+    assert isinstance(imgrec.build("reducer", "pca"), imgrec.Reducer)
+    with pytest.raises(UsageError, match=r"no extractor 'colr' \(did you mean colour\?\): available are"):
+        imgrec.build("extractor", "colr")
+    with pytest.raises(UsageError, match="no plugin kind 'painter'"):
+        imgrec.build("painter", "colour")
+
+
+def test_every_component_is_listed_with_its_distribution() -> None:
+    assert set(registry.available("extractor")) == {"colour", "timm"}
+    assert set(registry.available("store")) == {"csv", "sqlite"}
+    assert set(registry.available("reducer")) == {"pca", "tsne", "umap"}
+    assert {plugin.origin for kind in registry.KINDS for plugin in registry.available(kind).values()} == {
+        "imgrec 0.1.0"
+    }
+
+
+def test_a_missing_method_fails_when_the_component_is_built() -> None:
+    class Half(imgrec.Extractor):
+        """Forgot to extract."""
+
+    with pytest.raises(TypeError, match="extract"):
+        Half()  # type: ignore[abstract]
+
+
+LISTENER = """
+import imgrec, json, pathlib
+
+@imgrec.hookimpl
+def imgrec_run_started(run):
+    pathlib.Path("started").write_text(f"{run.stage} {run.status} {run.configuration['k']}")
+
+@imgrec.hookimpl
+def imgrec_run_finished(run):
+    pathlib.Path("finished").write_text(f"{run.status} {run.counts} {sorted(f.name for f in run.folder.iterdir())}")
+"""
+
+
+def test_listeners_are_told_of_a_run(cli: Cli, few: Path, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_listener", LISTENER)
+    done = cli("ingest", few, env=env)  # which has no k
+    assert "listener of imgrec_listener 2.5 failed: KeyError: 'k'" in done.err
+    cli("recommend", few / "china" / "china-0-0.jpg", "k=4", env=env)
+    assert (tmp_path / "started").read_text() == "recommend running 4"
+    finished = (tmp_path / "finished").read_text()
+    assert finished.startswith("done {'gallery': 12, 'matches': 4}")
+    assert "recommendations.png" in finished
