@@ -14,7 +14,7 @@ import itertools
 import json
 import types
 import typing
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -438,7 +438,8 @@ def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
     """
     if metric == "cosine":
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return vectors / np.where(lengths > 0, lengths, 1).astype(np.float32)
+        unit: Vectors = np.divide(vectors, np.where(lengths > 0, lengths, 1), dtype=np.float32)
+        return unit
     if metric == "hellinger":
         if vectors.size and vectors.min() < 0:
             raise UsageError(
@@ -446,8 +447,8 @@ def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
                 "take metric=euclidean or metric=cosine"
             )
         totals = vectors.sum(axis=1, keepdims=True)
-        shares = vectors / np.where(totals > 0, 2 * totals, 1).astype(np.float32)
-        return np.sqrt(shares)
+        halved_shares: Vectors = np.divide(vectors, np.where(totals > 0, 2 * totals, 1), dtype=np.float32)
+        return np.sqrt(halved_shares)
     return vectors
 
 

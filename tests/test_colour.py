@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def test_the_joint_histogram_counts_every_pixel_in_its_cell(image: Image, bins: 
 
 @given(IMAGES, st.integers(1, 9), st.sampled_from(["rgb", "hsv", "lab"]))
 def test_separate_histograms_are_the_margins_of_the_joint_one(image: Image, bins: int, colour_space: str) -> None:
-    options = {"bins": bins, "colour_space": colour_space, "normalise": False}
+    options: dict[str, Any] = {"bins": bins, "colour_space": colour_space, "normalise": False}
     joint = imgrec.build("extractor", "colour", **options).extract([image])[0].reshape(bins, bins, bins)
     each = imgrec.build("extractor", "colour", joint=False, **options).extract([image])[0].reshape(3, bins)
     assert each.tolist() == [joint.sum(axis=axes).tolist() for axes in [(1, 2), (0, 2), (0, 1)]]
@@ -44,9 +46,14 @@ def test_by_default_125_values() -> None:
 
 
 def test_the_identity_is_what_changes_vectors() -> None:
-    keys = {Space.of(imgrec.build("extractor", "colour", **options)).key for options in [
-        {}, {"bins": 4}, {"colour_space": "hsv"}, {"joint": False}, {"normalise": False}
-    ]}  # fmt: skip
+    changes: list[dict[str, Any]] = [
+        {},
+        {"bins": 4},
+        {"colour_space": "hsv"},
+        {"joint": False},
+        {"normalise": False},
+    ]
+    keys = {Space.of(imgrec.build("extractor", "colour", **change)).key for change in changes}
     assert len(keys) == 5
     assert Space.of(imgrec.build("extractor", "colour")) == Space.of(imgrec.build("extractor", "colour", bins=5))
 

@@ -4,6 +4,7 @@ import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -54,9 +55,7 @@ def test_every_exif_orientation_comes_out_upright(format: str, orientation: int)
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
-    options: dict[str, object] = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}.get(
-        format, {}
-    )
+    options: Any = {"JPEG": {"quality": 98, "subsampling": 0}, "WEBP": {"lossless": True}}.get(format, {})
     decoded = images.decode(encoded(stored, format, exif=exif, **options))
     assert decoded.shape == (24, 40, 3)
     assert np.abs(decoded.astype(int) - np.asarray(upright)).mean() < 3
@@ -85,7 +84,8 @@ def test_sixteen_bits_become_the_high_byte() -> None:
 def test_every_mode_becomes_rgb(mode: str) -> None:
     format = {"CMYK": "JPEG", "YCbCr": "JPEG"}.get(mode, "PNG")
     decoded = images.decode(encoded(gradient().convert(mode), format))
-    assert (decoded.shape, decoded.dtype) == ((24, 40, 3), np.uint8)
+    assert decoded.shape == (24, 40, 3)
+    assert decoded.dtype == np.uint8
 
 
 def test_first_frame_of_an_animation() -> None:

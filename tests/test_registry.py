@@ -145,7 +145,7 @@ def imgrec_run_started(run):
 
 @imgrec.hookimpl
 def imgrec_run_finished(run):
-    pathlib.Path("finished").write_text(f"{run.status} {run.counts} {sorted(f.name for f in run.folder.iterdir())}")
+    pathlib.Path("finished").write_text(f"{run.status} {run.counts} {[f.name for f in run.folder.iterdir()]}")
 """
 
 

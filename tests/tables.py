@@ -1,0 +1,66 @@
+"""The generated parts of the README, from the code itself: `make format` writes them, `make check` compares."""
+
+from __future__ import annotations
+
+import inspect
+
+from imgrec import hookspecs, registry, stages
+
+
+def summary(cls: object) -> str:
+    """The first paragraph of a docstring, as a line."""
+    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *[[cell.replace("|", "\\|") for cell in row] for row in rows]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
+def stage_table() -> str:
+    """The stages and their options."""
+    rows = []
+    for name, cls in stages.available().items():
+        parts = ", ".join(f"`{part}=`" for part in cls.parts())
+        options = ", ".join(f"`{row.name}={row.default}`" for row in registry.option_rows(cls) if row.name not in COMMON)
+        rows.append([f"**{name}**", summary(cls), options, parts])
+    return table(["stage", "what it does", "options", "components"], rows)
+
+
+COMMON = ("seed", "debug")
+
+
+def plugin_table() -> str:
+    """Every built-in plugin."""
+    rows = [
+        [f"`{kind}={name}`", summary(plugin.cls), " ".join(plugin.cls.requires.values()).replace("pip install ", "")]
+        for kind in registry.KINDS
+        for name, plugin in registry.available(kind).items()
+    ]
+    return table(["choice", "what it is", "needs"], rows)
+
+
+def option_table(kind: str, name: str) -> str:
+    """The options of a plugin."""
+    rows = registry.option_rows(registry.available(kind)[name].cls)
+    return table(["option", "default", "meaning"], [[f"`{kind}.{r.name}`", f"`{r.default}`", r.help] for r in rows])
+
+
+def hook_table() -> str:
+    """The hooks."""
+    hooks = {name: each for name, each in vars(hookspecs).items() if name.startswith("imgrec_")}
+    return table(["hook", "meaning"], [[f"`{name}{inspect.signature(each)}`", summary(each)] for name, each in hooks.items()])
+
+
+def preset_table() -> str:
+    """The YAML presets of extractors, with the comment that heads each file."""
+    from pathlib import Path
+
+    from imgrec import config
+
+    rows = []
+    for file in sorted((Path(config.folder()) / "extractor").glob("*.yaml")):
+        comment, *_, model = file.read_text().strip().split("\n")
+        rows.append([f"`extractor={file.stem}`", f"`{model.removeprefix('model: ')}`", comment.removeprefix("# ")])
+    return table(["preset", "timm model", ""], rows)
