@@ -15,8 +15,11 @@ from typing import Any, cast
 
 from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 import imgrec
@@ -39,6 +42,7 @@ def folder() -> str:
 def register() -> None:
     """Put every plugin and every stage into Hydra's store of typed configurations."""
     config_store = ConfigStore.instance()
+    Plugins.instance().register(_PresetsOfPlugins)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
     OmegaConf.register_new_resolver("imgrec_help", help_text, replace=True)
     for kind in registry.KINDS:
@@ -52,6 +56,14 @@ def register() -> None:
     config_store.store(group="backup", name="none", node={})
     for name, stage in stages.available().items():
         config_store.store(group="options", name=name, node=_stage_schema(stage))
+
+
+class _PresetsOfPlugins(SearchPathPlugin):
+    """Lets Hydra find the YAML files that plugins bring, behind imgrec's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for package, folder in registry.conf_folders().items():
+            search_path.append(provider=package, path=f"file://{folder}")
 
 
 def _beside(store: DictConfig, name: str) -> str:

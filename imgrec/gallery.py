@@ -238,12 +238,19 @@ def nearest(
 
 def _scan_squares(vectors: Vectors, query: Vectors, metric: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Bounds, from below and above, of what orders rows as their distances do: |x|^2 - 2 x.q."""
-    points, target = as_euclidean(vectors, metric), as_euclidean(query[None], metric)[0]
-    squares = np.einsum("ij,ij->i", points, points)
-    scores = squares - 2 * (points @ target)
+    if metric == "hellinger":
+        vectors, query = as_euclidean(vectors, metric), as_euclidean(query[None], metric)[0]
+    products = vectors @ query
+    squares = np.einsum("ij,ij->i", vectors, vectors)
     # A dot product of n terms, summed in any order, is off by at most n eps |x||q| (Higham, Accuracy and Stability
     # of Numerical Algorithms, 3.1), and 2|x||q| <= |x|^2 + |q|^2.
-    error = np.finfo(np.float32).eps * (len(target) + 8) * (squares + float(target @ target))
+    eps = np.finfo(np.float32).eps * (len(query) + 8)
+    if metric == "cosine":
+        lengths = np.sqrt(squares) * np.linalg.norm(query)
+        scores = 1 - np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+        return scores - 2 * eps, scores + 2 * eps
+    scores = squares - 2 * products
+    error = eps * (squares + float(query @ query))
     return scores - error, scores + error
 
 

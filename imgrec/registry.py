@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.metadata
+import importlib.util
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def manager() -> pluggy.PluginManager:
                 _origins()[id(plugin)] = _origin(entry)
         except (Exception, SystemExit) as error:
             log.warning(
-                "plugin %s of %s is left out: %s: %s",
+                "plugin %s of %s left out: %s: %s",
                 entry.name,
                 " ".join(_origin(entry)),
                 type(error).__name__,
@@ -97,8 +98,7 @@ def tell(hook: str, run: RunInfo) -> None:
         try:
             implementation.function(**dict.fromkeys(implementation.argnames, run))
         except Exception as error:
-            origin = " ".join(_origins().get(id(implementation.plugin), ("unknown", "")))
-            log.warning("listener of %s failed: %s: %s", origin, type(error).__name__, error)
+            _warn_of(implementation.plugin, f"listener {hook}", error)
 
 
 def _plugins_of(kind: str) -> Iterator[Plugin]:
@@ -108,7 +108,27 @@ def _plugins_of(kind: str) -> Iterator[Plugin]:
         try:
             yield from (Plugin(_checked_class(kind, cls), *origin) for cls in implementation.function())
         except Exception as error:
-            log.warning("plugin of %s is left out: %s: %s", " ".join(origin), type(error).__name__, error)
+            _warn_of(implementation.plugin, f"{kind}s", error)
+
+
+def conf_folders() -> dict[str, str]:
+    """The packages of YAML presets that plugins bring (`imgrec_conf_packages`), with their folders."""
+    found = {}
+    for implementation in manager().hook.imgrec_conf_packages.get_hookimpls():
+        try:
+            for package in implementation.function():
+                spec = importlib.util.find_spec(package)
+                if spec is None or not spec.submodule_search_locations:
+                    raise ModuleNotFoundError(f"there is no package {package!r}")
+                found[package] = spec.submodule_search_locations[0]
+        except Exception as error:
+            _warn_of(implementation.plugin, "presets", error)
+    return found
+
+
+def _warn_of(plugin: object, what: str, error: BaseException) -> None:
+    origin = " ".join(_origins().get(id(plugin), ("unknown", "")))
+    log.warning("%s of %s left out: %s: %s", what, origin, type(error).__name__, error)
 
 
 def _checked_class(kind: str, cls: object) -> type[Component]:

@@ -260,12 +260,14 @@ class Sqlite(imgrec.Store):
                 query = f"SELECT digest, vector FROM vectors_{number} JOIN contents ON contents.id = content "
                 found = list(self._where(query + "WHERE digest IN", digests))
                 rows, count = iter(found), len(found)
-            matrix = np.empty((count, dim), np.float32)
-            order = []
-            for i, (digest, vector) in enumerate(rows):
-                matrix[i] = np.frombuffer(vector, "<f4")
+            # Bytes to bytes: more than twice as fast as an array for each row, where rows are many.
+            packed = np.empty(4 * count * dim, np.uint8)
+            target, position, order = packed.data, 0, []
+            for digest, vector in rows:
+                target[position : position + len(vector)] = vector
+                position += len(vector)
                 order.append(digest)
-        return order, matrix
+        return order, packed.view("<f4").reshape(count, dim).astype(np.float32, copy=False)
 
     def _number_and_dim(self, space: Space) -> tuple[int | None, int]:
         row = self._db.execute("SELECT id, dim FROM spaces WHERE key = ?", (space.key,)).fetchone()

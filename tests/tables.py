@@ -23,7 +23,9 @@ def stage_table() -> str:
     rows = []
     for name, cls in stages.available().items():
         parts = ", ".join(f"`{part}=`" for part in cls.parts())
-        options = ", ".join(f"`{row.name}={row.default}`" for row in registry.option_rows(cls) if row.name not in COMMON)
+        options = ", ".join(
+            f"`{row.name}={row.default}`" for row in registry.option_rows(cls) if row.name not in COMMON
+        )
         rows.append([f"**{name}**", summary(cls), options, parts])
     return table(["stage", "what it does", "options", "components"], rows)
 
@@ -34,7 +36,11 @@ COMMON = ("seed", "debug")
 def plugin_table() -> str:
     """Every built-in plugin."""
     rows = [
-        [f"`{kind}={name}`", summary(plugin.cls), " ".join(plugin.cls.requires.values()).replace("pip install ", "")]
+        [
+            f"`{kind}={name}`",
+            summary(plugin.cls),
+            " ".join(plugin.cls.requires.values()).replace("pip install ", ""),
+        ]
         for kind in registry.KINDS
         for name, plugin in registry.available(kind).items()
     ]
@@ -44,13 +50,18 @@ def plugin_table() -> str:
 def option_table(kind: str, name: str) -> str:
     """The options of a plugin."""
     rows = registry.option_rows(registry.available(kind)[name].cls)
-    return table(["option", "default", "meaning"], [[f"`{kind}.{r.name}`", f"`{r.default}`", r.help] for r in rows])
+    return table(
+        ["option", "default", "meaning"], [[f"`{kind}.{r.name}`", f"`{r.default}`", r.help] for r in rows]
+    )
 
 
 def hook_table() -> str:
     """The hooks."""
     hooks = {name: each for name, each in vars(hookspecs).items() if name.startswith("imgrec_")}
-    return table(["hook", "meaning"], [[f"`{name}{inspect.signature(each)}`", summary(each)] for name, each in hooks.items()])
+    return table(
+        ["hook", "meaning"],
+        [[f"`{name}{inspect.signature(each)}`", summary(each)] for name, each in hooks.items()],
+    )
 
 
 def preset_table() -> str:

@@ -63,6 +63,17 @@ def test_a_plugin_of_another_distribution_is_typed_listed_and_swept(cli: Cli, fe
     assert "no extractor 'grey'" in without.err
 
 
+def test_a_plugin_brings_presets(cli: Cli, few: Path, tmp_path: Path) -> None:
+    hook = '\n@imgrec.hookimpl\ndef imgrec_conf_packages():\n    return ["imgrec_grey_conf"]\n'
+    env = install(tmp_path / "site", "imgrec_grey", GOOD + hook)
+    preset = tmp_path / "site" / "imgrec_grey_conf" / "extractor" / "dark.yaml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text("defaults: [grey, _self_]\npower: 3.0\n")
+    assert "|dark|" in cli("--help", env=env).out
+    cli("ingest", few, "extractor=dark", env=env)
+    assert "power=3.0" in cli("info", env=env).out
+
+
 @pytest.mark.parametrize(
     ("code", "told"),
     [
@@ -152,7 +163,7 @@ def imgrec_run_finished(run):
 def test_listeners_are_told_of_a_run(cli: Cli, few: Path, tmp_path: Path) -> None:
     env = install(tmp_path / "site", "imgrec_listener", LISTENER)
     done = cli("ingest", few, env=env)  # which has no k
-    assert "listener of imgrec_listener 2.5 failed: KeyError: 'k'" in done.err
+    assert "listener imgrec_run_started of imgrec_listener 2.5 left out: KeyError: 'k'" in done.err
     cli("recommend", few / "china" / "china-0-0.jpg", "k=4", env=env)
     assert (tmp_path / "started").read_text() == "recommend running 4"
     finished = (tmp_path / "finished").read_text()

@@ -1,0 +1,54 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import Cli
+from test_registry import install
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def example(beginning: str) -> str:
+    """The Python block that begins so."""
+    (found,) = (
+        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if block.startswith(beginning)
+    )
+    return str(found)
+
+
+def test_the_plugin_in_twenty_lines(cli: Cli, few: Path, tmp_path: Path) -> None:
+    code = example("from dataclasses")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    env = install(tmp_path / "site", "imgrec_grey", code)
+    cli("ingest", few, "extractor=grey", "extractor.power=2", env=env)
+    assert "power=2.0" in cli("info", env=env).out
+    cli("recommend", few / "china" / "china-0-0.jpg", env=env)
+
+
+def test_the_python_example(few: Path, tmp_path: Path) -> None:
+    (few / "china" / "china-0-0.jpg").rename(tmp_path / "img.jpg")
+    few.rename(tmp_path / "photos")
+    code = example("import imgrec").replace('"timm", model="resnet18"', '"colour"')
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("11 new")
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3", "4", "5"]
+    assert (tmp_path / "map.png").stat().st_size > 10_000
+
+
+def test_every_command_of_the_shell_section_is_accepted(cli: Cli, few: Path, tmp_path: Path) -> None:
+    """As written, but for the extractors that want torch or the network."""
+    (few / "china" / "china-0-0.jpg").rename(tmp_path / "img.jpg")
+    (few / "flower").rename(few / "hat")
+    few.rename(tmp_path / "photos")
+    section = README[README.index("## From the shell") : README.index("## From Python")]
+    commands = re.findall(r"^ {4}(?:python -m )?imgrec (.+?)(?: +#.*)?$", section, re.MULTILINE)
+    assert len(commands) >= 9
+    for command in commands:
+        words = [word.strip("'") for word in command.replace(" extractor=mobilenet", "").split()]
+        cli(*[word.replace("reducer=umap", "reducer=pca") for word in words])
