@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from hydra.conf import HydraConf
-from hydra.core.config_store import ConfigStore
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException, OverrideParseException

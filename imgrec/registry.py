@@ -116,7 +116,8 @@ def conf_folders() -> dict[str, str]:
     found = {}
     for implementation in manager().hook.imgrec_conf_packages.get_hookimpls():
         try:
-            for package in implementation.function():
+            packages: Any = implementation.function()
+            for package in packages:
                 spec = importlib.util.find_spec(package)
                 if spec is None or not spec.submodule_search_locations:
                     raise ModuleNotFoundError(f"there is no package {package!r}")
