@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import imgrec
-from imgrec import arguments
+from imgrec import arguments, help, registry  # noqa: A004 - it is what --help prints
 from imgrec.contracts import ImgrecError, UsageError
 
 log = logging.getLogger(__name__)
+
+HELP = frozenset(("--help", "-h"))
 
 _errors: list[BaseException] = []
 """What the jobs of this process raised: Hydra would print more than a line of it."""
@@ -43,12 +45,11 @@ def main(words: Sequence[str] | None = None) -> int:
             return 0
         read = arguments.read(words)
         stage = read.stage
+        if not HELP.isdisjoint(words):
+            sys.stdout.write(help.text(stage) + "\n")
+            return 0
         if read.needs_stage and stage is None:
-            from imgrec.config import stages_text
-
-            sys.stderr.write(
-                f"imgrec: which stage? imgrec STAGE ... or +stage=STAGE; --help tells more\n\n{stages_text()}\n"
-            )
+            sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; --help tells more\n\n{help.stage_list()}\n")
             return UsageError.exit_code
         _run_hydra(read.hydra)
         codes = [_tell(error, debug=debug) for error in _errors]
@@ -75,7 +76,7 @@ def _run_hydra(words: list[str]) -> None:
     config.register()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
     sys.argv = [sys.argv[0], *words]
-    hydra.main(version_base="1.3", config_path=config.folder(), config_name="config")(_task)()
+    hydra.main(version_base="1.3", config_path=registry.conf_folders()["imgrec"], config_name="config")(_task)()
 
 
 def _task(configuration: object) -> None:

@@ -16,24 +16,14 @@ from typing import Any, cast
 from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-import imgrec
 from imgrec import registry, stages
 from imgrec.contracts import Component, UsageError, type_hints
 from imgrec.stages import Stage
-
-
-def folder() -> str:
-    """The folder of the YAML files: inside the package where it is installed, beside it in a checkout."""
-    package = Path(imgrec.__file__).parent
-    inside = package / "conf"
-    return str(inside if inside.is_dir() else package.parent / "conf")
-
 
 # --- from dataclasses to config groups ----------------------------------------------------------------------
 
@@ -44,7 +34,6 @@ def register() -> None:
     config_store = ConfigStore.instance()
     Plugins.instance().register(_PresetsOfPlugins)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
-    OmegaConf.register_new_resolver("imgrec_help", help_text, replace=True)
     for kind in registry.KINDS:
         for name, plugin in registry.available(kind).items():
             config_store.store(group=kind, name=name, node=_schema(plugin.cls))
@@ -63,7 +52,8 @@ class _PresetsOfPlugins(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for package, folder in registry.conf_folders().items():
-            search_path.append(provider=package, path=f"file://{folder}")
+            if package != "imgrec":  # Hydra has it already, as its primary folder
+                search_path.append(provider=package, path=f"file://{folder}")
 
 
 def _beside(store: DictConfig, name: str) -> str:
@@ -175,7 +165,7 @@ def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageE
     cls = stages.available().get(stage or "")
     parts = cls.parts() if cls else {}
     if name and group in parts:
-        plugins = registry.available(_kind(parts[group]))
+        plugins = registry.available(stages.kind_of(parts[group]))
         chosen = [plugins[choice] for choice in plugins if f"{group}={choice}" in words] or plugins.values()
         known = {option for plugin in chosen for option in registry.option_names(plugin.cls)}
         owner = f"{group}={chosen[0].cls.name}" if isinstance(chosen, list) else f"{group}="
@@ -184,75 +174,3 @@ def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageE
     return UsageError(
         f"{owner} has no option {name!r}{registry.suggestion(name, known)}: it has {', '.join(sorted(known))}"
     )
-
-
-def _kind(part: dataclasses.Field[Any]) -> str:
-    """The plugin kind that fills a part: a backup is a store."""
-    group: str = part.metadata["group"]
-    return "store" if group == "backup" else group
-
-
-# --- help ---------------------------------------------------------------------------------------------------
-
-
-def help_text(stage: str) -> str:
-    """What `--help` prints: all stages, or one stage with its options and its components'."""
-    cls = stages.available().get(stage)
-    lines = _stage_help(stage, cls) if cls else _general_help()
-    return "\n".join(lines).replace("$", "$$")  # Hydra takes it as a string.Template
-
-
-def _choices(group: str) -> list[str]:
-    loader = GlobalHydra.instance().config_loader()
-    return [name for name in loader.get_group_options(group) if not name.startswith("_")]
-
-
-def _general_help() -> list[str]:
-    return [
-        "imgrec: content-based image recommendation, every part a plugin.",
-        "",
-        "  imgrec ingest photos                    or  python -m imgrec +stage=ingest source=photos",
-        "  imgrec recommend img.jpg k=10           or  python -m imgrec +stage=recommend query=img.jpg k=10",
-        "  imgrec visualise reducer=umap           or  python -m imgrec +stage=visualise reducer=umap",
-        "",
-        stages_text(),
-        "",
-        "Choices, each with options of its own (extractor=timm extractor.model=resnet50):",
-        *(f"  {group}={'|'.join(_choices(group))}" for group in ("extractor", "store", "backup", "reducer")),
-        "",
-        "imgrec STAGE --help        the stage's options, with those of its components",
-        "imgrec STAGE ... -m        a sweep: every combination of options that are given as a,b,c",
-        "imgrec STAGE ... --cfg job the configuration as it would be, without a run",
-        "imgrec --hydra-help        what Hydra offers besides; imgrec --version",
-    ]
-
-
-def stages_text() -> str:
-    """The stages, a line each."""
-    width = max(map(len, stages.available()))
-    return "\n".join(
-        ["Stages:", *(f"  {name:{width}}  {summary(cls)}" for name, cls in stages.available().items())]
-    )
-
-
-def summary(cls: type) -> str:
-    """The first paragraph's first line of a docstring."""
-    return (cls.__doc__ or "").strip().split("\n")[0]
-
-
-def _stage_help(name: str, cls: type[Stage]) -> list[str]:
-    bare = f" {cls.positional.upper()}" if cls.positional else ""
-    lines = [f"imgrec {name}{bare} [option=value ...]", "", summary(cls), "", *_option_lines(cls)]
-    for group, spec in cls.parts().items():
-        lines += ["", f"{group}={'|'.join(_choices(spec.metadata['group']))}"]
-        if group != "default_extractor":  # its plugins are listed under extractor=
-            for choice, plugin in registry.available(_kind(spec)).items():
-                lines += [f"  {group}={choice}: {summary(plugin.cls)}", *_option_lines(plugin.cls, group)]
-    return lines
-
-
-def _option_lines(cls: type, group: str | None = None) -> list[str]:
-    rows = [(f"{group}.{row.name}" if group else row.name, row) for row in registry.option_rows(cls)]
-    width = max((len(f"{key}={row.default}") for key, row in rows), default=0)
-    indent = "    " if group else "  "
-    return [f"{indent}{f'{key}={row.default}':{width}}  {row.help}".rstrip() for key, row in rows]

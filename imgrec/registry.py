@@ -10,6 +10,7 @@ import importlib.util
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import pluggy
@@ -111,9 +112,12 @@ def _plugins_of(kind: str) -> Iterator[Plugin]:
             _warn_of(implementation.plugin, f"{kind}s", error)
 
 
+@functools.cache
 def conf_folders() -> dict[str, str]:
-    """The packages of YAML presets that plugins bring (`imgrec_conf_packages`), with their folders."""
-    found = {}
+    """The folders of YAML files by package: imgrec's own, then what plugins bring (`imgrec_conf_packages`)."""
+    here = Path(__file__).parent
+    inside = here / "conf"  # in a wheel; in a checkout it lies beside the package
+    found = {"imgrec": str(inside if inside.is_dir() else here.parent / "conf")}
     for implementation in manager().hook.imgrec_conf_packages.get_hookimpls():
         try:
             packages: Any = implementation.function()
@@ -125,6 +129,12 @@ def conf_folders() -> dict[str, str]:
         except Exception as error:
             _warn_of(implementation.plugin, "presets", error)
     return found
+
+
+def choices(kind: str) -> list[str]:
+    """What can be chosen of a kind: plugins, and the YAML presets on them."""
+    presets = {file.stem for folder in conf_folders().values() for file in Path(folder, kind).glob("*.yaml")}
+    return sorted({*available(kind), *presets})
 
 
 def _warn_of(plugin: object, what: str, error: BaseException) -> None:

@@ -68,10 +68,8 @@ def preset_table() -> str:
     """The YAML presets of extractors, with the comment that heads each file."""
     from pathlib import Path
 
-    from imgrec import config
-
     rows = []
-    for file in sorted((Path(config.folder()) / "extractor").glob("*.yaml")):
+    for file in sorted((Path(registry.conf_folders()["imgrec"]) / "extractor").glob("*.yaml")):
         comment, *_, model = file.read_text().strip().split("\n")
         rows.append([f"`extractor={file.stem}`", f"`{model.removeprefix('model: ')}`", comment.removeprefix("# ")])
     return table(["preset", "timm model", ""], rows)

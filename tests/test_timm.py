@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 import imgrec
 from conftest import Cli, shared, shared_timm
-from imgrec import config, images
+from imgrec import images, registry
 from imgrec.contracts import Image, Space, UsageError, Vectors
 
 timm = pytest.importorskip("timm")
@@ -186,7 +186,7 @@ def test_model_is_required() -> None:
         imgrec.build("extractor", "timm")
 
 
-PRESETS = sorted((Path(config.folder()) / "extractor").glob("*.yaml"))
+PRESETS = sorted((Path(registry.conf_folders()["imgrec"]) / "extractor").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)

@@ -19,6 +19,12 @@ def part(group: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"group": group})
 
 
+def kind_of(spec: Field[Any]) -> str:
+    """The kind of plugin that fills a part: a backup is a store."""
+    group: str = spec.metadata["group"]
+    return "store" if group == "backup" else group
+
+
 @dataclass(kw_only=True)
 class Stage(Options, ABC):
     """One job of a run. Its fields are its options, and the components that it works with (`part`)."""

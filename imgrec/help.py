@@ -1,0 +1,87 @@
+"""What `--help` prints. Without Hydra, whose own help takes seconds where there are many plugins."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from imgrec import registry, stages
+from imgrec.contracts import UsageError
+from imgrec.stages import Stage
+
+
+def text(stage: str | None) -> str:
+    """All stages; or one stage with its options and its components'.
+
+    Raises:
+        UsageError: there is no such stage.
+    """
+    if stage is None:
+        return _general()
+    known = stages.available()
+    if stage not in known:
+        raise UsageError(
+            f"there is no stage {stage!r}{registry.suggestion(stage, known)}: there are {', '.join(known)}"
+        )
+    return _of_stage(stage, known[stage])
+
+
+def _general() -> str:
+    return f"""imgrec: content-based image recommendation, every part a plugin.
+
+  imgrec ingest photos                    or  python -m imgrec +stage=ingest source=photos
+  imgrec recommend img.jpg k=10           or  python -m imgrec +stage=recommend query=img.jpg k=10
+  imgrec visualise reducer=umap           or  python -m imgrec +stage=visualise reducer=umap
+
+{stage_list()}
+
+Choices, each with options of its own (extractor=timm extractor.model=resnet50):
+  extractor={_choices("extractor")}
+  store={_choices("store")}
+  backup={_choices("backup")}
+  reducer={_choices("reducer")}
+
+imgrec STAGE --help        the stage's options, with those of its components
+imgrec STAGE ... -m        a sweep: every combination of options that are given as a,b,c
+imgrec STAGE ... --cfg job the configuration as it would be, without a run
+imgrec --hydra-help        what Hydra offers besides; imgrec --version"""
+
+
+def stage_list() -> str:
+    """The stages, a line each."""
+    width = max(map(len, stages.available()))
+    return "\n".join(
+        ["Stages:", *(f"  {name:{width}}  {summary(cls)}" for name, cls in stages.available().items())]
+    )
+
+
+def summary(cls: type) -> str:
+    """The first line of a docstring."""
+    return (cls.__doc__ or "").strip().split("\n")[0]
+
+
+def _choices(group: str) -> str:
+    return "|".join([*registry.choices("store"), "none"] if group == "backup" else registry.choices(group))
+
+
+def _of_stage(name: str, cls: type[Stage]) -> str:
+    bare = f" {cls.positional.upper()}" if cls.positional else ""
+    lines = [f"imgrec {name}{bare} [option=value ...]", "", summary(cls), "", *_options(cls)]
+    for group, spec in cls.parts().items():
+        lines += ["", f"{group}={_choices(spec.metadata['group'])}"]
+        lines += _components(group, spec) if group != "default_extractor" else ["  as extractor="]
+    return "\n".join(lines)
+
+
+def _components(group: str, spec: dataclasses.Field[Any]) -> list[str]:
+    lines = []
+    for name, plugin in registry.available(stages.kind_of(spec)).items():
+        lines += [f"  {group}={name}: {summary(plugin.cls)}", *_options(plugin.cls, group)]
+    return lines
+
+
+def _options(cls: type, group: str | None = None) -> list[str]:
+    rows = [(f"{group}.{row.name}" if group else row.name, row) for row in registry.option_rows(cls)]
+    width = max((len(f"{key}={row.default}") for key, row in rows), default=0)
+    indent = "    " if group else "  "
+    return [f"{indent}{f'{key}={row.default}':{width}}  {row.help}".rstrip() for key, row in rows]
