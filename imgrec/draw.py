@@ -169,47 +169,47 @@ def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:
     figure = Figure(figsize=(14, float(np.clip(11.5 * span[1] / span[0], 6, 12))), dpi=120, layout="constrained")
     axes = figure.subplots()
     shown = _shown_labels(points)
-    size, alpha = _point_size(len(points.paths))
-    labels = np.array(points.labels)
-    for name, colour, members in shown:
-        mask = np.isin(labels, list(members))
-        x, y = points.positions[mask].T
-        is_background = colour == OTHERS
-        axes.scatter(
-            x,
-            y,
-            s=size * (0.7 if is_background else 1),
-            c=colour,
-            alpha=alpha * (0.7 if is_background else 1),
-            linewidths=0,
-            label=f"{_plain(name)} ({mask.sum():,})" if name else None,
-            rasterized=True,
-            zorder=1 if is_background else 2,
-        )
     colour_of = {label: colour for _, colour, members in shown for label in members}
+    _scatter(axes, points, colour_of)
     _place_thumbnails(axes, points, colour_of, thumbnails)
     axes.margins(0.08)  # room for the thumbnails, which stand above their points
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color(BLANK)
-    axes.set_title(
-        f"{len(points.paths):,} images: {points.title}", loc="left", color=INK, fontsize=13, parse_math=False
-    )
-    if any(name for name, _, _ in shown):
-        legend = axes.legend(
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-            frameon=False,
-            fontsize=12,
-            markerscale=max(1, 9 / size**0.5),
-        )
-        for handle in legend.legend_handles:
-            if handle is not None:
-                handle.set_alpha(1)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+    title = f"{len(points.paths):,} images: {points.title}"
+    axes.set_title(title, loc="left", color=INK, fontsize=13, parse_math=False)
+    _legend(axes, points, shown)
     figure.savefig(file)
+
+
+def _scatter(axes: Axes, points: Map, colour_of: dict[str, str]) -> None:
+    """The background first; all else in random order, so that no label lies above the others."""
+    size, alpha = _point_size(len(points.paths))
+    colours = np.array([colour_of[label] for label in points.labels])
+    is_background = colours == OTHERS
+    order = np.random.default_rng(0).permutation(len(colours))
+    for part, scale in ((order[is_background[order]], 0.7), (order[~is_background[order]], 1.0)):
+        x, y = points.positions[part].T
+        axes.scatter(x, y, s=scale * size, c=colours[part], alpha=scale * alpha, linewidths=0, rasterized=True)
+
+
+def _legend(axes: Axes, points: Map, shown: list[tuple[str, str, set[str]]]) -> None:
+    from matplotlib.lines import Line2D
+
+    counts = Counter(points.labels)
+    entries = [
+        (f"{_plain(name)} ({sum(counts[label] for label in members):,})", colour)
+        for name, colour, members in shown
+        if name
+    ]
+    if not entries:
+        return
+    handles = [Line2D([], [], marker="o", linestyle="", markersize=9, color=colour) for _, colour in entries]
+    names = [name for name, _ in entries]
+    legend = axes.legend(handles, names, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=12)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _plain(text: str) -> str:
