@@ -17,6 +17,9 @@ from imgrec.contracts import ImgrecError, UsageError
 
 log = logging.getLogger(__name__)
 
+_command: list[str] = []
+"""What was typed."""
+
 HELP = frozenset(("--help", "-h"))
 
 _errors: list[BaseException] = []
@@ -38,6 +41,7 @@ def main(words: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names that are not UTF-8
     logging.basicConfig(format="imgrec: %(message)s", level=logging.WARNING)  # until Hydra sets up its own
     debug = "debug=true" in words
+    _command[:] = [sys.argv[0], *words]
     stage = None
     try:
         if "--version" in words:
@@ -93,13 +97,15 @@ def _task(configuration: object) -> None:
     name, folder = settings.runtime.choices["stage"], Path(settings.runtime.output_dir)
     is_job_of_sweep = settings.mode == RunMode.MULTIRUN
     try:
-        run = Run(name, folder, sys.argv, config.plain(configuration), config.choices(settings))
+        run = Run(name, folder, _command or sys.argv, config.plain(configuration), config.choices(settings))
         try:
             stage = config.build_stage(name, configuration)
             for component in stage.components():
                 run.uses(component.kind, component.name)
+            logging.getLogger("imgrec").info("%s: %s", name, run.configuration)
             with run.recorded():
                 stage.run(run)
+            logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
         except UsageError as error:
             run.fail(error)
             if not is_job_of_sweep:

@@ -18,6 +18,9 @@ from imgrec.stages import Stage
 FLAGS_WITH_VALUE = frozenset(
     "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --experimental-rerun".split()
 )
+FLAGS = FLAGS_WITH_VALUE | frozenset(
+    "--help -h --hydra-help --version --resolve --run -r --multirun -m --info -i --shell-completion -sc".split()
+)
 MULTIRUN = frozenset(("-m", "--multirun"))
 NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c --shell-completion -sc".split())
 
@@ -67,10 +70,13 @@ def _split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
     flags, rest = [], []
     remaining = iter(words)
     for word in remaining:
-        if word.startswith("-"):
+        if word.startswith("-") and not _exists(word):
+            name, _, value = word.lstrip("-").partition("=")
+            if word.partition("=")[0] not in FLAGS:
+                raise UsageError(f"there is no flag {word}: options are written {name}={value or '...'}")
             flags.append(word)
-            if word in FLAGS_WITH_VALUE and (value := next(remaining, None)) is not None:
-                flags.append(value)
+            if word in FLAGS_WITH_VALUE and (following := next(remaining, None)) is not None:
+                flags.append(following)
         else:
             rest.append(word)
     return flags, rest
@@ -109,7 +115,7 @@ def _positional(bare: list[str], stage: str | None) -> str:
     if cls is None or cls.positional is None:
         raise UsageError(f"{bare[0]!r} is not understood: options are written key=value")
     if len(bare) == 1:
-        return f"{cls.positional}={bare[0] if _exists(bare[0]) else quoted(bare[0])}"
+        return f"{cls.positional}={bare[0]}"
     if cls.positional != "source":
         raise UsageError(f"{stage} takes one {cls.positional}, not {len(bare)}; a name with spaces wants quotes")
     return f"{cls.positional}=[{','.join(map(_quoted_path, bare))}]"

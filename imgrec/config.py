@@ -152,6 +152,8 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
         return UsageError(f"{match[1]}: {_first_line(error.__cause__ or error)}")
     if isinstance(error, OverrideParseException):
         return UsageError(f"{error.override!r} is not understood: quote what is not a plain value, key='a, b'")
+    if match := re.match(r"Ambiguous value for argument '(.*?)'", text):
+        return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
     return UsageError(_first_line(error))
 
 

@@ -30,6 +30,8 @@ INK, FAINT, PAPER, ACCENT, BLANK = "#1f2328", "#6e7781", "#ffffff", "#c2410c", "
 # --- contact sheet ------------------------------------------------------------------------------------------
 
 CELL, GAP, MARGIN, CAPTION, COLUMNS = 240, 20, 28, 62, 5
+MOST = 100
+"""How many neighbours are drawn at the most: a sheet of 6,500 pixels' height."""
 
 
 def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file: Path, subtitle: str) -> None:
@@ -37,10 +39,13 @@ def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file:
 
     Args:
         query: the query's image file.
-        matches: its neighbours, nearest first. One whose file cannot be read is drawn as an empty frame.
+        matches: its neighbours, nearest first; of more than `MOST` the first ones. One whose file cannot be
+            read is drawn as an empty frame.
         file: where to.
         subtitle: the space and metric, say.
     """
+    matches, heading = matches[:MOST], f"The {len(matches)} most similar"
+    heading += f", {MOST} of them drawn" if heading != f"The {len(matches)} most similar" else ""
     columns = max(1, min(COLUMNS, len(matches)))
     rows = max(1, -(-len(matches) // columns))
     left = MARGIN + CELL + 2 * GAP
@@ -49,7 +54,7 @@ def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file:
     sheet = PIL.Image.new("RGB", size, PAPER)
     pen = PIL.ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 6), "Query", font=_font(20, bold=True), fill=ACCENT)
-    pen.text((left, MARGIN - 6), f"The {len(matches)} most similar", font=_font(20, bold=True), fill=INK)
+    pen.text((left, MARGIN - 6), heading, font=_font(20, bold=True), fill=INK)
     pen.text((size[0] - MARGIN, MARGIN + 8), subtitle, font=_font(14), fill=FAINT, anchor="rs")
     pen.line([(left - GAP, top), (left - GAP, size[1] - MARGIN)], fill=BLANK, width=2)
     _cell(sheet, (MARGIN, top), os.fspath(query), "", ACCENT)
@@ -71,14 +76,10 @@ def _cell(
     else:
         # At the bottom of its cell, so that all pictures of a row stand on the captions' line.
         sheet.paste(picture, (x + (CELL - picture.width) // 2, y + CELL - picture.height))
-        if not rank:
-            box = [
-                x + (CELL - picture.width) // 2,
-                y + CELL - picture.height,
-                x + (CELL + picture.width) // 2,
-                y + CELL,
-            ]
-            pen.rectangle([box[0] - 3, box[1] - 3, box[2] + 2, box[3] + 2], outline=colour, width=3)
+        width = 1 if rank else 3
+        left, top = x + (CELL - picture.width) // 2 - width, y + CELL - picture.height - width
+        frame = [left, top, left + picture.width + 2 * width - 1, y + CELL + width - 1]
+        pen.rectangle(frame, outline=BLANK if rank else colour, width=width)
     line = y + CELL + (8 if rank else -18)
     if rank:
         pen.text((x, line), rank, font=_font(19, bold=True), fill=colour)
@@ -172,7 +173,7 @@ def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:
     colour_of = {label: colour for _, colour, members in shown for label in members}
     _scatter(axes, points, colour_of)
     _place_thumbnails(axes, points, colour_of, thumbnails)
-    axes.margins(0.08)  # room for the thumbnails, which stand above their points
+    axes.margins(0.06, 0.14)  # room for the thumbnails, which stand above their points
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -203,7 +204,7 @@ def _legend(axes: Axes, points: Map, shown: list[tuple[str, str, set[str]]]) -> 
         for name, colour, members in shown
         if name
     ]
-    if not entries:
+    if len(entries) < 2:
         return
     handles = [Line2D([], [], marker="o", linestyle="", markersize=9, color=colour) for _, colour in entries]
     names = [name for name, _ in entries]

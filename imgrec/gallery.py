@@ -63,10 +63,13 @@ def choose_space(
     """
     spaces = store.spaces()
     if not spaces:
-        raise UsageError(f"the gallery {store.location} is empty: fill it with +stage=ingest source=FOLDER")
+        raise UsageError(f"the gallery {store.location} is empty: fill it with `imgrec ingest FOLDER`")
     listed = "; ".join(map(describe, spaces))
     if isinstance(extractor, Extractor):
-        asked = Space.of(extractor)
+        try:
+            asked = Space.of(extractor)
+        except UsageError as error:
+            raise UsageError(f"{error}. Or choose one of the gallery's own with space=: {listed}") from error
         if asked not in spaces:
             raise UsageError(
                 f"the gallery {store.location} has no vectors of {describe(asked)}; it has {listed}. "
@@ -101,6 +104,21 @@ def describe(space: Space) -> str:
     defaults = registry.defaults(plugin.cls) if plugin else {}
     changed = [f"{name}={value}" for name, value in space.options.items() if value != defaults.get(name, space)]
     return space.key + (f" ({', '.join(changed)})" if changed else "")
+
+
+def title(space: Space, longest: int = 60) -> str:
+    """A space for a picture's margin: the extractor, and the options that set it apart, files left out.
+
+    >>> title(Space.of(registry.build("extractor", "colour", bins=4)))
+    'colour, bins=4'
+    """
+    plugin = registry.available("extractor").get(space.extractor)
+    defaults = registry.defaults(plugin.cls) if plugin else {}
+    paths = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
+    changed = {name: value for name, value in space.options.items() if name not in paths}
+    parts = [f"{name}={value}" for name, value in changed.items() if value != defaults.get(name, space)]
+    text = ", ".join([space.extractor, *parts])
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Extractor:

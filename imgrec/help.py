@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import Any
 
 from imgrec import registry, stages
@@ -66,17 +68,31 @@ def _choices(group: str) -> str:
 
 def _of_stage(name: str, cls: type[Stage]) -> str:
     bare = f" {cls.positional.upper()}" if cls.positional else ""
+    defaults = default_choices(name)
     lines = [f"imgrec {name}{bare} [option=value ...]", "", summary(cls), "", *_options(cls)]
     for group, spec in cls.parts().items():
-        lines += ["", f"{group}={_choices(spec.metadata['group'])}"]
-        lines += _components(group, spec) if group != "default_extractor" else ["  as extractor="]
+        default = f"  (default {chosen})" if (chosen := defaults.get(group)) else ""
+        lines += ["", f"{group}={_choices(spec.metadata['group'])}{default}"]
+        lines += _components(group, spec) if group != "default_extractor" else [f"  {DEFAULT_EXTRACTOR}"]
     return "\n".join(lines)
+
+
+DEFAULT_EXTRACTOR = "what a new gallery gets where no extractor= is given; options of it are written extractor.*"
+
+
+def default_choices(stage: str) -> dict[str, str]:
+    """What a stage's YAML file chooses of each config group, `null` left out."""
+    text = Path(registry.conf_folders()["imgrec"], "stage", f"{stage}.yaml").read_text()
+    found = re.findall(r"^ +- /(?:\w+@)?(\w+): (\w+)", text, re.MULTILINE)
+    return {group: choice for group, choice in found if choice != "null"}
 
 
 def _components(group: str, spec: dataclasses.Field[Any]) -> list[str]:
     lines = []
     for name, plugin in registry.available(stages.kind_of(spec)).items():
         lines += [f"  {group}={name}: {summary(plugin.cls)}", *_options(plugin.cls, group)]
+    if group == "backup":  # conf has it so, see config.register
+        lines = [re.sub(r"path=\S+( +)", r"path=...\1beside the store: ", line) for line in lines]
     return lines
 
 

@@ -175,8 +175,8 @@ def decode(data: bytes, side: int | None = None) -> Image:
             return _to_rgb(picture)
     except PIL.UnidentifiedImageError:
         raise UnreadableImageError("not an image in a known format") from None
-    except PIL.Image.DecompressionBombError:
-        raise UnreadableImageError("too large: a decompression bomb") from None
+    except PIL.Image.DecompressionBombError as error:
+        raise UnreadableImageError(f"too large: {error}") from None
     except UnreadableImageError:
         raise
     except Exception as error:  # decoders raise anything on broken data: ValueError, SyntaxError, struct.error
@@ -207,13 +207,11 @@ def _decode_jpeg(data: bytes, reduction: int) -> Image | None:
 
 def _to_rgb(picture: PIL.Image.Image) -> Image:
     PIL.ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode.startswith("I"):
-        deep = np.asarray(picture).astype(np.int64)
-        if deep.max() > 65535 or deep.min() < 0:
-            raise UnreadableImageError("pixels of 32 bits have no known range")
-        return np.repeat((deep >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
-    if picture.mode == "F":
-        raise UnreadableImageError("floating-point pixels have no known range")
+    if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
+        raise UnreadableImageError("pixels of 32 bits have no known range")
+    if picture.mode.startswith("I"):  # 16 bits; of PNG and PPM some versions of Pillow make 32
+        high = (np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8)
+        return np.repeat(high[:, :, None], 3, axis=2)
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         white = PIL.Image.new("RGBA", layer.size, "white")

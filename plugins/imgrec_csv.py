@@ -61,7 +61,7 @@ class Csv(imgrec.Store):
                 raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
         if not folder.exists():
             raise imgrec.UsageError(
-                f"there is no gallery at {self.path}: make it with +stage=ingest source=FOLDER"
+                f"there is no gallery at {Path(self.path).absolute()}: make it with `imgrec ingest FOLDER`"
             )
         if not (folder / RECORDS).is_file():
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")

@@ -77,7 +77,7 @@ class Sqlite(imgrec.Store):
         file = Path(self.path)
         if not file.exists() and not create:
             raise imgrec.UsageError(
-                f"there is no gallery at {self.path}: make it with +stage=ingest source=FOLDER"
+                f"there is no gallery at {Path(self.path).absolute()}: make it with `imgrec ingest FOLDER`"
             )
         if file.is_dir():
             raise imgrec.UsageError(f"{self.path} is a folder, not an imgrec store")

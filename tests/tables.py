@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from imgrec import hookspecs, registry, stages
+from imgrec import help, hookspecs, registry, stages
 
 
 def summary(cls: object) -> str:
@@ -22,7 +22,8 @@ def stage_table() -> str:
     """The stages and their options."""
     rows = []
     for name, cls in stages.available().items():
-        parts = ", ".join(f"`{part}=`" for part in cls.parts())
+        chosen = help.default_choices(name)
+        parts = ", ".join(f"`{part}={chosen.get(part, '')}`" for part in cls.parts())
         options = ", ".join(
             f"`{row.name}={row.default}`" for row in registry.option_rows(cls) if row.name not in COMMON
         )

@@ -41,6 +41,7 @@ def test_an_existing_files_name_comes_through_omegaconf_too(name: str) -> None:
         ("recommend a.jpg k=10", ["+stage=recommend", "query='a.jpg'", "k=10"]),
         ("+experiment=x +stage=recommend", ["+stage=recommend", "+experiment=x"]),
         ("ingest a b", ["+stage=ingest", "source=['a','b']"]),
+        ("ingest [a,b]", ["+stage=ingest", "source=['a','b']"]),
         ("ingest source=[a,b]", ["+stage=ingest", "source=['a','b']"]),
         ("ingest a default_extractor=timm", ["+stage=ingest", "source='a'", "extractor@default_extractor=timm"]),
         ("ingest extractor.checkpoint=a,b.pt", ["+stage=ingest", "extractor.checkpoint='a,b.pt'"]),

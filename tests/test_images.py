@@ -80,6 +80,13 @@ def test_sixteen_bits_become_the_high_byte() -> None:
         assert images.decode(encoded(deep, format))[0, :, 0].tolist() == [0, 1, 255]
 
 
+@pytest.mark.parametrize("values", [np.int32, np.float32])
+def test_32_bits_have_no_known_range(values: type) -> None:
+    deep = PIL.Image.fromarray(np.array([[0, 200]], values))
+    with pytest.raises(images.UnreadableImageError, match="32 bits"):
+        images.decode(encoded(deep, "TIFF"))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "CMYK", "YCbCr"])
 def test_every_mode_becomes_rgb(mode: str) -> None:
     format = {"CMYK": "JPEG", "YCbCr": "JPEG"}.get(mode, "PNG")

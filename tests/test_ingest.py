@@ -222,6 +222,15 @@ def test_info(cli: Cli, few: Path) -> None:
     assert "broken.jpg" in text
 
 
+def test_a_match_that_is_gone_is_told(cli: Cli, few: Path) -> None:
+    cli("ingest", few)
+    for file in (few / "china").glob("china-0-[12].jpg"):
+        file.unlink()
+    assert "2 of these files are gone" in cli("recommend", few / "china" / "china-0-0.jpg", "k=11").err
+    assert "2 missing" in cli("ingest", few).out
+    assert len(cli("recommend", few / "china" / "china-0-0.jpg", "k=11", "format=paths").out.splitlines()) == 9
+
+
 def test_names_that_are_not_utf8(cli: Cli, tmp_path: Path) -> None:
     (photograph, *_) = tiles.cut(tmp_path / "t", columns=1, rows=1)
     folder = tmp_path / "odd"

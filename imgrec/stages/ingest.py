@@ -160,6 +160,8 @@ def ingest(
     total = sum(1 for _ in images.find(roots))
     if not total:
         raise UsageError(f"there are no images in {', '.join(roots)}")
+    if backup is not None and Path(backup.location).absolute() == Path(store.location).absolute():
+        raise UsageError(f"store and backup are both {store.location}: give backup.path=")
     extractors = [extractor] if isinstance(extractor, Extractor) else list(extractor)
     spaces = {Space.of(each): each for each in extractors}  # may load a model: so before the store is made
     with contextlib.ExitStack() as stack:
@@ -180,8 +182,9 @@ def ingest(
             job.write(batch)
             advance(len(batch))
         job.mark_missing(roots)
-    if job.summary.failed == total:
-        raise ImgrecError(f"none of the {total:,} files could be read: see +stage=info for the reasons")
+        if job.summary.failed == total:
+            example = min(store.failures(), key=lambda failure: failure.path)
+            raise ImgrecError(f"none of the {total:,} files could be read: {example.path}: {example.reason}")
     return job.summary
 
 

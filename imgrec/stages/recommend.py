@@ -48,6 +48,8 @@ class Recommend(Stage):
                 )
         if len(matches) < self.k:
             log.warning("the gallery has only %d images to recommend: k=%d is more", len(matches), self.k)
+        if gone := sum(not Path(match.path).exists() for match in matches):
+            log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
             "query": os.path.abspath(self.query),  # noqa: PTH100 - resolve() would follow links
             "space": space.key,
@@ -59,13 +61,15 @@ class Recommend(Stage):
         run.write_json("results.json", result)
         with run.timed("draw"):
             picture = run.folder / "recommendations.png"
-            draw.contact_sheet(self.query, matches, picture, f"{space.key}, {self.metric}")
+            draw.contact_sheet(self.query, matches, picture, f"{gallery.title(space)}, {self.metric}")
         if self.format == "json":
             run.print(to_json(result))
         elif self.format == "paths":
             run.print("\n".join(match.path for match in matches))
         else:
-            rows = [[match.rank, f"{match.distance:.6g}", match.path] for match in matches]
+            digits = 4 if any(match.distance >= 1 for match in matches) else 6
+            width = max((len(f"{match.distance:.{digits}f}") for match in matches), default=0)
+            rows = [[match.rank, f"{match.distance:{width}.{digits}f}", match.path] for match in matches]
             run.print(table(rows, header=["rank", "distance", "path"]))
         run.note(f"drawn in {picture}")
 

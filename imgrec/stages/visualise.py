@@ -103,8 +103,13 @@ def visualise(
     if highlight:
         names = [highlight if fnmatch.fnmatchcase(path, highlight) else REST for path in paths]
         if highlight not in names:
-            raise UsageError(f"highlight={highlight} matches none of {len(paths)} images, such as {paths[0]}")
+            raise UsageError(
+                f"highlight={highlight} matches none of {len(paths)} images, such as {paths[0]}: "
+                f"it is a pattern of whole paths, like '*/hat/*'"
+            )
     else:
         names = [gallery.label_of(path) if labels == "folder" else "" for path in paths]
     positions = reducer.fit_transform(pool.rows(records), names)
-    return Map(paths, positions, names, f"{reducer.name}, {pool.space.key}", rest=REST if highlight else None)
+    return Map(
+        paths, positions, names, f"{reducer.name} of {gallery.title(pool.space)}", rest=REST if highlight else None
+    )
