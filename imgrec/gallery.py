@@ -15,6 +15,8 @@ from imgrec.contracts import Extractor, Record, Space, Store, UsageError, Vector
 
 Doubles = npt.NDArray[np.float64]
 
+FLOAT = np.finfo(np.float32)
+
 METRICS = ("euclidean", "cosine", "manhattan", "hellinger")
 """Euclidean; cosine: 1 - cosine similarity, and 1 where a vector is zero; manhattan: sum of absolute differences;
 hellinger: Euclidean distance of the square roots of shares, over the square root of 2."""
@@ -241,10 +243,12 @@ def nearest(
     if not len(candidates):
         return candidates, np.empty(0)
     scan = _scan_manhattan if metric == "manhattan" else _scan_squares
-    lower, upper = scan(vectors, query, metric)
+    with np.errstate(over="ignore", invalid="ignore"):
+        lower, upper = scan(vectors, query, metric)
     if usable is not None:
         lower, upper = lower[candidates], upper[candidates]
-    if k < len(candidates):
+    # Values whose squares overflow leave no bounds: then every row is a candidate.
+    if k < len(candidates) and np.isfinite(upper).all():
         limit = np.partition(upper, k - 1)[k - 1]
         candidates = candidates[lower <= limit]
     measure, target = _DISTANCES[metric], query.astype(np.float64)
@@ -262,13 +266,17 @@ def _scan_squares(vectors: Vectors, query: Vectors, metric: str) -> tuple[npt.ND
     squares = np.einsum("ij,ij->i", vectors, vectors)
     # A dot product of n terms, summed in any order, is off by at most n eps |x||q| (Higham, Accuracy and Stability
     # of Numerical Algorithms, 3.1), and 2|x||q| <= |x|^2 + |q|^2.
-    eps = np.finfo(np.float32).eps * (len(query) + 8)
+    eps, tiny = (
+        float(limit) * (len(query) + 8) for limit in (FLOAT.eps, FLOAT.tiny)
+    )  # tiny: where squares underflow
     if metric == "cosine":
         lengths = np.sqrt(squares) * np.linalg.norm(query)
-        scores = 1 - np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
-        return scores - 2 * eps, scores + 2 * eps
+        normal = lengths > tiny  # others may be anywhere
+        scores = 1 - np.divide(products, lengths, out=np.zeros_like(products), where=normal)
+        error = np.where(normal, 2 * eps, 2)
+        return scores - error, scores + error
     scores = squares - 2 * products
-    error = eps * (squares + float(query @ query))
+    error = eps * (squares + float(query @ query)) + tiny
     return scores - error, scores + error
 
 
@@ -276,7 +284,7 @@ def _scan_manhattan(vectors: Vectors, query: Vectors, _: str) -> tuple[npt.NDArr
     scores = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), 1024):  # the differences of 1,024 rows stay in the cache
         scores[start : start + 1024] = np.abs(vectors[start : start + 1024] - query).sum(axis=1)
-    error = np.finfo(np.float32).eps * (len(query) + 8) * scores
+    error = (len(query) + 8) * (FLOAT.eps * scores + FLOAT.tiny)
     return scores - error, scores + error
 
 

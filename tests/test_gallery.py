@@ -46,6 +46,22 @@ def test_an_image_is_at_distance_zero_from_itself(metric: str) -> None:
     assert (rows[0], distances[0]) == (7, 0.0)
 
 
+@pytest.mark.parametrize("metric", gallery.METRICS)
+@pytest.mark.parametrize("scale", [1e-44, 1e-30, 1e-20, 1e18, 1e30])
+def test_values_whose_squares_under_or_overflow(metric: str, scale: float) -> None:
+    rng = np.random.default_rng(2)
+    vectors = (rng.random((300, 12)) * scale).astype(np.float32)
+    vectors[:100] = (rng.random((100, 12)) * 1e-3).astype(np.float32)
+    vectors[150] = 0
+    query = vectors[200]
+    if metric in ("cosine", "hellinger"):
+        vectors[150] = vectors[151]
+    rows, distances = gallery.nearest(vectors, query, 7, metric)
+    reference = expected(metric, query, vectors)
+    np.testing.assert_allclose(distances[:7], np.sort(reference)[:7], rtol=1e-5, atol=1e-9 * min(1, scale))
+    assert 200 in rows
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     hnp.arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 9)), elements=st.floats(0, 1e3, width=32)),
