@@ -266,17 +266,18 @@ def _scan_squares(vectors: Vectors, query: Vectors, metric: str) -> tuple[npt.ND
     squares = np.einsum("ij,ij->i", vectors, vectors)
     # A dot product of n terms, summed in any order, is off by at most n eps |x||q| (Higham, Accuracy and Stability
     # of Numerical Algorithms, 3.1), and 2|x||q| <= |x|^2 + |q|^2.
-    eps, tiny = (
-        float(limit) * (len(query) + 8) for limit in (FLOAT.eps, FLOAT.tiny)
-    )  # tiny: where squares underflow
+    n, square = len(query) + 8, query @ query
+    eps, tiny = n * float(FLOAT.eps), n * float(FLOAT.tiny)  # tiny: where squares underflow
     if metric == "cosine":
-        lengths = np.sqrt(squares) * np.linalg.norm(query)
-        normal = lengths > tiny  # others may be anywhere
-        scores = 1 - np.divide(products, lengths, out=np.zeros_like(products), where=normal)
-        error = np.where(normal, 2 * eps, 2)
+        least = tiny / eps
+        sound = (squares > least) & np.isfinite(squares) & (least < square < np.inf)  # the others may lie anywhere
+        scores = 1 - np.divide(
+            products, np.sqrt(squares) * np.sqrt(square), out=np.zeros_like(squares), where=sound
+        )
+        error = np.where(sound, 2 * eps, 2)
         return scores - error, scores + error
     scores = squares - 2 * products
-    error = eps * (squares + float(query @ query)) + tiny
+    error = eps * (squares + square) + tiny
     return scores - error, scores + error
 
 
