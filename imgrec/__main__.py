@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -56,8 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; --help tells more\n\n{help.stage_list()}\n")
             return UsageError.exit_code
         _run_hydra(read.hydra)
-        codes = [_tell(error, debug=debug) for error in _errors]
-        return ImgrecError.exit_code if codes and read.is_multirun else max(codes, default=0)
+        return _outcome(is_multirun=read.is_multirun, debug=debug)
     except KeyboardInterrupt as error:
         return _tell(error, debug=debug)
     except SystemExit as error:  # Hydra's, after --help and the like
@@ -70,6 +68,15 @@ def main(words: Sequence[str] | None = None) -> int:
         return _tell(_explained(error, stage, words), debug=debug)
     finally:
         _errors.clear()
+
+
+def _outcome(*, is_multirun: bool, debug: bool) -> int:
+    """Tell the errors of all jobs; the exit code."""
+    for error in _errors:
+        if isinstance(error, BrokenPipeError):
+            raise error
+    codes = [_tell(error, debug=debug) for error in _errors]
+    return ImgrecError.exit_code if codes and is_multirun else max(codes, default=0)
 
 
 def _run_hydra(words: list[str]) -> None:
@@ -109,7 +116,7 @@ def _task(configuration: object) -> None:
         except UsageError as error:
             run.fail(error)
             if not is_job_of_sweep:
-                _remove(folder)
+                _take_back(folder)
             raise
     except BaseException as error:
         if not isinstance(error, UsageError):
@@ -119,17 +126,22 @@ def _task(configuration: object) -> None:
             raise
 
 
-def _remove(folder: Path) -> None:
-    """Take back a run's folder, and those above it that are empty now."""
+def _take_back(folder: Path) -> None:
+    """Remove what a run has written before its stage began, and the folders that are empty then.
+
+    Never more: `hydra.run.dir=` may name a folder that holds something of the user's.
+    """
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if isinstance(handler, logging.FileHandler):
             root.removeHandler(handler)
             handler.close()
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in (folder.parent, folder.parent.parent):
-        with contextlib.suppress(OSError):
-            parent.rmdir()
+    for name in (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "run.json", "imgrec.log"):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty
+        (folder / ".hydra").rmdir()
+        for made in (folder, folder.parent, folder.parent.parent):
+            made.rmdir()
 
 
 def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exception:
@@ -139,7 +151,8 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
 
     from imgrec import config
 
-    if isinstance(error, HydraException | OmegaConfBaseException):
+    is_null_choice = isinstance(error, ValueError) and str(error).startswith("Config group override")
+    if is_null_choice or isinstance(error, HydraException | OmegaConfBaseException):
         return config.explain(error, stage, words)
     if isinstance(error, OSError) and not isinstance(error, ImgrecError):
         return UsageError(f"the run's folder cannot be made: {error.strerror}: {error.filename}")

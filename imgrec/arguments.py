@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from imgrec import registry, stages
 from imgrec.contracts import UsageError
@@ -63,7 +63,7 @@ def read(words: Sequence[str]) -> Arguments:
     paths = path_options(stage)
     hydra = [f"+stage={stage}"] if stage else []
     hydra += [_override(word, paths, is_multirun=is_multirun) for word in overrides]
-    return Arguments(flags + hydra, is_multirun, stage, needs_stage=NEEDS_NO_STAGE.isdisjoint(flags))
+    return Arguments(hydra + flags, is_multirun, stage, needs_stage=NEEDS_NO_STAGE.isdisjoint(flags))
 
 
 def _split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -185,10 +185,7 @@ def _is_quoted(value: str) -> bool:
 
 
 def _exists(value: str) -> bool:
-    try:
-        return bool(value) and Path(value).exists()
-    except (OSError, ValueError):  # too long a name, a NUL
-        return False
+    return bool(value) and os.path.exists(value)
 
 
 def _quoted_path(value: str) -> str:

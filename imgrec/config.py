@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import field
@@ -28,6 +29,9 @@ from imgrec.stages import Stage
 # --- from dataclasses to config groups ----------------------------------------------------------------------
 
 
+log = logging.getLogger(__name__)
+
+
 @functools.cache
 def register() -> None:
     """Put every plugin and every stage into Hydra's store of typed configurations."""
@@ -36,12 +40,17 @@ def register() -> None:
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
     for kind in registry.KINDS:
         for name, plugin in registry.available(kind).items():
-            config_store.store(group=kind, name=name, node=_schema(plugin.cls))
-    for name, plugin in registry.available("store").items():
-        node = _schema(plugin.cls)
-        if "path" in node:
-            node["path"] = f"${{beside:${{store}},{name}}}"
-        config_store.store(group="backup", name=name, node=node)
+            try:
+                node = _schema(plugin.cls)
+            except Exception as error:  # an option of a type that OmegaConf does not take
+                log.warning("%s=%s of %s left out: %s", kind, name, plugin.origin, _first_line(error))
+                continue
+            config_store.store(group=kind, name=name, node=node)
+            if kind == "store":
+                backup = _schema(plugin.cls)
+                if "path" in backup:
+                    backup["path"] = f"${{beside:${{store}},{name}}}"
+                config_store.store(group="backup", name=name, node=backup)
     config_store.store(group="backup", name="none", node={})
     for name, stage in stages.available().items():
         config_store.store(group="options", name=name, node=_stage_schema(stage))
@@ -117,6 +126,9 @@ def build_stage(name: str, configuration: DictConfig) -> Stage:
     built = OmegaConf.to_object(configuration)
     values = {spec.name: getattr(built, spec.name) for spec in dataclasses.fields(cls)}
     # An empty mapping: nothing chosen (`backup=none`). Not so for `extractor`, whose mapping is options to change.
+    for key, value in values.items():
+        if key in cls.parts() and value == {} and key not in ("backup", "extractor"):
+            raise UsageError(f"{name} needs {key}=")
     if values.get("backup") == {}:
         values["backup"] = None
     stage: Stage = cast("Any", cls)(**values)
@@ -152,6 +164,8 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
         return UsageError(f"{match[1]}: {_first_line(error.__cause__ or error)}")
     if isinstance(error, OverrideParseException):
         return UsageError(f"{error.override!r} is not understood: quote what is not a plain value, key='a, b'")
+    if text.startswith("Config group override"):
+        return UsageError("a choice cannot be null: leave it out to get the default")
     if match := re.match(r"Ambiguous value for argument '(.*?)'", text):
         return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
     return UsageError(_first_line(error))

@@ -12,11 +12,14 @@ import hashlib
 import importlib.util
 import itertools
 import json
+import math
+import os
 import types
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -47,6 +50,10 @@ class UsageError(ImgrecError):
     exit_code = 2
 
 
+class NoStoreError(UsageError):
+    """There is no store where one was to be opened."""
+
+
 # --- options ------------------------------------------------------------------------------------------------
 
 
@@ -56,6 +63,7 @@ def option(
     help: str = "",  # noqa: A002 - reads best as option(5, help=...)
     choices: Iterable[str] = (),
     minimum: float | None = None,
+    maximum: float | None = None,
     path: bool = False,
     changes_vectors: bool = True,
 ) -> Any:
@@ -68,6 +76,7 @@ def option(
         help: one line for `--help` and the tables of the README.
         choices: the values allowed, for a `str`.
         minimum: the smallest value allowed, for a number.
+        maximum: the largest.
         path: the value names a file or folder, so that the command line takes it whatever characters it has.
         changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
     """
@@ -75,6 +84,7 @@ def option(
         "help": help,
         "choices": tuple(choices),
         "minimum": minimum,
+        "maximum": maximum,
         "path": path,
         "changes_vectors": changes_vectors,
     }
@@ -122,8 +132,7 @@ def _checked_type(hint: Any, value: Any, where: str) -> Any:
     """The value, an int widened to a float where a float is wanted; plain scalar types only are checked."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     allowed = typing.get_args(hint) if union else (hint,)
-    if float in allowed and type(value) is int:
-        value = float(value)
+    value = _converted(allowed, value, where)
     plain = {int, float, str, bool, types.NoneType}
     if plain.issuperset(allowed) and type(value) not in allowed:
         wanted = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in allowed)
@@ -131,12 +140,32 @@ def _checked_type(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
+def _converted(allowed: tuple[Any, ...], value: Any, where: str) -> Any:
+    """The value as the type wanted, where it is only another spelling: what JSON kept, what NumPy counts."""
+    for kind in allowed:
+        if isinstance(kind, type) and issubclass(kind, Enum) and isinstance(value, str):
+            if value not in kind.__members__:
+                raise UsageError(f"{where} is one of {', '.join(kind.__members__)}, not {value!r}")
+            return kind[value]
+        if kind is Path and isinstance(value, str):
+            return Path(value)
+    if str in allowed and isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    return float(value) if float in allowed and type(value) is int else value
+
+
 def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
-    choices, minimum = metadata.get("choices"), metadata.get("minimum")
+    choices, minimum, maximum = (metadata.get(name) for name in ("choices", "minimum", "maximum"))
     if choices and value is not None and value not in choices:
         raise UsageError(f"{where} is one of {', '.join(choices)}, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where} is a finite number, not {value}")
     if minimum is not None and value is not None and value < minimum:
         raise UsageError(f"{where} is at least {minimum}, not {value}")
+    if maximum is not None and value is not None and value > maximum:
+        raise UsageError(f"{where} is at most {maximum}, not {value}")
 
 
 @dataclass
@@ -240,14 +269,41 @@ class Space:
             "decoding": DECODING_VERSION,
             **extractor.identity(),
         }
+        identity = json.loads(json.dumps(identity, default=_plain))
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
         options = {name: _absolute(extractor, name, value) for name, value in extractor.options().items()}
+        options = json.loads(json.dumps(options, default=_plain))
         return cls(f"{extractor.name}-{digest}", extractor.name, options, identity)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, for a store to keep; `Space(**data)` is its inverse."""
         return dataclasses.asdict(self)
+
+
+def _plain(value: object) -> str:
+    """What JSON has no form for, as `_converted` reads it back."""
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    raise UsageError(f"an option or identity of {type(value).__name__} cannot be recorded: {value!r}")
+
+
+def check_vectors(vectors: object, count: int, extractor: Extractor) -> Vectors:
+    """What an extractor returned for `count` images, held to its contract.
+
+    Raises:
+        ImgrecError: saying what was returned.
+    """
+    if not (isinstance(vectors, np.ndarray) and vectors.dtype == np.float32 and vectors.ndim == 2):
+        seen = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else type(vectors).__name__
+        raise ImgrecError(f"extractor {extractor.name} returned {seen}, not float32 (n, dim)")
+    if len(vectors) != count or not vectors.shape[1]:
+        raise ImgrecError(f"extractor {extractor.name} returned {vectors.shape} vectors for {count} images")
+    if not np.isfinite(vectors).all():
+        raise ImgrecError(f"extractor {extractor.name} returned values that are not finite")
+    return vectors
 
 
 def _absolute(component: Component, name: str, value: Any) -> Any:
@@ -335,7 +391,8 @@ class Store(Component):
         """Open it, and make it first where `create` is set and nothing is there. Open already: do nothing.
 
         Raises:
-            UsageError: nothing is there, or what is there is no store of this kind.
+            NoStoreError: nothing is there.
+            UsageError: what is there is no store of this kind.
         """
 
     @abstractmethod
@@ -397,7 +454,7 @@ class Store(Component):
             self.write(Batch(failures=[failure for failure in failures if failure not in known]))
         for space in other.spaces():
             lacked = sorted(other.digests(space) - self.digests(space))
-            for some in chunks(lacked, batch_size):
+            for some in chunks(lacked, 16 * batch_size):  # few passes where a selection reads a whole file
                 self.write(Batch(vectors={space: other.vectors(space, some)}))
             copied.update(lacked)
         if exactly:
@@ -470,7 +527,7 @@ class Reducer(Component):
     metric: str = option(
         "cosine", choices=("cosine", "euclidean", "hellinger"), help="what makes two vectors neighbours"
     )
-    seed: int = option(0, minimum=0, help="of everything random")
+    seed: int = option(0, minimum=0, maximum=2**32 - 1, help="of everything random")
 
     @abstractmethod
     def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:

@@ -118,7 +118,7 @@ def _font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont | PIL.
 
 def _shortened(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont, width: float) -> str:
     """Text that fits, its middle left out if need be: both ends of a file's name tell something."""
-    text = text.encode("utf-8", "replace").decode().replace("\n", " ")
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
     keep = len(text)
     shown = text
     while font.getlength(shown) > width and keep > 2:

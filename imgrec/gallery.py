@@ -203,6 +203,10 @@ class Gallery:
             raise UsageError(f"k is at least 1, not {k}")
         if metric not in METRICS:
             raise UsageError(f"metric is one of {', '.join(METRICS)}, not {metric!r}")
+        if self.vectors.size and query.shape != self.vectors.shape[1:]:
+            raise UsageError(
+                f"the query has {query.shape} values, and the gallery's vectors {self.vectors.shape[1:]}"
+            )
         usable = np.array(
             [bool(records) and records[0].digest != leave_out for records in self.records_of], dtype=bool
         )

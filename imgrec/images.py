@@ -42,6 +42,12 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 2 * 89_478_485
 """Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
 
+MAX_BYTES = 2**29
+"""Larger files are refused unread."""
+
+NOT_OPENED = "cannot be opened"
+"""How reasons begin that lie with the system, not with the file: worth another try."""
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -72,13 +78,13 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
     Raises:
         UsageError: there is none, or one does not exist.
     """
-    given = [source] if isinstance(source, str | os.PathLike) else list(source)
-    if not given:
+    given = list(source) if isinstance(source, Sequence) and not isinstance(source, str | bytes) else [source]
+    if not given or not all(isinstance(each, str | os.PathLike) and os.fspath(each) for each in given):
         raise UsageError("source is empty: name a folder, a file or a list of them")
     for each in given:
-        if not Path(each).exists():
+        if not os.path.exists(each):
             raise UsageError(f"source {os.fspath(each)!r} does not exist")
-    paths = sorted({os.path.abspath(each) for each in given})  # noqa: PTH100 - resolve() would follow links
+    paths = sorted({os.path.abspath(each) for each in given})
     return [path for path in paths if not any(is_inside(path, other) for other in paths if other != path)]
 
 
@@ -106,7 +112,7 @@ def find(roots: Iterable[str]) -> Iterator[ImageFile]:
 
 def _find_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
     try:
-        status = os.stat(folder)  # noqa: PTH116 - speed: one call a folder of millions of files
+        status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
             return
         seen.add((status.st_dev, status.st_ino))
@@ -118,18 +124,18 @@ def _find_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
     for name in listed:
         if name.startswith("."):
             continue
-        path = os.path.join(folder, name)  # noqa: PTH118 - speed
+        path = os.path.join(folder, name)
         if name.endswith(os.sep):
             yield from _find_in(path.rstrip(os.sep), seen)
-        elif os.path.splitext(name)[1].lower() in SUFFIXES:  # noqa: PTH122 - speed
+        elif os.path.splitext(name)[1].lower() in SUFFIXES:
             yield _examine(path)
 
 
 def _examine(path: str) -> ImageFile:
     try:
-        status = os.stat(path)  # noqa: PTH116 - speed
+        status = os.stat(path)
     except OSError as error:
-        return ImageFile(path, 0, 0, f"cannot be opened: {error.strerror}")
+        return ImageFile(path, 0, 0, f"{NOT_OPENED}: {error.strerror}")
     problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"
     return ImageFile(path, status.st_size, status.st_mtime_ns, problem)
 
@@ -144,9 +150,11 @@ def read(path: str) -> tuple[bytes, str]:
         UnreadableImageError: the file cannot be opened or read.
     """
     try:
+        if (size := os.path.getsize(path)) > MAX_BYTES:
+            raise UnreadableImageError(f"too large: {size:,} bytes")
         data = Path(path).read_bytes()
     except OSError as error:
-        raise UnreadableImageError(f"cannot be opened: {error.strerror}") from None
+        raise UnreadableImageError(f"{NOT_OPENED}: {error.strerror}") from None
     return data, hashlib.sha256(data).hexdigest()
 
 

@@ -20,7 +20,7 @@ class Colour(imgrec.Extractor):
     D. H. Ballard, Color Indexing, IJCV 7 (1991).
     """
 
-    bins: int = option(5, minimum=1, help="parts of each channel's range")
+    bins: int = option(5, minimum=1, maximum=256, help="parts of each channel's range")
     colour_space: str = option("rgb", choices=("rgb", "hsv", "lab"), help="channels to count in")
     joint: bool = option(True, help="count combinations of the three channels, not each channel for itself")
     normalise: bool = option(True, help="shares that add up to 1 (for each channel where not joint), not pixels")

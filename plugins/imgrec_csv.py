@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Failure, Record, Space, Vectors, option
+from imgrec.contracts import Batch, Failure, NoStoreError, Record, Space, Vectors, option
 
 RECORDS, FAILURES, SPACES = "records.csv", "failures.csv", "spaces.json"
 RECORD_COLUMNS = ("path", "digest", "size", "time", "missing")
@@ -41,6 +41,7 @@ class Csv(imgrec.Store):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._index: _Index | None = None
+        self._locked: TextIO | None = None
 
     @property
     def location(self) -> str:
@@ -56,21 +57,49 @@ class Csv(imgrec.Store):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 if not any(folder.iterdir()):
-                    _append(folder / RECORDS, RECORD_END, _csv([RECORD_COLUMNS]))
+                    _append(folder / RECORDS, RECORD_END, RECORD_COLUMNS, [])
             except OSError as error:
                 raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
-        if not folder.exists():
-            raise imgrec.UsageError(
+        if not os.path.exists(folder):
+            raise NoStoreError(
                 f"there is no gallery at {Path(self.path).absolute()}: make it with `imgrec ingest FOLDER`"
             )
         if not (folder / RECORDS).is_file():
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")
+        if create:
+            self._lock()
         self._index = _Index(folder)
         return self
+
+    def _lock(self) -> None:
+        """Be the only writer until closed, as far as the system has locks.
+
+        Raises:
+            UsageError: another run is.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        if self._locked is None:
+            handle = (Path(self.path) / ".lock").open("w")
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                handle.close()
+                raise imgrec.UsageError(
+                    f"another run is writing to {self.path}: try again when it is done"
+                ) from None
+            self._locked = handle
+            if self._index is not None:
+                self._index = _Index(Path(self.path))  # it may have changed before the lock was ours
 
     def close(self) -> None:
         """Drop what was read; files are closed after every use."""
         self._index = None
+        if self._locked is not None:
+            self._locked.close()
+            self._locked = None
 
     @property
     def _opened(self) -> _Index:
@@ -82,6 +111,7 @@ class Csv(imgrec.Store):
         """Vectors first, records last; after an error every file is as it was."""
         if not batch:
             return
+        self.open()._lock()
         index, change = self._opened, _Change(Path(self.path))
         try:
             change.add_spaces(batch.vectors, index.spaces)
@@ -95,13 +125,12 @@ class Csv(imgrec.Store):
                 kept = (_failure_row(f) for path, f in index.failures.items() if path not in ended)
                 change.replace(FAILURES, [FAILURE_COLUMNS, *kept, *failures])
             elif batch.failures:
-                header = [] if index.failures else [FAILURE_COLUMNS]
-                change.append(FAILURES, FAILURE_END, _csv([*header, *failures]))
+                change.append(FAILURES, FAILURE_END, FAILURE_COLUMNS, failures)
             if gone:
                 kept = (_record_row(r) for path, r in index.records.items() if path not in gone)
                 change.replace(RECORDS, [RECORD_COLUMNS, *kept, *records])
             else:
-                change.append(RECORDS, RECORD_END, _csv(records))
+                change.append(RECORDS, RECORD_END, RECORD_COLUMNS, records)
             change.commit()
         except OSError as error:
             change.undo()
@@ -210,10 +239,10 @@ class _Change:
         self._replacements: list[tuple[Path, Path]] = []
         self._old_spaces: list[Space] | None = None
 
-    def append(self, name: str, row_end: re.Pattern[bytes], data: bytes) -> None:
+    def append(self, name: str, row_end: re.Pattern[bytes], header: Sequence[str], rows: Iterable[Any]) -> None:
         file = self.folder / name
         self._sizes.setdefault(file, file.stat().st_size if file.exists() else 0)
-        _append(file, row_end, data)
+        _append(file, row_end, header, rows)
 
     def replace(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
         aside = self.folder / f".{name}.new"
@@ -233,15 +262,13 @@ class _Change:
     def add_vectors(self, space: Space, paths: list[str], digests: list[str], vectors: Vectors) -> None:
         dim = vectors.shape[1]
         name = f"{space.key}.csv"
-        if not (self.folder / name).exists():
-            self.append(name, _vector_end(dim), _csv([("path", "digest", *(f"v{i}" for i in range(dim)))]))
         # Nine significant digits give back the same float32, whatever the last bit of the double read in between.
-        row_of_values = ",%.9g" * dim + "\n"
-        data = b"".join(
-            _csv([(path, digest)]).rstrip(b"\n") + (row_of_values % tuple(vector)).encode()
+        values = ",".join(["%.9g"] * dim)
+        rows = [
+            (path, digest, _Raw(values % tuple(vector)))
             for path, digest, vector in zip(paths, digests, vectors.tolist(), strict=True)
-        )
-        self.append(name, _vector_end(dim), data)
+        ]
+        self.append(name, _vector_end(dim), ("path", "digest", *(f"v{i}" for i in range(dim))), rows)
 
     def commit(self) -> None:
         for aside, file in self._replacements:
@@ -275,16 +302,23 @@ def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
     return text.encode(errors="surrogateescape")
 
 
+class _Raw(str):
+    """Cells that are joined already, and need no quotes."""
+
+
 def _cell(value: Any) -> str:
+    if isinstance(value, _Raw):
+        return value
     text = str(value)
     return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text
 
 
-def _append(file: Path, row_end: re.Pattern[bytes], data: bytes) -> None:
-    """Add rows after the last whole one, and see them on the disk."""
+def _append(file: Path, row_end: re.Pattern[bytes], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Add rows after the last whole one, below a header, and see them on the disk."""
     with file.open("ab") as handle:
-        handle.truncate(_whole_length(file, row_end))
-        handle.write(data)
+        length = _whole_length(file, row_end)
+        handle.truncate(length)
+        handle.write(_csv(rows if length else [header, *rows]))
         handle.flush()
         os.fsync(handle.fileno())
 
@@ -323,7 +357,10 @@ def _vector_blocks(file: Path, *, names_only: bool = False) -> Iterator[tuple[li
     import pandas as pd
 
     with file.open("rb") as handle:
-        dim = handle.readline().count(b",") - 1
+        header = handle.readline()
+    dim = header.count(b",") - 1
+    if dim < 1 or not header.endswith(b"\n"):
+        return
     whole = io.BufferedReader(_Prefix(file, _whole_length(file, _vector_end(dim))))
     columns = ["digest"] if names_only else ["digest", *(f"v{i}" for i in range(dim))]
     with pd.read_csv(

@@ -35,7 +35,8 @@ class PCA(imgrec.Reducer):
                 f"pca to {self.n_components} dimensions needs as many images and values; "
                 f"there are {vectors.shape[0]} images of {vectors.shape[1]} values"
             )
-        model = Model(self.n_components, random_state=self.seed).fit(as_euclidean(vectors, self.metric))
+        with np.errstate(invalid="ignore"):  # shares of no variance, where all images are alike
+            model = Model(self.n_components, random_state=self.seed).fit(as_euclidean(vectors, self.metric))
         scale = np.sqrt(model.explained_variance_) if self.whiten else np.ones(self.n_components)
         self._mean = model.mean_.astype(np.float32)
         self._components = (model.components_ / np.where(scale > 0, scale, 1)[:, None]).astype(np.float32)

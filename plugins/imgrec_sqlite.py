@@ -7,6 +7,8 @@ import functools
 import json
 import os
 import sqlite3
+import threading
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Failure, Record, Space, Vectors, chunks, option
+from imgrec.contracts import Batch, Failure, NoStoreError, Record, Space, Vectors, chunks, option
 
 APPLICATION_ID = int.from_bytes(b"imgr")
 SCHEMA_VERSION = 1
@@ -63,7 +65,7 @@ class Sqlite(imgrec.Store):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._connection: sqlite3.Connection | None = None
+        self._local = threading.local()  # SQLite's connections belong to the thread that made them
 
     @property
     def location(self) -> str:
@@ -72,18 +74,22 @@ class Sqlite(imgrec.Store):
 
     def open(self, *, create: bool = False) -> Self:
         """Open the file; see `Store.open`."""
-        if self._connection is not None:
+        if getattr(self._local, "connection", None) is not None:
             return self
         file = Path(self.path)
-        if not file.exists() and not create:
-            raise imgrec.UsageError(
+        if not os.path.exists(file) and not create:
+            raise NoStoreError(
                 f"there is no gallery at {Path(self.path).absolute()}: make it with `imgrec ingest FOLDER`"
             )
         if file.is_dir():
             raise imgrec.UsageError(f"{self.path} is a folder, not an imgrec store")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+            if create:
+                file.parent.mkdir(parents=True, exist_ok=True)
+            # A gallery on a read-only medium has no place for SQLite's shared memory.
+            is_fixed = not create and not (os.access(file, os.W_OK) and os.access(file.absolute().parent, os.W_OK))
+            name = f"file:{urllib.parse.quote(os.fspath(file.absolute()))}" + ("?immutable=1" if is_fixed else "")
+            connection = sqlite3.connect(name, uri=True, timeout=60, isolation_level=None)
         except (OSError, sqlite3.Error) as error:
             raise imgrec.UsageError(f"store {self.path} cannot be opened: {error}") from None
         try:
@@ -91,10 +97,13 @@ class Sqlite(imgrec.Store):
         except imgrec.UsageError:
             connection.close()
             raise
+        except sqlite3.OperationalError as error:
+            connection.close()
+            raise imgrec.UsageError(f"store {self.path} cannot be opened: {error}") from None
         except sqlite3.DatabaseError as error:
             connection.close()
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: {error}") from None
-        self._connection = connection
+        self._local.connection = connection
         return self
 
     def _prepare(self, connection: sqlite3.Connection, *, create: bool) -> None:
@@ -123,16 +132,15 @@ class Sqlite(imgrec.Store):
         connection.execute("PRAGMA mmap_size = 1099511627776")
 
     def close(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close this thread's connection."""
+        if getattr(self._local, "connection", None) is not None:
+            self._local.connection.close()
+            self._local.connection = None
 
     @property
     def _db(self) -> sqlite3.Connection:
-        self.open()
-        assert self._connection is not None
-        return self._connection
+        connection: sqlite3.Connection = self.open()._local.connection
+        return connection
 
     @_told
     def write(self, batch: Batch) -> None:

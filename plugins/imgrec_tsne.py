@@ -30,6 +30,8 @@ class TSNE(imgrec.Reducer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.n_jobs == 0 or self.n_jobs < -1:
+            raise imgrec.UsageError(f"tsne.n_jobs is -1, for all cores, or a number of threads, not {self.n_jobs}")
         if self.n_components > 2:
             raise imgrec.UsageError("tsne makes maps of 1 or 2 dimensions: take pca or umap for more")
 
@@ -49,7 +51,7 @@ class TSNE(imgrec.Reducer):
             perplexity=self._perplexity(),
             exaggeration=self.exaggeration,
             n_iter=self.n_iter,
-            initialization="pca",
+            initialization="pca" if np.ptp(self._vectors, axis=0).any() else "random",  # images may be all alike
             random_state=self.seed,
             n_jobs=self.n_jobs,
         )

@@ -21,7 +21,7 @@ class UMAP(imgrec.Reducer):
     requires: ClassVar[Mapping[str, str]] = {"umap": "pip install 'imgrec[umap]'"}
 
     n_neighbors: int = option(15, minimum=2, help="how many neighbours make a neighbourhood")
-    min_dist: float = option(0.1, minimum=0, help="how close points may lie on the map")
+    min_dist: float = option(0.1, minimum=0, maximum=1, help="how close points may lie on the map")
     n_epochs: int | None = option(None, minimum=1, help="steps of the optimisation; null: by the number of images")
 
     def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:

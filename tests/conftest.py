@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,10 @@ def few(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "csv"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> imgrec.Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[imgrec.Store]:
     """An empty store of each kind, open."""
-    return imgrec.build("store", request.param, path=str(tmp_path / "store")).open(create=True)
+    with imgrec.build("store", request.param, path=str(tmp_path / "store")).open(create=True) as store:
+        yield store
 
 
 def shared(*parts: str) -> Path:

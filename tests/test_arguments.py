@@ -47,10 +47,10 @@ def test_an_existing_files_name_comes_through_omegaconf_too(name: str) -> None:
         ("ingest extractor.checkpoint=a,b.pt", ["+stage=ingest", "extractor.checkpoint='a,b.pt'"]),
         ("ingest extractor.checkpoint=null", ["+stage=ingest", "extractor.checkpoint=null"]),
         ("visualise highlight=*/hat/*", ["+stage=visualise", "highlight='*/hat/*'"]),
-        ("-m recommend query=a,b k=1,2", ["-m", "+stage=recommend", "query='a','b'", "k=1,2"]),
+        ("-m recommend query=a,b k=1,2", ["+stage=recommend", "query='a','b'", "k=1,2", "-m"]),
         ("recommend query='a'", ["+stage=recommend", "query='a'"]),
         ("recommend query=${oc.env:X}", ["+stage=recommend", "query=${oc.env:X}"]),
-        ("--config-dir mine recommend a", ["--config-dir", "mine", "+stage=recommend", "query='a'"]),
+        ("--config-dir mine recommend a", ["+stage=recommend", "query='a'", "--config-dir", "mine"]),
         ("recommend ~extractor", ["+stage=recommend", "~extractor"]),
     ],
 )

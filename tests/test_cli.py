@@ -116,7 +116,8 @@ def test_several_spaces_and_the_recorded_extractor(cli: Cli, few: Path) -> None:
 
 @pytest.mark.parametrize(
     "name", ["a b.jpg", "a,b.jpg", "a=b.jpg", "[a].jpg", "it's.jpg", 'q"q.jpg', "Käse 山.jpg", "#&{}.jpg", "null",
-             "${x}.jpg", "a\\b.jpg", "back\\'s.jpg", "(1).jpg", "~tilde.jpg", "+plus.jpg"],
+             "${x}.jpg", "a\\b.jpg", "back\\'s.jpg", "(1).jpg", "~tilde.jpg", "+plus.jpg",
+     "return\r.jpg", "line\n.jpg"],
 )  # fmt: skip
 def test_odd_names_work_as_source_and_as_query(cli: Cli, few: Path, name: str) -> None:
     odd = few.parent / f"odd {name}"
@@ -220,6 +221,20 @@ BAD = [
     ("restore", "choose a backup"),
     ("restore backup=csv", "there is no gallery at"),
     ("foo", "no stage 'foo'"),
+    ("ingest source=", "source is empty"),
+    ("ingest source=null", "source"),
+    ("ingest source=[few,null]", "source"),
+    ("ingest few extractor=null", "cannot be null"),
+    ("recommend {q} ~store", "recommend needs store="),
+    ("visualise reducer=pca seed=5000000000", "at most 4294967295"),
+    ("visualise reducer.perplexity=nan", "finite number"),
+    ("visualise reducer.n_jobs=0", "number of threads"),
+    ("ingest few extractor=colour extractor.bins=2000", "at most 256"),
+    ("recommend " + 300 * "x" + ".jpg", "does not exist"),
+    ("recommend nofile.jpg hydra.run.dir=few", "does not exist"),
+    ("recommend nofile.jpg hydra.run.dir=.", "does not exist"),
+    ("recommend nofile.jpg hydra.run.dir=outputs", "does not exist"),
+    ("ingest few backup=csv backup.path=text.jpg store.path=other.sqlite", "not an imgrec store|cannot be made"),
     ("stage=recomend", "did you mean recommend\\?"),
 ]
 
@@ -320,3 +335,6 @@ def test_output_to_a_reader_that_has_seen_enough(few: Path, cli: Cli) -> None:
     command = f"{sys.executable} -m imgrec plugins format=json | head -c 1"
     done = subprocess.run(command, shell=True, cwd=few.parent, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[", "")
+    command = f"set -o pipefail; {sys.executable} -m imgrec info | true"
+    done = subprocess.run(["bash", "-c", command], cwd=few.parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -96,6 +96,46 @@ def test_a_missing_file_comes_back_and_a_broken_one_is_mended(few: Path, store: 
     assert list(store.failures()) == []
 
 
+def test_a_failure_of_a_file_that_is_gone_is_forgotten_and_a_closed_one_is_tried_again(
+    few: Path, store: imgrec.Store
+) -> None:
+    broken = few / "china" / "broken.jpg"
+    broken.write_text("no image")
+    link = few / "china" / "link.jpg"
+    link.symlink_to(few.parent / "later.jpg")
+    assert counts(imgrec.ingest(few, Mean(), store)) == {"new": 12, "extracted": 12, "failed": 2}
+    broken.unlink()
+    (few.parent / "later.jpg").write_bytes((few / "china" / "china-0-0.jpg").read_bytes() + b"x")
+    assert counts(imgrec.ingest(few, Mean(), store)) == {"new": 1, "extracted": 1, "unchanged": 12}
+    assert list(store.failures()) == []
+
+
+def test_an_emptied_folder_is_missing(few: Path, store: imgrec.Store) -> None:
+    imgrec.ingest(few, Mean(), store)
+    for file in few.rglob("*.jpg"):
+        file.unlink()
+    assert counts(imgrec.ingest(few, Mean(), store)) == {"missing": 12}
+    assert all(record.missing for record in store.records())
+
+
+def test_a_full_backup_does_not_follow_a_store_that_was_lost(cli: Cli, few: Path) -> None:
+    cli("ingest", few, "backup=csv")
+    for file in few.parent.glob("outputs/gallery.sqlite*"):
+        file.unlink()
+    refused = cli("ingest", few / "china", "backup=csv", code=2)
+    assert "`imgrec restore` it first" in refused.err
+    assert not (few.parent / "outputs" / "gallery.sqlite").exists()
+    assert "12 images restored" in cli("restore", "backup=csv").out
+    assert "6 unchanged" in cli("ingest", few / "china", "backup=csv").out
+
+
+def test_a_huge_file_is_a_failure_and_nothing_more(few: Path, store: imgrec.Store) -> None:
+    with (few / "china" / "a huge.jpg").open("wb") as file:
+        file.truncate(12 * 2**30)  # sparse
+    assert counts(imgrec.ingest(few, Mean(), store)) == {"new": 12, "extracted": 12, "failed": 1}
+    assert "too large" in next(store.failures()).reason
+
+
 def test_a_second_source_leaves_the_first_alone(few: Path, store: imgrec.Store) -> None:
     imgrec.ingest(few / "china", Mean(), store)
     assert counts(imgrec.ingest([few / "flower"], Mean(), store)) == {"new": 6, "extracted": 6}

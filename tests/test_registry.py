@@ -63,6 +63,49 @@ def test_a_plugin_of_another_distribution_is_typed_listed_and_swept(cli: Cli, fe
     assert "no extractor 'grey'" in without.err
 
 
+def test_options_of_every_kind(cli: Cli, few: Path, tmp_path: Path) -> None:
+    fields = """
+    size: Size = Size.small
+    table: Path = Path("x.csv")
+    weights: dict[str, float] = imgrec.option({"a": 1.0})
+    sides: list[int] = imgrec.option([1, 2])
+    limit: int | None = None
+    power"""
+    code = GOOD.replace("\n    power", fields).replace(
+        "@dataclass\n",
+        "from enum import Enum\nfrom pathlib import Path\nSize = Enum('Size', 'small large')\n@dataclass\n",
+    )
+    env = install(tmp_path / "site", "imgrec_grey", code)
+    words = ["extractor=grey", "extractor.size=large", "extractor.weights.b=2", "extractor.sides=[3]"]
+    cli("ingest", few, *words, env=env)
+    query = tmp_path / "outside.jpg"
+    query.write_bytes((few / "china" / "china-0-0.jpg").read_bytes() + b"x")
+    cli("recommend", query, env=env)  # builds the extractor from what was recorded
+    told = cli("info", "format=json", env=env).json()["spaces"][0]["options"]
+    assert (told["size"], told["weights"], told["sides"]) == ("large", {"a": 1.0, "b": 2.0}, [3])
+
+
+def test_an_option_that_hydra_does_not_take_costs_a_warning(cli: Cli, few: Path, tmp_path: Path) -> None:
+    code = GOOD.replace("    power", "    mode: Literal['a', 'b'] = 'a'\n    power").replace(
+        "import numpy", "from typing import Literal\nimport numpy"
+    )
+    env = install(tmp_path / "site", "imgrec_grey", code)
+    done = cli("ingest", few, env=env)
+    assert "12 new" in done.out
+    assert "extractor=grey of imgrec_grey 2.5 left out" in done.err
+
+
+@pytest.mark.parametrize("returned", ["[[1.0]]", "np.ones((1, 1))", "np.ones((2, 1), np.float32)"])
+def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_path: Path, returned: str) -> None:
+    env = install(tmp_path / "site", "imgrec_grey", GOOD)
+    cli("ingest", few, "extractor=grey", env=env)
+    module = tmp_path / "site" / "imgrec_grey.py"
+    module.write_text(module.read_text().replace("return np.stack", f"return {returned}\n        np.stack"))
+    query = tmp_path / "outside.jpg"
+    query.write_bytes((few / "china" / "china-0-0.jpg").read_bytes() + b"x")
+    assert "extractor grey returned" in cli("recommend", query, env=env, code=1).err
+
+
 def test_a_plugin_brings_presets(cli: Cli, few: Path, tmp_path: Path) -> None:
     hook = '\n@imgrec.hookimpl\ndef imgrec_conf_packages():\n    return ["imgrec_grey_conf"]\n'
     env = install(tmp_path / "site", "imgrec_grey", GOOD + hook)

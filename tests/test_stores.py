@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +43,24 @@ def snapshot(store: imgrec.Store) -> Any:
     )
 
 
+_opened: list[imgrec.Store] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed_in_the_end() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
+def opened(kind: str, path: Path, *, create: bool = False) -> imgrec.Store:
+    _opened.append(imgrec.build("store", kind, path=str(path)).open(create=create))
+    return _opened[-1]
+
+
 def reopened(store: imgrec.Store) -> imgrec.Store:
     store.close()
-    return imgrec.build("store", store.name, **store.options()).open()
+    return opened(store.name, Path(store.location))
 
 
 def test_an_empty_store(store: imgrec.Store) -> None:
@@ -152,7 +170,7 @@ def test_paths_with_any_character(
     tmp_path_factory: pytest.TempPathFactory, kind: str, names: list[str], odd: bool
 ) -> None:
     paths = [f"/{name}" for name in names] + (["/not \udcff utf-8"] if odd else [])
-    store = imgrec.build("store", kind, path=str(tmp_path_factory.mktemp("any") / "store")).open(create=True)
+    store = opened(kind, tmp_path_factory.mktemp("any") / "store", create=True)
     digests = [f"{i:02x}" for i in range(len(paths))]
     records = [record(path, digest) for path, digest in zip(paths, digests, strict=True)]
     store.write(Batch(records=records, vectors={RGB: (digests, rows(*range(len(paths))))}))
@@ -165,9 +183,7 @@ def test_paths_with_any_character(
 
 @pytest.mark.parametrize("kinds", [("sqlite", "csv"), ("csv", "sqlite"), ("csv", "csv")])
 def test_a_copy_is_equal_and_copying_again_copies_nothing(tmp_path: Path, kinds: tuple[str, str]) -> None:
-    first, second = (
-        imgrec.build("store", kind, path=str(tmp_path / str(i))).open(create=True) for i, kind in enumerate(kinds)
-    )
+    first, second = (opened(kind, tmp_path / str(i), create=True) for i, kind in enumerate(kinds))
     rng = np.random.default_rng(0)
     digests = [f"{i:04x}" for i in range(100)]
     first.write(
@@ -237,9 +253,8 @@ def test_a_foreign_or_newer_database_is_refused_and_left_alone(tmp_path: Path) -
 
 
 def test_a_reader_beside_a_writer_sees_whole_batches(tmp_path: Path) -> None:
-    path = str(tmp_path / "g.sqlite")
-    writer = imgrec.build("store", "sqlite", path=path).open(create=True)
-    reader = imgrec.build("store", "sqlite", path=path).open()
+    writer = opened("sqlite", tmp_path / "g.sqlite", create=True)
+    reader = opened("sqlite", tmp_path / "g.sqlite")
     for i in range(1, 6):
         names = [f"{i}{j}" for j in range(3)]
         records = [record(f"/{name}", name) for name in names]
@@ -249,7 +264,7 @@ def test_a_reader_beside_a_writer_sees_whole_batches(tmp_path: Path) -> None:
 
 
 def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:
-    store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite")).open(create=True)
+    store = opened("sqlite", tmp_path / "g.sqlite", create=True)
     store.write(Batch(records=[record("/a", "aa")], vectors={RGB: (["aa"], rows(1))}))
     with pytest.raises(ImgrecError, match="2 values, and these have 3"):
         store.write(Batch(records=[record("/b", "bb")], vectors={RGB: (["bb"], np.ones((1, 3), np.float32))}))
@@ -260,7 +275,7 @@ def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> imgrec.Store:
-    store = imgrec.build("store", "csv", path=str(tmp_path / "csv")).open(create=True)
+    store = opened("csv", tmp_path / "csv", create=True)
     names = ["aa", "bb"]
     records = [record('/a, "b".jpg', "aa"), record("/with\nbreak.jpg", "bb")]
     store.write(Batch(records=records, vectors={RGB: (names, rows(0.1, -2.5e-7)), HSV: (names, rows(5, 6))}))
@@ -285,7 +300,7 @@ def test_a_torn_last_line_costs_nothing(folder: imgrec.Store, tmp_path: Path, na
     for length in range(whole.index(b'"/with'), len(whole)):
         copy = Path(shutil.copytree(folder.location, tmp_path / str(length)))
         (copy / name).write_bytes(whole[:length])
-        torn = imgrec.build("store", "csv", path=str(copy)).open()
+        torn = opened("csv", copy)
         assert {r.digest for r in torn.records()} & torn.digests(RGB) == {"aa"}
         assert held(torn, RGB) == {"aa": rows(0.1)[0].tolist()}
         torn.write(Batch(records=[record("/c.jpg", "cc")], vectors={RGB: (["cc"], rows(7))}))
@@ -293,3 +308,59 @@ def test_a_torn_last_line_costs_nothing(folder: imgrec.Store, tmp_path: Path, na
         assert held(again, RGB) == {"aa": rows(0.1)[0].tolist(), "cc": rows(7)[0].tolist()}
         assert (copy / name).read_bytes().startswith(whole[: whole.index(b'"/with')])
         shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("keep", [0, 7])
+@pytest.mark.parametrize("name", ["records.csv", "failures.csv", f"{RGB.key}.csv"])
+def test_a_file_cut_off_in_its_first_line_recovers(folder: imgrec.Store, name: str, keep: int) -> None:
+    folder.write(Batch(failures=[Failure("/bad.jpg", 1, 2, "broken", 3.5)]))
+    file = Path(folder.location) / name
+    file.write_bytes(file.read_bytes()[:keep])
+    again = reopened(folder)
+    assert "cc" not in again.digests(RGB)
+    failure = Failure("/worse.jpg", 1, 2, "broken", 3.5)
+    again.write(Batch(records=[record("/c.jpg", "cc")], failures=[failure], vectors={RGB: (["cc"], rows(7))}))
+    for each in (again, reopened(again)):
+        assert failure in list(each.failures())
+        assert held(each, RGB)["cc"] == rows(7)[0].tolist()
+    assert len(pd.read_csv(file)) >= 1
+
+
+def test_failures_that_end_and_come_again(store: imgrec.Store) -> None:
+    for i in range(3):
+        failure = Failure(f"/{i}.jpg", 1, 2, "broken", 3.5)
+        store.write(Batch(failures=[failure]))
+        assert list(reopened(store).failures()) == [failure]
+        store.write(Batch(records=[record(f"/{i}.jpg", f"{i:02}")]))
+        assert list(reopened(store).failures()) == []
+
+
+def test_one_writer_at_a_time(folder: imgrec.Store) -> None:
+    second = opened("csv", Path(folder.location))
+    assert len(list(second.records())) == 2  # reading is free
+    with pytest.raises(UsageError, match="another run is writing"):
+        second.write(Batch(records=[record("/c.jpg", "cc")]))
+    folder.write(Batch(records=[record("/d.jpg", "dd")]))
+    folder.close()
+    second.write(Batch(records=[record("/c.jpg", "cc")]))
+    assert {r.path for r in second.records()} >= {"/c.jpg", "/d.jpg"}
+
+
+def test_a_sqlite_store_serves_several_threads(tmp_path: Path) -> None:
+    store = opened("sqlite", tmp_path / "g.sqlite", create=True)
+    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: held(store, RGB), range(20)))
+    assert found == [{"aa": rows(1)[0].tolist()}] * 20
+
+
+def test_a_store_on_a_read_only_medium_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened("sqlite", tmp_path / "g #1?.sqlite", create=True)
+    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
+    store.close()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    fixed = opened("sqlite", tmp_path / "g #1?.sqlite")
+    assert held(fixed, RGB) == {"aa": rows(1)[0].tolist()}
+    with pytest.raises(ImgrecError, match="readonly"):
+        fixed.write(Batch(forgotten=["/a.jpg"]))
+    assert [file.name for file in tmp_path.iterdir()] == ["g #1?.sqlite"]

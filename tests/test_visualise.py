@@ -66,6 +66,19 @@ def test_sample_and_labels(store: imgrec.Store) -> None:
     assert len(imgrec.visualise(store, pca, sample=1000).paths) == 40
 
 
+@pytest.mark.parametrize("name", ["tsne", "pca", "umap"])
+def test_images_that_are_all_alike(tmp_path: Path, name: str) -> None:
+    if name == "umap":
+        pytest.importorskip("umap")
+    for i in range(12):
+        PIL.Image.new("RGB", (20, 20 + i)).save(tmp_path / f"{i}.png")
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite"))
+    imgrec.ingest(tmp_path, imgrec.build("extractor", "colour"), store)
+    points = imgrec.visualise(store, imgrec.build("reducer", name))
+    assert len(points.paths) == 12
+    points.save(tmp_path / "map.png")
+
+
 def test_what_cannot_be_drawn(store: imgrec.Store) -> None:
     with pytest.raises(UsageError, match="2 dimensions"):
         imgrec.visualise(store, imgrec.build("reducer", "pca", n_components=5))

@@ -32,7 +32,7 @@ class Stage(Options, ABC):
     positional: ClassVar[str | None] = None
     """The option that a bare argument fills: `imgrec recommend img.jpg`."""
 
-    seed: int = option(0, minimum=0, help="of everything random")
+    seed: int = option(0, minimum=0, maximum=2**32 - 1, help="of everything random")
     debug: bool = option(False, help="show the traceback of an error")
 
     @abstractmethod

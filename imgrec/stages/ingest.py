@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 from imgrec import gallery, images, registry
 from imgrec.contracts import (
     Batch,
@@ -21,10 +19,12 @@ from imgrec.contracts import (
     Failure,
     Image,
     ImgrecError,
+    NoStoreError,
     Record,
     Space,
     Store,
     UsageError,
+    check_vectors,
     chunks,
     option,
 )
@@ -111,7 +111,7 @@ class Ingest(Stage):
         if isinstance(self.extractor, Extractor):
             return [self.extractor]
         recorded: list[Space] = []
-        with contextlib.suppress(UsageError), self.store as store:
+        with contextlib.suppress(NoStoreError), self.store as store:
             recorded = store.spaces()
         if recorded:
             return [gallery.extractor_of(space, self.extractor) for space in recorded]
@@ -157,13 +157,17 @@ def ingest(
             contract.
     """
     roots = images.roots(source)
-    total = sum(1 for _ in images.find(roots))
-    if not total:
-        raise UsageError(f"there are no images in {', '.join(roots)}")
     if backup is not None and Path(backup.location).absolute() == Path(store.location).absolute():
         raise UsageError(f"store and backup are both {store.location}: give backup.path=")
     extractors = [extractor] if isinstance(extractor, Extractor) else list(extractor)
+    if not extractors or batch_size < 1:
+        raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
+    total = sum(1 for _ in images.find(roots))
+    if not total and not _holds_any(store, roots):
+        raise UsageError(f"there are no images in {', '.join(roots)}")
     spaces = {Space.of(each): each for each in extractors}  # may load a model: so before the store is made
+    if backup is not None:
+        _check_backup(store, backup)
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(store.open(create=True))]
         if backup is not None:
@@ -182,10 +186,35 @@ def ingest(
             job.write(batch)
             advance(len(batch))
         job.mark_missing(roots)
-        if job.summary.failed == total:
+        if total and job.summary.failed == total:
             example = min(store.failures(), key=lambda failure: failure.path)
             raise ImgrecError(f"none of the {total:,} files could be read: {example.path}: {example.reason}")
     return job.summary
+
+
+def _holds_any(store: Store, roots: Sequence[str]) -> bool:
+    """Whether a store has images below the roots: if so, an emptied folder is news."""
+    with contextlib.suppress(NoStoreError), store:
+        return any(images.is_inside(record.path, root) for record in store.records() for root in roots)
+    return False
+
+
+def _check_backup(store: Store, backup: Store) -> None:
+    """Refuse to make a full backup follow a store that was lost.
+
+    Raises:
+        UsageError: the backup holds images, and the store none; or it is no store.
+    """
+    with contextlib.suppress(NoStoreError), backup:
+        held = next(backup.records(), None)
+        with contextlib.suppress(NoStoreError), store:
+            if next(store.records(), None) is not None:
+                return
+        if held is not None:
+            raise UsageError(
+                f"the backup {backup.location} holds images, and the store {store.location} none: "
+                f"`imgrec restore` it first, or give another backup.path="
+            )
 
 
 @dataclass
@@ -265,7 +294,7 @@ class _Job:
                     self.summary.unchanged += 1
                     if record.missing:
                         back.append(Record(record.path, record.digest, record.size, record.mtime_ns))
-                elif failure and _same(failure, file):
+                elif failure and _same(failure, file) and not failure.reason.startswith(images.NOT_OPENED):
                     self.summary.failed += 1
                 else:
                     yield file
@@ -292,7 +321,7 @@ class _Job:
         if any(record.path == item.file.path for record in known):
             item.counts_as = "unchanged"  # touched, or to be extracted into one more space
             return
-        gone = [r.path for r in known if r.path not in self._moved_from and not Path(r.path).exists()]
+        gone = [r.path for r in known if r.path not in self._moved_from and not os.path.exists(r.path)]
         if gone:
             item.counts_as, item.forgets = "moved", gone[:1]
             self._moved_from.update(item.forgets)
@@ -316,7 +345,7 @@ class _Job:
                 vectors = extractor.extract([item.images[extractor.side] for item in todo])
                 batch.vectors[space] = (
                     [item.digest for item in todo],
-                    _checked(vectors, len(todo), extractor),
+                    check_vectors(vectors, len(todo), extractor),
                 )
         self._write(batch)
         for item in items:
@@ -327,13 +356,16 @@ class _Job:
         self.summary.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
 
     def mark_missing(self, roots: Sequence[str]) -> None:
-        """Mark the recorded files under the roots that are not there any more."""
+        """Mark the recorded files under the roots that are not there any more; forget such failures."""
         inside = (r for r in self.store.records() if any(images.is_inside(r.path, root) for root in roots))
-        gone = [record for record in inside if not Path(record.path).exists()]
+        gone = [record for record in inside if not os.path.exists(record.path)]
         self.summary.missing += len(gone)
         marked = (Record(r.path, r.digest, r.size, r.mtime_ns, missing=True) for r in gone if not r.missing)
         for some in chunks(marked, 4096):
             self._write(Batch(records=some))
+        failed = (f.path for f in self.store.failures() if any(images.is_inside(f.path, root) for root in roots))
+        for paths in chunks([path for path in failed if not os.path.lexists(path)], 4096):
+            self._write(Batch(forgotten=paths))
 
     def _write(self, batch: Batch) -> None:
         for store in self.stores:
@@ -350,15 +382,3 @@ def _record(item: _Item) -> Record:
 
 def _failure(item: _Item) -> Failure:
     return Failure(item.file.path, item.file.size, item.file.mtime_ns, item.reason or "", time.time())
-
-
-def _checked(vectors: Any, count: int, extractor: Extractor) -> Any:
-    """What an extractor returned, held to its contract."""
-    if not (isinstance(vectors, np.ndarray) and vectors.dtype == np.float32 and vectors.ndim == 2):
-        seen = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else type(vectors).__name__
-        raise ImgrecError(f"extractor {extractor.name} returned {seen}, not float32 (n, dim)")
-    if len(vectors) != count:
-        raise ImgrecError(f"extractor {extractor.name} returned {len(vectors)} vectors for {count} images")
-    if not np.isfinite(vectors).all():
-        raise ImgrecError(f"extractor {extractor.name} returned values that are not finite")
-    return vectors

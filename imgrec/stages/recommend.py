@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from imgrec import draw, gallery, images
-from imgrec.contracts import Extractor, Space, Store, UsageError, Vectors, option
+from imgrec.contracts import Extractor, Space, Store, UsageError, Vectors, check_vectors, option
 from imgrec.gallery import Gallery, Match
 from imgrec.run import Run, table, to_json
 from imgrec.stages import Stage, part
@@ -48,10 +48,10 @@ class Recommend(Stage):
                 )
         if len(matches) < self.k:
             log.warning("the gallery has only %d images to recommend: k=%d is more", len(matches), self.k)
-        if gone := sum(not Path(match.path).exists() for match in matches):
+        if gone := sum(not os.path.exists(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
-            "query": os.path.abspath(self.query),  # noqa: PTH100 - resolve() would follow links
+            "query": os.path.abspath(self.query),
             "space": space.key,
             "metric": self.metric,
             "k": self.k,
@@ -114,7 +114,7 @@ def query_vector(
     """
     if not os.fspath(query):
         raise UsageError("query is empty: name a picture")
-    if not Path(query).exists():
+    if not os.path.exists(query):
         raise UsageError(f"query {os.fspath(query)!r} does not exist")
     if not Path(query).is_file():
         raise UsageError(f"query {os.fspath(query)!r} is a folder or device, not a picture")
@@ -125,6 +125,6 @@ def query_vector(
             return known[0], digest
         if not isinstance(extractor, Extractor):
             extractor = gallery.extractor_of(space, extractor)
-        return extractor.extract([images.decode(data, extractor.side)])[0], digest
+        return check_vectors(extractor.extract([images.decode(data, extractor.side)]), 1, extractor)[0], digest
     except images.UnreadableImageError as error:
         raise UsageError(f"query {os.fspath(query)!r} cannot be read: {error}") from None

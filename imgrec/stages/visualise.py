@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import draw, gallery
-from imgrec.contracts import Extractor, Reducer, Store, UsageError, option
+from imgrec.contracts import Extractor, ImgrecError, Reducer, Store, UsageError, option
 from imgrec.draw import Map
 from imgrec.gallery import Gallery
 from imgrec.run import Run
@@ -93,6 +93,8 @@ def visualise(
         raise UsageError(f"labels is one of {', '.join(LABELS)}, not {labels!r}")
     if reducer.n_components != 2:
         raise UsageError(f"a map has 2 dimensions: reducer.n_components is {reducer.n_components}")
+    if sample is not None and sample < 1:
+        raise UsageError(f"sample is at least 1, not {sample}")
     with store:
         pool = Gallery(store, gallery.choose_space(store, space, extractor))
     records = pool.records()
@@ -110,6 +112,8 @@ def visualise(
     else:
         names = [gallery.label_of(path) if labels == "folder" else "" for path in paths]
     positions = reducer.fit_transform(pool.rows(records), names)
+    if positions.shape != (len(paths), 2) or not np.isfinite(positions).all():
+        raise ImgrecError(f"reducer {reducer.name} made no map of these vectors: take another, or other options")
     return Map(
         paths, positions, names, f"{reducer.name} of {gallery.title(pool.space)}", rest=REST if highlight else None
     )
