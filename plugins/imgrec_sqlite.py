@@ -65,7 +65,8 @@ class Sqlite(imgrec.Store):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._local = threading.local()  # SQLite's connections belong to the thread that made them
+        self._local = threading.local()  # a connection for each thread
+        self._connections: list[sqlite3.Connection] = []
 
     @property
     def location(self) -> str:
@@ -89,7 +90,7 @@ class Sqlite(imgrec.Store):
             # A gallery on a read-only medium has no place for SQLite's shared memory.
             is_fixed = not create and not (os.access(file, os.W_OK) and os.access(file.absolute().parent, os.W_OK))
             name = f"file:{urllib.parse.quote(os.fspath(file.absolute()))}" + ("?immutable=1" if is_fixed else "")
-            connection = sqlite3.connect(name, uri=True, timeout=60, isolation_level=None)
+            connection = sqlite3.connect(name, uri=True, timeout=60, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise imgrec.UsageError(f"store {self.path} cannot be opened: {error}") from None
         try:
@@ -104,6 +105,7 @@ class Sqlite(imgrec.Store):
             connection.close()
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: {error}") from None
         self._local.connection = connection
+        self._connections.append(connection)
         return self
 
     def _prepare(self, connection: sqlite3.Connection, *, create: bool) -> None:
@@ -132,10 +134,10 @@ class Sqlite(imgrec.Store):
         connection.execute("PRAGMA mmap_size = 1099511627776")
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        if getattr(self._local, "connection", None) is not None:
-            self._local.connection.close()
-            self._local.connection = None
+        """Close the connections of all threads."""
+        while self._connections:
+            self._connections.pop().close()
+        self._local = threading.local()
 
     @property
     def _db(self) -> sqlite3.Connection:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_hellinger_of_negative_values_is_refused() -> None:
 
 
 @pytest.fixture
-def filled(tmp_path: Path) -> tuple[imgrec.Store, Space]:
+def filled(tmp_path: Path) -> Iterator[tuple[imgrec.Store, Space]]:
     """Four contents, the first of them in two files, the last one missing."""
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite")).open(create=True)
     space = Space.of(imgrec.build("extractor", "colour"))
@@ -96,7 +97,8 @@ def filled(tmp_path: Path) -> tuple[imgrec.Store, Space]:
     records = [Record(f"/{name}", f"{i % 4:02x}", 1, 1, missing=i == 3) for i, name in enumerate(names)]
     vectors = np.array([[0.0], [1.0], [3.0], [0.5]], np.float32)
     store.write(Batch(records=records, vectors={space: (["00", "01", "02", "03"], vectors)}))
-    return store, space
+    yield store, space
+    store.close()
 
 
 def test_copies_are_found_each_and_missing_files_are_not(filled: tuple[imgrec.Store, Space]) -> None:

@@ -152,7 +152,7 @@ def test_a_second_extractor_fills_its_own_space_beside_the_first(few: Path, stor
 
 def test_interrupted_it_goes_on_where_it_stopped(few: Path, tmp_path: Path) -> None:
     store, whole = (imgrec.build("store", "sqlite", path=str(tmp_path / f"{i}.sqlite")) for i in range(2))
-    breaking = Mean(breaks_after=8)
+    breaking = Mean(breaks_after=9)  # one of them before the store is made
     with pytest.raises(RuntimeError, match="out of order"):
         imgrec.ingest(few, breaking, store, batch_size=4)
     with store.open():
@@ -165,7 +165,7 @@ def test_interrupted_it_goes_on_where_it_stopped(few: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("gives", "message"), [("doubles", "float64"), ("too few", "vectors for 12 images"), ("nan", "not finite")]
+    ("gives", "message"), [("doubles", "float64"), ("too few", "vectors for 1 images"), ("nan", "not finite")]
 )
 def test_an_extractor_that_breaks_its_contract_is_named(
     few: Path, tmp_path: Path, gives: str, message: str
@@ -173,8 +173,7 @@ def test_an_extractor_that_breaks_its_contract_is_named(
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite"))
     with pytest.raises(ImgrecError, match=f"extractor mean returned.*{message}"):
         imgrec.ingest(few, Mean(gives=gives), store)
-    with store.open():
-        assert list(store.records()) == []
+    assert not (tmp_path / "g.sqlite").exists()
 
 
 def test_nothing_to_ingest(tmp_path: Path) -> None:

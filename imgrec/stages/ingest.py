@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 from imgrec import gallery, images, registry
 from imgrec.contracts import (
     Batch,
@@ -168,6 +170,9 @@ def ingest(
     spaces = {Space.of(each): each for each in extractors}  # may load a model: so before the store is made
     if backup is not None:
         _check_backup(store, backup)
+    if not _is_there(store):
+        for each in extractors:
+            _try_out(each)
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(store.open(create=True))]
         if backup is not None:
@@ -190,6 +195,18 @@ def ingest(
             example = min(store.failures(), key=lambda failure: failure.path)
             raise ImgrecError(f"none of the {total:,} files could be read: {example.path}: {example.reason}")
     return job.summary
+
+
+def _is_there(store: Store) -> bool:
+    with contextlib.suppress(NoStoreError), store:
+        return True
+    return False
+
+
+def _try_out(extractor: Extractor) -> None:
+    """Let an extractor that cannot work, for want of a device say, fail before a store is made for it."""
+    black = np.zeros((64, 64, 3), np.uint8)
+    check_vectors(extractor.extract([black]), 1, extractor)
 
 
 def _holds_any(store: Store, roots: Sequence[str]) -> bool:
