@@ -159,20 +159,14 @@ def ingest(
             contract.
     """
     roots = images.roots(source)
-    if backup is not None and Path(backup.location).absolute() == Path(store.location).absolute():
-        raise UsageError(f"store and backup are both {store.location}: give backup.path=")
     extractors = [extractor] if isinstance(extractor, Extractor) else list(extractor)
     if not extractors or batch_size < 1:
         raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
     total = sum(1 for _ in images.find(roots))
     if not total and not _holds_any(store, roots):
         raise UsageError(f"there are no images in {', '.join(roots)}")
-    spaces = {Space.of(each): each for each in extractors}  # may load a model: so before the store is made
-    if backup is not None:
-        _check_backup(store, backup)
-    if not _is_there(store):
-        for each in extractors:
-            _try_out(each)
+    spaces = {Space.of(each): each for each in extractors}
+    _check_before(store, backup, extractors)
     with contextlib.ExitStack() as stack:
         stores = [stack.enter_context(store.open(create=True))]
         if backup is not None:
@@ -195,6 +189,40 @@ def ingest(
             example = min(store.failures(), key=lambda failure: failure.path)
             raise ImgrecError(f"none of the {total:,} files could be read: {example.path}: {example.reason}")
     return job.summary
+
+
+def _is_there(store: Store) -> bool:
+    with contextlib.suppress(NoStoreError), store:
+        return True
+    return False
+
+
+def _try_out(extractor: Extractor) -> None:
+    """Let an extractor that cannot work, for want of a device say, fail before a store is made for it."""
+    black = np.zeros((64, 64, 3), np.uint8)
+    check_vectors(extractor.extract([black]), 1, extractor)
+
+
+def _holds_any(store: Store, roots: Sequence[str]) -> bool:
+    """Whether a store has images below the roots: if so, an emptied folder is news."""
+    with contextlib.suppress(NoStoreError), store:
+        return any(images.is_inside(record.path, root) for record in store.records() for root in roots)
+    return False
+
+
+def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extractor]) -> None:
+    """Find out what cannot work while no store is made or changed yet.
+
+    Raises:
+        UsageError: saying what.
+    """
+    if backup is not None:
+        if Path(backup.location).absolute() == Path(store.location).absolute():
+            raise UsageError(f"store and backup are both {store.location}: give backup.path=")
+        _check_backup(store, backup)
+    if not _is_there(store):
+        for extractor in extractors:
+            _try_out(extractor)
 
 
 def _is_there(store: Store) -> bool:
