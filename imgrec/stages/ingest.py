@@ -225,25 +225,6 @@ def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extra
             _try_out(extractor)
 
 
-def _is_there(store: Store) -> bool:
-    with contextlib.suppress(NoStoreError), store:
-        return True
-    return False
-
-
-def _try_out(extractor: Extractor) -> None:
-    """Let an extractor that cannot work, for want of a device say, fail before a store is made for it."""
-    black = np.zeros((64, 64, 3), np.uint8)
-    check_vectors(extractor.extract([black]), 1, extractor)
-
-
-def _holds_any(store: Store, roots: Sequence[str]) -> bool:
-    """Whether a store has images below the roots: if so, an emptied folder is news."""
-    with contextlib.suppress(NoStoreError), store:
-        return any(images.is_inside(record.path, root) for record in store.records() for root in roots)
-    return False
-
-
 def _check_backup(store: Store, backup: Store) -> None:
     """Refuse to make a full backup follow a store that was lost.
 
