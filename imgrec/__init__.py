@@ -10,20 +10,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from imgrec.contracts import (
-    Batch,
-    Extractor,
-    Failure,
-    ImgrecError,
-    Record,
-    Reducer,
-    RunInfo,
-    Space,
-    Store,
-    UsageError,
-    option,
-)
+from imgrec.contracts import Batch, Extractor, Failure, Record, Reducer, RunInfo, Space, Store
+from imgrec.errors import ImgrecError, UsageError
 from imgrec.hookspecs import hookimpl
+from imgrec.options import option
 from imgrec.registry import available, build
 
 if TYPE_CHECKING:

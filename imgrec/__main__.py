@@ -12,7 +12,7 @@ from pathlib import Path
 
 import imgrec
 from imgrec import arguments, help, registry  # noqa: A004 - it is what --help prints
-from imgrec.contracts import ImgrecError, UsageError
+from imgrec.errors import ImgrecError, UsageError
 
 log = logging.getLogger(__name__)
 

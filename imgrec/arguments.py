@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from imgrec import registry, stages
-from imgrec.contracts import UsageError
+from imgrec.errors import UsageError
 from imgrec.stages import Stage
 
 FLAGS_WITH_VALUE = frozenset(

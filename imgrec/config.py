@@ -23,7 +23,9 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from imgrec import registry, stages
-from imgrec.contracts import Component, UsageError, type_hints
+from imgrec.contracts import Component
+from imgrec.errors import UsageError
+from imgrec.options import type_hints
 from imgrec.stages import Stage
 
 # --- from dataclasses to config groups ----------------------------------------------------------------------

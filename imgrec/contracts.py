@@ -12,10 +12,7 @@ import hashlib
 import importlib.util
 import itertools
 import json
-import math
 import os
-import types
-import typing
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +22,9 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+from imgrec.errors import ImgrecError, UsageError
+from imgrec.options import Options, option
 
 T = TypeVar("T")
 
@@ -38,134 +38,7 @@ DECODING_VERSION = 1
 """The version of the rules in `images.decode`. Part of every space: raised when decoded pixels change."""
 
 
-class ImgrecError(Exception):
-    """A failure that is told in one line, without a traceback. Exit code 1."""
-
-    exit_code = 1
-
-
-class UsageError(ImgrecError):
-    """Something the user can put right: an option, a file, an absent library. Exit code 2."""
-
-    exit_code = 2
-
-
-class NoStoreError(UsageError):
-    """There is no store where one was to be opened."""
-
-
-# --- options ------------------------------------------------------------------------------------------------
-
-
-def option(
-    default: Any = dataclasses.MISSING,
-    *,
-    help: str = "",  # noqa: A002 - reads best as option(5, help=...)
-    choices: Iterable[str] = (),
-    minimum: float | None = None,
-    maximum: float | None = None,
-    path: bool = False,
-    changes_vectors: bool = True,
-) -> Any:
-    """A field of a component: one option, with what `--help`, validation and identity need to know of it.
-
-    Plain dataclass fields work as well; this adds to them.
-
-    Args:
-        default: the default; without one the option is required. A list or a dict is copied for each instance.
-        help: one line for `--help` and the tables of the README.
-        choices: the values allowed, for a `str`.
-        minimum: the smallest value allowed, for a number.
-        maximum: the largest.
-        path: the value names a file or folder, so that the command line takes it whatever characters it has.
-        changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
-    """
-    metadata = {
-        "help": help,
-        "choices": tuple(choices),
-        "minimum": minimum,
-        "maximum": maximum,
-        "path": path,
-        "changes_vectors": changes_vectors,
-    }
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-@dataclass
-class Options:
-    """A dataclass whose fields are options: base of components and of stages.
-
-    Values are checked when it is built, so that Python callers get the same one-line errors as the shell.
-
-    Raises:
-        UsageError: a value of the wrong type, out of range, or none of the choices.
-    """
-
-    name: ClassVar[str] = ""
-    """What it is called in options: the class's name in lower case, unless the class says otherwise."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "name" not in cls.__dict__:
-            cls.name = cls.__name__.lower()
-
-    def __post_init__(self) -> None:
-        hints = type_hints(type(self))
-        for spec in dataclasses.fields(self):
-            value = _checked_type(hints[spec.name], getattr(self, spec.name), f"{self.name}.{spec.name}")
-            _check_range(spec.metadata, value, f"{self.name}.{spec.name}")
-            setattr(self, spec.name, value)
-
-    def options(self) -> dict[str, Any]:
-        """Every option with its value, as plain data."""
-        return {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
-
-
-def type_hints(cls: type) -> dict[str, Any]:
-    """The types of a dataclass's fields, evaluated."""
-    return typing.get_type_hints(cls)
-
-
-def _checked_type(hint: Any, value: Any, where: str) -> Any:
-    """The value, an int widened to a float where a float is wanted; plain scalar types only are checked."""
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    allowed = typing.get_args(hint) if union else (hint,)
-    value = _converted(allowed, value, where)
-    plain = {int, float, str, bool, types.NoneType}
-    if plain.issuperset(allowed) and type(value) not in allowed:
-        wanted = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in allowed)
-        raise UsageError(f"{where} takes {wanted}, not {value!r}")
-    return value
-
-
-def _converted(allowed: tuple[Any, ...], value: Any, where: str) -> Any:
-    """The value as the type wanted, where it is only another spelling: what JSON kept, what NumPy counts."""
-    for kind in allowed:
-        if isinstance(kind, type) and issubclass(kind, Enum) and isinstance(value, str):
-            if value not in kind.__members__:
-                raise UsageError(f"{where} is one of {', '.join(kind.__members__)}, not {value!r}")
-            return kind[value]
-        if kind is Path and isinstance(value, str):
-            return Path(value)
-    if str in allowed and isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, np.generic):
-        value = value.item()
-    return float(value) if float in allowed and type(value) is int else value
-
-
-def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
-    choices, minimum, maximum = (metadata.get(name) for name in ("choices", "minimum", "maximum"))
-    if choices and value is not None and value not in choices:
-        raise UsageError(f"{where} is one of {', '.join(choices)}, not {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{where} is a finite number, not {value}")
-    if minimum is not None and value is not None and value < minimum:
-        raise UsageError(f"{where} is at least {minimum}, not {value}")
-    if maximum is not None and value is not None and value > maximum:
-        raise UsageError(f"{where} is at most {maximum}, not {value}")
+# --- plugins -----------------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec import registry
-from imgrec.contracts import Extractor, Record, Space, Store, UsageError, Vectors, as_euclidean
+from imgrec.contracts import Extractor, Record, Space, Store, Vectors, as_euclidean
+from imgrec.errors import UsageError
 
 Doubles = npt.NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from imgrec import registry, stages
-from imgrec.contracts import UsageError
+from imgrec.errors import UsageError
 from imgrec.stages import Stage
 
 

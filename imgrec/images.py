@@ -29,7 +29,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from imgrec.contracts import Image, ImgrecError, UsageError
+from imgrec.contracts import Image
+from imgrec.errors import ImgrecError, UsageError
 
 log = logging.getLogger(__name__)
 

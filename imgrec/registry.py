@@ -16,7 +16,8 @@ from typing import Any, Literal, overload
 import pluggy
 
 from imgrec import hookspecs
-from imgrec.contracts import Component, Extractor, Reducer, RunInfo, Store, UsageError
+from imgrec.contracts import Component, Extractor, Reducer, RunInfo, Store
+from imgrec.errors import UsageError
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Image, Vectors, option
+from imgrec.contracts import Image, Vectors
+from imgrec.options import option
 
 
 @dataclass

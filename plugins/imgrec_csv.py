@@ -15,7 +15,9 @@ from typing import Any, Self, TextIO
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Failure, NoStoreError, Record, Space, Vectors, option
+from imgrec.contracts import Batch, Failure, Record, Space, Vectors
+from imgrec.errors import NoStoreError
+from imgrec.options import option
 
 RECORDS, FAILURES, SPACES = "records.csv", "failures.csv", "spaces.json"
 RECORD_COLUMNS = ("path", "digest", "size", "time", "missing")

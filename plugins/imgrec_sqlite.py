@@ -17,7 +17,9 @@ from typing import Any, ParamSpec, Self, TypeVar
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Failure, NoStoreError, Record, Space, Vectors, chunks, option
+from imgrec.contracts import Batch, Failure, Record, Space, Vectors, chunks
+from imgrec.errors import NoStoreError
+from imgrec.options import option
 
 APPLICATION_ID = int.from_bytes(b"imgr")
 SCHEMA_VERSION = 1

@@ -15,7 +15,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Image, Vectors, option
+from imgrec.contracts import Image, Vectors
+from imgrec.options import option
 
 HUB_PATIENCE = 15.0
 """Seconds to wait for the first answer of a model hub. What then comes may take its time."""

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec.contracts import Vectors, as_euclidean, option
+from imgrec.contracts import Vectors, as_euclidean
+from imgrec.options import option
 
 
 @dataclass

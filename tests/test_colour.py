@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import imgrec
-from imgrec.contracts import Image, Space, UsageError
+from imgrec.contracts import Image, Space
+from imgrec.errors import UsageError
 
 IMAGES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
 

@@ -12,7 +12,8 @@ from scipy.spatial.distance import cdist
 
 import imgrec
 from imgrec import gallery
-from imgrec.contracts import Batch, Record, Space, UsageError, Vectors
+from imgrec.contracts import Batch, Record, Space, Vectors
+from imgrec.errors import UsageError
 from imgrec.gallery import Gallery
 
 SCIPY = {"euclidean": "euclidean", "cosine": "cosine", "manhattan": "cityblock"}

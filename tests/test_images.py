@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from conftest import shared
 from imgrec import images
-from imgrec.contracts import UsageError
+from imgrec.errors import UsageError
 
 
 def encoded(picture: PIL.Image.Image, format: str, **options: object) -> bytes:

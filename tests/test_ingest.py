@@ -14,7 +14,9 @@ import pytest
 import imgrec
 import tiles
 from conftest import Cli
-from imgrec.contracts import Image, ImgrecError, UsageError, Vectors, option
+from imgrec.contracts import Image, Vectors
+from imgrec.errors import ImgrecError, UsageError
+from imgrec.options import option
 from test_stores import snapshot
 
 

@@ -10,7 +10,8 @@ from sklearn.manifold import trustworthiness
 
 import imgrec
 from conftest import shared, shared_timm
-from imgrec.contracts import UsageError, Vectors
+from imgrec.contracts import Vectors
+from imgrec.errors import UsageError
 
 REDUCERS = ["pca", "tsne", "umap"]
 QUICK: dict[str, dict[str, Any]] = {"pca": {}, "tsne": {"n_iter": 100}, "umap": {"n_epochs": 100}}

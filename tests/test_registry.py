@@ -9,13 +9,13 @@ import pytest
 import imgrec
 from conftest import Cli
 from imgrec import registry
-from imgrec.contracts import UsageError
+from imgrec.errors import UsageError
 
 GOOD = '''
 from dataclasses import dataclass
 import numpy as np
 import imgrec
-from imgrec.contracts import option
+from imgrec.options import option
 
 @dataclass
 class Grey(imgrec.Extractor):

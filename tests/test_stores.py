@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import imgrec
-from imgrec.contracts import Batch, Failure, ImgrecError, Record, Space, UsageError, Vectors
+from imgrec.contracts import Batch, Failure, Record, Space, Vectors
+from imgrec.errors import ImgrecError, UsageError
 
 RGB = Space.of(imgrec.build("extractor", "colour"))
 HSV = Space.of(imgrec.build("extractor", "colour", colour_space="hsv"))

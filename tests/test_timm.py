@@ -21,7 +21,8 @@ from omegaconf import OmegaConf
 import imgrec
 from conftest import Cli, shared, shared_timm
 from imgrec import images, registry
-from imgrec.contracts import Image, Space, UsageError, Vectors
+from imgrec.contracts import Image, Space, Vectors
+from imgrec.errors import UsageError
 
 timm = pytest.importorskip("timm")
 torch = pytest.importorskip("torch")

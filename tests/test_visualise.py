@@ -11,8 +11,8 @@ import pytest
 import imgrec
 from conftest import Cli
 from imgrec import draw
-from imgrec.contracts import UsageError
 from imgrec.draw import Map
+from imgrec.errors import UsageError
 
 
 @pytest.fixture(scope="module")

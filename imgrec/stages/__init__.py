@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar
 
-from imgrec.contracts import Component, Options, option
+from imgrec.contracts import Component
+from imgrec.options import Options, option
 from imgrec.run import Run
 
 

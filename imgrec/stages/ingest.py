@@ -15,22 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import gallery, images, registry
-from imgrec.contracts import (
-    Batch,
-    Extractor,
-    Failure,
-    Image,
-    ImgrecError,
-    NoStoreError,
-    Record,
-    Space,
-    Store,
-    UsageError,
-    check_vectors,
-    chunks,
-    option,
-)
+from imgrec.contracts import Batch, Extractor, Failure, Image, Record, Space, Store, check_vectors, chunks
+from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.images import ImageFile
+from imgrec.options import option
 from imgrec.run import Run, progress
 from imgrec.stages import Stage, part
 

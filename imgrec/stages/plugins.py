@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import registry
-from imgrec.contracts import option
+from imgrec.options import option
 from imgrec.run import Run, table, to_json
 from imgrec.stages import Stage
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from imgrec import draw, gallery, images
-from imgrec.contracts import Extractor, Space, Store, UsageError, Vectors, check_vectors, option
+from imgrec.contracts import Extractor, Space, Store, Vectors, check_vectors
+from imgrec.errors import UsageError
 from imgrec.gallery import Gallery, Match
+from imgrec.options import option
 from imgrec.run import Run, table, to_json
 from imgrec.stages import Stage, part
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from imgrec.contracts import Store, UsageError
+from imgrec.contracts import Store
+from imgrec.errors import UsageError
 from imgrec.run import Run
 from imgrec.stages import Stage, part
 

@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import draw, gallery
-from imgrec.contracts import Extractor, ImgrecError, Reducer, Store, UsageError, option
+from imgrec.contracts import Extractor, Reducer, Store
 from imgrec.draw import Map
+from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import Gallery
+from imgrec.options import option
 from imgrec.run import Run
 from imgrec.stages import Stage, part
 
