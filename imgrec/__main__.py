@@ -49,12 +49,12 @@ def main(words: Sequence[str] | None = None) -> int:
         read = arguments.read(words)
         stage = read.stage
         if not HELP.isdisjoint(words):
-            sys.stdout.write(help.text(stage) + "\n")
+            sys.stdout.write(help.text(stage, read.config_folders) + "\n")
             return 0
         if read.needs_stage and stage is None:
             sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; --help tells more\n\n{help.stage_list()}\n")
             return UsageError.exit_code
-        _run_hydra(read.hydra)
+        _run_hydra(read)
         return _outcome(is_multirun=read.is_multirun, debug=debug)
     except KeyboardInterrupt as error:
         return _tell(error, debug=debug)
@@ -79,15 +79,15 @@ def _outcome(*, is_multirun: bool, debug: bool) -> int:
     return ImgrecError.exit_code if codes and is_multirun else max(codes, default=0)
 
 
-def _run_hydra(words: list[str]) -> None:
+def _run_hydra(read: arguments.Arguments) -> None:
     import hydra
 
     from imgrec import config
 
-    config.register()
+    config.register(read.config_folders)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
-    sys.argv = [sys.argv[0], *words]
-    hydra.main(version_base="1.3", config_path=registry.conf_folders()["imgrec"], config_name="config")(_task)()
+    sys.argv = [sys.argv[0], *read.hydra]
+    hydra.main(version_base="1.3", config_path=registry.conf_folders()[0].path, config_name="config")(_task)()
 
 
 def _task(configuration: object) -> None:
@@ -104,7 +104,14 @@ def _task(configuration: object) -> None:
     name, folder = settings.runtime.choices["stage"], Path(settings.runtime.output_dir)
     is_job_of_sweep = settings.mode == RunMode.MULTIRUN
     try:
-        run = Run(name, folder, _command or sys.argv, config.plain(configuration), config.choices(settings))
+        run = Run(
+            name,
+            folder,
+            _command or sys.argv,
+            config.plain(configuration),
+            config.choices(settings),
+            sweep=Path(settings.sweep.dir).absolute() if is_job_of_sweep else None,
+        )
         try:
             stage = config.build_stage(name, configuration)
             for component in stage.components():

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from imgrec import registry, stages
 from imgrec.errors import UsageError
@@ -27,6 +28,9 @@ NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c 
 GROUP_ALIASES = {"default_extractor": "extractor@default_extractor"}
 """Choices that people write by the name of the part they fill."""
 
+ADDED_GROUPS = frozenset(("experiment",))
+"""Groups of which nothing is chosen by default: to Hydra their choice is an addition."""
+
 OVERRIDE = re.compile(r"([+~]{0,2})([\w@./:-]+)=(.*)", re.DOTALL)
 
 
@@ -41,6 +45,14 @@ class Arguments:
 
     stage: str | None
     needs_stage: bool
+    config_folders: tuple[str, ...] = ()
+    """The user's own folders of YAML files, the one that wins first."""
+
+
+CONFIG_DIR = ("--config-dir", "-cd")
+
+CONFIG_DIR_VARIABLE = "IMGREC_CONFIG_DIR"
+"""The environment variable that names further such folders."""
 
 
 def read(words: Sequence[str]) -> Arguments:
@@ -55,6 +67,7 @@ def read(words: Sequence[str]) -> Arguments:
     if "-sc" in words or "--shell-completion" in words:
         return Arguments(list(words), is_multirun=False, stage=None, needs_stage=False)
     flags, words = _split_flags(words)
+    folders, flags = _split_config_folders(flags)
     stage, rest = _split_stage(words)
     is_multirun = not MULTIRUN.isdisjoint(flags)
     overrides, bare = _split_bare(rest, stages.available().get(stage or ""))
@@ -63,7 +76,28 @@ def read(words: Sequence[str]) -> Arguments:
     paths = path_options(stage)
     hydra = [f"+stage={stage}"] if stage else []
     hydra += [_override(word, paths, is_multirun=is_multirun) for word in overrides]
-    return Arguments(hydra + flags, is_multirun, stage, needs_stage=NEEDS_NO_STAGE.isdisjoint(flags))
+    return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
+
+
+def _split_config_folders(flags: list[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The user's folders of YAML files, absolute, and the other flags.
+
+    Hydra would search `--config-dir` last, and silently pass over a file there that has a name of ours.
+    """
+    given, rest = [], []
+    remaining = iter(flags)
+    for flag in remaining:
+        name, equals, value = flag.partition("=")
+        if name in CONFIG_DIR:
+            given.append((name, value if equals else next(remaining, "")))
+        else:
+            rest.append(flag)
+    inherited = os.environ.get(CONFIG_DIR_VARIABLE, "").split(os.pathsep)
+    given += [(CONFIG_DIR_VARIABLE, folder) for folder in inherited if folder]
+    for name, folder in given:
+        if not folder or not Path(folder).is_dir():
+            raise UsageError(f"{name} {folder or '...'}: there is no such folder")
+    return tuple(os.path.abspath(folder) for _, folder in given), rest
 
 
 def _split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -145,6 +179,8 @@ def _override(word: str, paths: set[str], *, is_multirun: bool) -> str:
     plus, key, value = match.groups()
     if key in paths:
         value = path_value(value, is_multirun=is_multirun)
+    if key in ADDED_GROUPS:
+        plus = "+"
     return f"{plus}{GROUP_ALIASES.get(key, key)}={value}"
 
 

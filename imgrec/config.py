@@ -35,36 +35,60 @@ log = logging.getLogger(__name__)
 
 
 @functools.cache
-def register() -> None:
-    """Put every plugin and every stage into Hydra's store of typed configurations."""
+def register(user_folders: tuple[str, ...] = ()) -> None:
+    """Put every plugin and stage into Hydra's store of typed configurations, and all folders into its search path.
+
+    Args:
+        user_folders: folders of YAML files that are searched before imgrec's own, the first one first.
+
+    Raises:
+        UsageError: a file in one of them has the name of a plugin, and would hide it.
+    """
     config_store = ConfigStore.instance()
-    Plugins.instance().register(_PresetsOfPlugins)
+    _SearchPath.user_folders = user_folders
+    Plugins.instance().register(_SearchPath)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
-    for kind in registry.KINDS:
+    for kind in sorted(
+        {stages.kind_of(spec) for cls in stages.available().values() for spec in cls.parts().values()}
+    ):
+        registry.choices(kind)  # finds out whether two plugins claim one name
         for name, plugin in registry.available(kind).items():
             try:
-                node = _schema(plugin.cls)
+                node = schema(plugin.cls)
             except Exception as error:  # an option of a type that OmegaConf does not take
                 log.warning("%s=%s of %s left out: %s", kind, name, plugin.origin, _first_line(error))
                 continue
-            config_store.store(group=kind, name=name, node=node)
+            _store(user_folders, kind, name, node)
             if kind == "store":
-                backup = _schema(plugin.cls)
+                backup = schema(plugin.cls)
                 if "path" in backup:
                     backup["path"] = f"${{beside:${{store}},{name}}}"
-                config_store.store(group="backup", name=name, node=backup)
+                _store(user_folders, "backup", name, backup)
     config_store.store(group="backup", name="none", node={})
     for name, stage in stages.available().items():
-        config_store.store(group="options", name=name, node=_stage_schema(stage))
+        _store(user_folders, "options", name, _stage_schema(stage))
 
 
-class _PresetsOfPlugins(SearchPathPlugin):
-    """Lets Hydra find the YAML files that plugins bring, behind imgrec's own."""
+def _store(user_folders: tuple[str, ...], group: str, name: str, node: DictConfig) -> None:
+    for folder in user_folders:
+        if (file := Path(folder, group, f"{name}.yaml")).exists():
+            raise UsageError(
+                f"{file} has the name of the plugin {group}={name} and would hide it: "
+                f"rename it, and begin it with `defaults: [{name}, _self_]`"
+            )
+    ConfigStore.instance().store(group=group, name=name, node=node)
+
+
+class _SearchPath(SearchPathPlugin):
+    """Lets Hydra find the user's YAML files, before all others, and those of plugins, behind imgrec's own."""
+
+    user_folders: tuple[str, ...] = ()
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for package, folder in registry.conf_folders().items():
-            if package != "imgrec":  # Hydra has it already, as its primary folder
-                search_path.append(provider=package, path=f"file://{folder}")
+        for folder in reversed(self.user_folders):
+            search_path.prepend(provider="user", path=f"file://{folder}")
+        for brought in registry.conf_folders()[1:]:  # the first is imgrec's, Hydra's primary one
+            search_path.append(provider=brought.origin, path=f"file://{brought.path}")
 
 
 def _beside(store: DictConfig, name: str) -> str:
@@ -73,7 +97,7 @@ def _beside(store: DictConfig, name: str) -> str:
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
 
 
-def _schema(cls: type[Component]) -> DictConfig:
+def schema(cls: type[Component]) -> DictConfig:
     """A plugin's options as a typed node: a wrong name or type is Hydra's to refuse, mappings take any key."""
     node: DictConfig = OmegaConf.structured(cls)
     OmegaConf.set_struct(node, True)

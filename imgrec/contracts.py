@@ -1,7 +1,7 @@
 """The contracts that plugins fulfil, and the records that travel between them.
 
-A plugin is a dataclass that derives from `Extractor`, `Store` or `Reducer`: its fields are its options, its
-docstring is its help, its methods do its work. Constructors only store options; models, files and connections
+A plugin is a dataclass that derives from `Extractor`, `Store`, `Reducer` or `Decoder`: its fields are its options,
+its docstring is its help, its methods do its work. Constructors only store options; models, files and connections
 are opened at first use.
 """
 
@@ -14,17 +14,20 @@ import itertools
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.options import Options, option
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 T = TypeVar("T")
 
@@ -36,6 +39,14 @@ Vectors = npt.NDArray[np.float32]
 
 DECODING_VERSION = 1
 """The version of the rules in `images.decode`. Part of every space: raised when decoded pixels change."""
+
+
+CONTRACT_VERSION = 1
+"""The version of what this module asks of plugins: raised when a plugin that was right would no longer be.
+
+A plugin says which one it was made for with `imgrec_contract = 1` in its module. One that says nothing was made
+for 1.
+"""
 
 
 # --- plugins -----------------------------------------------------------------------------------------------
@@ -50,10 +61,23 @@ class Component(Options, ABC):
     """
 
     kind: ClassVar[str]
-    """`extractor`, `store` or `reducer`; also the name of its Hydra config group."""
+    """`extractor`, `store`, `reducer` or `decoder`; of the first three also the name of its Hydra config group."""
+
+    name: ClassVar[str]
+    """What it is chosen by: the class's name in lower case, unless the class says otherwise."""
 
     requires: ClassVar[Mapping[str, str]] = {}
     """Optional libraries: importable module to the command that installs it."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.lower()
+
+    @classmethod
+    def title(cls) -> str:
+        """What messages call it: its name."""
+        return cls.name
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -427,6 +451,42 @@ class Reducer(Component):
         """Become what `state` was taken from, given the same options."""
 
 
+# --- decoders of image formats ------------------------------------------------------------------------------
+
+
+@dataclass
+class Decoder(Component):
+    """Opens image files of a format that OpenCV and Pillow do not read by themselves.
+
+    What it opens is then treated as every image: orientation, transparency and depth (see `images.decode`). A
+    decoder has no options, so that pixels do not depend on a run.
+    """
+
+    kind: ClassVar[str] = "decoder"
+
+    suffixes: ClassVar[Collection[str]] = ()
+    """Suffixes of such files, lower case with their dot: what a folder is searched for."""
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, head: bytes) -> bool:
+        """Whether a file is of this format, from its first 64 bytes; asked of every file, so quick."""
+
+    @abstractmethod
+    def open(self, data: bytes) -> PIL.Image.Image:
+        """The picture in a file's bytes; its size known, its pixels read when they are asked for where possible.
+
+        Args:
+            data: the whole file; `recognises` said yes to its beginning.
+
+        Returns:
+            An image of any mode: upright, or with its EXIF orientation.
+
+        Raises:
+            Exception: anything, for a broken file; its message is recorded as the reason.
+        """
+
+
 # --- what listeners are told --------------------------------------------------------------------------------
 
 
@@ -436,11 +496,26 @@ class RunInfo:
 
     stage: str
     folder: Path
+    """Where its results lie, and `run.json` with its whole record."""
+
     configuration: Mapping[str, Any]
+    """Every option with its value."""
+
+    choices: Mapping[str, str | None]
+    """What was chosen of each config group: `{"stage": "ingest", "extractor": "colour", ...}`."""
+
     status: str
     """`running`, `done`, `failed` or `interrupted`."""
 
+    sweep: Path | None = None
+    """The folder of the sweep that it is a job of."""
+
     counts: Mapping[str, Any] = field(default_factory=dict)
+    """The results in numbers."""
+
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds, by part of the stage."""
+
     error: str | None = None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from imgrec import registry, stages
@@ -12,23 +12,27 @@ from imgrec.errors import UsageError
 from imgrec.stages import Stage
 
 
-def text(stage: str | None) -> str:
+def text(stage: str | None, user_folders: Sequence[str] = ()) -> str:
     """All stages; or one stage with its options and its components'.
+
+    Args:
+        stage: which, or None for all of them.
+        user_folders: where presets of the user's lie, besides.
 
     Raises:
         UsageError: there is no such stage.
     """
     if stage is None:
-        return _general()
+        return _general(user_folders)
     known = stages.available()
     if stage not in known:
         raise UsageError(
             f"there is no stage {stage!r}{registry.suggestion(stage, known)}: there are {', '.join(known)}"
         )
-    return _of_stage(stage, known[stage])
+    return _of_stage(stage, known[stage], user_folders)
 
 
-def _general() -> str:
+def _general(user_folders: Sequence[str]) -> str:
     return f"""imgrec: content-based image recommendation, every part a plugin.
 
   imgrec ingest photos                    or  python -m imgrec +stage=ingest source=photos
@@ -38,14 +42,16 @@ def _general() -> str:
 {stage_list()}
 
 Choices, each with options of its own (extractor=timm extractor.model=resnet50):
-  extractor={_choices("extractor")}
-  store={_choices("store")}
-  backup={_choices("backup")}
-  reducer={_choices("reducer")}
+  extractor={_choices("extractor", user_folders)}
+  store={_choices("store", user_folders)}
+  backup={_choices("backup", user_folders)}
+  reducer={_choices("reducer", user_folders)}
 
 imgrec STAGE --help        the stage's options, with those of its components
 imgrec STAGE ... -m        a sweep: every combination of options that are given as a,b,c
 imgrec STAGE ... --cfg job the configuration as it would be, without a run
+imgrec STAGE ... --config-dir mine    your own YAML files, before imgrec's; so does IMGREC_CONFIG_DIR
+imgrec STAGE ... +experiment=x        the options in mine/experiment/x.yaml
 imgrec --hydra-help        what Hydra offers besides; imgrec --version"""
 
 
@@ -62,17 +68,24 @@ def summary(cls: type) -> str:
     return (cls.__doc__ or "").strip().split("\n")[0]
 
 
-def _choices(group: str) -> str:
-    return "|".join([*registry.choices("store"), "none"] if group == "backup" else registry.choices(group))
+def _choices(group: str, user_folders: Sequence[str]) -> str:
+    return "|".join(choices(group, user_folders))
 
 
-def _of_stage(name: str, cls: type[Stage]) -> str:
+def choices(group: str, user_folders: Sequence[str]) -> list[str]:
+    """What can be chosen of a config group."""
+    if group == "backup":
+        return [*registry.choices("store"), *registry.presets("backup", user_folders), "none"]
+    return registry.choices(group, user_folders)
+
+
+def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str]) -> str:
     bare = f" {cls.positional.upper()}" if cls.positional else ""
-    defaults = default_choices(name)
+    defaults = default_choices(name, user_folders)
     lines = [f"imgrec {name}{bare} [option=value ...]", "", summary(cls), "", *_options(cls)]
     for group, spec in cls.parts().items():
         default = f"  (default {chosen})" if (chosen := defaults.get(group)) else ""
-        lines += ["", f"{group}={_choices(spec.metadata['group'])}{default}"]
+        lines += ["", f"{group}={_choices(spec.metadata['group'], user_folders)}{default}"]
         lines += _components(group, spec) if group != "default_extractor" else [f"  {DEFAULT_EXTRACTOR}"]
     return "\n".join(lines)
 
@@ -80,9 +93,9 @@ def _of_stage(name: str, cls: type[Stage]) -> str:
 DEFAULT_EXTRACTOR = "what a new gallery gets where no extractor= is given; options of it are written extractor.*"
 
 
-def default_choices(stage: str) -> dict[str, str]:
+def default_choices(stage: str, user_folders: Sequence[str] = ()) -> dict[str, str]:
     """What a stage's YAML file chooses of each config group, `null` left out."""
-    text = Path(registry.conf_folders()["imgrec"], "stage", f"{stage}.yaml").read_text()
+    text = registry.presets("stage", user_folders)[stage].read_text()
     found = re.findall(r"^ +- /(?:\w+@)?(\w+): (\w+)", text, re.MULTILINE)
     return {group: choice for group, choice in found if choice != "null"}
 

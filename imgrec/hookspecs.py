@@ -1,4 +1,4 @@
-"""The hooks that a plugin module may implement: one a kind of component, and the events of a run.
+"""The hooks that a plugin module may implement: one a kind of component, presets, and the events of a run.
 
 A plugin is a module, or any object, that an entry point of the group `imgrec` names::
 
@@ -15,7 +15,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imgrec.contracts import Extractor, Reducer, RunInfo, Store
+    from imgrec.contracts import Decoder, Extractor, Reducer, RunInfo, Store
 
 hookspec = pluggy.HookspecMarker("imgrec")
 hookimpl = pluggy.HookimplMarker("imgrec")
@@ -23,33 +23,124 @@ hookimpl = pluggy.HookimplMarker("imgrec")
 
 @hookspec
 def imgrec_extractors() -> Sequence[type[Extractor]]:
-    """Extractor classes of this plugin: `return [Colour]`."""
+    """Extractor classes of this plugin.
+
+    Called when somebody asks what extractors there are, `--help` included, so the module that has it is light.
+
+    Returns:
+        Dataclasses derived from `imgrec.Extractor`; each is chosen by its `name`.
+
+    Example::
+
+        @imgrec.hookimpl
+        def imgrec_extractors():
+            return [Texture]                      # imgrec ingest photos extractor=texture
+    """
     raise AssertionError("a hook specification is not called")
 
 
 @hookspec
 def imgrec_stores() -> Sequence[type[Store]]:
-    """Store classes of this plugin: `return [Sqlite]`."""
+    """Store classes of this plugin; each is a backup as well.
+
+    Called when somebody asks what stores there are, `--help` included, so the module that has it is light.
+
+    Returns:
+        Dataclasses derived from `imgrec.Store`; each is chosen by its `name`.
+
+    Example::
+
+        @imgrec.hookimpl
+        def imgrec_stores():
+            return [Parquet]                      # imgrec ingest photos store=parquet store.path=gallery
+    """
     raise AssertionError("a hook specification is not called")
 
 
 @hookspec
 def imgrec_reducers() -> Sequence[type[Reducer]]:
-    """Reducer classes of this plugin: `return [PCA]`."""
+    """Reducer classes of this plugin.
+
+    Called when somebody asks what reducers there are, `--help` included, so the module that has it is light.
+
+    Returns:
+        Dataclasses derived from `imgrec.Reducer`; each is chosen by its `name`.
+
+    Example::
+
+        @imgrec.hookimpl
+        def imgrec_reducers():
+            return [Isomap]                       # imgrec visualise reducer=isomap
+    """
+    raise AssertionError("a hook specification is not called")
+
+
+@hookspec
+def imgrec_decoders() -> Sequence[type[Decoder]]:
+    """Decoder classes of this plugin: image formats that OpenCV and Pillow do not read by themselves.
+
+    Called when image files are looked for or read.
+
+    Returns:
+        Dataclasses without fields derived from `imgrec.Decoder`; asked in the order of their names.
+
+    Example::
+
+        @imgrec.hookimpl
+        def imgrec_decoders():
+            return [Raw]                          # imgrec ingest photos: finds and reads *.cr3 as well
+    """
     raise AssertionError("a hook specification is not called")
 
 
 @hookspec
 def imgrec_conf_packages() -> Sequence[str]:
-    """Importable packages with YAML presets, laid out like `conf/`: `return ["imgrec_foo.conf"]`."""
+    """Importable packages with YAML presets of this plugin, laid out like `conf/`.
+
+    Called when a command line is read. A preset bears another name than all plugins and presets of its group.
+
+    Returns:
+        Dotted names of packages; a folder without `__init__.py` will do.
+
+    Example::
+
+        @imgrec.hookimpl
+        def imgrec_conf_packages():
+            return ["imgrec_foo.conf"]            # conf/extractor/foo_fine.yaml: imgrec ingest extractor=foo_fine
+    """
     raise AssertionError("a hook specification is not called")
 
 
 @hookspec
 def imgrec_run_started(run: RunInfo) -> None:
-    """A run begins: its folder is there, its configuration is complete. For trackers and the like."""
+    """A run begins: for trackers and other listeners. An exception costs a warning, not the run.
+
+    Called in the process of the run, for each job of a sweep, when its folder is there and its options checked.
+
+    Args:
+        run: stage, folder and configuration; `status` is `running`.
+
+    Example::
+
+        @imgrec.hookimpl
+        def imgrec_run_started(run):
+            print(run.stage, run.configuration["seed"], file=sys.stderr)
+    """
 
 
 @hookspec
 def imgrec_run_finished(run: RunInfo) -> None:
-    """A run is over, done or failed: its results lie in its folder."""
+    """A run is over, done or not: for trackers and other listeners. An exception costs a warning, not the run.
+
+    Called once for each `imgrec_run_started`, when all results lie in the run's folder.
+
+    Args:
+        run: as at the start, with `status` (`done`, `failed`, `interrupted`), `counts`, `timings` and `error`.
+
+    Example::
+
+        @imgrec.hookimpl
+        def imgrec_run_finished(run):
+            if run.status == "done":
+                shutil.copytree(run.folder, archive / run.folder.name)
+    """

@@ -2,7 +2,7 @@
 
 What decoding does is part of every space (`contracts.DECODING_VERSION`):
 
-* the format is told from the content, never from the name;
+* the format is told from the content, never from the name; plugins may add formats (`imgrec_decoders`);
 * EXIF orientation is applied; embedded colour profiles are ignored;
 * grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
 * transparency is composited on white; of several frames the first is taken;
@@ -11,6 +11,7 @@ What decoding does is part of every space (`contracts.DECODING_VERSION`):
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import logging
@@ -29,16 +30,17 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from imgrec.contracts import Image
+from imgrec import registry
+from imgrec.contracts import Decoder, Image
 from imgrec.errors import ImgrecError, UsageError
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .heic .heif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .svg .tga "
+    ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .svg .tga "
     ".tif .tiff .webp".split()
 )
-"""What counts as an image file inside a folder. A file that is named itself is taken whatever its suffix."""
+"""What counts as an image file inside a folder, beside what decoders add (`suffixes`)."""
 
 MAX_PIXELS = 2 * 89_478_485
 """Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
@@ -47,7 +49,10 @@ MAX_BYTES = 2**29
 """Larger files are refused unread."""
 
 NOT_OPENED = "cannot be opened"
-"""How reasons begin that lie with the system, not with the file: worth another try."""
+"""How reasons begin that lie with the system, not with the file."""
+
+NEEDS = "needs "
+"""How reasons begin that lie with a library that is not installed."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -68,6 +73,11 @@ class ImageFile:
     mtime_ns: int
     problem: str | None = None
     """Why it cannot be read at all: a broken link, a device, no permission."""
+
+
+def is_worth_another_try(reason: str) -> bool:
+    """Whether a file that failed may be read another time although it has not changed."""
+    return reason.startswith((NOT_OPENED, NEEDS))
 
 
 # --- finding ------------------------------------------------------------------------------------------------
@@ -96,6 +106,19 @@ def is_inside(path: str, folder: str) -> bool:
     (True, False)
     """
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+@functools.cache
+def _decoders() -> list[type[Decoder]]:
+    """Of the formats that plugins add."""
+    classes = [plugin.cls for plugin in registry.available(Decoder.kind).values()]
+    return [cls for cls in classes if issubclass(cls, Decoder)]
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """What counts as an image file inside a folder; one that is named itself is taken whatever its suffix."""
+    return SUFFIXES.union(*(decoder.suffixes for decoder in _decoders()))
 
 
 def find(roots: Iterable[str]) -> Iterator[ImageFile]:
@@ -128,7 +151,7 @@ def _find_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[ImageFile]:
         path = os.path.join(folder, name)
         if name.endswith(os.sep):
             yield from _find_in(path.rstrip(os.sep), seen)
-        elif os.path.splitext(name)[1].lower() in SUFFIXES:
+        elif os.path.splitext(name)[1].lower() in suffixes():
             yield _examine(path)
 
 
@@ -173,7 +196,7 @@ def decode(data: bytes, side: int | None = None) -> Image:
     if not data:
         raise UnreadableImageError("empty file")
     try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
+        with _opened(data) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise UnreadableImageError(f"too large: {width} x {height} pixels")
@@ -190,6 +213,17 @@ def decode(data: bytes, side: int | None = None) -> Image:
         raise
     except Exception as error:  # decoders raise anything on broken data: ValueError, SyntaxError, struct.error
         raise UnreadableImageError(f"broken image: {error}") from None
+
+
+def _opened(data: bytes) -> PIL.Image.Image:
+    """By the decoder that knows the format, else by Pillow."""
+    head = data[:64]
+    for decoder in _decoders():
+        if decoder.recognises(head):
+            for library, command in decoder.missing_libraries().items():
+                raise UnreadableImageError(f"{NEEDS}{library}: {command}")
+            return decoder().open(data)
+    return PIL.Image.open(io.BytesIO(data))
 
 
 def _reduction(shorter: int, side: int | None) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -64,19 +64,16 @@ class Options:
         UsageError: a value of the wrong type, out of range, or none of the choices.
     """
 
-    name: ClassVar[str] = ""
-    """What it is called in options: the class's name in lower case, unless the class says otherwise."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "name" not in cls.__dict__:
-            cls.name = cls.__name__.lower()
+    @classmethod
+    def title(cls) -> str:
+        """What messages call it."""
+        return cls.__name__.lower()
 
     def __post_init__(self) -> None:
         hints = type_hints(type(self))
         for spec in dataclasses.fields(self):
-            value = _checked_type(hints[spec.name], getattr(self, spec.name), f"{self.name}.{spec.name}")
-            _check_range(spec.metadata, value, f"{self.name}.{spec.name}")
+            value = _checked_type(hints[spec.name], getattr(self, spec.name), f"{self.title()}.{spec.name}")
+            _check_range(spec.metadata, value, f"{self.title()}.{spec.name}")
             setattr(self, spec.name, value)
 
     def options(self) -> dict[str, Any]:

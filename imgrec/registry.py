@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import importlib.metadata
 import importlib.util
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,12 @@ from typing import Any, Literal, overload
 import pluggy
 
 from imgrec import hookspecs
-from imgrec.contracts import Component, Extractor, Reducer, RunInfo, Store
+from imgrec.contracts import CONTRACT_VERSION, Component, Decoder, Extractor, Reducer, RunInfo, Store
 from imgrec.errors import UsageError
 
 log = logging.getLogger(__name__)
 
-KINDS: dict[str, type[Component]] = {cls.kind: cls for cls in (Extractor, Store, Reducer)}
+KINDS: dict[str, type[Component]] = {cls.kind: cls for cls in (Extractor, Store, Reducer, Decoder)}
 """Kind to base class. The plugins of a kind come from the hook `imgrec_<kind>s`."""
 
 
@@ -39,6 +41,10 @@ class Plugin:
         return f"{self.distribution} {self.version}"
 
 
+class PluginError(Exception):
+    """What is wrong with a plugin, in words; no bug of ours and none that the user could have made."""
+
+
 @functools.cache
 def manager() -> pluggy.PluginManager:
     """The plugin manager with every installed plugin that could be loaded.
@@ -49,19 +55,45 @@ def manager() -> pluggy.PluginManager:
     plugins.add_hookspecs(hookspecs)
     for entry in importlib.metadata.entry_points(group="imgrec"):
         try:
-            plugin = entry.load()
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+                plugin = entry.load()
+            _check_contract(plugin)
             if not plugins.is_registered(plugin):
                 plugins.register(plugin, name=f"{_origin(entry)[0]}:{entry.name}")
                 _origins()[id(plugin)] = _origin(entry)
+                _check_hooks(plugins, plugin)
         except (Exception, SystemExit) as error:
-            log.warning(
-                "plugin %s of %s left out: %s: %s",
-                entry.name,
-                " ".join(_origin(entry)),
-                type(error).__name__,
-                error,
-            )
+            log.warning("plugin %s of %s left out: %s", entry.name, " ".join(_origin(entry)), _told(error))
     return plugins
+
+
+def _check_contract(plugin: object) -> None:
+    made_for = getattr(plugin, "imgrec_contract", 1)
+    if made_for != CONTRACT_VERSION:
+        older = isinstance(made_for, int) and made_for < CONTRACT_VERSION
+        raise PluginError(
+            f"it was made for version {made_for} of the contract, and this imgrec has {CONTRACT_VERSION}: "
+            f"{'upgrade it, or take an older imgrec' if older else 'upgrade imgrec, or take an older one of it'}"
+        )
+
+
+def _check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
+    """Warn of hooks that nobody will ever call: misspelt ones, and those that were not marked."""
+    known = [name for name in vars(hookspecs) if name.startswith("imgrec_")]
+    callers = plugins.get_hookcallers(plugin) or []
+    if unmarked := [name for name in known if hasattr(plugin, name) and name not in {c.name for c in callers}]:
+        _warn_of(plugin, "hook", PluginError(f"{', '.join(unmarked)} is not marked with @imgrec.hookimpl"))
+    elif not callers:
+        _warn_of(plugin, "plugin", PluginError(f"it has no hook: there are {', '.join(known)}"))
+    for caller in callers:
+        if not caller.has_spec():
+            near = suggestion(caller.name, known)
+            _warn_of(plugin, "hook", PluginError(f"there is no {caller.name}{near}: there are {', '.join(known)}"))
+
+
+def _told(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 
 @functools.cache
@@ -113,41 +145,83 @@ def _plugins_of(kind: str) -> Iterator[Plugin]:
             _warn_of(implementation.plugin, f"{kind}s", error)
 
 
+@dataclass(frozen=True)
+class ConfFolder:
+    """A folder of YAML files, laid out like `conf/`, and where it comes from."""
+
+    path: str
+    origin: str
+
+
 @functools.cache
-def conf_folders() -> dict[str, str]:
-    """The folders of YAML files by package: imgrec's own, then what plugins bring (`imgrec_conf_packages`)."""
+def conf_folders() -> list[ConfFolder]:
+    """The folders of YAML files: imgrec's own, then what plugins bring (`imgrec_conf_packages`)."""
     here = Path(__file__).parent
     inside = here / "conf"  # in a wheel; in a checkout it lies beside the package
-    found = {"imgrec": str(inside if inside.is_dir() else here.parent / "conf")}
+    found = [ConfFolder(str(inside if inside.is_dir() else here.parent / "conf"), "imgrec")]
     for implementation in manager().hook.imgrec_conf_packages.get_hookimpls():
         try:
             packages: Any = implementation.function()
             for package in packages:
                 spec = importlib.util.find_spec(package)
                 if spec is None or not spec.submodule_search_locations:
-                    raise ModuleNotFoundError(f"there is no package {package!r}")
-                found[package] = spec.submodule_search_locations[0]
+                    raise PluginError(f"there is no package {package!r}")
+                folder = ConfFolder(spec.submodule_search_locations[0], _origin_of(implementation.plugin))
+                found.append(folder)
         except Exception as error:
             _warn_of(implementation.plugin, "presets", error)
     return found
 
 
-def choices(kind: str) -> list[str]:
+def presets(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
+    """The YAML files of a config group by name: imgrec's and the plugins', then the user's, which win.
+
+    Raises:
+        UsageError: two plugins bring a preset of one name, or one has the name of a plugin.
+    """
+    claimed = {name: plugin.origin for name, plugin in available(group).items()} if group in KINDS else {}
+    found: dict[str, Path] = {}
+    for folder in conf_folders():
+        for file in sorted(Path(folder.path, group).glob("*.yaml")):
+            if file.stem in claimed:
+                raise UsageError(
+                    f"two plugins claim {group}={file.stem}: {claimed[file.stem]} and {folder.origin}; "
+                    "uninstall one"
+                )
+            claimed[file.stem], found[file.stem] = folder.origin, file
+    for user_folder in reversed(list(user_folders)):
+        found |= {file.stem: file for file in sorted(Path(user_folder, group).glob("*.yaml"))}
+    return found
+
+
+def choices(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
     """What can be chosen of a kind: plugins, and the YAML presets on them."""
-    presets = {file.stem for folder in conf_folders().values() for file in Path(folder, kind).glob("*.yaml")}
-    return sorted({*available(kind), *presets})
+    return sorted({*available(kind), *presets(kind, user_folders)})
+
+
+def _origin_of(plugin: object) -> str:
+    return " ".join(_origins().get(id(plugin), ("unknown", "")))
 
 
 def _warn_of(plugin: object, what: str, error: BaseException) -> None:
-    origin = " ".join(_origins().get(id(plugin), ("unknown", "")))
-    log.warning("%s of %s left out: %s: %s", what, origin, type(error).__name__, error)
+    log.warning("%s of %s left out: %s", what, _origin_of(plugin), _told(error))
 
 
 def _checked_class(kind: str, cls: object) -> type[Component]:
-    if not (isinstance(cls, type) and issubclass(cls, KINDS[kind]) and dataclasses.is_dataclass(cls)):
-        raise TypeError(
-            f"imgrec_{kind}s returned {cls!r}, which is no dataclass derived from {KINDS[kind].__name__}"
+    base = KINDS[kind]
+    if not (isinstance(cls, type) and issubclass(cls, base) and dataclasses.is_dataclass(cls)):
+        raise PluginError(f"imgrec_{kind}s returned {cls!r}, which is no dataclass derived from {base.__name__}")
+    inherited = {spec.name for spec in dataclasses.fields(base)}
+    options = [name for name in option_names(cls) if name not in inherited]
+    if taken := [
+        name for name in options if hasattr(base, name) or name in base.__annotations__ or name == "name"
+    ]:
+        raise PluginError(
+            f"{cls.__name__} has an option {taken[0]!r}, and that name means something else in the contract: "
+            "rename it, or annotate it as ClassVar"
         )
+    if kind == "decoder" and options:
+        raise PluginError(f"{cls.__name__} has options, {', '.join(options)}, and a decoder has none")
     return cls
 
 

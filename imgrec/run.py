@@ -48,6 +48,9 @@ class Run:
     choices: Mapping[str, str | None] = field(default_factory=dict)
     """What was chosen of each config group."""
 
+    sweep: Path | None = None
+    """The folder of the sweep that it is a job of."""
+
     plugins: dict[str, str] = field(default_factory=dict)
     """Distribution and version of the plugins used, by `kind=name`."""
 
@@ -109,7 +112,17 @@ class Run:
         self._save()
 
     def _info(self) -> RunInfo:
-        return RunInfo(self.stage, self.folder, self.configuration, self.status, self.counts, self.error)
+        return RunInfo(
+            stage=self.stage,
+            folder=self.folder,
+            configuration=self.configuration,
+            choices=self.choices,
+            status=self.status,
+            sweep=self.sweep,
+            counts=self.counts,
+            timings=self.timings,
+            error=self.error,
+        )
 
     def _save(self) -> None:
         record = {
@@ -122,6 +135,7 @@ class Run:
             "timings": self.timings,
             "counts": self.counts,
             "seed": self.configuration.get("seed"),
+            "sweep": self.sweep,
             "choices": self.choices,
             "configuration": self.configuration,
             "plugins": self.plugins,

@@ -70,7 +70,7 @@ def preset_table() -> str:
     from pathlib import Path
 
     rows = []
-    for file in sorted((Path(registry.conf_folders()["imgrec"]) / "extractor").glob("*.yaml")):
+    for file in sorted((Path(registry.conf_folders()[0].path) / "extractor").glob("*.yaml")):
         comment, *_, model = file.read_text().strip().split("\n")
         rows.append([f"`extractor={file.stem}`", f"`{model.removeprefix('model: ')}`", comment.removeprefix("# ")])
     return table(["preset", "timm model", ""], rows)

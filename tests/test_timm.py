@@ -187,7 +187,7 @@ def test_model_is_required() -> None:
         imgrec.build("extractor", "timm")
 
 
-PRESETS = sorted((Path(registry.conf_folders()["imgrec"]) / "extractor").glob("*.yaml"))
+PRESETS = sorted((Path(registry.conf_folders()[0].path) / "extractor").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)

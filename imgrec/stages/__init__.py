@@ -36,6 +36,11 @@ class Stage(Options, ABC):
     seed: int = option(0, minimum=0, maximum=2**32 - 1, help="of everything random")
     debug: bool = option(False, help="show the traceback of an error")
 
+    @classmethod
+    def title(cls) -> str:
+        """What messages call it: its name, which is its file's."""
+        return cls.__module__.rpartition(".")[2]
+
     @abstractmethod
     def run(self, run: Run) -> None:
         """Do the job: results on stdout through `run.print` and into `run.folder`.

@@ -308,7 +308,7 @@ class _Job:
                     self.summary.unchanged += 1
                     if record.missing:
                         back.append(Record(record.path, record.digest, record.size, record.mtime_ns))
-                elif failure and _same(failure, file) and not failure.reason.startswith(images.NOT_OPENED):
+                elif failure and _same(failure, file) and not images.is_worth_another_try(failure.reason):
                     self.summary.failed += 1
                 else:
                     yield file

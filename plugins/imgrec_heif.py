@@ -1,0 +1,46 @@
+"""HEIC and HEIF, the photographs of Apple's phones, by pillow-heif."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import imgrec
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+# ISO/IEC 23008-12, 10: brands of files whose pictures are coded as HEVC.
+BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
+OF_ANY_CODING = frozenset((b"mif1", b"mif2", b"msf1"))
+
+
+@dataclass
+class Heif(imgrec.Decoder):
+    """HEIC and HEIF photographs, as phones take them."""
+
+    requires: ClassVar[Mapping[str, str]] = {"pillow_heif": "pip install 'imgrec[heif]'"}
+    suffixes: ClassVar[Collection[str]] = (".heic", ".heics", ".heif", ".heifs", ".hif")
+
+    @classmethod
+    def recognises(cls, head: bytes) -> bool:
+        """Whether the `ftyp` box names a brand of HEVC pictures (ISO/IEC 14496-12, 4.3); AVIF is Pillow's."""
+        if head[4:8] != b"ftyp":
+            return False
+        size = int.from_bytes(head[:4], "big")
+        brands = {head[i : i + 4] for i in (8, *range(16, min(size, len(head)), 4))}
+        return bool(brands & BRANDS) or (head[8:12] in OF_ANY_CODING and not brands & {b"avif", b"avis"})
+
+    def open(self, data: bytes) -> PIL.Image.Image:
+        """The primary picture, upright: libheif applies rotation and mirroring."""
+        import pillow_heif
+
+        return pillow_heif.HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+
+
+@imgrec.hookimpl
+def imgrec_decoders() -> list[type[imgrec.Decoder]]:
+    """This plugin's decoders."""
+    return [Heif]

@@ -1,0 +1,110 @@
+"""Every run in an MLflow tracking store: configuration, metrics, pictures and results.
+
+On where the environment variable `MLFLOW_TRACKING_URI` says where to: a server, or `sqlite:///mlflow.db`.
+`MLFLOW_EXPERIMENT_NAME` names the experiment, `imgrec` by default.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import imgrec
+
+log = logging.getLogger(__name__)
+
+ENDED = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
+LONGEST = 6000
+"""Characters that MLflow keeps of a parameter."""
+
+_ids: dict[Path, str] = {}
+"""MLflow's runs of this process, by folder, from start to finish."""
+
+
+@imgrec.hookimpl
+def imgrec_run_started(run: imgrec.RunInfo) -> None:
+    """Open a run in MLflow, with every option as a parameter."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return
+    if importlib.util.find_spec("mlflow") is None:
+        log.warning("MLFLOW_TRACKING_URI is set, and mlflow is not installed: pip install 'imgrec[mlflow]'")
+        return
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # of how it makes its tables nobody wants to know
+    from mlflow.entities import Param
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient()
+    tags = {"stage": run.stage, "folder": str(run.folder.absolute()), "imgrec": imgrec.__version__}
+    if run.sweep:
+        tags["sweep"] = str(run.sweep)
+    opened = client.create_run(_experiment(client), run_name=_name(run), tags=tags)
+    _ids[run.folder] = opened.info.run_id
+    choices = {group.rpartition("@")[2]: name for group, name in run.choices.items() if name}
+    options = {**_flat(run.configuration), **choices}
+    parameters = [Param(_key(name), str(value)[:LONGEST]) for name, value in options.items()]
+    for start in range(0, len(parameters), 100):  # the most that MLflow takes at once
+        client.log_batch(opened.info.run_id, params=parameters[start : start + 100])
+
+
+@imgrec.hookimpl
+def imgrec_run_finished(run: imgrec.RunInfo) -> None:
+    """Add metrics and all files of the run's folder, and close the run."""
+    if (run_id := _ids.pop(run.folder, None)) is None:
+        return
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient()
+    try:
+        timings = {f"seconds.{part}": seconds for part, seconds in run.timings.items()}
+        for name, value in _flat({**run.counts, **timings}).items():
+            if isinstance(value, int | float):
+                client.log_metric(run_id, _key(name), float(value))
+        if run.error:
+            client.set_tag(run_id, "error", run.error)
+        client.log_artifacts(run_id, str(run.folder))
+    finally:
+        client.set_terminated(run_id, ENDED[run.status])
+
+
+def _experiment(client: Any) -> str:
+    """The id of the experiment, which is made if it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return experiment_id
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "imgrec"
+    if (found := client.get_experiment_by_name(name)) is None:
+        try:
+            return str(client.create_experiment(name))
+        except MlflowException:  # another job was quicker
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def _name(run: imgrec.RunInfo) -> str:
+    """A run's folder tells its time and stage; that of a job only its number."""
+    return f"{run.sweep.name}/{run.folder.name}" if run.sweep else run.folder.name
+
+
+def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys; lists as JSON."""
+    flat: dict[str, Any] = {}
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = json.dumps(value, default=str) if isinstance(value, list) else value
+    return flat
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^\w.:/ -]", "_", name)
