@@ -155,11 +155,12 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
     """What came out of Hydra before a job began, as an error of ours where it is the user's to mend."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from imgrec import config
 
     is_null_choice = isinstance(error, ValueError) and str(error).startswith("Config group override")
-    if is_null_choice or isinstance(error, HydraException | OmegaConfBaseException):
+    if is_null_choice or isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
         return config.explain(error, stage, words)
     if isinstance(error, OSError) and not isinstance(error, ImgrecError):
         return UsageError(f"the run's folder cannot be made: {error.strerror}: {error.filename}")

@@ -21,6 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from imgrec import registry, stages
 from imgrec.contracts import Component
@@ -143,6 +144,11 @@ def build_stage(name: str, configuration: DictConfig) -> Stage:
     cls = stages.available()[name]
     if absent := sorted(OmegaConf.missing_keys(configuration)):
         raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see {name} --help")
+    if "experiment" in configuration:  # no folder has such a group, so it was taken for an option
+        raise UsageError(
+            f"there is no experiment {configuration['experiment']!r}: name the folder that has "
+            f"experiment/{configuration['experiment']}.yaml with --config-dir"
+        )
     registry.check_option_names(name, registry.option_names(cls), configuration)
     for key in cls.parts():
         component = OmegaConf.get_type(configuration[key])
@@ -186,6 +192,10 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     text = str(error)
     if match := re.match(r"Could not override '([^']+)'", text):
         return _unknown_option(match[1], stage, words)
+    if match := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)", text):
+        return _wrong_in_file(match[1], match[2], text, stage, words)
+    if isinstance(error, YAMLError):
+        return UsageError(f"a YAML file is not understood: {' '.join(text.split())}")
     if match := re.match(r"Error merging override (.*)", text):
         return UsageError(f"{match[1]}: {_first_line(error.__cause__ or error)}")
     if isinstance(error, OverrideParseException):
@@ -195,6 +205,16 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     if match := re.match(r"Ambiguous value for argument '(.*?)'", text):
         return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
     return UsageError(_first_line(error))
+
+
+def _wrong_in_file(file: str, problem: str, text: str, stage: str | None, words: Sequence[str]) -> UsageError:
+    """An option that a file of YAML sets, a preset or an experiment, and that is not there or not allowed."""
+    key = re.search(r"full_key: (\S+)", text)
+    if key and key[1].partition(".")[0] == file.partition("/")[0]:
+        return UsageError(f"{file}.yaml: its first line is not `# @package _global_`")
+    if key and re.match(r"Key '.*' (is )?not in ", problem):
+        return UsageError(f"{file}.yaml: {_unknown_option(key[1], stage, words)}")
+    return UsageError(f"{file}.yaml: {f'{key[1]}: ' if key else ''}{problem}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -50,7 +50,8 @@ def test_an_existing_files_name_comes_through_omegaconf_too(name: str) -> None:
         ("-m recommend query=a,b k=1,2", ["+stage=recommend", "query='a','b'", "k=1,2", "-m"]),
         ("recommend query='a'", ["+stage=recommend", "query='a'"]),
         ("recommend query=${oc.env:X}", ["+stage=recommend", "query=${oc.env:X}"]),
-        ("--config-dir mine recommend a", ["+stage=recommend", "query='a'", "--config-dir", "mine"]),
+        ("recommend a experiment=x", ["+stage=recommend", "query='a'", "+experiment=x"]),
+        ("--config-name mine recommend a", ["+stage=recommend", "query='a'", "--config-name", "mine"]),
         ("recommend ~extractor", ["+stage=recommend", "~extractor"]),
     ],
 )
