@@ -84,6 +84,11 @@ class Component(Options, ABC):
         for module, command in self.missing_libraries().items():
             raise UsageError(f"{self.kind}={self.name} needs {module}: {command}")
 
+    def plain_options(self) -> dict[str, Any]:
+        """Every option as JSON data that the class takes back: paths as strings, members of an Enum by name."""
+        data: dict[str, Any] = json.loads(json.dumps(self.options(), default=_plain))
+        return data
+
     @classmethod
     def missing_libraries(cls) -> dict[str, str]:
         """The part of `requires` that is not installed here."""
@@ -169,8 +174,7 @@ class Space:
         identity = json.loads(json.dumps(identity, default=_plain))
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
-        options = {name: _absolute(extractor, name, value) for name, value in extractor.options().items()}
-        options = json.loads(json.dumps(options, default=_plain))
+        options = {name: _absolute(extractor, name, value) for name, value in extractor.plain_options().items()}
         return cls(f"{extractor.name}-{digest}", extractor.name, options, identity)
 
     def to_json(self) -> dict[str, Any]:

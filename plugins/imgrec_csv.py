@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -70,8 +71,12 @@ class Csv(imgrec.Store):
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")
         if create:
             self._lock()
-        self._index = _Index(folder)
+        self._index = self._read()
         return self
+
+    def _read(self) -> _Index:
+        with _turn(Path(self.path), alone=False):
+            return _Index(Path(self.path))
 
     def _lock(self) -> None:
         """Be the only writer until closed, as far as the system has locks.
@@ -94,7 +99,7 @@ class Csv(imgrec.Store):
                 ) from None
             self._locked = handle
             if self._index is not None:
-                self._index = _Index(Path(self.path))  # it may have changed before the lock was ours
+                self._index = self._read()  # it may have changed before the lock was ours
 
     def close(self) -> None:
         """Drop what was read; files are closed after every use."""
@@ -107,6 +112,8 @@ class Csv(imgrec.Store):
     def _opened(self) -> _Index:
         self.open()
         assert self._index is not None
+        if self._locked is None and self._index.stamp != _stamp(Path(self.path)):
+            self._index = self._read()  # another run has written
         return self._index
 
     def write(self, batch: Batch) -> None:
@@ -114,6 +121,10 @@ class Csv(imgrec.Store):
         if not batch:
             return
         self.open()._lock()
+        with _turn(Path(self.path), alone=True):
+            self._write(batch)
+
+    def _write(self, batch: Batch) -> None:
         index, change = self._opened, _Change(Path(self.path))
         try:
             change.add_spaces(batch.vectors, index.spaces)
@@ -186,6 +197,7 @@ class _Index:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.stamp = _stamp(folder)
         self.records = {
             path: Record(path, digest, int(size), int(time), missing == "1")
             for path, digest, size, time, missing in _rows(folder / RECORDS, RECORD_END)
@@ -284,6 +296,34 @@ class _Change:
                 os.truncate(file, size)
         for aside, _ in self._replacements:
             aside.unlink(missing_ok=True)
+
+
+def _stamp(folder: Path) -> list[tuple[int, int, int] | None]:
+    """Changes when one of the files in the index does."""
+    found: list[tuple[int, int, int] | None] = []
+    for name in (RECORDS, FAILURES, SPACES):
+        try:
+            status = (folder / name).stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+    return found
+
+
+@contextlib.contextmanager
+def _turn(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Wait until nobody is writing a batch; alone: nor reading. As far as the system has locks."""
+    try:
+        import fcntl
+
+        handle = (folder / ".batch").open("w" if alone else "r")
+    except (ImportError, FileNotFoundError):  # Windows; nobody has written here
+        yield
+        return
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 def _vector_end(dim: int) -> re.Pattern[bytes]:

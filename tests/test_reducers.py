@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
@@ -30,53 +29,10 @@ def digits() -> Vectors:
 
 
 @pytest.mark.parametrize("name", REDUCERS)
-def test_the_same_seed_gives_the_same_map(digits: Vectors, name: str) -> None:
-    first, second = (build(name, seed=3).fit_transform(digits) for _ in range(2))
-    assert first.shape == (300, 2)
-    assert first.dtype == np.float32
-    assert np.isfinite(first).all()
-    assert np.array_equal(first, second)
-
-
-@pytest.mark.parametrize("name", REDUCERS)
-def test_new_points_are_placed_the_same_by_a_restored_reducer(digits: Vectors, name: str) -> None:
-    fitted = build(name).fit(digits[:280])
-    file = io.BytesIO()
-    np.savez(file, **fitted.state())  # type: ignore[arg-type]
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as state:
-        restored = build(name).restore(state)
-        placed, again = fitted.transform(digits[280:]), restored.transform(digits[280:])
-    assert placed.shape == (20, 2)
-    np.testing.assert_allclose(placed, again, atol=1e-3 * np.ptp(fitted.state().get("embedding", placed)))
-
-
-@pytest.mark.parametrize("name", ["tsne", "umap"])
-def test_new_points_land_among_their_own_kind(digits: Vectors, name: str) -> None:
-    kinds = load_digits().target
-    fitted = build(name).fit(digits[:280])
-    placed, embedding = fitted.transform(digits[280:]), fitted.state()["embedding"]
-    nearest = [int(np.linalg.norm(embedding - point, axis=1).argmin()) for point in placed]
-    assert np.mean(kinds[nearest] == kinds[280:300]) > 0.7
-
-
-@pytest.mark.parametrize("name", REDUCERS)
 @pytest.mark.parametrize("metric", ["cosine", "euclidean", "hellinger"])
 def test_every_metric(digits: Vectors, name: str, metric: str) -> None:
     reduced = build(name, metric=metric).fit_transform(digits[:100])
     assert trustworthiness(digits[:100], reduced, n_neighbors=10) > 0.75
-
-
-@pytest.mark.parametrize("name", REDUCERS)
-@pytest.mark.parametrize("count", [6, 9, 20])
-def test_fewer_points_than_neighbours(digits: Vectors, name: str, count: int) -> None:
-    assert np.isfinite(build(name).fit_transform(digits[:count])).all()
-
-
-@pytest.mark.parametrize("name", REDUCERS)
-def test_too_few_points_are_refused(digits: Vectors, name: str) -> None:
-    with pytest.raises(UsageError, match=f"{name}.* need"):
-        build(name).fit_transform(digits[:1])
 
 
 def test_pca_is_the_projection_that_scikit_learn_finds(digits: Vectors) -> None:

@@ -64,103 +64,6 @@ def reopened(store: imgrec.Store) -> imgrec.Store:
     return opened(store.name, Path(store.location))
 
 
-def test_an_empty_store(store: imgrec.Store) -> None:
-    assert (list(store.records()), list(store.failures()), store.spaces()) == ([], [], [])
-    assert store.digests(RGB) == set()
-    digests, vectors = store.vectors(RGB)
-    assert (digests, len(vectors)) == ([], 0)
-
-
-def test_what_is_written_is_there_after_reopening(store: imgrec.Store) -> None:
-    records = [record("/a.jpg", "aa"), record("/b.jpg", "bb", missing=True)]
-    failure = Failure("/c.jpg", 3, 4, 'broken image: x, "y"\nz', 1700000000.25)
-    store.write(Batch(records=records, failures=[failure], vectors={RGB: (["bb", "aa"], rows(0.1, 2e-30))}))
-    again = reopened(store)
-    assert sorted(again.records(), key=lambda r: r.path) == records
-    assert list(again.failures()) == [failure]
-    assert again.spaces() == [RGB]
-    assert again.spaces()[0].options == RGB.options
-    digests, vectors = again.vectors(RGB)
-    expected = {"bb": rows(0.1)[0], "aa": rows(2e-30)[0]}
-    assert vectors.dtype == np.float32
-    assert all(np.array_equal(vectors[i], expected[digest]) for i, digest in enumerate(digests))
-    assert (again.size() or 0) > 0
-
-
-def test_selections(store: imgrec.Store) -> None:
-    store.write(Batch(records=[record(f"/{i}.jpg", f"{i % 600:04x}") for i in range(1200)]))
-    assert {r.path for r in store.records(paths=["/3.jpg", "/none.jpg"])} == {"/3.jpg"}
-    assert {r.path for r in store.records(digests=["0003"])} == {"/3.jpg", "/603.jpg"}
-    assert len(list(store.records(paths=[f"/{i}.jpg" for i in range(1200)]))) == 1200
-    store.write(Batch(vectors={RGB: (["0001", "0002"], rows(1, 2))}))
-    assert store.digests(RGB) == {"0001", "0002"}
-    assert store.digests(RGB, ["0002", "0003"]) == {"0002"}
-    assert store.vectors(RGB, ["0002", "0005"])[0] == ["0002"]
-
-
-def test_upsert_by_path_and_by_digest(store: imgrec.Store) -> None:
-    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
-    store.write(Batch(records=[record("/a.jpg", "aa", size=11)], vectors={RGB: (["aa"], rows(2))}))
-    for each in (store, reopened(store)):
-        assert [r.size for r in each.records()] == [11]
-        assert held(each, RGB) == {"aa": rows(2)[0].tolist()}
-
-
-def test_an_edited_file_loses_its_vectors_in_every_space(store: imgrec.Store) -> None:
-    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1)), HSV: (["aa"], rows(9))}))
-    store.write(Batch(records=[record("/a.jpg", "bb")], vectors={RGB: (["bb"], rows(2))}))
-    for each in (store, reopened(store)):
-        assert held(each, RGB) == {"bb": rows(2)[0].tolist()}
-        assert held(each, HSV) == {}
-        assert each.digests(HSV) == set()
-
-
-def test_copies_share_vectors_until_the_last_goes(store: imgrec.Store) -> None:
-    two = [record("/a.jpg", "aa"), record("/b.jpg", "aa")]
-    store.write(Batch(records=two, vectors={RGB: (["aa"], rows(1))}))
-    store.write(Batch(forgotten=["/a.jpg"]))
-    assert store.digests(RGB) == {"aa"}
-    store.write(Batch(forgotten=["/b.jpg"]))
-    for each in (store, reopened(store)):
-        assert (list(each.records()), each.digests(RGB)) == ([], set())
-
-
-def test_a_move_keeps_the_vectors(store: imgrec.Store) -> None:
-    store.write(Batch(records=[record("/old.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
-    store.write(Batch(forgotten=["/old.jpg"], records=[record("/new.jpg", "aa")]))
-    for each in (store, reopened(store)):
-        assert [r.path for r in each.records()] == ["/new.jpg"]
-        assert each.digests(RGB) == {"aa"}
-
-
-def test_a_failure_and_a_record_of_one_path_replace_each_other(store: imgrec.Store) -> None:
-    failure = Failure("/a.jpg", 1, 2, "broken", 3.0)
-    store.write(Batch(records=[record("/a.jpg", "aa")]))
-    store.write(Batch(failures=[failure]))
-    for each in (store, reopened(store)):
-        assert (list(each.records()), list(each.failures())) == ([], [failure])
-    store = reopened(store)
-    store.write(Batch(records=[record("/a.jpg", "bb")]))
-    for each in (store, reopened(store)):
-        assert ([r.digest for r in each.records()], list(each.failures())) == (["bb"], [])
-
-
-def test_a_batch_is_written_whole_or_not_at_all(store: imgrec.Store) -> None:
-    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
-    before = snapshot(store)
-    bad = Batch(
-        records=[record("/b.jpg", "bb"), record("/c.jpg", "cc")],
-        forgotten=["/a.jpg"],
-        vectors={RGB: (["bb"], rows(2)), HSV: (["bb", "cc"], rows(2))},  # one vector too few
-    )
-    with pytest.raises((ImgrecError, ValueError)):
-        store.write(bad)
-    for each in (store, reopened(store)):
-        kept = snapshot(each)
-        assert kept[:2] == before[:2]
-        assert {key: value for key, value in kept[2].items() if value} == before[2]
-
-
 PATHS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
@@ -205,24 +108,6 @@ def test_a_copy_is_equal_and_copying_again_copies_nothing(tmp_path: Path, kinds:
     assert snapshot(second) == snapshot(first)
 
 
-def test_ten_thousand_rows(store: imgrec.Store) -> None:
-    digests = [f"{i:064x}" for i in range(10_000)]
-    vectors = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
-    for start in range(0, 10_000, 2_500):
-        part = digests[start : start + 2_500]
-        records = [record(f"/{d}", d) for d in part]
-        store.write(Batch(records=records, vectors={RGB: (part, vectors[start : start + 2_500])}))
-    order, loaded = reopened(store).vectors(RGB)
-    position = {digest: i for i, digest in enumerate(digests)}
-    assert np.array_equal(loaded, vectors[[position[digest] for digest in order]])
-
-
-def test_a_store_that_is_not_there(tmp_path: Path) -> None:
-    for kind in ("sqlite", "csv"):
-        with pytest.raises(UsageError, match="there is no gallery"):
-            imgrec.build("store", kind, path=str(tmp_path / "none")).open()
-
-
 # --- sqlite only --------------------------------------------------------------------------------------------
 
 
@@ -251,17 +136,6 @@ def test_a_foreign_or_newer_database_is_refused_and_left_alone(tmp_path: Path) -
     db.close()
     with pytest.raises(UsageError, match="99"):
         imgrec.build("store", "sqlite", path=str(tmp_path / "newer.sqlite")).open()
-
-
-def test_a_reader_beside_a_writer_sees_whole_batches(tmp_path: Path) -> None:
-    writer = opened("sqlite", tmp_path / "g.sqlite", create=True)
-    reader = opened("sqlite", tmp_path / "g.sqlite")
-    for i in range(1, 6):
-        names = [f"{i}{j}" for j in range(3)]
-        records = [record(f"/{name}", name) for name in names]
-        writer.write(Batch(records=records, vectors={RGB: (names, rows(1, 2, 3))}))
-        digests, _ = reader.vectors(RGB)
-        assert len(digests) == len(list(reader.records())) == 3 * i
 
 
 def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:

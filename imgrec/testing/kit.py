@@ -1,0 +1,189 @@
+"""What the checks of all kinds share: how they fail, how they are run, and what every component promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from omegaconf import OmegaConf
+
+from imgrec import config
+from imgrec.contracts import Component
+from imgrec.testing import process
+
+Subject = TypeVar("Subject")
+C = TypeVar("C", bound=Component)
+
+HEAVY = frozenset(
+    "PIL cv2 faiss hydra jax matplotlib mlflow numba omegaconf onnxruntime openTSNE openvino pandas pyarrow scipy "
+    "skimage sklearn sqlalchemy tensorflow timm torch torchvision transformers umap".split()
+)
+"""Libraries that a plugin imports at use: each run imports the modules of all plugins, also to print its help."""
+
+TOLERANCE = 1e-5
+"""The relative difference at which two vectors are still the same."""
+
+
+class ContractError(AssertionError):
+    """A plugin breaks its contract. The message has every check that failed, the contract, and what was seen."""
+
+    def __init__(self, title: str, failures: Mapping[str, str]) -> None:
+        self.failures = dict(failures)
+        """The names of the checks that failed, with their whole message."""
+        count = f"{len(failures)} check{'s' if len(failures) != 1 else ''}"
+        super().__init__(f"{title} fails {count} of its contract\n" + "\n".join(failures.values()))
+
+
+class SeenError(Exception):
+    """What a check saw instead of what the contract says."""
+
+
+def require(condition: bool | np.bool_, seen: str) -> None:
+    """Fail a check with what was seen, unless the condition holds."""
+    if not condition:
+        raise SeenError(seen)
+
+
+@dataclass(frozen=True)
+class Check(Generic[Subject]):
+    """One promise of a contract."""
+
+    function: Callable[[Subject], None]
+
+    @property
+    def name(self) -> str:
+        """What the failure is listed under."""
+        return self.function.__name__
+
+    @property
+    def contract(self) -> str:
+        """What is promised, in a sentence."""
+        return " ".join((inspect.getdoc(self.function) or "").split())
+
+
+def run(title: str, checks: Sequence[Check[Subject]], subject: Subject) -> None:
+    """All checks, and one error with all that failed; where the first fails the others would say the same.
+
+    Raises:
+        ContractError: a check failed.
+    """
+    failures: dict[str, str] = {}
+    cause: Exception | None = None
+    for check in checks:
+        try:
+            check.function(subject)
+        except Exception as error:
+            told = str(error) if isinstance(error, SeenError) else f"{type(error).__name__} was raised: {error}"
+            failures[check.name] = f"- {check.name}\n    contract: {check.contract}\n    seen: {told}"
+            cause = cause or error
+            if check is checks[0]:
+                break
+    if failures:
+        raise ContractError(title, failures) from cause
+
+
+# --- the same for every component ---------------------------------------------------------------------------
+
+
+def rebuilt(component: C, **changes: Any) -> C:
+    """A new component with the same options, but for some."""
+    return type(component)(**{**component.options(), **changes})
+
+
+def through_yaml(component: C) -> C:
+    """The component that Hydra builds from the options of this one, written as YAML and read again."""
+    schema = config.schema(type(component))
+    text = OmegaConf.to_yaml(OmegaConf.merge(schema, component.options()))
+    built: Any = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.create(text)))
+    require(isinstance(built, type(component)), f"the options make a {type(built).__name__} of the configuration")
+    return built  # type: ignore[no-any-return]
+
+
+def check_options(component: Component) -> None:
+    """Hold a component to what is promised of options: they come through YAML as they are."""
+    for name, value in through_yaml(component).options().items():
+        wanted = component.options()[name]
+        require(value == wanted, f"option {name} was {wanted!r} and came back as {value!r}")
+
+
+def check_light(component: Component) -> None:
+    """Hold a component to what is promised of imports: nothing heavy with its module, nor when it is built."""
+    modules = set(in_new_process(component, "modules")["modules"])
+    loaded = HEAVY & {name.partition(".")[0] for name in modules}
+    if "imgrec.testing" in modules:  # a class in a test or script, which may
+        loaded -= {"hydra", "omegaconf"}
+    require(not loaded, f"{', '.join(sorted(loaded))} was imported")
+
+
+def in_new_process(component: Component, task: str, images: Iterable[npt.NDArray[Any]] = ()) -> dict[str, Any]:
+    """What `process.py` reports of the component, built from its options in a fresh Python.
+
+    Raises:
+        SeenError: the class cannot be found there, or the process fails.
+    """
+    cls = type(component)
+    require("<locals>" not in cls.__qualname__, f"{cls.__qualname__} is inside a function: no process can find it")
+    request = {
+        "task": task,
+        "module": cls.__module__,
+        "file": inspect.getfile(cls),
+        "class": cls.__qualname__,
+        "options": component.plain_options(),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder, "images.npz"), **{str(i): image for i, image in enumerate(images)})  # type: ignore[arg-type]
+        done = subprocess.run(
+            # -P: modules beside process.py are not to be found by their bare names
+            [sys.executable, "-P", process.__file__, folder],
+            input=json.dumps(request),
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
+        )
+        last = (done.stderr.strip() or "nothing was said").splitlines()[-1]
+        require(done.returncode == 0, f"in a new process: {last}")
+        report: dict[str, Any] = json.loads(Path(folder, "report.json").read_text())
+        if (vectors := Path(folder, "vectors.npy")).exists():
+            report["vectors"] = np.load(vectors)
+        return report
+
+
+def differ(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """The largest relative difference of two matrices' rows; infinite where their shapes differ.
+
+    >>> differ(np.array([[3.0, 4.0]]), np.array([[3.0, 4.5]]))
+    0.1
+    """
+    if one.shape != other.shape:
+        return float("inf")
+    lengths = np.linalg.norm(one.astype(np.float64), axis=1)
+    apart = np.linalg.norm(one.astype(np.float64) - other, axis=1)
+    return float(np.max(apart / np.where(lengths > 0, lengths, 1), initial=0))
+
+
+def others(component: Component, spec: dataclasses.Field[Any], given: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """Other values of an option to try: those given, else what its type and range suggest."""
+    value = getattr(component, spec.name)
+    if spec.name in given:
+        return [each for each in given[spec.name] if each != value]
+    if choices := spec.metadata.get("choices"):
+        return [each for each in choices if each != value]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value - 1]
+    if isinstance(value, float):
+        return [value * 1.5 + 0.25, value / 2]
+    return []

@@ -1,0 +1,53 @@
+"""Run by the checks in a process of its own, as a script: a component in a fresh Python.
+
+A request comes on stdin, images lie in a folder, and the report goes there. Imports nothing heavy by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def main() -> None:
+    """Report what was asked for: the modules imported, or an extractor's vectors and space."""
+    folder, request = Path(sys.argv[1]), json.load(sys.stdin)
+    module = _module(request["module"], request["file"])
+    cls: Any = functools.reduce(getattr, request["class"].split("."), module)
+    component = cls(**request["options"])
+    report = {"modules": sorted(sys.modules)}
+    if request["task"] == "extract":
+        import numpy as np
+
+        from imgrec.contracts import Space
+
+        with np.load(folder / "images.npz") as images:
+            np.save(folder / "vectors.npy", component.extract([images[str(i)] for i in range(len(images))]))
+        report["space"] = Space.of(component).key  # type: ignore[assignment]
+    (folder / "report.json").write_text(json.dumps(report))
+
+
+def _module(name: str, file: str) -> ModuleType:
+    """By name, else, as with scripts and tests that lie in no package, by file."""
+    try:
+        if name != "__main__":
+            return importlib.import_module(name)
+    except ModuleNotFoundError:
+        pass
+    spec = importlib.util.spec_from_file_location("component", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["component"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+if __name__ == "__main__":
+    main()

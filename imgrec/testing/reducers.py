@@ -1,0 +1,218 @@
+"""What a reducer promises."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from imgrec.contracts import Reducer, Vectors
+from imgrec.errors import UsageError
+from imgrec.testing import kit
+from imgrec.testing.kit import Check, require
+
+FEW = 8
+"""Points, at least: less than neighbours are usually looked at."""
+
+
+def check_reducer(reducer: Reducer) -> None:
+    """Hold a reducer to its contract.
+
+    Args:
+        reducer: with the options to check it with. Its class lies at the top of a module.
+
+    Raises:
+        ContractError: saying what the contract is and what was seen, for every check that failed.
+
+    >>> import imgrec
+    >>> check_reducer(imgrec.build("reducer", "pca"))
+    """
+    kit.run(f"reducer {reducer.name}", CHECKS, reducer)
+
+
+def sample(count: int = 60, dim: int = 12, seed: int = 0) -> Vectors:
+    """Vectors in three groups, none of their values negative."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).uniform(0, 10, size=(3, dim))
+    return np.abs(centres[np.arange(count) % 3] + rng.normal(size=(count, dim))).astype(np.float32)
+
+
+def _checked(reducer: Reducer, reduced: Any, count: int) -> Vectors:
+    form = f"{reduced.dtype} {reduced.shape}" if isinstance(reduced, np.ndarray) else type(reduced).__name__
+    is_right = isinstance(reduced, np.ndarray) and reduced.shape == (count, reducer.n_components)
+    require(
+        is_right and reduced.dtype == np.float32, f"{form} of {count} vectors in {reducer.n_components} dimensions"
+    )
+    require(np.isfinite(reduced).all(), "values that are not finite")
+    return reduced  # type: ignore[no-any-return]
+
+
+def _scale(reduced: Vectors) -> float:
+    return float(np.ptp(reduced)) or 1.0
+
+
+# --- the checks ---------------------------------------------------------------------------------------------
+
+
+def result_is_a_matrix(reducer: Reducer) -> None:
+    """`fit_transform` returns float32 (n, n_components), finite, for n vectors."""
+    reducer = kit.rebuilt(reducer)
+    _checked(reducer, reducer.fit_transform(sample()), 60)
+
+
+def fit_returns_the_reducer(reducer: Reducer) -> None:
+    """`fit` returns the reducer itself, fitted; labels may be given, and need not be used."""
+    labels: Sequence[str] = ["abc"[i % 3] for i in range(60)]
+    for fitted, given in ((kit.rebuilt(reducer), None), (kit.rebuilt(reducer), labels)):
+        returned: object = fitted.fit(sample(), given)
+        require(returned is fitted, f"fit returned {type(returned).__name__}")
+        _checked(fitted, fitted.transform(sample(5, seed=1)), 5)
+
+
+def the_seed_decides(reducer: Reducer) -> None:
+    """The same vectors, options and seed give the same result, whatever NumPy's global random state is."""
+    results = []
+    state = np.random.get_state()
+    try:
+        for seed in (1, 2):
+            np.random.seed(seed)
+            results.append(kit.rebuilt(reducer).fit_transform(sample()))
+    finally:
+        np.random.set_state(state)
+    apart = float(np.abs(results[0] - results[1]).max()) / _scale(results[0])
+    require(apart <= kit.TOLERANCE, f"two results that are {apart:.1e} of their extent apart")
+
+
+def new_points_are_placed(reducer: Reducer) -> None:
+    """`transform` places new vectors, float32 (n, n_components), and asked again it says the same.
+
+    What was fitted stays as it is.
+    """
+    fitted = kit.rebuilt(reducer)
+    fitted.fit(sample())
+    before = {name: array.copy() for name, array in fitted.state().items()}
+    first = _checked(fitted, fitted.transform(sample(7, seed=1)), 7)
+    again = _checked(fitted, fitted.transform(sample(7, seed=1)), 7)
+    apart = float(np.abs(first - again).max()) / _scale(first)
+    require(apart <= kit.TOLERANCE, f"the same vectors were placed {apart:.1e} of their extent apart")
+    changed = [name for name, array in fitted.state().items() if not np.array_equal(array, before[name])]
+    require(not changed, f"transform changed {', '.join(changed)}")
+
+
+def new_points_land_among_their_like(reducer: Reducer) -> None:
+    """New vectors are placed nearer to the fitted ones that they are like than to the others, mostly."""
+    fitted = kit.rebuilt(reducer)
+    placed = fitted.fit_transform(sample())
+    new = fitted.transform(sample(30, seed=1))
+    centres = np.stack([placed[group::3].mean(axis=0) for group in range(3)])
+    nearest = np.linalg.norm(new[:, None] - centres, axis=2).argmin(axis=1)
+    share = float(np.mean(nearest == np.arange(30) % 3))
+    require(share >= 0.6, f"{share:.0%} of new vectors lie nearest to their own of three groups")
+
+
+def dimensions_are_as_asked(reducer: Reducer) -> None:
+    """`n_components` is how many dimensions the result has, or a UsageError says that it cannot be."""
+    for count in (1, 2, 3):
+        try:
+            other = kit.rebuilt(reducer, n_components=count)
+            _checked(other, other.fit_transform(sample()), 60)
+        except UsageError:
+            continue
+
+
+def every_metric_is_taken(reducer: Reducer) -> None:
+    """`metric` is `cosine`, `euclidean` or `hellinger`; see `imgrec.contracts.as_euclidean`."""
+    for metric in ("cosine", "euclidean", "hellinger"):
+        other = kit.rebuilt(reducer, metric=metric)
+        _checked(other, other.fit_transform(sample()), 60)
+
+
+def few_points_are_enough(reducer: Reducer) -> None:
+    """Fewer points than neighbours are looked at are no error: fewer neighbours are looked at then."""
+    count = max(FEW, reducer.n_components + 3)
+    few = kit.rebuilt(reducer)
+    _checked(few, few.fit_transform(sample(count)), count)
+
+
+def too_few_points_are_told(reducer: Reducer) -> None:
+    """Too few points are a UsageError that says how many it takes, and nothing else."""
+    for count in (0, 1, 2):
+        few = kit.rebuilt(reducer)
+        try:
+            _checked(few, few.fit_transform(sample(count)), count)
+        except UsageError:
+            continue
+        except kit.SeenError as seen:
+            raise kit.SeenError(f"of {count} points: {seen}") from None
+        except Exception as error:
+            raise kit.SeenError(f"{type(error).__name__} for {count} points: {error}") from error
+
+
+def state_is_plain_arrays(reducer: Reducer) -> None:
+    """`state` is a dictionary of arrays that are saved without pickle.
+
+    A new reducer that takes it over with `restore` places new vectors where the first one does, to a hundredth of
+    the extent.
+    """
+    fitted = kit.rebuilt(reducer)
+    placed = fitted.fit_transform(sample())
+    state: Any = fitted.state()
+    require(isinstance(state, dict), f"state is a {type(state).__name__}")
+    for name, array in state.items():
+        is_plain = isinstance(array, np.ndarray) and not array.dtype.hasobject
+        form = f"array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
+        require(is_plain, f"{name} is an {form}, which only pickle can save")
+    file = io.BytesIO()
+    np.savez(file, **state)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as saved:
+        restored = kit.rebuilt(reducer).restore({name: saved[name] for name in saved.files})
+    require(restored is not None, "restore returned None, not the reducer")
+    one, other = fitted.transform(sample(7, seed=1)), restored.transform(sample(7, seed=1))
+    apart = float(np.abs(one - other).max()) / _scale(placed)
+    require(
+        apart <= 0.01, f"new vectors are placed {apart:.1e} of the extent from where the first reducer has them"
+    )
+
+
+def vectors_stay_as_they_are(reducer: Reducer) -> None:
+    """The vectors given are not written to."""
+    given, new = sample(), sample(5, seed=1)
+    fitted = kit.rebuilt(reducer)
+    fitted.fit_transform(given)
+    fitted.transform(new)
+    require(np.array_equal(given, sample()) and np.array_equal(new, sample(5, seed=1)), "they were changed")
+
+
+def options_come_through_yaml(reducer: Reducer) -> None:
+    """Options written as YAML and read again are the same options."""
+    kit.check_options(reducer)
+
+
+def module_is_light(reducer: Reducer) -> None:
+    """Importing the module and building the reducer imports no heavy library: that waits until its first use."""
+    kit.check_light(reducer)
+
+
+CHECKS = tuple(
+    map(
+        Check,
+        (
+            result_is_a_matrix,
+            fit_returns_the_reducer,
+            the_seed_decides,
+            new_points_are_placed,
+            new_points_land_among_their_like,
+            dimensions_are_as_asked,
+            every_metric_is_taken,
+            few_points_are_enough,
+            too_few_points_are_told,
+            state_is_plain_arrays,
+            vectors_stay_as_they_are,
+            options_come_through_yaml,
+            module_is_light,
+        ),
+    )
+)

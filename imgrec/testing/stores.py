@@ -1,0 +1,416 @@
+"""What a store promises."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgrec.contracts import Batch, Failure, Record, Space, Store, Vectors
+from imgrec.errors import NoStoreError
+from imgrec.testing import kit
+from imgrec.testing.kit import Check, require
+
+SPACES = [Space(f"checked-{i:012x}", "checked", {"option": i, "list": [1, "ä"]}, {"version": i}) for i in range(2)]
+
+AT_ONCE = 50
+"""Images of a batch, where one store reads what another writes."""
+
+
+@dataclass
+class Subject:
+    """A kind of store under examination."""
+
+    make: Callable[[Path], Store]
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def folder(self) -> Path:
+        """An empty folder."""
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+
+    def opened(self, folder: Path, *, create: bool = True) -> Store:
+        """The store of a folder, by an object of its own."""
+        store = self.make(folder).open(create=create)
+        self._stack.callback(store.close)
+        return store
+
+    def new(self) -> tuple[Store, Callable[[], Store]]:
+        """An empty store, and a function that closes it and opens it anew."""
+        folder = self.folder()
+        store = self.opened(folder)
+
+        def again() -> Store:
+            store.close()
+            return self.opened(folder, create=False)
+
+        return store, again
+
+    def closed(self) -> None:
+        """Close and remove all that was opened and made."""
+        self._stack.close()
+
+
+def check_store(make: Callable[[Path], Store]) -> None:
+    """Hold a store to its contract.
+
+    Args:
+        make: builds a store, not yet open, that keeps what it has in the folder given, for the same folder the
+            same store; one on a server may take the folder's name for its own. Its class lies at the top of a
+            module.
+
+    Raises:
+        ContractError: saying what the contract is and what was seen, for every check that failed.
+
+    >>> import imgrec
+    >>> check_store(lambda folder: imgrec.build("store", "sqlite", path=str(folder / "gallery.sqlite")))
+    """
+    subject = Subject(make)
+    try:
+        kit.run(f"store {make(subject.folder()).name}", CHECKS, subject)
+    finally:
+        subject.closed()
+
+
+def record(path: str, digest: str, **changes: Any) -> Record:
+    """A record with a size and a time."""
+    return replace(Record(path, digest, 10, 1_700_000_000_123_456_789), **changes)
+
+
+def rows(*values: float) -> Vectors:
+    """Vectors of two values each."""
+    return np.array([[value, value / 3] for value in values], np.float32)
+
+
+def held(store: Store, space: Space) -> dict[str, list[float]]:
+    """Every vector of a space, by digest."""
+    digests, vectors = store.vectors(space)
+    require(len(digests) == len(vectors), f"{len(digests)} digests and {len(vectors)} vectors")
+    return dict(zip(digests, vectors.tolist(), strict=True))
+
+
+def snapshot(store: Store) -> dict[str, Any]:
+    """All that a store holds; spaces without vectors are left out."""
+    vectors = {space.key: sorted(held(store, space).items()) for space in store.spaces()}
+    return {
+        "records": sorted(store.records(), key=lambda each: each.path),
+        "failures": sorted(store.failures(), key=lambda each: each.path),
+        "vectors": {key: some for key, some in vectors.items() if some},
+    }
+
+
+def _same(what: str, seen: object, wanted: object) -> None:
+    require(seen == wanted, f"{what}: {_short(seen)}, not {_short(wanted)}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+# --- the checks ---------------------------------------------------------------------------------------------
+
+
+def a_new_store_is_empty(subject: Subject) -> None:
+    """`open(create=True)` makes a store without records, failures, spaces and vectors.
+
+    `open()` again is no error.
+    """
+    store, again = subject.new()
+    for each in (store, store.open(), again()):
+        _same("an empty store holds", snapshot(each), {"records": [], "failures": [], "vectors": {}})
+        _same("spaces", each.spaces(), [])
+        _same("digests", each.digests(SPACES[0]), set())
+        digests, vectors = each.vectors(SPACES[0])
+        _same("vectors", (list(digests), len(vectors)), ([], 0))
+
+
+def a_store_that_is_not_there_is_told(subject: Subject) -> None:
+    """`open()` where nothing is raises NoStoreError, and makes nothing."""
+    folder = subject.folder()
+    try:
+        subject.opened(folder, create=False)
+    except NoStoreError:
+        made = [file.name for file in folder.iterdir()]
+        require(not made, f"it made {made}")
+        return
+    raise kit.SeenError("it opened")
+
+
+def what_is_written_is_there_after_reopening(subject: Subject) -> None:
+    """Records, failures, spaces, and vectors to the last bit are there when the store is opened again."""
+    records = [record("/a.jpg", "aa"), record("/b.jpg", "bb", missing=True, size=2**40)]
+    failure = Failure("/c.jpg", 3, 4, 'broken image: x, "y"\nz', 1700000000.25)
+    values = rows(0.1, 2e-30)
+    store, again = subject.new()
+    store.write(Batch(records=records, failures=[failure], vectors={SPACES[0]: (["bb", "aa"], values)}))
+    for each in (store, again()):
+        _same("records", sorted(each.records(), key=lambda r: r.path), records)
+        _same("failures", list(each.failures()), [failure])
+        _same("spaces", [space.to_json() for space in each.spaces()], [SPACES[0].to_json()])
+        digests, vectors = each.vectors(SPACES[0])
+        require(vectors.dtype == np.float32, f"vectors of {vectors.dtype}")
+        kept = {digest: vectors[i].tobytes() for i, digest in enumerate(digests)}
+        _same("vectors", kept, {"bb": values[0].tobytes(), "aa": values[1].tobytes()})
+
+
+def a_second_write_replaces_the_first(subject: Subject) -> None:
+    """A record replaces the one of its path, and a vector the one of its digest and space."""
+    store, again = subject.new()
+    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={SPACES[0]: (["aa"], rows(1))}))
+    store.write(Batch(records=[record("/a.jpg", "aa", size=11)], vectors={SPACES[0]: (["aa"], rows(2))}))
+    for each in (store, again()):
+        _same("records", [r.size for r in each.records()], [11])
+        _same("vectors", held(each, SPACES[0]), {"aa": rows(2)[0].tolist()})
+
+
+def rows_and_digests_are_aligned(subject: Subject) -> None:
+    """`vectors` gives digests and vectors row by row, of all or of those asked for that it has.
+
+    `records` and `digests` select as they are asked, for hundreds of names at once.
+    """
+    store, again = subject.new()
+    digests = [f"{i:04x}" for i in range(1200)]
+    values = np.random.default_rng(0).normal(size=(1200, 3)).astype(np.float32)
+    shuffled = np.random.default_rng(1).permutation(1200)
+    batch = Batch(records=[record(f"/{digest}.jpg", digest) for digest in digests])
+    batch.vectors[SPACES[0]] = ([digests[i] for i in shuffled], values[shuffled])
+    store.write(batch)
+    for each in (store, again()):
+        for asked in (None, [*digests[700:], "none"], [digests[5], digests[3]]):
+            found, vectors = each.vectors(SPACES[0], asked)
+            _same("digests", set(found), set(digests if asked is None else asked) - {"none"})
+            right = values[[digests.index(digest) for digest in found]]
+            require(np.array_equal(vectors, right), "vectors of other digests than those beside them")
+        _same("digests among some", each.digests(SPACES[0], ["0001", "none"]), {"0001"})
+        paths = [f"/{digest}.jpg" for digest in digests]
+        _same("records by path", len(list(each.records(paths=paths))), 1200)
+        _same("records by one path", [r.digest for r in each.records(paths=["/0003.jpg", "/none"])], ["0003"])
+        _same("records by digest", [r.path for r in each.records(digests=["0004", "none"])], ["/0004.jpg"])
+
+
+def two_spaces_are_apart(subject: Subject) -> None:
+    """Two spaces hold vectors of the same content, of other lengths, and nothing of one shows in the other.
+
+    They are listed in the order in which they were first written.
+    """
+    store, again = subject.new()
+    one, two = rows(1, 2), np.arange(10, dtype=np.float32).reshape(2, 5)
+    records = [record("/a.jpg", "aa"), record("/b.jpg", "bb")]
+    store.write(Batch(records=records, vectors={SPACES[1]: (["aa", "bb"], one)}))
+    store.write(Batch(vectors={SPACES[0]: (["bb", "aa"], two)}))
+    for each in (store, again()):
+        _same("spaces", [space.key for space in each.spaces()], [SPACES[1].key, SPACES[0].key])
+        _same("one space", held(each, SPACES[1]), {"aa": one[0].tolist(), "bb": one[1].tolist()})
+        _same("the other", held(each, SPACES[0]), {"bb": two[0].tolist(), "aa": two[1].tolist()})
+
+
+class _Breaking(list[str]):
+    """Digests of which the second cannot be had."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield self[0]
+        raise RuntimeError("the batch breaks in the middle")
+
+
+def a_batch_is_written_whole_or_not_at_all(subject: Subject) -> None:
+    """An error in the middle of a batch leaves the batch out whole, and the store as good as before."""
+    for digests in (["bb", "cc", "dd"], _Breaking(["bb", "cc"])):  # a vector too few; an error while it is written
+        store, again = subject.new()
+        store.write(Batch(records=[record("/a.jpg", "aa")], vectors={SPACES[0]: (["aa"], rows(1))}))
+        before = snapshot(store)
+        bad = Batch(
+            records=[record("/b.jpg", "bb"), record("/c.jpg", "cc")],
+            failures=[Failure("/d.jpg", 1, 2, "broken", 3.0)],
+            forgotten=["/a.jpg"],
+            vectors={SPACES[0]: (["bb", "cc"], rows(2, 3)), SPACES[1]: (digests, rows(4, 5))},
+        )
+        refused = False
+        try:
+            store.write(bad)
+        except Exception:  # which one is the store's to choose
+            refused = True
+        require(refused, "a batch whose digests and vectors are not as many was written without an error")
+        _same("after the error the store holds", snapshot(store), before)
+        reopened = again()
+        _same("and when it is opened again", snapshot(reopened), before)
+        reopened.write(Batch(records=[record("/b.jpg", "bb")], vectors={SPACES[0]: (["bb"], rows(2))}))
+        _same("the next batch", set(held(reopened, SPACES[0])), {"aa", "bb"})
+
+
+PATHS = [
+    "/with space, comma.jpg", '/"quotes"\'.jpg', "/line\nbreak\r\n.jpg", "/tab\t.jpg", "/back\\slash.jpg",
+    "/%s%20?#&=.jpg",
+    "/ä.jpg", "/a\u0308.jpg", "/日本語/写真.jpg", "/🦆.jpg", "/null", "/NaN", "/ 1 ", "/'; DROP TABLE records; --",
+    "/not \udcff utf-8", "/\x01\x1b", "/" + 200 * "long/" + ".jpg",
+]  # fmt: skip
+
+
+def paths_have_any_character(subject: Subject) -> None:
+    """Paths hold any character that a file's name may have: quotes, line breaks, any script.
+
+    Bytes that are not UTF-8 come as Python's `surrogateescape` has them.
+    """
+    store, again = subject.new()
+    digests = [f"{i:02x}" for i in range(len(PATHS))]
+    records = [record(path, digest) for path, digest in zip(PATHS, digests, strict=True)]
+    failures = [Failure(f"{path}.bad", 1, 2, f"broken: {path}", 3.5) for path in PATHS if path.isprintable()]
+    store.write(
+        Batch(records=records, failures=failures, vectors={SPACES[0]: (digests, rows(*range(len(PATHS))))})
+    )
+    for each in (store, again()):
+        _same("records", {r.path: r.digest for r in each.records()}, dict(zip(PATHS, digests, strict=True)))
+        _same("records by path", {r.path for r in each.records(paths=PATHS)}, set(PATHS))
+        _same("failures", set(each.failures()), set(failures))
+        _same("digests", each.digests(SPACES[0]), set(digests))
+
+
+def vectors_follow_the_content(subject: Subject) -> None:
+    """Vectors belong to the content, in every space.
+
+    An edited file loses them, a moved one keeps them, copies share them. The last copy that goes takes them along.
+    """
+    store, again = subject.new()
+    both = {space: (["aa"], rows(1)) for space in SPACES}
+    store.write(Batch(records=[record("/a.jpg", "aa"), record("/copy.jpg", "aa")], vectors=both))
+    store.write(Batch(forgotten=["/copy.jpg"]))
+    _same("after one copy of two went", store.digests(SPACES[0]), {"aa"})
+    store.write(Batch(forgotten=["/a.jpg"], records=[record("/moved.jpg", "aa")]))
+    _same("after a move", [store.digests(space) for space in SPACES], [{"aa"}, {"aa"}])
+    store.write(Batch(records=[record("/moved.jpg", "bb")], vectors={SPACES[0]: (["bb"], rows(2))}))
+    _same("after an edit", [store.digests(space) for space in SPACES], [{"bb"}, set()])
+    store.write(Batch(forgotten=["/moved.jpg"]))
+    for each in (store, again()):
+        _same("after the last one went", snapshot(each), {"records": [], "failures": [], "vectors": {}})
+
+
+def a_path_has_a_record_or_a_failure(subject: Subject) -> None:
+    """A failure replaces the record of its path, with its vectors, and a record ends the failure of its path."""
+    store, again = subject.new()
+    failure = Failure("/a.jpg", 1, 2, "broken", 3.0)
+    store.write(Batch(records=[record("/a.jpg", "aa")], vectors={SPACES[0]: (["aa"], rows(1))}))
+    store.write(Batch(failures=[failure]))
+    _same("after a failure", snapshot(store), {"records": [], "failures": [failure], "vectors": {}})
+    store.write(Batch(records=[record("/a.jpg", "bb")]))
+    for each in (store, again()):
+        _same("after a record", ([r.digest for r in each.records()], list(each.failures())), (["bb"], []))
+
+
+def ten_thousand_rows_are_kept(subject: Subject) -> None:
+    """10,000 images, written in a few batches, are all there."""
+    store, again = subject.new()
+    digests = [f"{i:064x}" for i in range(10_000)]
+    values = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
+    for start in range(0, 10_000, 2_500):
+        some = digests[start : start + 2_500]
+        records = [record(f"/{digest}.jpg", digest) for digest in some]
+        store.write(Batch(records=records, vectors={SPACES[0]: (some, values[start : start + 2_500])}))
+    reopened = again()
+    found, vectors = reopened.vectors(SPACES[0])
+    _same("vectors", len(set(found)), 10_000)
+    require(np.array_equal(vectors, values[[int(digest, 16) for digest in found]]), "vectors that are not aligned")
+    _same("records", sum(1 for _ in reopened.records()), 10_000)
+
+
+def a_reader_sees_whole_batches(subject: Subject) -> None:
+    """A store that is read while another one writes shows whole batches only, and sees the last one in the end."""
+    folder = subject.folder()
+    writer = subject.opened(folder)
+    writer.write(_batch(0))
+    reader = subject.opened(folder, create=False)
+    errors: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for number in range(1, 10):
+                writer.write(_batch(number))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        while thread.is_alive():
+            digests, vectors = reader.vectors(SPACES[0])
+            require(len(digests) == len(vectors), f"{len(digests)} digests and {len(vectors)} vectors")
+            require(len(vectors) % AT_ONCE == 0, f"{len(vectors)} vectors of batches of {AT_ONCE}")
+            count = sum(1 for _ in reader.records())
+            require(count % AT_ONCE == 0, f"{count} records of batches of {AT_ONCE}")
+    finally:
+        thread.join()
+    require(not errors, f"the writer failed beside a reader: {errors[:1]}")
+    _same("in the end the reader sees", len(reader.vectors(SPACES[0])[0]), 10 * AT_ONCE)
+
+
+def _batch(number: int) -> Batch:
+    digests = [f"{number:02x}{i:02x}" for i in range(AT_ONCE)]
+    records = [record(f"/{digest}.jpg", digest) for digest in digests]
+    return Batch(records=records, vectors={SPACES[0]: (digests, rows(*range(AT_ONCE)))})
+
+
+def a_copy_is_equal(subject: Subject) -> None:
+    """`copy_from` makes a store equal to another, and copies nothing the second time.
+
+    With `exactly` it forgets what the other does not have.
+    """
+    (first, _), (second, again) = subject.new(), subject.new()
+    for number in range(3):
+        first.write(_batch(number))
+    first.write(Batch(failures=[Failure("/bad.jpg", 1, 2, "broken", 3.5)]))
+    first.write(Batch(vectors={SPACES[1]: (["0001", "0100"], rows(7, 8))}))
+    second.copy_from(first, batch_size=16)
+    require(snapshot(second) == snapshot(first), "the copy holds something else")
+    _same("copied the second time", second.copy_from(first), 0)
+    second.write(Batch(records=[record("/extra.jpg", "ee")]))
+    second.copy_from(first, exactly=True)
+    require(snapshot(again()) == snapshot(first), "an exact copy holds something else")
+
+
+def it_says_where_and_how_large(subject: Subject) -> None:
+    """`location` says where the store is, and `size` how many bytes it takes, or None."""
+    store, _ = subject.new()
+    store.write(_batch(0))
+    location: object = store.location
+    require(isinstance(location, str) and bool(location), f"location is {location!r}")
+    size: object = store.size()
+    require(size is None or (isinstance(size, int) and size > 0), f"size is {size!r}")
+
+
+def options_come_through_yaml(subject: Subject) -> None:
+    """Options written as YAML and read again are the same options."""
+    kit.check_options(subject.make(subject.folder()))
+
+
+def module_is_light(subject: Subject) -> None:
+    """Importing the module and building the store imports no heavy library: that waits until its first use."""
+    kit.check_light(subject.make(subject.folder()))
+
+
+CHECKS = tuple(
+    map(
+        Check,
+        (
+            a_new_store_is_empty,
+            a_store_that_is_not_there_is_told,
+            what_is_written_is_there_after_reopening,
+            a_second_write_replaces_the_first,
+            rows_and_digests_are_aligned,
+            two_spaces_are_apart,
+            a_batch_is_written_whole_or_not_at_all,
+            paths_have_any_character,
+            vectors_follow_the_content,
+            a_path_has_a_record_or_a_failure,
+            ten_thousand_rows_are_kept,
+            a_reader_sees_whole_batches,
+            a_copy_is_equal,
+            it_says_where_and_how_large,
+            options_come_through_yaml,
+            module_is_light,
+        ),
+    )
+)

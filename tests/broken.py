@@ -1,0 +1,355 @@
+"""Plugins that break their contract, one for each check of `imgrec.testing`, and nothing else wrong with them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+import imgrec
+from imgrec.contracts import Batch, Image, Record, Space, Vectors
+from imgrec.options import option
+from imgrec_pca import PCA
+from imgrec_sqlite import Sqlite
+
+
+@dataclass
+class Good(imgrec.Extractor):
+    """Mean colour, shifted: keeps its contract."""
+
+    shift: int = 0
+    batch_size: int = option(8, changes_vectors=False)
+
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        return np.stack([image.mean(axis=(0, 1)) + 1 + self.shift for image in images]).astype(np.float32)
+
+
+class Doubles(Good):
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        return super().extract(images).astype(np.float64)
+
+
+class NoBlack(Good):
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        brightest = np.array([[image.max()] for image in images], np.float32)
+        with np.errstate(invalid="ignore"):
+            return super().extract(images) * (brightest / brightest)
+
+
+class NoSmall(Good):
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        if min(min(image.shape[:2]) for image in images) < 4:
+            raise ValueError("kernel larger than the image")
+        return super().extract(images)
+
+
+class BatchNorm(Good):
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        vectors = super().extract(images)
+        return vectors - vectors.mean(axis=0) if len(vectors) > 1 else vectors
+
+
+class OfThisProcess(Good):
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        return super().extract(images) + np.float32(os.getpid() % 1000)
+
+
+class Writes(Good):
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        vectors = super().extract(images)
+        for image in images:
+            image[:] = image[::-1].copy()
+        return vectors
+
+
+class HalfSide(Good):
+    @property
+    def side(self) -> int | None:
+        return 112.5  # type: ignore[return-value]
+
+
+@dataclass
+class Rounds(Good):
+    scale: Any = (1, 2)  # YAML has no tuples
+
+
+class Forgets(Good):
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass
+class Greedy(Good):
+    n_jobs: int = 1
+
+    def identity(self) -> dict[str, Any]:
+        return self.options()
+
+
+class Heavy(Good):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import pandas  # noqa: F401
+
+
+EXTRACTORS: dict[str, type[Good]] = {
+    "vectors_are_a_matrix": Doubles,
+    "values_are_finite": NoBlack,
+    "any_size_is_taken": NoSmall,
+    "a_vector_is_the_same_alone_and_in_any_batch": BatchNorm,
+    "a_vector_is_the_same_in_another_process": OfThisProcess,
+    "images_stay_as_they_are": Writes,
+    "side_says_how_large": HalfSide,
+    "options_come_through_yaml": Rounds,
+    "identity_follows_what_changes_vectors": Forgets,
+    "identity_ignores_what_does_not": Greedy,
+    "module_is_light": Heavy,
+}
+
+# --- reducers -----------------------------------------------------------------------------------------------
+
+
+class OneMore(PCA):
+    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
+        return super().fit_transform(vectors, labels)[1:]
+
+
+class ReturnsNone(PCA):
+    def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
+        super().fit(vectors, labels)
+        return None if labels else self  # type: ignore[return-value]
+
+
+class Global(PCA):
+    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
+        reduced = super().fit_transform(vectors, labels)
+        return (reduced + np.random.normal(0, 0.01, reduced.shape)).astype(np.float32)
+
+
+class Learns(PCA):
+    def transform(self, vectors: Vectors) -> Vectors:
+        reduced = super().transform(vectors)
+        self._mean = self._mean + np.float32(0.01)
+        return reduced
+
+
+class Anywhere(PCA):
+    def transform(self, vectors: Vectors) -> Vectors:
+        return -2 * super().transform(vectors)
+
+    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
+        return self.fit(vectors, labels).transform(vectors) / np.float32(-2)
+
+
+class AlwaysTwo(PCA):
+    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
+        return super().fit_transform(vectors, labels)[:, :2]
+
+
+class Euclidean(PCA):
+    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
+        if self.metric == "hellinger":
+            raise ValueError("unknown metric")
+        return super().fit_transform(vectors, labels)
+
+
+class WantsMany(PCA):
+    def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
+        if len(vectors) < 15:
+            raise imgrec.UsageError("15 neighbours need 15 images")
+        return super().fit(vectors, labels)
+
+
+class Crashes(PCA):
+    def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
+        if len(vectors) < 3:
+            raise IndexError("index 2 is out of bounds")
+        return super().fit(vectors, labels)
+
+
+class Pickles(PCA):
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "model": np.array([{"a": 1}], dtype=object)}
+
+
+class Centres(PCA):
+    def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
+        if len(vectors) > 3:
+            vectors -= np.float32(1e-3)
+        return super().fit(vectors, labels)
+
+
+@dataclass
+class Tuple(PCA):
+    scale: Any = (1, 2)
+
+
+class HeavyReducer(PCA):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import sklearn.decomposition  # noqa: F401
+
+
+REDUCERS: dict[str, type[PCA]] = {
+    "result_is_a_matrix": OneMore,
+    "fit_returns_the_reducer": ReturnsNone,
+    "the_seed_decides": Global,
+    "new_points_are_placed": Learns,
+    "new_points_land_among_their_like": Anywhere,
+    "dimensions_are_as_asked": AlwaysTwo,
+    "every_metric_is_taken": Euclidean,
+    "few_points_are_enough": WantsMany,
+    "too_few_points_are_told": Crashes,
+    "state_is_plain_arrays": Pickles,
+    "vectors_stay_as_they_are": Centres,
+    "options_come_through_yaml": Tuple,
+    "module_is_light": HeavyReducer,
+}
+
+# --- stores -------------------------------------------------------------------------------------------------
+
+
+class NotNew(Sqlite):
+    def open(self, *, create: bool = False) -> Self:
+        is_new = create and not Path(self.path).exists()
+        super().open(create=create)
+        if is_new:
+            super().write(Batch(records=[Record("/example.jpg", "00", 1, 1)]))
+        return self
+
+
+class AlwaysMakes(Sqlite):
+    def open(self, *, create: bool = False) -> Self:
+        return super().open(create=True)
+
+
+class Rounding(Sqlite):
+    def write(self, batch: Batch) -> None:
+        for space, (digests, vectors) in batch.vectors.items():
+            batch.vectors[space] = (digests, np.where(np.abs(vectors) < 1e-20, np.float32(0), vectors))
+        super().write(batch)
+
+
+class FirstStays(Sqlite):
+    def write(self, batch: Batch) -> None:
+        known = {record.path: record for record in self.records()}
+        batch.records = [r for r in batch.records if r.path not in known or known[r.path].digest != r.digest]
+        super().write(batch)
+
+
+class Unaligned(Sqlite):
+    def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
+        found, vectors = super().vectors(space, digests)
+        return (found[::-1] if digests and "none" in digests else found), vectors
+
+
+class OneSpace(Sqlite):
+    def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
+        return super().digests(space, among)
+
+    def spaces(self) -> list[Space]:
+        return sorted(super().spaces(), key=lambda space: space.key)
+
+
+class InParts(Sqlite):
+    def write(self, batch: Batch) -> None:
+        super().write(Batch(records=batch.records, failures=batch.failures, forgotten=batch.forgotten))
+        for space, (digests, vectors) in batch.vectors.items():
+            super().write(Batch(vectors={space: (digests, vectors)}))
+
+
+class Lines(Sqlite):
+    def records(self, *, paths: Any = None, digests: Any = None) -> Iterator[Record]:
+        return (r for r in super().records(paths=paths, digests=digests) if "\n" not in r.path)
+
+
+class LosesMoved(Sqlite):
+    def write(self, batch: Batch) -> None:
+        if batch.forgotten and not batch.failures:
+            super().write(Batch(forgotten=batch.forgotten))
+            batch.forgotten = []
+        super().write(batch)
+
+
+class Both(Sqlite):
+    """A failure leaves the record of its path."""
+
+    def write(self, batch: Batch) -> None:
+        failed = {failure.path for failure in batch.failures} - set(batch.forgotten)
+        kept = list(self.records(paths=sorted(failed)))
+        batch.failures = [f for f in batch.failures if f.path not in {record.path for record in kept}]
+        super().write(batch)
+
+
+class Small(Sqlite):
+    limit: ClassVar[int] = 9_999
+
+    def records(self, *, paths: Any = None, digests: Any = None) -> Iterator[Record]:
+        for number, record in enumerate(super().records(paths=paths, digests=digests)):
+            if number < self.limit:
+                yield record
+
+
+class Slow(Sqlite):
+    """Writes records one by one, and a reader can watch."""
+
+    def write(self, batch: Batch) -> None:
+        if len(batch.records) == 50 and not batch.failures:
+            for record in batch.records:
+                super().write(Batch(records=[record]))
+                time.sleep(0.0005)
+        super().write(batch)
+
+
+class CopiesAgain(Sqlite):
+    def copy_from(self, other: imgrec.Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
+        return super().copy_from(other, exactly=exactly, batch_size=batch_size) or 1
+
+
+class Nowhere(Sqlite):
+    @property
+    def location(self) -> str:
+        return ""
+
+
+@dataclass
+class TupleStore(Sqlite):
+    scale: Any = (1, 2)
+
+
+class HeavyStore(Sqlite):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import pandas  # noqa: F401
+
+
+STORES: dict[str, type[Sqlite]] = {
+    "a_new_store_is_empty": NotNew,
+    "a_store_that_is_not_there_is_told": AlwaysMakes,
+    "what_is_written_is_there_after_reopening": Rounding,
+    "a_second_write_replaces_the_first": FirstStays,
+    "rows_and_digests_are_aligned": Unaligned,
+    "two_spaces_are_apart": OneSpace,
+    "a_batch_is_written_whole_or_not_at_all": InParts,
+    "paths_have_any_character": Lines,
+    "vectors_follow_the_content": LosesMoved,
+    "a_path_has_a_record_or_a_failure": Both,
+    "ten_thousand_rows_are_kept": Small,
+    "a_reader_sees_whole_batches": Slow,
+    "a_copy_is_equal": CopiesAgain,
+    "it_says_where_and_how_large": Nowhere,
+    "options_come_through_yaml": TupleStore,
+    "module_is_light": HeavyStore,
+}
+
+Make = Callable[[Path], imgrec.Store]
+
+
+def maker(cls: type[Sqlite]) -> Make:
+    """What `check_store` takes."""
+    return lambda folder: cls(path=str(folder / "gallery.sqlite"))
