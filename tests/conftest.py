@@ -16,6 +16,9 @@ import pytest
 import imgrec
 import tiles
 
+collect_ignore = ["thirdparty"]
+"""Tested where they are installed: test_thirdparty.py."""
+
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
@@ -48,10 +51,14 @@ def cli(tmp_path: Path) -> Cli:
     """Run `python -m imgrec` in a process of its own, in a temporary folder."""
 
     def run(
-        *words: str | Path, code: int | None = 0, cwd: Path = tmp_path, env: dict[str, str] | None = None
+        *words: str | Path,
+        code: int | None = 0,
+        cwd: Path = tmp_path,
+        env: dict[str, str] | None = None,
+        python: Path | str = sys.executable,
     ) -> Result:
         done = subprocess.run(
-            [sys.executable, "-m", "imgrec", *map(str, words)],
+            [str(python), "-m", "imgrec", *map(str, words)],
             capture_output=True,
             text=True,
             errors="surrogateescape",
@@ -82,6 +89,19 @@ def few(tmp_path: Path) -> Path:
     folder = tmp_path / "few"
     tiles.cut(folder, columns=3, rows=2)
     return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """imgrec's wheel."""
+    return build_wheel(Path(__file__).parent.parent, tmp_path_factory.mktemp("wheel"))
+
+
+def build_wheel(project: Path, folder: Path) -> Path:
+    """A project's wheel, made in a folder."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(project)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
 
 
 @pytest.fixture(params=["sqlite", "csv"])

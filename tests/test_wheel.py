@@ -7,19 +7,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pytest
-
 from conftest import Cli
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    return next(folder.glob("*.whl"))
 
 
 def test_what_is_in_it(wheel: Path) -> None:
@@ -27,6 +17,8 @@ def test_what_is_in_it(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
     assert tops == {"imgrec"} | {file.name for file in (ROOT / "plugins").glob("*.py")}
     assert {"imgrec/py.typed", "imgrec/conf/config.yaml", "imgrec/conf/stage/recommend.yaml"} <= set(names)
+    assert "imgrec/templates/extractor/imgrec_lbp/__init__.py" in names
+    assert not [name for name in names if "__pycache__" in name or ".egg-info" in name]
     metadata = next(name for name in names if name.endswith("METADATA"))
     requires = [
         line.partition(": ")[2]

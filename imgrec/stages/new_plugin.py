@@ -1,0 +1,88 @@
+"""new_plugin: a distribution of one's own, to begin with."""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from imgrec import registry
+from imgrec.errors import UsageError
+from imgrec.options import option
+from imgrec.run import Run
+from imgrec.stages import Stage
+
+TEMPLATES = {"extractor": ("lbp", "LBP"), "reducer": ("jl", "JL"), "store": ("npz", "Npz")}
+"""Kind to the name and the class of the plugin that a new one starts as."""
+
+RESERVED = frozenset("none null true false nan inf".split())
+"""What YAML and Hydra take for something else than a name."""
+
+
+@dataclass(kw_only=True)
+class NewPlugin(Stage):
+    """Write a plugin of your own: a distribution that works, with its test, for you to change."""
+
+    positional: ClassVar[str | None] = "name"
+
+    name: str = option(help="letters and digits: what the plugin will be chosen by")
+    kind: str = option("extractor", choices=tuple(TEMPLATES), help="what it will be")
+    folder: str | None = option(None, path=True, help="where to; null: imgrec-NAME, here")
+
+    def run(self, run: Run) -> None:
+        """Write the files, and print what they are and what to do next."""
+        folder = Path(self.folder or f"imgrec-{self.name}")
+        written = new_plugin(self.kind, self.name, folder)
+        run.counts.update(files=len(written))
+        run.write_json("results.json", {"folder": str(folder.absolute()), "files": written})
+        run.print("\n".join(str(folder / file) for file in written))
+        run.note(f"next: pip install -e '{folder}[test]' && pytest {folder}; then put your own in its place")
+
+
+def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
+    """Write a distribution with one plugin, which keeps its contract as it stands.
+
+    Args:
+        kind: `extractor`, `reducer` or `store`.
+        name: what the plugin is chosen by, and its distribution's name behind `imgrec-`.
+        folder: where to; made, and empty if it is there already.
+
+    Returns:
+        The files, relative to the folder.
+
+    Raises:
+        UsageError: the name is taken or none, or the folder has something in it.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*", name) or name in RESERVED or keyword.iskeyword(name):
+        raise UsageError(
+            f"name={name} cannot be a plugin's: lower-case letters and digits make one, a letter first"
+        )
+    if name in registry.choices(kind):
+        origin = registry.available(kind)[name].origin if name in registry.available(kind) else "a preset"
+        raise UsageError(f"{kind}={name} is there already ({origin}): take another name")
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already: remove it, or give another folder=")
+    template, template_class = _template(kind), TEMPLATES[kind][1]
+    written = []
+    try:
+        for file in sorted(template.rglob("*")):
+            if file.suffix in (".py", ".toml", ".md", ".yaml"):
+                to = Path(str(file.relative_to(template)).replace(TEMPLATES[kind][0], name))
+                text = file.read_text(encoding="utf-8")
+                text = text.replace(TEMPLATES[kind][0], name).replace(template_class, name.capitalize())
+                (folder / to).parent.mkdir(parents=True, exist_ok=True)
+                (folder / to).write_text(text, encoding="utf-8")
+                written.append(str(to))
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
+    return written
+
+
+def _template(kind: str) -> Path:
+    """The distribution that is tested as a third party's: in a wheel inside the package, else among the tests."""
+    package = Path(__file__).parent.parent
+    inside = package / "templates"
+    return (inside if inside.is_dir() else package.parent / "tests" / "thirdparty") / kind

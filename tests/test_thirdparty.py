@@ -1,0 +1,129 @@
+"""Plugins of third parties as they come: distributions of their own, built, installed and used elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from conftest import Cli, build_wheel
+
+THIRDPARTY = Path(__file__).parent / "thirdparty"
+
+
+def environment(folder: Path, *wheels: Path) -> Path:
+    """A new environment with wheels in it; the interpreter.
+
+    The libraries that they need are those of the environment that runs the tests, the packages under test are not.
+    """
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
+    Path(site, "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    command = [sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*command, *map(str, wheels)], check=True)
+    return python
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheels of imgrec and of all third parties."""
+    folder = tmp_path_factory.mktemp("thirdparty")
+    wheels = []
+    for kind in ("extractor", "reducer", "store"):
+        project = shutil.copytree(THIRDPARTY / kind, folder / kind)
+        wheels.append(build_wheel(project, folder / f"{kind}-wheel"))
+    return environment(folder / "venv", wheel, *wheels)
+
+
+def test_the_environment_has_the_wheel_and_not_this_checkout(python: Path, tmp_path: Path) -> None:
+    where = (
+        "import imgrec, imgrec_lbp, imgrec_colour as c; print(imgrec.__file__, imgrec_lbp.__file__, c.__file__)"
+    )
+    seen = subprocess.run([python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert all(Path(file).is_relative_to(python.parent.parent) for file in seen.stdout.split())
+
+
+def test_an_extractor_of_a_third_party(cli: Cli, few: Path, python: Path) -> None:
+    def run(*words: str | Path, code: int = 0) -> str:
+        done = cli(*words, python=python, code=code)
+        return done.out if code == 0 else done.err
+
+    assert "|lbp|lbp_wide|" in run("--help")
+    assert "extractor.margin=2.0  by how much brighter" in run("ingest", "--help")
+    assert "lbp     imgrec-lbp 0.1.0" in run("plugins")
+    assert "12 extracted" in run("ingest", few, "extractor=lbp", "extractor.radius=2")
+    assert run("recommend", few / "china" / "china-0-0.jpg", "format=paths").count("\n") == 5
+    swept = run("-m", "ingest", few, "extractor=colour,lbp", "store.path=swept.sqlite")
+    assert swept.count("12 extracted") == 2
+    assert "12 extracted" in run("ingest", few, "extractor=lbp_wide", "store.path=wide.sqlite")
+    assert "radius=3, margin=6.0" in run("info", "store.path=wide.sqlite")
+    assert "did you mean radius?" in run("ingest", few, "extractor=lbp", "extractor.radus=2", code=2)
+    assert "did you mean lbp?" in run("ingest", few, "extractor=lpb", code=2)
+    assert "lbp.radius is at least 1, not 0" in run("ingest", few, "extractor=lbp", "extractor.radius=0", code=2)
+    assert "'x' of type 'str' could not be converted" in run(
+        "ingest", few, "extractor=lbp", "extractor.radius=x", code=2
+    )
+
+
+def test_a_store_and_a_reducer_of_third_parties(cli: Cli, few: Path, python: Path) -> None:
+    cli("ingest", few, "store=npz", "backup=csv", python=python)
+    found = cli("recommend", few / "china" / "china-0-0.jpg", "store=npz", "format=paths", python=python)
+    assert found.out.count("\n") == 5
+    drawn = cli("visualise", "store=npz", "reducer=jl", "reducer.orthogonal=false", python=python)
+    assert (drawn.runs()[-1] / "map.png").stat().st_size > 5_000
+    (few.parent / "outputs" / "gallery.npz").unlink()
+    assert "12" in cli("restore", "store=npz", "backup=csv", python=python).out
+    cli("ingest", few, "backup=npz", python=python)
+
+
+def test_the_extractor_is_of_25_lines_at_most() -> None:
+    (module,) = (THIRDPARTY / "extractor").glob("imgrec_*/*.py")
+    assert len([line for line in module.read_text().splitlines() if line.strip()]) <= 25
+
+
+# --- a plugin to begin with ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["extractor", "reducer", "store"])
+def test_a_new_plugin_passes_its_own_test_unchanged(
+    cli: Cli, wheel: Path, python: Path, tmp_path: Path, kind: str
+) -> None:
+    done = cli("+stage=new_plugin", f"kind={kind}", "name=foo", python=python)
+    project = tmp_path / "imgrec-foo"
+    assert set(done.out.splitlines()) == {
+        str(file.relative_to(tmp_path)) for file in project.rglob("*") if file.is_file()
+    }
+    taken = {"lbp", "LBP", "jl", "JL", "npz", "Npz"}
+    words = {word for file in project.rglob("*.py") for word in file.read_text().replace("_", " ").split()}
+    assert taken.isdisjoint(words)
+    own = environment(tmp_path / "venv", wheel, build_wheel(project, tmp_path / "dist"))
+    subprocess.run([own, "-m", "pytest", "-q", "-W", "error", project], check=True, cwd=project)
+    assert "foo     imgrec-foo 0.1.0" in cli("plugins", python=own).out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("name=Foo", "lower-case letters and digits"),
+        ("name=class", "lower-case letters and digits"),
+        ("name=null kind=store", "field 'name' is not Optional"),
+        ("name=a-b", "lower-case letters and digits"),
+        ("name=colour", "extractor=colour is there already (imgrec 0.1.0)"),
+        ("name=mobilenet", "extractor=mobilenet is there already (a preset)"),
+        ("name=foo kind=painter", "new_plugin.kind is one of extractor, reducer, store, not 'painter'"),
+        ("kind=extractor", "new_plugin needs name="),
+        ("name=foo folder=full", "full is there already"),
+        ("name=foo folder=full/x.txt/here", "cannot be written"),
+    ],
+)
+def test_what_cannot_be_a_new_plugin_is_told(cli: Cli, tmp_path: Path, words: str, told: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x.txt").touch()
+    assert told in cli("+stage=new_plugin", *words.split(), code=2).err
+    assert [file.name for file in tmp_path.rglob("*")] == ["full", "x.txt"]

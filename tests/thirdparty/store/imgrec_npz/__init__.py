@@ -1,0 +1,159 @@
+"""One NumPy file, written anew with each batch: whole at any moment, and for small galleries."""
+
+import copy
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+import imgrec
+from imgrec.contracts import Failure, Record, Space
+from imgrec.errors import NoStoreError
+
+
+@dataclass
+class Content:
+    """What the file holds."""
+
+    records: dict = field(default_factory=dict)  # by path
+    failures: dict = field(default_factory=dict)  # by path
+    spaces: dict = field(default_factory=dict)  # by key, in the order in which they came
+    vectors: dict = field(default_factory=dict)  # by key: vectors by digest
+
+
+@dataclass
+class Npz(imgrec.Store):
+    """One NumPy file, written anew with each batch: whole at any moment, and for small galleries."""
+
+    path: str = imgrec.option("outputs/gallery.npz", path=True, help="the file")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._content, self._stamp = None, None
+
+    @property
+    def location(self):
+        """The file."""
+        return self.path
+
+    def open(self, *, create=False):
+        """Open the file; see `Store.open`."""
+        if not os.path.exists(self.path):
+            if not create:
+                raise NoStoreError(f"there is no gallery at {self.path}: make it with `imgrec ingest FOLDER`")
+            try:
+                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+                self._save(Content())
+            except OSError as error:
+                raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
+        self._now()
+        return self
+
+    def close(self):
+        """Forget what was read; the file is closed after each use."""
+        self._content = None
+
+    def write(self, batch):
+        """Change a copy of the content, and put it in the place of the old."""
+        content = copy.deepcopy(self._now())
+        for path in batch.forgotten:
+            content.records.pop(path, None)
+            content.failures.pop(path, None)
+        for failure in batch.failures:
+            content.records.pop(failure.path, None)
+            content.failures[failure.path] = failure
+        for record in batch.records:
+            content.failures.pop(record.path, None)
+            content.records[record.path] = record
+        for space, (digests, vectors) in batch.vectors.items():
+            content.spaces.setdefault(space.key, space)
+            content.vectors.setdefault(space.key, {}).update(zip(digests, vectors, strict=True))
+        wanted = {record.digest for record in content.records.values()}
+        for key, rows in content.vectors.items():
+            content.vectors[key] = {digest: row for digest, row in rows.items() if digest in wanted}
+        try:
+            self._save(content)
+        except OSError as error:
+            raise imgrec.ImgrecError(f"store {self.path} cannot be written: {error.strerror}") from error
+        self._content, self._stamp = content, self._stamp_now()
+
+    def records(self, *, paths=None, digests=None):
+        """Records; see `Store.records`."""
+        known = self._now().records
+        if digests is not None:
+            return (record for record in list(known.values()) if record.digest in set(digests))
+        return (known[path] for path in list(known if paths is None else paths) if path in known)
+
+    def failures(self, *, paths=None):
+        """Failures; see `Store.failures`."""
+        known = self._now().failures
+        return (known[path] for path in list(known if paths is None else paths) if path in known)
+
+    def spaces(self):
+        """Spaces; see `Store.spaces`."""
+        return list(self._now().spaces.values())
+
+    def digests(self, space, among=None):
+        """Digests with a vector; see `Store.digests`."""
+        held = self._now().vectors.get(space.key, {}).keys()
+        return set(held) if among is None else held & set(among)
+
+    def vectors(self, space, digests=None):
+        """Digests and vectors; see `Store.vectors`."""
+        held = self._now().vectors.get(space.key, {})
+        names = [name for name in (held if digests is None else dict.fromkeys(digests)) if name in held]
+        return names, np.stack([held[name] for name in names]) if names else np.empty((0, 0), np.float32)
+
+    def size(self):
+        """Bytes of the file."""
+        return os.path.getsize(self.path)
+
+    def _stamp_now(self):
+        status = os.stat(self.path)
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _now(self):
+        """The content, read again when another run has written."""
+        if self._content is None or self._stamp != self._stamp_now():
+            stamp = self._stamp_now()
+            self._content, self._stamp = self._load(), stamp
+        return self._content
+
+    def _save(self, content):
+        texts = {
+            "records": [asdict(record) for record in content.records.values()],
+            "failures": [asdict(failure) for failure in content.failures.values()],
+            "spaces": [space.to_json() for space in content.spaces.values()],
+            "digests": {key: list(rows) for key, rows in content.vectors.items()},
+        }
+        arrays = {key: np.stack(list(rows.values())) for key, rows in content.vectors.items() if rows}
+        aside = Path(f"{self.path}.new")
+        with aside.open("wb") as file:
+            np.savez(file, texts=np.frombuffer(json.dumps(texts).encode(), np.uint8), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self.path)
+
+    def _load(self):
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                texts = json.loads(file["texts"].tobytes())
+                arrays = {key: file[key] for key in file.files if key != "texts"}
+        except (ValueError, KeyError, EOFError, OSError, BadZipFile) as error:
+            raise imgrec.UsageError(f"{self.path} is not an imgrec store: {error}") from None
+        digests = texts["digests"]
+        return Content(
+            {each["path"]: Record(**each) for each in texts["records"]},
+            {each["path"]: Failure(**each) for each in texts["failures"]},
+            {each["key"]: Space(**each) for each in texts["spaces"]},
+            {key: dict(zip(digests[key], arrays.get(key, []), strict=True)) for key in digests},
+        )
+
+
+@imgrec.hookimpl
+def imgrec_stores():
+    """The stores of this plugin."""
+    return [Npz]
