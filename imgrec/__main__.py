@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import imgrec
-from imgrec import arguments, help, registry  # noqa: A004 - it is what --help prints
+from imgrec import arguments, completion, help, registry  # noqa: A004 - it is what --help prints
 from imgrec.errors import ImgrecError, UsageError
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,9 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         if "--version" in words:
             sys.stdout.write(f"imgrec {imgrec.__version__}\n")
+            return 0
+        if words and words[0] in completion.FLAGS:
+            sys.stdout.write(completion.answer(words[1:], os.environ))
             return 0
         read = arguments.read(words)
         stage = read.stage

@@ -20,10 +20,10 @@ FLAGS_WITH_VALUE = frozenset(
     "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --experimental-rerun".split()
 )
 FLAGS = FLAGS_WITH_VALUE | frozenset(
-    "--help -h --hydra-help --version --resolve --run -r --multirun -m --info -i --shell-completion -sc".split()
+    "--help -h --hydra-help --version --resolve --run -r --multirun -m --info -i".split()
 )
 MULTIRUN = frozenset(("-m", "--multirun"))
-NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c --shell-completion -sc".split())
+NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c".split())
 
 GROUP_ALIASES = {"default_extractor": "extractor@default_extractor"}
 """Choices that people write by the name of the part they fill."""
@@ -64,8 +64,6 @@ def read(words: Sequence[str]) -> Arguments:
     Raises:
         UsageError: a bare word that is no stage, or that no option is there for.
     """
-    if "-sc" in words or "--shell-completion" in words:
-        return Arguments(list(words), is_multirun=False, stage=None, needs_stage=False)
     flags, words = _split_flags(words)
     folders, flags = _split_config_folders(flags)
     stage, rest = _split_stage(words)

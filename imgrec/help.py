@@ -52,6 +52,7 @@ imgrec STAGE ... -m        a sweep: every combination of options that are given 
 imgrec STAGE ... --cfg job the configuration as it would be, without a run
 imgrec STAGE ... --config-dir mine    your own YAML files, before imgrec's; so does IMGREC_CONFIG_DIR
 imgrec STAGE ... +experiment=x        the options in mine/experiment/x.yaml
+imgrec -sc install=bash    completion by tab, for zsh too: eval "$(imgrec -sc install=bash)"
 imgrec --hydra-help        what Hydra offers besides; imgrec --version"""
 
 

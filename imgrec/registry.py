@@ -32,13 +32,33 @@ class Plugin:
     """A component class, and where it comes from."""
 
     cls: type[Component]
-    distribution: str
-    version: str
+    source: importlib.metadata.Distribution | None
+
+    @property
+    def distribution(self) -> str:
+        """What was installed to have it."""
+        return _distribution(self.source)[0]
+
+    @property
+    def version(self) -> str:
+        """Of the distribution."""
+        return _distribution(self.source)[1]
 
     @property
     def origin(self) -> str:
         """Distribution and version, for messages."""
-        return f"{self.distribution} {self.version}"
+        return _origin(self.source)
+
+
+@functools.cache
+def _distribution(source: importlib.metadata.Distribution | None) -> tuple[str, str]:
+    """Name and version. Asked for late: it takes milliseconds, which many plugins would add up to a wait."""
+    metadata: Any = source.metadata if source else {"Name": "unknown", "Version": ""}
+    return metadata["Name"], metadata["Version"]
+
+
+def _origin(source: importlib.metadata.Distribution | None) -> str:
+    return " ".join(_distribution(source))
 
 
 class PluginError(Exception):
@@ -59,11 +79,11 @@ def manager() -> pluggy.PluginManager:
                 plugin = entry.load()
             _check_contract(plugin)
             if not plugins.is_registered(plugin):
-                plugins.register(plugin, name=f"{_origin(entry)[0]}:{entry.name}")
-                _origins()[id(plugin)] = _origin(entry)
+                plugins.register(plugin, name=f"{entry.name}:{entry.value}")
+                _sources()[id(plugin)] = entry.dist
                 _check_hooks(plugins, plugin)
         except (Exception, SystemExit) as error:
-            log.warning("plugin %s of %s left out: %s", entry.name, " ".join(_origin(entry)), _told(error))
+            log.warning("plugin %s of %s left out: %s", entry.name, _origin(entry.dist), _told(error))
     return plugins
 
 
@@ -97,13 +117,9 @@ def _told(error: BaseException) -> str:
 
 
 @functools.cache
-def _origins() -> dict[int, tuple[str, str]]:
-    """Distribution and version of each registered plugin, by the plugin's id."""
+def _sources() -> dict[int, importlib.metadata.Distribution | None]:
+    """The distribution of each registered plugin, by the plugin's id."""
     return {}
-
-
-def _origin(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    return (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "")
 
 
 @functools.cache
@@ -138,9 +154,9 @@ def tell(hook: str, run: RunInfo) -> None:
 def _plugins_of(kind: str) -> Iterator[Plugin]:
     hook = getattr(manager().hook, f"imgrec_{kind}s")
     for implementation in hook.get_hookimpls():
-        origin = _origins().get(id(implementation.plugin), ("unknown", ""))
+        source = _sources().get(id(implementation.plugin))
         try:
-            yield from (Plugin(_checked_class(kind, cls), *origin) for cls in implementation.function())
+            yield from (Plugin(_checked_class(kind, cls), source) for cls in implementation.function())
         except Exception as error:
             _warn_of(implementation.plugin, f"{kind}s", error)
 
@@ -200,7 +216,7 @@ def choices(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
 
 
 def _origin_of(plugin: object) -> str:
-    return " ".join(_origins().get(id(plugin), ("unknown", "")))
+    return _origin(_sources().get(id(plugin)))
 
 
 def _warn_of(plugin: object, what: str, error: BaseException) -> None:

@@ -79,6 +79,6 @@ def test_what_is_not_understood(words: str) -> None:
         arguments.read(words.split())
 
 
-@pytest.mark.parametrize("words", ["--help", "-h", "--version", "-sc install=bash", "--info", "--cfg job", ""])
+@pytest.mark.parametrize("words", ["--help", "-h", "--version", "--info", "--cfg job", ""])
 def test_only_a_run_needs_a_stage(words: str) -> None:
     assert arguments.read(words.split()).needs_stage == (words == "")
