@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 PHOTOS ?=
 TESTS ?=
+ONLY ?=
 
-.PHONY: demo test check format readme clean
+.PHONY: demo test check format bench clean
 
 demo: .venv/base  ## ingest a small gallery, recommend for one picture, draw the map
 	@PHOTOS="$(PHOTOS)" PYTHON=$(BIN)/python bash tests/demo.sh
@@ -23,6 +24,9 @@ format: .venv/all  ## put right what can be put right by machine
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/cog -r README.md
+
+bench: .venv/all  ## what is measured, as ratios in one run; ONLY=startup for one part
+	@PYTHONPATH=tests $(BIN)/python -m bench $(ONLY)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -106,17 +106,6 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
     assert "extractor grey returned" in cli("recommend", query, env=env, code=1).err
 
 
-def test_a_plugin_brings_presets(cli: Cli, few: Path, tmp_path: Path) -> None:
-    hook = '\n@imgrec.hookimpl\ndef imgrec_conf_packages():\n    return ["imgrec_grey_conf"]\n'
-    env = install(tmp_path / "site", "imgrec_grey", GOOD + hook)
-    preset = tmp_path / "site" / "imgrec_grey_conf" / "extractor" / "dark.yaml"
-    preset.parent.mkdir(parents=True)
-    preset.write_text("defaults: [grey, _self_]\npower: 3.0\n")
-    assert "|dark|" in cli("--help", env=env).out
-    cli("ingest", few, "extractor=dark", env=env)
-    assert "power=3.0" in cli("info", env=env).out
-
-
 @pytest.mark.parametrize(
     ("code", "told"),
     [
@@ -128,6 +117,30 @@ def test_a_plugin_brings_presets(cli: Cli, few: Path, tmp_path: Path) -> None:
         ),
         ("import imgrec\n@imgrec.hookimpl\ndef imgrec_extractors():\n    return 1 / 0", "division by zero"),
         ("import sys\nsys.exit(3)", "SystemExit: 3"),
+        ("x = 1", "it has no hook: there are imgrec_extractors, "),
+        ("def imgrec_extractors():\n    return []", "imgrec_extractors is not marked with @imgrec.hookimpl"),
+        (
+            "import imgrec\n@imgrec.hookimpl\ndef imgrec_extractor():\n    return []",
+            "there is no imgrec_extractor (did you mean imgrec_extractors?)",
+        ),
+        ("import imgrec\n@imgrec.hookimpl\ndef imgrec_run_started(whom):\n    pass", "whom"),
+        (
+            "imgrec_contract = 2\n" + GOOD,
+            "made for version 2 of the contract, and this imgrec has 1: upgrade imgrec, or",
+        ),
+        (
+            "imgrec_contract = 0\n" + GOOD,
+            "made for version 0 of the contract, and this imgrec has 1: upgrade it, or",
+        ),
+        (
+            GOOD.replace("    power", "    version: int = 2\n    power"),
+            "Grey has an option 'version', and that name",
+        ),
+        (GOOD.replace("    power", "    name: str = 'x'\n    power"), "Grey has an option 'name', and that name"),
+        (
+            "import imgrec\n@imgrec.hookimpl\ndef imgrec_conf_packages():\n    return ['nowhere']",
+            "no package 'nowhere'",
+        ),
     ],
 )
 def test_a_broken_plugin_costs_a_warning_that_names_it(
@@ -135,10 +148,33 @@ def test_a_broken_plugin_costs_a_warning_that_names_it(
 ) -> None:
     env = install(tmp_path / "site", "imgrec_broken", code)
     done = cli("ingest", few, env=env)
+    assert "imgrec_broken 2.5" in cli("--help", env=env).err or "imgrec_decoders" in code
     assert "12 new" in done.out
     warnings = [line for line in done.err.splitlines() if "imgrec_broken 2.5" in line]
     assert len(warnings) == 1
     assert told in warnings[0]
+
+
+def test_what_a_plugin_prints_is_no_result(cli: Cli, few: Path, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_grey", "print('hello')\n" + GOOD)
+    cli("ingest", few, env=env)
+    found = cli("recommend", few / "china" / "china-0-0.jpg", "format=json", env=env)
+    assert len(found.json()["matches"]) == 5
+    assert "hello" in found.err
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "grey"])
+def test_two_presets_of_one_name_are_an_error_that_names_both(cli: Cli, tmp_path: Path, name: str) -> None:
+    hook = '\n@imgrec.hookimpl\ndef imgrec_conf_packages():\n    return ["imgrec_grey_conf"]\n'
+    env = install(tmp_path / "site", "imgrec_grey", GOOD + hook)
+    preset = tmp_path / "site" / "imgrec_grey_conf" / "extractor" / f"{name}.yaml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text("defaults: [colour, _self_]\n")
+    other = "imgrec" if name == "mobilenet" else "imgrec_grey 2.5"
+    for words in (["--help"], ["ingest", "."]):
+        done = cli(*words, env=env, code=2)
+        assert f"two plugins claim extractor={name}: {other} and imgrec_grey 2.5; uninstall one" in done.err
+        assert len(done.err.splitlines()) == 1
 
 
 def test_two_plugins_that_claim_one_name_are_an_error_that_names_both(cli: Cli, tmp_path: Path) -> None:
@@ -188,27 +224,3 @@ def test_a_missing_method_fails_when_the_component_is_built() -> None:
 
     with pytest.raises(TypeError, match="extract"):
         Half()  # type: ignore[abstract]
-
-
-LISTENER = """
-import imgrec, json, pathlib
-
-@imgrec.hookimpl
-def imgrec_run_started(run):
-    pathlib.Path("started").write_text(f"{run.stage} {run.status} {run.configuration['k']}")
-
-@imgrec.hookimpl
-def imgrec_run_finished(run):
-    pathlib.Path("finished").write_text(f"{run.status} {run.counts} {[f.name for f in run.folder.iterdir()]}")
-"""
-
-
-def test_listeners_are_told_of_a_run(cli: Cli, few: Path, tmp_path: Path) -> None:
-    env = install(tmp_path / "site", "imgrec_listener", LISTENER)
-    done = cli("ingest", few, env=env)  # which has no k
-    assert "listener imgrec_run_started of imgrec_listener 2.5 left out: KeyError: 'k'" in done.err
-    cli("recommend", few / "china" / "china-0-0.jpg", "k=4", env=env)
-    assert (tmp_path / "started").read_text() == "recommend running 4"
-    finished = (tmp_path / "finished").read_text()
-    assert finished.startswith("done {'gallery': 12, 'matches': 4}")
-    assert "recommendations.png" in finished
