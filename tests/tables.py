@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 from imgrec import help, hookspecs, registry, stages
+from imgrec.testing import EXTRACTOR_CHECKS, REDUCER_CHECKS, STORE_CHECKS, Check
 
 
 def summary(cls: object) -> str:
@@ -38,7 +40,7 @@ def plugin_table() -> str:
     """Every built-in plugin."""
     rows = [
         [
-            f"`{kind}={name}`",
+            f"`{kind}={name}`" if kind != "decoder" else f"decoder `{name}`",
             summary(plugin.cls),
             " ".join(plugin.cls.requires.values()).replace("pip install ", ""),
         ]
@@ -61,8 +63,21 @@ def hook_table() -> str:
     hooks = {name: each for name, each in vars(hookspecs).items() if name.startswith("imgrec_")}
     return table(
         ["hook", "meaning"],
-        [[f"`{name}{inspect.signature(each)}`", summary(each)] for name, each in hooks.items()],
+        [[f"`{name}{inspect.signature(each)}`".replace("'", ""), summary(each)] for name, each in hooks.items()],
     )
+
+
+def check_table() -> str:
+    """What `imgrec.testing` holds plugins to."""
+    kinds: dict[str, tuple[Check[Any], ...]] = {
+        "extractor": EXTRACTOR_CHECKS,
+        "store": STORE_CHECKS,
+        "reducer": REDUCER_CHECKS,
+    }
+    rows = [
+        [kind, each.name.replace("_", " "), each.contract] for kind, checks in kinds.items() for each in checks
+    ]
+    return table(["kind", "check", "contract"], rows)
 
 
 def preset_table() -> str:

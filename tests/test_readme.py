@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -27,13 +28,18 @@ def test_the_plugin_in_twenty_lines(cli: Cli, few: Path, tmp_path: Path) -> None
     env = install(tmp_path / "site", "imgrec_grey", code)
     cli("ingest", few, "extractor=grey", "extractor.power=2", env=env)
     assert "power=2.0" in cli("info", env=env).out
+    test = example("import imgrec\nfrom imgrec.testing").replace("foo", "grey")
+    (tmp_path / "test_grey.py").write_text(test)
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "test_grey.py"], cwd=tmp_path, env={**os.environ, **env}, check=True
+    )
     cli("recommend", few / "china" / "china-0-0.jpg", env=env)
 
 
 def test_the_python_example(few: Path, tmp_path: Path) -> None:
     (few / "china" / "china-0-0.jpg").rename(tmp_path / "img.jpg")
     few.rename(tmp_path / "photos")
-    code = example("import imgrec").replace('"timm", model="resnet18"', '"colour"')
+    code = example("import imgrec\n\n").replace('"timm", model="resnet18"', '"colour"')
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert lines[0].startswith("11 new")
@@ -46,6 +52,10 @@ def test_every_command_of_the_shell_section_is_accepted(cli: Cli, few: Path, tmp
     (few / "china" / "china-0-0.jpg").rename(tmp_path / "img.jpg")
     (few / "flower").rename(few / "hat")
     few.rename(tmp_path / "photos")
+    for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL):
+        file = tmp_path / re.findall(r"^# (mine/.*)$", text, re.MULTILINE)[0]
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
     section = README[README.index("## From the shell") : README.index("## From Python")]
     commands = re.findall(r"^ {4}(?:python -m )?imgrec (.+?)(?: +#.*)?$", section, re.MULTILINE)
     assert len(commands) >= 9
