@@ -82,6 +82,12 @@ def test_a_store_and_a_reducer_of_third_parties(cli: Cli, few: Path, python: Pat
     cli("ingest", few, "backup=npz", python=python)
 
 
+@pytest.mark.parametrize("kind", ["extractor", "reducer", "store"])
+def test_its_own_tests_pass(python: Path, kind: str) -> None:
+    project = python.parent.parent.parent / kind
+    subprocess.run([python, "-m", "pytest", "-q", "-W", "error", project], check=True, cwd=project)
+
+
 def test_the_extractor_is_of_25_lines_at_most() -> None:
     (module,) = (THIRDPARTY / "extractor").glob("imgrec_*/*.py")
     assert len([line for line in module.read_text().splitlines() if line.strip()]) <= 25
