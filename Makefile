@@ -26,7 +26,7 @@ format: .venv/all  ## put right what can be put right by machine
 	$(BIN)/cog -r README.md
 
 bench: .venv/all  ## what is measured, as ratios in one run; ONLY=startup for one part
-	@PYTHONPATH=tests $(BIN)/python -m bench $(ONLY)
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ONLY)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 
-from bench import startup
+from benchmarks import startup
 
 PARTS = {"startup": startup.run}
 
