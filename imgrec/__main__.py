@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> int:
         read = arguments.read(words)
         stage = read.stage
         if not HELP.isdisjoint(words):
-            sys.stdout.write(help.text(stage, read.config_folders) + "\n")
+            sys.stdout.write(help.text(stage, read.config_folders, words) + "\n")
             return 0
         if read.needs_stage and stage is None:
             sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; --help tells more\n\n{help.stage_list()}\n")
@@ -116,7 +116,7 @@ def _task(configuration: object) -> None:
             sweep=Path(settings.sweep.dir).absolute() if is_job_of_sweep else None,
         )
         try:
-            stage = config.build_stage(name, configuration)
+            stage = config.build_stage(name, configuration, run.choices)
             for component in stage.components():
                 run.uses(component.kind, component.name)
             logging.getLogger("imgrec").info("%s: %s", name, run.configuration)
@@ -131,9 +131,17 @@ def _task(configuration: object) -> None:
     except BaseException as error:
         if not isinstance(error, UsageError):
             log.info("%s", "".join(traceback.format_exception(error)))
-        _errors.append(error)
+        _errors.append(_of_job(settings.job.num, error) if is_job_of_sweep else error)
         if isinstance(error, KeyboardInterrupt):
             raise
+
+
+def _of_job(number: int, error: BaseException) -> BaseException:
+    """An error of a sweep's job, with the job's number in front."""
+    if isinstance(error, ImgrecError | OSError):
+        told = type(error) if isinstance(error, ImgrecError) else ImgrecError
+        return told(f"job {number}: {error}").with_traceback(error.__traceback__)
+    return error
 
 
 def _take_back(folder: Path) -> None:

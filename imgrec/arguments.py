@@ -149,7 +149,7 @@ def _positional(bare: list[str], stage: str | None) -> str:
     if len(bare) == 1:
         return f"{cls.positional}={bare[0]}"
     if cls.positional != "source":
-        raise UsageError(f"{stage} takes one {cls.positional}, not {len(bare)}; a name with spaces wants quotes")
+        raise UsageError(f"{stage} takes one {cls.positional}, and these are {len(bare)}: {' '.join(bare)}")
     return f"{cls.positional}=[{','.join(map(_quoted_path, bare))}]"
 
 

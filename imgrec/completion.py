@@ -15,6 +15,7 @@ from typing import Any
 
 from imgrec import arguments, help, registry, stages  # noqa: A004 - it knows what can be chosen
 from imgrec.errors import UsageError
+from imgrec.options import values_of
 from imgrec.stages import Stage
 
 FLAGS = ("-sc", "--shell-completion")
@@ -178,7 +179,7 @@ def _values(
     owner = _component(cls, group, stage, before, folders) if dot else cls
     for spec in dataclasses.fields(owner) if owner else ():
         if spec.name == (name if dot else key):
-            return ("true", "false") if isinstance(spec.default, bool) else spec.metadata.get("choices", ())
+            return values_of(owner or cls, spec)
     return ()
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +34,8 @@ from imgrec.stages import Stage
 
 log = logging.getLogger(__name__)
 
+TYPES = "an option is bool, int, float, str, Path or an Enum, a list or dict of these, or one of them | None"
+
 
 @functools.cache
 def register(user_folders: tuple[str, ...] = ()) -> None:
@@ -57,7 +59,7 @@ def register(user_folders: tuple[str, ...] = ()) -> None:
             try:
                 node = schema(plugin.cls)
             except Exception as error:  # an option of a type that OmegaConf does not take
-                log.warning("%s=%s of %s left out: %s", kind, name, plugin.origin, _first_line(error))
+                log.warning("%s=%s of %s left out: %s: %s", kind, name, plugin.origin, _first_line(error), TYPES)
                 continue
             _store(user_folders, kind, name, node)
             if kind == "store":
@@ -135,8 +137,8 @@ def _stage_schema(stage: type[Stage]) -> DictConfig:
 # --- from a composed configuration to a stage ---------------------------------------------------------------
 
 
-def build_stage(name: str, configuration: DictConfig) -> Stage:
-    """The stage with its components, from what Hydra composed.
+def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str | None]) -> Stage:
+    """The stage with its components, from what Hydra composed, and what was chosen of each group.
 
     Raises:
         UsageError: an option is missing, unknown or not allowed; a library is not installed.
@@ -150,8 +152,14 @@ def build_stage(name: str, configuration: DictConfig) -> Stage:
             f"experiment/{configuration['experiment']}.yaml with --config-dir"
         )
     registry.check_option_names(name, registry.option_names(cls), configuration)
-    for key in cls.parts():
+    for key, spec in cls.parts().items():
         component = OmegaConf.get_type(configuration[key])
+        if component is dict and chosen.get(key) not in (None, "none"):
+            group = spec.metadata["group"]
+            raise UsageError(
+                f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
+                f"begin it with `defaults: [{next(iter(registry.available(stages.kind_of(spec))))}, _self_]`"
+            )
         if isinstance(component, type) and issubclass(component, Component):
             owner = f"{component.kind} {component.name}"
             registry.check_option_names(owner, registry.option_names(component), configuration[key])
@@ -169,12 +177,13 @@ def build_stage(name: str, configuration: DictConfig) -> Stage:
 
 def choices(settings: HydraConf) -> dict[str, str | None]:
     """What was chosen of each config group, Hydra's own left out."""
-    return {group: name for group, name in settings.runtime.choices.items() if not group.startswith("hydra/")}
+    chosen = {group: name for group, name in settings.runtime.choices.items() if not group.startswith("hydra/")}
+    return {group.rpartition("@")[2]: name for group, name in chosen.items() if not group.startswith("options/")}
 
 
 def plain(configuration: DictConfig) -> dict[str, Any]:
     """A configuration as plain data, interpolations resolved."""
-    return OmegaConf.to_container(configuration, resolve=True)  # type: ignore[return-value]
+    return OmegaConf.to_container(configuration, resolve=True, enum_to_str=True)  # type: ignore[return-value]
 
 
 # --- what went wrong, in a line -----------------------------------------------------------------------------
@@ -210,7 +219,7 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
 def _wrong_in_file(file: str, problem: str, text: str, stage: str | None, words: Sequence[str]) -> UsageError:
     """An option that a file of YAML sets, a preset or an experiment, and that is not there or not allowed."""
     key = re.search(r"full_key: (\S+)", text)
-    if key and key[1].partition(".")[0] == file.partition("/")[0]:
+    if key and file.startswith("experiment/") and key[1].startswith("experiment"):
         return UsageError(f"{file}.yaml: its first line is not `# @package _global_`")
     if key and re.match(r"Key '.*' (is )?not in ", problem):
         return UsageError(f"{file}.yaml: {_unknown_option(key[1], stage, words)}")
@@ -228,9 +237,11 @@ def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageE
     parts = cls.parts() if cls else {}
     if name and group in parts:
         plugins = registry.available(stages.kind_of(parts[group]))
-        chosen = [plugins[choice] for choice in plugins if f"{group}={choice}" in words] or plugins.values()
-        known = {option for plugin in chosen for option in registry.option_names(plugin.cls)}
-        owner = f"{group}={chosen[0].cls.name}" if isinstance(chosen, list) else f"{group}="
+        given = ",".join(word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{group}="))
+        chosen = [plugins[choice] for choice in given.split(",") if choice in plugins] or list(plugins.values())
+        lacking = [plugin for plugin in chosen if name not in registry.option_names(plugin.cls)] or chosen
+        known = {option for plugin in lacking for option in registry.option_names(plugin.cls)}
+        owner = f"{group}={lacking[0].cls.name}" if len(lacking) == 1 else f"{group}="
     else:
         known, owner, name = set(registry.option_names(cls)) if cls else set(), stage or "imgrec", key
     return UsageError(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from imgrec import registry
 from imgrec.contracts import Extractor, Record, Space, Store, Vectors, as_euclidean
 from imgrec.errors import UsageError
+from imgrec.options import written
 
 Doubles = npt.NDArray[np.float64]
 
@@ -103,10 +104,18 @@ def describe(space: Space) -> str:
     >>> describe(Space.of(registry.build("extractor", "colour", bins=4)))
     'colour-... (bins=4)'
     """
+    return space.key + (f" ({', '.join(changed)})" if (changed := _changed(space)) else "")
+
+
+def _changed(space: Space) -> list[str]:
+    """The options that set a space apart from its extractor as it is by default."""
     plugin = registry.available("extractor").get(space.extractor)
-    defaults = registry.defaults(plugin.cls) if plugin else {}
-    changed = [f"{name}={value}" for name, value in space.options.items() if value != defaults.get(name, space)]
-    return space.key + (f" ({', '.join(changed)})" if changed else "")
+    if plugin is None:
+        return [f"{name}={written(value)}" for name, value in space.options.items()]
+    usual = {name: written(value) for name, value in registry.defaults(plugin.cls).items()}
+    harmless = {spec.name for spec in fields(plugin.cls) if not spec.metadata.get("changes_vectors", True)}
+    options = {name: written(value) for name, value in space.options.items() if name not in harmless}
+    return [f"{name}={value}" for name, value in options.items() if value != usual.get(name)]
 
 
 def title(space: Space, longest: int = 60) -> str:
@@ -116,10 +125,8 @@ def title(space: Space, longest: int = 60) -> str:
     'colour, bins=4'
     """
     plugin = registry.available("extractor").get(space.extractor)
-    defaults = registry.defaults(plugin.cls) if plugin else {}
     paths = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
-    changed = {name: value for name, value in space.options.items() if name not in paths}
-    parts = [f"{name}={value}" for name, value in changed.items() if value != defaults.get(name, space)]
+    parts = [each for each in _changed(space) if each.partition("=")[0] not in paths]
     text = ", ".join([space.extractor, *parts])
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -130,8 +137,15 @@ def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Ex
     Raises:
         UsageError: it cannot be built here, or what it extracts now would be another space.
     """
-    extractor = registry.build("extractor", space.extractor, **{**space.options, **(overrides or {})})
-    check_identity(space, extractor)
+    if space.extractor not in registry.available("extractor"):
+        raise UsageError(
+            f"the gallery's space {space.key} is of the extractor {space.extractor}, which is not installed here"
+        )
+    try:
+        extractor = registry.build("extractor", space.extractor, **{**space.options, **(overrides or {})})
+        check_identity(space, extractor)
+    except UsageError as error:
+        raise UsageError(f"space {space.key}: {error}") from error
     return extractor
 
 

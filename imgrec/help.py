@@ -12,12 +12,13 @@ from imgrec.errors import UsageError
 from imgrec.stages import Stage
 
 
-def text(stage: str | None, user_folders: Sequence[str] = ()) -> str:
+def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[str] = ()) -> str:
     """All stages; or one stage with its options and its components'.
 
     Args:
         stage: which, or None for all of them.
         user_folders: where presets of the user's lie, besides.
+        words: the command line: where it has `extractor=colour`, only that extractor is told of.
 
     Raises:
         UsageError: there is no such stage.
@@ -29,7 +30,7 @@ def text(stage: str | None, user_folders: Sequence[str] = ()) -> str:
         raise UsageError(
             f"there is no stage {stage!r}{registry.suggestion(stage, known)}: there are {', '.join(known)}"
         )
-    return _of_stage(stage, known[stage], user_folders)
+    return _of_stage(stage, known[stage], user_folders, words)
 
 
 def _general(user_folders: Sequence[str]) -> str:
@@ -60,13 +61,8 @@ def stage_list() -> str:
     """The stages, a line each."""
     width = max(map(len, stages.available()))
     return "\n".join(
-        ["Stages:", *(f"  {name:{width}}  {summary(cls)}" for name, cls in stages.available().items())]
+        ["Stages:", *(f"  {name:{width}}  {registry.summary(cls)}" for name, cls in stages.available().items())]
     )
-
-
-def summary(cls: type) -> str:
-    """The first line of a docstring."""
-    return (cls.__doc__ or "").strip().split("\n")[0]
 
 
 def _choices(group: str, user_folders: Sequence[str]) -> str:
@@ -80,14 +76,18 @@ def choices(group: str, user_folders: Sequence[str]) -> list[str]:
     return registry.choices(group, user_folders)
 
 
-def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str]) -> str:
+def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str], words: Sequence[str]) -> str:
     bare = f" {cls.positional.upper()}" if cls.positional else ""
     defaults = default_choices(name, user_folders)
-    lines = [f"imgrec {name}{bare} [option=value ...]", "", summary(cls), "", *_options(cls)]
+    lines = [f"imgrec {name}{bare} [option=value ...]", "", registry.summary(cls), "", *_options(cls)]
     for group, spec in cls.parts().items():
         default = f"  (default {chosen})" if (chosen := defaults.get(group)) else ""
         lines += ["", f"{group}={_choices(spec.metadata['group'], user_folders)}{default}"]
-        lines += _components(group, spec) if group != "default_extractor" else [f"  {DEFAULT_EXTRACTOR}"]
+        lines += (
+            _components(group, spec, _chosen(group, words))
+            if group != "default_extractor"
+            else [f"  {DEFAULT_EXTRACTOR}"]
+        )
     return "\n".join(lines)
 
 
@@ -101,10 +101,19 @@ def default_choices(stage: str, user_folders: Sequence[str] = ()) -> dict[str, s
     return {group: choice for group, choice in found if choice != "null"}
 
 
-def _components(group: str, spec: dataclasses.Field[Any]) -> list[str]:
+def _chosen(group: str, words: Sequence[str]) -> set[str]:
+    given = [word.partition("=")[2] for word in words if word.lstrip("+").partition("=")[0] == group]
+    return {name for each in given for name in each.split(",")}
+
+
+def _components(group: str, spec: dataclasses.Field[Any], chosen: set[str]) -> list[str]:
     lines = []
-    for name, plugin in registry.available(stages.kind_of(spec)).items():
-        lines += [f"  {group}={name}: {summary(plugin.cls)}", *_options(plugin.cls, group)]
+    plugins = registry.available(stages.kind_of(spec))
+    for name, plugin in plugins.items():
+        if not chosen.isdisjoint(plugins) and name not in chosen:
+            continue
+        needs = "".join(f" Needs {command}." for command in plugin.cls.missing_libraries().values())
+        lines += [f"  {group}={name}: {registry.summary(plugin.cls)}{needs}", *_options(plugin.cls, group)]
     if group == "backup":  # conf has it so, see config.register
         lines = [re.sub(r"path=\S+( +)", r"path=...\1beside the store: ", line) for line in lines]
     return lines

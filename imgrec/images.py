@@ -54,6 +54,12 @@ NOT_OPENED = "cannot be opened"
 NEEDS = "needs "
 """How reasons begin that lie with a library that is not installed."""
 
+UNKNOWN = "not an image in a known format"
+"""The reason for what no decoder knows, so far."""
+
+DECODER = "decoder "
+"""How reasons begin that lie with a decoder."""
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
@@ -77,7 +83,7 @@ class ImageFile:
 
 def is_worth_another_try(reason: str) -> bool:
     """Whether a file that failed may be read another time although it has not changed."""
-    return reason.startswith((NOT_OPENED, NEEDS))
+    return reason.startswith((NOT_OPENED, NEEDS, UNKNOWN, DECODER))
 
 
 # --- finding ------------------------------------------------------------------------------------------------
@@ -206,7 +212,7 @@ def decode(data: bytes, side: int | None = None) -> Image:
                     return image
             return _to_rgb(picture)
     except PIL.UnidentifiedImageError:
-        raise UnreadableImageError("not an image in a known format") from None
+        raise UnreadableImageError(UNKNOWN) from None
     except PIL.Image.DecompressionBombError as error:
         raise UnreadableImageError(f"too large: {error}") from None
     except UnreadableImageError:
@@ -219,11 +225,26 @@ def _opened(data: bytes) -> PIL.Image.Image:
     """By the decoder that knows the format, else by Pillow."""
     head = data[:64]
     for decoder in _decoders():
-        if decoder.recognises(head):
+        if _recognises(decoder, head):
             for library, command in decoder.missing_libraries().items():
                 raise UnreadableImageError(f"{NEEDS}{library}: {command}")
-            return decoder().open(data)
+            opened: object = decoder().open(data)
+            if not isinstance(opened, PIL.Image.Image):
+                told = f"{decoder.name} returned {type(opened).__name__}, not a PIL.Image.Image"
+                raise UnreadableImageError(f"{DECODER}{told}")
+            return opened
     return PIL.Image.open(io.BytesIO(data))
+
+
+def _recognises(decoder: type[Decoder], head: bytes) -> bool:
+    """Whether a decoder claims a file. One that fails to say costs a warning, and is not asked again."""
+    try:
+        return bool(decoder.recognises(head))
+    except Exception as error:
+        if decoder in _decoders():
+            _decoders().remove(decoder)
+            registry.warn_of(decoder, error)
+        return False
 
 
 def _reduction(shorter: int, side: int | None) -> int:

@@ -86,10 +86,38 @@ def type_hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
+def allowed_types(hint: Any) -> tuple[Any, ...]:
+    """The types that a field's type stands for: of `int | None` both."""
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return typing.get_args(hint) if is_union else (hint,)
+
+
+def values_of(cls: type, spec: dataclasses.Field[Any]) -> list[str]:
+    """The values that an option is one of, as they are written: choices, an Enum's members, true and false."""
+    if choices := spec.metadata.get("choices"):
+        return list(map(str, choices))
+    for kind in allowed_types(type_hints(cls)[spec.name]):
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return list(kind.__members__)
+        if kind is bool:
+            return ["true", "false"]
+    return []
+
+
+def written(value: Any) -> str:
+    """A value as it is written on the command line and in YAML.
+
+    >>> written(None), written(True), written(0.5)
+    ('null', 'true', '0.5')
+    """
+    if isinstance(value, Enum):
+        return value.name
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _checked_type(hint: Any, value: Any, where: str) -> Any:
     """The value, an int widened to a float where a float is wanted; plain scalar types only are checked."""
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    allowed = typing.get_args(hint) if union else (hint,)
+    allowed = allowed_types(hint)
     value = _converted(allowed, value, where)
     plain = {int, float, str, bool, types.NoneType}
     if plain.issuperset(allowed) and type(value) not in allowed:
@@ -117,7 +145,7 @@ def _converted(allowed: tuple[Any, ...], value: Any, where: str) -> Any:
 def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
     choices, minimum, maximum = (metadata.get(name) for name in ("choices", "minimum", "maximum"))
     if choices and value is not None and value not in choices:
-        raise UsageError(f"{where} is one of {', '.join(choices)}, not {value!r}")
+        raise UsageError(f"{where} is one of {', '.join(map(str, choices))}, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{where} is a finite number, not {value}")
     if minimum is not None and value is not None and value < minimum:

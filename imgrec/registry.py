@@ -8,7 +8,9 @@ import difflib
 import functools
 import importlib.metadata
 import importlib.util
+import inspect
 import logging
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ import pluggy
 from imgrec import hookspecs
 from imgrec.contracts import CONTRACT_VERSION, Component, Decoder, Extractor, Reducer, RunInfo, Store
 from imgrec.errors import UsageError
+from imgrec.options import values_of, written
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +105,11 @@ def _check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
     known = [name for name in vars(hookspecs) if name.startswith("imgrec_")]
     callers = plugins.get_hookcallers(plugin) or []
     if unmarked := [name for name in known if hasattr(plugin, name) and name not in {c.name for c in callers}]:
-        _warn_of(plugin, "hook", PluginError(f"{', '.join(unmarked)} is not marked with @imgrec.hookimpl"))
+        _warn_of(
+            plugin,
+            "hook",
+            PluginError(f"not marked with @imgrec.hookimpl: {', '.join(unmarked)}"),
+        )
     elif not callers:
         _warn_of(plugin, "plugin", PluginError(f"it has no hook: there are {', '.join(known)}"))
     for caller in callers:
@@ -142,6 +149,12 @@ def available(kind: str) -> dict[str, Plugin]:
     return dict(sorted(found.items()))
 
 
+def origin_of(component: Component) -> str:
+    """The distribution and version that a component's class comes from, for messages."""
+    plugin = available(component.kind).get(component.name)
+    return plugin.origin if plugin else type(component).__module__
+
+
 def tell(hook: str, run: RunInfo) -> None:
     """Tell every listener of a run's event; one that fails costs a warning, not the run."""
     for implementation in getattr(manager().hook, hook).get_hookimpls():
@@ -156,7 +169,10 @@ def _plugins_of(kind: str) -> Iterator[Plugin]:
     for implementation in hook.get_hookimpls():
         source = _sources().get(id(implementation.plugin))
         try:
-            yield from (Plugin(_checked_class(kind, cls), source) for cls in implementation.function())
+            classes: Any = implementation.function()
+            if isinstance(classes, type):
+                raise PluginError(f"imgrec_{kind}s returned a class: it returns a list of them")
+            yield from (Plugin(_checked_class(kind, cls), source) for cls in classes)
         except Exception as error:
             _warn_of(implementation.plugin, f"{kind}s", error)
 
@@ -219,6 +235,11 @@ def _origin_of(plugin: object) -> str:
     return _origin(_sources().get(id(plugin)))
 
 
+def warn_of(cls: type[Component], error: BaseException) -> None:
+    """Say that a component is left out, and where it comes from."""
+    log.warning("%s=%s of %s left out: %s", cls.kind, cls.name, available(cls.kind)[cls.name].origin, _told(error))
+
+
 def _warn_of(plugin: object, what: str, error: BaseException) -> None:
     log.warning("%s of %s left out: %s", what, _origin_of(plugin), _told(error))
 
@@ -227,6 +248,9 @@ def _checked_class(kind: str, cls: object) -> type[Component]:
     base = KINDS[kind]
     if not (isinstance(cls, type) and issubclass(cls, base) and dataclasses.is_dataclass(cls)):
         raise PluginError(f"imgrec_{kind}s returned {cls!r}, which is no dataclass derived from {base.__name__}")
+    if inspect.isabstract(cls):
+        raise PluginError(f"{cls.__name__} lacks {', '.join(sorted(cls.__abstractmethods__))}")
+    _check_dataclass(cls)
     inherited = {spec.name for spec in dataclasses.fields(base)}
     options = [name for name in option_names(cls) if name not in inherited]
     if taken := [
@@ -236,9 +260,26 @@ def _checked_class(kind: str, cls: object) -> type[Component]:
             f"{cls.__name__} has an option {taken[0]!r}, and that name means something else in the contract: "
             "rename it, or annotate it as ClassVar"
         )
-    if kind == "decoder" and options:
-        raise PluginError(f"{cls.__name__} has options, {', '.join(options)}, and a decoder has none")
+    if issubclass(cls, Decoder):
+        if options:
+            raise PluginError(f"{cls.__name__} has options, {', '.join(options)}, and a decoder has none")
+        is_right = not isinstance(cls.suffixes, str) and all(
+            isinstance(each, str) and re.fullmatch(r"\.[^.A-Z]+", each) for each in cls.suffixes
+        )
+        if not is_right:
+            raise PluginError(f"{cls.__name__}.suffixes are lower case with their dot, not {cls.suffixes!r}")
     return cls
+
+
+def _check_dataclass(cls: type) -> None:
+    """Find options that no @dataclass has made fields of."""
+    if "__dataclass_fields__" not in cls.__dict__:
+        hints = inspect.get_annotations(cls)
+        annotated = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
+        if annotated:
+            raise PluginError(f"{cls.__name__} has options, {', '.join(annotated)}, and no @dataclass above it")
+    if bare := [name for name, value in vars(cls).items() if isinstance(value, dataclasses.Field)]:
+        raise PluginError(f"{cls.__name__}.{bare[0]} has no type: write `{bare[0]}: int = option(...)`")
 
 
 @overload
@@ -287,6 +328,20 @@ def option_names(cls: type) -> list[str]:
     return [spec.name for spec in dataclasses.fields(cls)]
 
 
+def others() -> list[tuple[str, str, str, str]]:
+    """Plugins without components: kind (`listener` or `presets`), name, distribution and version."""
+    found = set()
+    for kind, hooks in (
+        ("listener", ("imgrec_run_started", "imgrec_run_finished")),
+        ("presets", ("imgrec_conf_packages",)),
+    ):
+        for hook in hooks:
+            for implementation in getattr(manager().hook, hook).get_hookimpls():
+                name = implementation.plugin_name.partition(":")[0]
+                found.add((kind, name, *_distribution(_sources().get(id(implementation.plugin)))))
+    return sorted(found)
+
+
 @dataclass(frozen=True)
 class OptionRow:
     """One option, as help and README tell of it."""
@@ -301,13 +356,10 @@ def option_rows(cls: type) -> list[OptionRow]:
     known, rows = defaults(cls), []
     for spec in dataclasses.fields(cls):
         if "group" not in spec.metadata:
-            choices = spec.metadata.get("choices")
+            values = values_of(cls, spec)
             default = known.get(spec.name, "...")
-            shown = (
-                "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-            )
-            help_line = spec.metadata.get("help", "") + (f" ({', '.join(choices)})" if choices else "")
-            rows.append(OptionRow(spec.name, shown, help_line))
+            listed = f" ({', '.join(values)})" if values and not isinstance(default, bool) else ""
+            rows.append(OptionRow(spec.name, written(default), spec.metadata.get("help", "") + listed))
     return rows
 
 

@@ -64,7 +64,8 @@ class Run:
 
     def uses(self, kind: str, name: str) -> None:
         """Record a plugin that the run works with."""
-        self.plugins[f"{kind}={name}"] = registry.available(kind)[name].origin
+        plugin = registry.available(kind).get(name)
+        self.plugins[f"{kind}={name}"] = plugin.origin if plugin else "not installed"
 
     def print(self, text: str) -> None:
         """A result, on stdout."""

@@ -46,8 +46,7 @@ def imgrec_run_started(run: imgrec.RunInfo) -> None:
         tags["sweep"] = str(run.sweep)
     opened = client.create_run(_experiment(client), run_name=_name(run), tags=tags)
     _ids[run.folder] = opened.info.run_id
-    choices = {group.rpartition("@")[2]: name for group, name in run.choices.items() if name}
-    options = {**_flat(run.configuration), **choices}
+    options = {**_flat(run.configuration), **{group: name for group, name in run.choices.items() if name}}
     parameters = [Param(_key(name), str(value)[:LONGEST]) for name, value in options.items()]
     for start in range(0, len(parameters), 100):  # the most that MLflow takes at once
         client.log_batch(opened.info.run_id, params=parameters[start : start + 100])

@@ -99,11 +99,11 @@ class Heavy(Good):
 
 EXTRACTORS: dict[str, type[Good]] = {
     "vectors_are_a_matrix": Doubles,
+    "images_stay_as_they_are": Writes,
     "values_are_finite": NoBlack,
     "any_size_is_taken": NoSmall,
     "a_vector_is_the_same_alone_and_in_any_batch": BatchNorm,
     "a_vector_is_the_same_in_another_process": OfThisProcess,
-    "images_stay_as_they_are": Writes,
     "side_says_how_large": HalfSide,
     "options_come_through_yaml": Rounds,
     "identity_follows_what_changes_vectors": Forgets,

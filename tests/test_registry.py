@@ -118,7 +118,7 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
         ("import imgrec\n@imgrec.hookimpl\ndef imgrec_extractors():\n    return 1 / 0", "division by zero"),
         ("import sys\nsys.exit(3)", "SystemExit: 3"),
         ("x = 1", "it has no hook: there are imgrec_extractors, "),
-        ("def imgrec_extractors():\n    return []", "imgrec_extractors is not marked with @imgrec.hookimpl"),
+        ("def imgrec_extractors():\n    return []", "not marked with @imgrec.hookimpl: imgrec_extractors"),
         (
             "import imgrec\n@imgrec.hookimpl\ndef imgrec_extractor():\n    return []",
             "there is no imgrec_extractor (did you mean imgrec_extractors?)",

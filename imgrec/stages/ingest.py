@@ -15,7 +15,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import gallery, images, registry
-from imgrec.contracts import Batch, Extractor, Failure, Image, Record, Space, Store, check_vectors, chunks
+from imgrec.contracts import (
+    Batch,
+    Component,
+    Extractor,
+    Failure,
+    Image,
+    Record,
+    Space,
+    Store,
+    Vectors,
+    check_vectors,
+    chunks,
+)
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.images import ImageFile
 from imgrec.options import option
@@ -104,7 +116,7 @@ class Ingest(Stage):
         with contextlib.suppress(NoStoreError), self.store as store:
             recorded = store.spaces()
         if recorded:
-            return [gallery.extractor_of(space, self.extractor) for space in recorded]
+            return self._extractors_of(recorded)
         return [
             registry.build(
                 "extractor",
@@ -112,6 +124,26 @@ class Ingest(Stage):
                 **{**self.default_extractor.options(), **self.extractor},
             )
         ]
+
+    def _extractors_of(self, recorded: Sequence[Space]) -> list[Extractor]:
+        """Those of recorded spaces. One whose plugin or weights are gone stays as it is, if there are others."""
+        assert not isinstance(self.extractor, Extractor)
+        found: list[Extractor] = []
+        errors: list[UsageError] = []
+        for space in recorded:
+            try:
+                found.append(gallery.extractor_of(space, self.extractor))
+            except UsageError as error:
+                errors.append(error)
+        if not found:
+            raise errors[0]
+        for reason in errors:
+            log.warning("left as it is: %s", reason)
+        return found
+
+    def components(self) -> Iterator[Component]:
+        """Without the default extractor, which may not be the one that is used."""
+        return (each for each in super().components() if each is not self.default_extractor)
 
 
 def ingest(
@@ -356,11 +388,7 @@ class _Job:
         for space, extractor in self.spaces.items():
             todo = [item for item in good if space in item.lacks]
             if todo:
-                vectors = extractor.extract([item.images[extractor.side] for item in todo])
-                batch.vectors[space] = (
-                    [item.digest for item in todo],
-                    check_vectors(vectors, len(todo), extractor),
-                )
+                batch.vectors[space] = ([item.digest for item in todo], _extracted(extractor, todo))
         self._write(batch)
         for item in items:
             counts_as = "failed" if item.reason is not None else item.counts_as
@@ -384,6 +412,32 @@ class _Job:
     def _write(self, batch: Batch) -> None:
         for store in self.stores:
             store.write(batch)
+
+
+def _extracted(extractor: Extractor, items: Sequence[_Item]) -> Vectors:
+    """Vectors of a batch.
+
+    Raises:
+        ImgrecError: the extractor failed; the line names it, where it comes from, and the image.
+    """
+    decoded = [item.images[extractor.side] for item in items]
+    try:
+        return check_vectors(extractor.extract(decoded), len(items), extractor)
+    except ImgrecError:
+        raise
+    except Exception as error:
+        path = next((item.file.path for item in items if _fails_alone(extractor, item)), None)
+        where = path or f"a batch of {len(items)} that begins with {items[0].file.path}"
+        name = f"extractor {extractor.name} of {registry.origin_of(extractor)}"
+        raise ImgrecError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
+
+
+def _fails_alone(extractor: Extractor, item: _Item) -> bool:
+    try:
+        extractor.extract([item.images[extractor.side]])
+    except Exception:
+        return True
+    return False
 
 
 def _same(known: Record | Failure, file: ImageFile) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import os
 import re
@@ -28,7 +29,7 @@ class NewPlugin(Stage):
 
     positional: ClassVar[str | None] = "name"
 
-    name: str = option(help="letters and digits: what the plugin will be chosen by")
+    name: str = option(help="lower-case letters and digits: what the plugin will be chosen by")
     kind: str = option("extractor", choices=tuple(TEMPLATES), help="what it will be")
     folder: str | None = option(None, path=True, help="where to; null: imgrec-NAME, here")
 
@@ -56,13 +57,17 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
     Raises:
         UsageError: the name is taken or none, or the folder has something in it.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9]*", name) or name in RESERVED or keyword.iskeyword(name):
+    if name in RESERVED or keyword.iskeyword(name):
+        raise UsageError(f"name={name} means something else to Python or YAML: take another name")
+    if not re.fullmatch(r"[a-z][a-z0-9]*", name):
         raise UsageError(
             f"name={name} cannot be a plugin's: lower-case letters and digits make one, a letter first"
         )
     if name in registry.choices(kind):
         origin = registry.available(kind)[name].origin if name in registry.available(kind) else "a preset"
         raise UsageError(f"{kind}={name} is there already ({origin}): take another name")
+    if importlib.util.find_spec(f"imgrec_{name}") is not None:
+        raise UsageError(f"the module imgrec_{name} is installed already: take another name")
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder} is there already: remove it, or give another folder=")
     template, template_class = _template(kind), TEMPLATES[kind][1]

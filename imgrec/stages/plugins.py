@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar
 
 from imgrec import registry
-from imgrec.options import option
+from imgrec.options import option, written
 from imgrec.run import Run, table, to_json
 from imgrec.stages import Stage
 
@@ -22,6 +23,10 @@ class Plugins(Stage):
     def run(self, run: Run) -> None:
         """List, and print."""
         result = [describe(plugin) for kind in registry.KINDS for plugin in registry.available(kind).values()]
+        result += [
+            {"kind": kind, "name": name, "distribution": distribution, "version": version}
+            for kind, name, distribution, version in registry.others()
+        ]
         run.write_json("results.json", result)
         run.print(to_json(result) if self.format == "json" else as_text(result))
 
@@ -34,7 +39,13 @@ def describe(plugin: registry.Plugin) -> dict[str, Any]:
         "distribution": plugin.distribution,
         "version": plugin.version,
         "summary": (plugin.cls.__doc__ or "").strip().split("\n")[0],
-        "options": {row.name: row.default for row in registry.option_rows(plugin.cls)},
+        "options": {
+            name: value.name if isinstance(value, Enum) else value
+            for name, value in registry.defaults(plugin.cls).items()
+        },
+        "required": [
+            name for name in registry.option_names(plugin.cls) if name not in registry.defaults(plugin.cls)
+        ],
         "needs": plugin.cls.missing_libraries(),
     }
 
@@ -46,8 +57,11 @@ def as_text(plugins: list[dict[str, Any]]) -> str:
             plugin["kind"],
             plugin["name"],
             f"{plugin['distribution']} {plugin['version']}",
-            "; ".join(plugin["needs"].values()) or "installed",
-            " ".join(f"{name}={value}" for name, value in plugin["options"].items()),
+            "; ".join(plugin.get("needs", {}).values()) or "installed",
+            " ".join(
+                [f"{name}=..." for name in plugin.get("required", ())]
+                + [f"{name}={written(value)}" for name, value in plugin.get("options", {}).items()]
+            ),
         ]
         for plugin in plugins
     ]

@@ -211,11 +211,11 @@ CHECKS = tuple(
         Check,
         (
             vectors_are_a_matrix,
+            images_stay_as_they_are,
             values_are_finite,
             any_size_is_taken,
             a_vector_is_the_same_alone_and_in_any_batch,
             a_vector_is_the_same_in_another_process,
-            images_stay_as_they_are,
             side_says_how_large,
             options_come_through_yaml,
             identity_follows_what_changes_vectors,

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +21,7 @@ from omegaconf import OmegaConf
 
 from imgrec import config
 from imgrec.contracts import Component
+from imgrec.options import allowed_types, type_hints
 from imgrec.testing import process
 
 Subject = TypeVar("Subject")
@@ -180,6 +182,13 @@ def others(component: Component, spec: dataclasses.Field[Any], given: Mapping[st
         return [each for each in given[spec.name] if each != value]
     if choices := spec.metadata.get("choices"):
         return [each for each in choices if each != value]
+    for kind in allowed_types(type_hints(type(component))[spec.name]):
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return [each for each in kind if each is not value]
+        if value is None and kind in (int, float):  # not the smallest, which may mean the same as none at all
+            return [kind(max(2, spec.metadata.get("minimum") or 0))]
+        if value is None and kind is bool:
+            return [True, False]
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):

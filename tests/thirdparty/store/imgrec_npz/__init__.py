@@ -84,7 +84,8 @@ class Npz(imgrec.Store):
         """Records; see `Store.records`."""
         known = self._now().records
         if digests is not None:
-            return (record for record in list(known.values()) if record.digest in set(digests))
+            wanted = set(digests)
+            return (record for record in list(known.values()) if record.digest in wanted)
         return (known[path] for path in list(known if paths is None else paths) if path in known)
 
     def failures(self, *, paths=None):
