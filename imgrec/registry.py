@@ -330,16 +330,28 @@ def option_names(cls: type) -> list[str]:
 
 def others() -> list[tuple[str, str, str, str]]:
     """Plugins without components: kind (`listener` or `presets`), name, distribution and version."""
-    found = set()
-    for kind, hooks in (
-        ("listener", ("imgrec_run_started", "imgrec_run_finished")),
-        ("presets", ("imgrec_conf_packages",)),
-    ):
-        for hook in hooks:
-            for implementation in getattr(manager().hook, hook).get_hookimpls():
-                name = implementation.plugin_name.partition(":")[0]
-                found.add((kind, name, *_distribution(_sources().get(id(implementation.plugin)))))
-    return sorted(found)
+    kinds = {
+        "imgrec_run_started": "listener",
+        "imgrec_run_finished": "listener",
+        "imgrec_conf_packages": "presets",
+    }
+    return sorted(
+        {
+            (
+                kind,
+                implementation.plugin_name.partition(":")[0],
+                *_distribution(_sources().get(id(implementation.plugin))),
+            )
+            for hook, kind in kinds.items()
+            for implementation in getattr(manager().hook, hook).get_hookimpls()
+        }
+    )
+
+
+def summary(cls: type) -> str:
+    """The first line of a docstring; nothing where a dataclass has only the one that Python gave it."""
+    line = (cls.__doc__ or "").strip().split("\n")[0]
+    return "" if line.startswith(f"{cls.__name__}(") else line
 
 
 @dataclass(frozen=True)

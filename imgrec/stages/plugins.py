@@ -33,12 +33,13 @@ class Plugins(Stage):
 
 def describe(plugin: registry.Plugin) -> dict[str, Any]:
     """All that `plugins` tells of one, as plain data."""
+    defaults = registry.defaults(plugin.cls)
     return {
         "kind": plugin.cls.kind,
         "name": plugin.cls.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
-        "summary": (plugin.cls.__doc__ or "").strip().split("\n")[0],
+        "summary": registry.summary(plugin.cls),
         "options": {
             name: value.name if isinstance(value, Enum) else value
             for name, value in registry.defaults(plugin.cls).items()
