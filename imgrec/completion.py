@@ -193,11 +193,8 @@ def _component(
     chosen = [word.partition("=")[2] for word in before if word.lstrip("+").partition("=")[0] == group]
     defaults = help.default_choices(stage, folders)
     name = chosen[-1] if chosen else defaults.get(group) or defaults.get(f"default_{group}", "")
-    plugins = registry.available(kind)
-    while name not in plugins and (preset := registry.presets(kind, folders).get(name)):
-        extended = re.search(r"defaults:\s*\[?\s*-?\s*([\w]+)", preset.read_text())
-        name = extended[1] if extended else ""
-    return plugins[name].cls if name in plugins else None
+    plugin = registry.plugin_of(kind, name, folders)
+    return plugin.cls if plugin else None
 
 
 def _files(current: str, cls: type[Stage]) -> list[str]:

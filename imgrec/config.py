@@ -178,7 +178,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
 def choices(settings: HydraConf) -> dict[str, str | None]:
     """What was chosen of each config group, Hydra's own left out."""
     chosen = {group: name for group, name in settings.runtime.choices.items() if not group.startswith("hydra/")}
-    return {group.rpartition("@")[2]: name for group, name in chosen.items() if not group.startswith("options/")}
+    return {group.rpartition("@")[2]: name for group, name in chosen.items() if not group.startswith("options")}
 
 
 def plain(configuration: DictConfig) -> dict[str, Any]:
@@ -194,6 +194,8 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         known = [each for each in error.options or [] if each]
+        if group in registry.KINDS:
+            known = known or registry.choices(group, _SearchPath.user_folders)
         listed = f": available are {', '.join(known)}" if known else ""
         return UsageError(
             f"there is no {group or 'configuration'} {name!r}{registry.suggestion(name, known)}{listed}"
@@ -236,9 +238,11 @@ def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageE
     cls = stages.available().get(stage or "")
     parts = cls.parts() if cls else {}
     if name and group in parts:
-        plugins = registry.available(stages.kind_of(parts[group]))
+        kind = stages.kind_of(parts[group])
+        plugins = registry.available(kind)
         given = ",".join(word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{group}="))
-        chosen = [plugins[choice] for choice in given.split(",") if choice in plugins] or list(plugins.values())
+        meant = [registry.plugin_of(kind, choice, _SearchPath.user_folders) for choice in given.split(",")]
+        chosen = [plugin for plugin in meant if plugin] or list(plugins.values())
         lacking = [plugin for plugin in chosen if name not in registry.option_names(plugin.cls)] or chosen
         known = {option for plugin in lacking for option in registry.option_names(plugin.cls)}
         owner = f"{group}={lacking[0].cls.name}" if len(lacking) == 1 else f"{group}="

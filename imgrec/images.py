@@ -218,7 +218,7 @@ def decode(data: bytes, side: int | None = None) -> Image:
     except UnreadableImageError:
         raise
     except Exception as error:  # decoders raise anything on broken data: ValueError, SyntaxError, struct.error
-        raise UnreadableImageError(f"broken image: {error}") from None
+        raise UnreadableImageError(f"broken image: {str(error) or type(error).__name__}") from None
 
 
 def _opened(data: bytes) -> PIL.Image.Image:

@@ -226,6 +226,20 @@ def presets(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
     return found
 
 
+def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> Plugin | None:
+    """The plugin that a choice stands for: itself, or what a preset begins with; None where there is none."""
+    folders = list(user_folders)
+    plugins = available(kind)
+    for _ in range(10):  # presets on presets
+        if name in plugins:
+            return plugins[name]
+        if (preset := presets(kind, folders).get(name)) is None:
+            return None
+        begins = re.search(r"defaults:\s*\[?\s*-?\s*(\w+)", preset.read_text(encoding="utf-8"))
+        name = begins[1] if begins else ""
+    return None
+
+
 def choices(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
     """What can be chosen of a kind: plugins, and the YAML presets on them."""
     return sorted({*available(kind), *presets(kind, user_folders)})

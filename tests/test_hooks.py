@@ -110,6 +110,39 @@ def test_imgrec_decoders(cli: Cli, few: Path, tmp_path: Path) -> None:
     assert "12 new" in cli("ingest", few, "store.path=without.sqlite").out
 
 
+def test_a_file_that_failed_is_read_when_there_is_a_decoder_for_it(cli: Cli, few: Path, tmp_path: Path) -> None:
+    (few / "red.jpg").write_bytes(b"FLAT" + json.dumps([20, 255, 0, 0]).encode())
+    assert "1 failed" in cli("ingest", few).out
+    env = install(tmp_path / "site", "imgrec_flat", DECODER)
+    assert "1 new, 12 unchanged, 0 moved, 0 missing, 0 failed" in cli("ingest", few, env=env).out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told", "failed"),
+    [
+        (("(cls, head)", "(cls)"), "decoder=flat of imgrec_flat 2.5 left out: TypeError: ", 1),
+        (("def open", "def opn"), "decoders of imgrec_flat 2.5 left out: Flat lacks open", 0),
+        (('(".flat",)', '"flat"'), "left out: Flat.suffixes are lower case with their dot, not 'flat'", 0),
+        (('(".flat",)', '(".FLAT",)'), "left out: Flat.suffixes are lower case with their dot, not ('.FLAT',)", 0),
+        (
+            ("return PIL", "return None and PIL"),
+            "red.flat: decoder flat returned NoneType, not a PIL",
+            1,
+        ),
+        (("return PIL", "raise ValueError\n        return PIL"), "red.flat: broken image: ValueError", 1),
+    ],
+)
+def test_a_faulty_decoder_costs_a_line_and_its_own_files(
+    cli: Cli, few: Path, tmp_path: Path, wrong: tuple[str, str], told: str, failed: int
+) -> None:
+    assert wrong[0] in DECODER
+    env = install(tmp_path / "site", "imgrec_flat", DECODER.replace(*wrong))
+    (few / "red.flat").write_bytes(b"FLAT" + json.dumps([20, 255, 0, 0]).encode())
+    done = cli("ingest", few, env=env)
+    assert f"12 new, 0 unchanged, 0 moved, 0 missing, {failed} failed" in done.out
+    assert len([line for line in done.err.splitlines() if told in line]) == 1
+
+
 def test_imgrec_conf_packages(cli: Cli, few: Path, tmp_path: Path) -> None:
     hook = '\n@imgrec.hookimpl\ndef imgrec_conf_packages():\n    return ["imgrec_grey_conf"]\n'
     env = install(tmp_path / "site", "imgrec_grey", GOOD + hook)

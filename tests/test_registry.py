@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 import imgrec
@@ -50,7 +52,7 @@ def test_a_plugin_of_another_distribution_is_typed_listed_and_swept(cli: Cli, fe
     listed = {each["name"]: each for each in cli("plugins", "format=json", env=env).json()}
     assert listed["grey"]["distribution"] == "imgrec_grey"
     assert listed["grey"]["version"] == "2.5"
-    assert listed["grey"]["options"] == {"power": "1.0"}
+    assert listed["grey"]["options"] == {"power": 1.0}
     assert (
         "not 'x'|converted to Float"
         not in cli("ingest", few, "extractor=grey", "extractor.power=x", env=env, code=2).err
@@ -95,6 +97,55 @@ def test_an_option_that_hydra_does_not_take_costs_a_warning(cli: Cli, few: Path,
     assert "extractor=grey of imgrec_grey 2.5 left out" in done.err
 
 
+def test_members_of_an_enum_are_choices(cli: Cli, few: Path, tmp_path: Path) -> None:
+    code = GOOD.replace("@dataclass\n", "from enum import Enum\nSize = Enum('Size', 'small LARGE')\n@dataclass\n")
+    code = code.replace(
+        "    power", "    size: Size = Size.small\n    sides: int = option(9, choices=[9, 18])\n    power"
+    )
+    env = install(tmp_path / "site", "imgrec_grey", code)
+    told = cli("ingest", "--help", "extractor=grey", env=env).out
+    assert re.search(r"extractor.size=small +\(small, LARGE\)", told)
+    assert re.search(r"extractor.sides=9 +\(9, 18\)", told)
+    assert "extractor=colour:" not in told  # only what is asked about
+    assert (
+        "grey.sides is one of 9, 18, not 5"
+        in cli("ingest", few, "extractor=grey", "extractor.sides=5", env=env, code=2).err
+    )
+    cli("ingest", few, "extractor=grey", env=env)
+    assert "grey-" in cli("info", env=env).out
+    assert "size=" not in cli("info", env=env).out  # it is the default
+    assert cli("ingest", few, "extractor=grey", env=env).record()["configuration"]["extractor"]["size"] == "small"
+
+
+def test_a_gallery_whose_extractor_is_gone(cli: Cli, few: Path, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_grey", GOOD)
+    cli("ingest", few, "extractor=grey", env=env)
+    found = cli("recommend", few / "china" / "china-0-0.jpg", "format=paths")  # which needs none
+    assert found.out.count("\n") == 5
+    query = tmp_path / "outside.jpg"
+    query.write_bytes((few / "china" / "china-0-0.jpg").read_bytes() + b"x")
+    gone = "is of the extractor grey, which is not installed here"
+    assert gone in cli("recommend", query, code=2).err
+    assert gone in cli("ingest", few, code=2).err
+    cli("ingest", few, "extractor=colour")
+    (few / "china" / "china-0-1.jpg").unlink()
+    left = cli("ingest", few)  # the other spaces are brought up to date
+    assert gone in left.err
+    assert "1 missing" in left.out
+
+
+def test_an_extractor_that_fails_on_an_image_is_named_with_it(cli: Cli, few: Path, tmp_path: Path) -> None:
+    code = GOOD.replace(
+        "        return np", "        assert min(i.shape[0] for i in images) > 9, 'too small'\n        return np"
+    )
+    env = install(tmp_path / "site", "imgrec_grey", code)
+    PIL.Image.new("RGB", (9, 9)).save(few / "small.png")
+    done = cli("ingest", few, "extractor=grey", env=env, code=1)
+    assert done.err.splitlines()[-1] == (
+        f"imgrec: extractor grey of imgrec_grey 2.5 failed on {few / 'small.png'}: AssertionError: too small"
+    )
+
+
 @pytest.mark.parametrize("returned", ["[[1.0]]", "np.ones((1, 1))", "np.ones((2, 1), np.float32)"])
 def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_path: Path, returned: str) -> None:
     env = install(tmp_path / "site", "imgrec_grey", GOOD)
@@ -117,6 +168,10 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
         ),
         ("import imgrec\n@imgrec.hookimpl\ndef imgrec_extractors():\n    return 1 / 0", "division by zero"),
         ("import sys\nsys.exit(3)", "SystemExit: 3"),
+        (GOOD.replace("@dataclass\n", ""), "Grey has options, power, and no @dataclass above it"),
+        (GOOD.replace("power: float = option", "power = option"), "'power' is a field but has no type annotation"),
+        (GOOD.replace("def extract", "def extrct"), "Grey lacks extract"),
+        (GOOD.replace("return [Grey]", "return Grey"), "imgrec_extractors returned a class: it returns a list"),
         ("x = 1", "it has no hook: there are imgrec_extractors, "),
         ("def imgrec_extractors():\n    return []", "not marked with @imgrec.hookimpl: imgrec_extractors"),
         (

@@ -97,6 +97,22 @@ def test_what_is_wrong_in_an_experiment_is_a_line(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("bins: 7\n", "extractor/x.yaml does not say which plugin it is a preset of: begin it with `defaults: ["),
+        ("defaults: [colour, _self_]\nbinz: 7\n", "extractor=colour has no option 'binz' (did you mean bins?)"),
+        ("defaults: [colour, _self_]\nbins: many\n", "extractor/x.yaml: extractor.bins: Value 'many'"),
+        ("defaults: [colr, _self_]\n", "there is no extractor 'colr' (did you mean colour?)"),
+    ],
+)
+def test_what_is_wrong_in_a_preset_is_a_line(cli: Cli, few: Path, tmp_path: Path, text: str, told: str) -> None:
+    write(tmp_path / "mine" / "extractor" / "x.yaml", text)
+    done = cli("ingest", few, "--config-dir", "mine", "extractor=x", code=2)
+    assert told in done.err
+    assert len(done.err.splitlines()) == 1
+
+
 def test_what_is_not_there_is_told(cli: Cli, few: Path, mine: Path) -> None:
     assert "there is no such folder" in cli("ingest", few, "--config-dir", "nowhere", code=2).err
     assert "IMGREC_CONFIG_DIR nowhere: there is" in cli("info", env={"IMGREC_CONFIG_DIR": "nowhere"}, code=2).err

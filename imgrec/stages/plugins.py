@@ -40,13 +40,8 @@ def describe(plugin: registry.Plugin) -> dict[str, Any]:
         "distribution": plugin.distribution,
         "version": plugin.version,
         "summary": registry.summary(plugin.cls),
-        "options": {
-            name: value.name if isinstance(value, Enum) else value
-            for name, value in registry.defaults(plugin.cls).items()
-        },
-        "required": [
-            name for name in registry.option_names(plugin.cls) if name not in registry.defaults(plugin.cls)
-        ],
+        "options": {name: value.name if isinstance(value, Enum) else value for name, value in defaults.items()},
+        "required": [name for name in registry.option_names(plugin.cls) if name not in defaults],
         "needs": plugin.cls.missing_libraries(),
     }
 
