@@ -170,6 +170,12 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
 
     from imgrec import config
 
+    if isinstance(error, RecursionError):
+        return UsageError(
+            "a preset of yours begins with itself: give it another name than the one in its defaults"
+        )
+    if isinstance(error, UnicodeDecodeError):
+        return UsageError(f"a YAML file is not UTF-8: {error}")
     is_null_choice = isinstance(error, ValueError) and str(error).startswith("Config group override")
     if is_null_choice or isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
         return config.explain(error, stage, words)

@@ -65,8 +65,9 @@ def answer(words: Sequence[str], environment: Mapping[str, str]) -> str:
         raise UsageError('completion is for bash and zsh: eval "$(imgrec -sc install=bash)"')
     if task == "install":
         return SHELLS[shell]
-    line = environment.get("COMP_LINE", "")[: int(environment.get("COMP_POINT", "0"))]
-    before, current = _split(line)
+    point = environment.get("COMP_POINT", "")
+    line = environment.get("COMP_LINE", "")
+    before, current = _split(line[: int(point)] if point.isdigit() else line)
     found = candidates(before, current)
     if shell == "bash":
         kept = _kept_by_readline(current, environment.get("COMP_WORDBREAKS", "=:"))
@@ -75,7 +76,8 @@ def answer(words: Sequence[str], environment: Mapping[str, str]) -> str:
 
 
 def _split(line: str) -> tuple[list[str], str]:
-    """The words before the cursor, without the program's, and the one at the cursor."""
+    """The words before the cursor, without the program's, and the one at the cursor; of the last command."""
+    line = re.split(r"[;&|\n]\s*", line)[-1]
     try:
         words = shlex.split(line)
     except ValueError:  # in the middle of a quote

@@ -47,7 +47,6 @@ def register(user_folders: tuple[str, ...] = ()) -> None:
     Raises:
         UsageError: a file in one of them has the name of a plugin, and would hide it.
     """
-    config_store = ConfigStore.instance()
     _SearchPath.user_folders = user_folders
     Plugins.instance().register(_SearchPath)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
@@ -67,7 +66,7 @@ def register(user_folders: tuple[str, ...] = ()) -> None:
                 if "path" in backup:
                     backup["path"] = f"${{beside:${{store}},{name}}}"
                 _store(user_folders, "backup", name, backup)
-    config_store.store(group="backup", name="none", node={})
+    _store(user_folders, "backup", "none", OmegaConf.create({}))
     for name, stage in stages.available().items():
         _store(user_folders, "options", name, _stage_schema(stage))
 
@@ -77,7 +76,11 @@ def _store(user_folders: tuple[str, ...], group: str, name: str, node: DictConfi
         if (file := Path(folder, group, f"{name}.yaml")).exists():
             raise UsageError(
                 f"{file} has the name of the plugin {group}={name} and would hide it: "
-                f"rename it, and begin it with `defaults: [{name}, _self_]`"
+                + (
+                    "such settings go into experiment/"
+                    if group == "options"
+                    else f"rename it, and begin it with `defaults: [{name}, _self_]`"
+                )
             )
     ConfigStore.instance().store(group=group, name=name, node=node)
 
@@ -146,6 +149,8 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
     cls = stages.available()[name]
     if absent := sorted(OmegaConf.missing_keys(configuration)):
         raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see {name} --help")
+    if "stage" in configuration:
+        raise UsageError(f"stage/{name}.yaml: its first line is not `# @package _global_`")
     if "experiment" in configuration:  # no folder has such a group, so it was taken for an option
         raise UsageError(
             f"there is no experiment {configuration['experiment']!r}: name the folder that has "

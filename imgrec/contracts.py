@@ -92,9 +92,14 @@ class Component(Options, ABC):
     @classmethod
     def missing_libraries(cls) -> dict[str, str]:
         """The part of `requires` that is not installed here."""
-        return {
-            module: command for module, command in cls.requires.items() if importlib.util.find_spec(module) is None
-        }
+        return {module: command for module, command in cls.requires.items() if not _is_installed(module)}
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 # --- extractors and their spaces ----------------------------------------------------------------------------

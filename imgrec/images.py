@@ -217,8 +217,12 @@ def decode(data: bytes, side: int | None = None) -> Image:
         raise UnreadableImageError(f"too large: {error}") from None
     except UnreadableImageError:
         raise
-    except Exception as error:  # decoders raise anything on broken data: ValueError, SyntaxError, struct.error
-        raise UnreadableImageError(f"broken image: {str(error) or type(error).__name__}") from None
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # decoders raise anything on broken data
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"broken image: {told}") from None
 
 
 def _opened(data: bytes) -> PIL.Image.Image:

@@ -12,7 +12,7 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 
 KINDS: dict[str, type[Component]] = {cls.kind: cls for cls in (Extractor, Store, Reducer, Decoder)}
 """Kind to base class. The plugins of a kind come from the hook `imgrec_<kind>s`."""
+
+
+NO_NAMES = frozenset("none null true false yes no on off y n nan inf".split())
+"""What YAML and Hydra take for something else than a name."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Plugin:
 def _distribution(source: importlib.metadata.Distribution | None) -> tuple[str, str]:
     """Name and version. Asked for late: it takes milliseconds, which many plugins would add up to a wait."""
     metadata: Any = source.metadata if source else {"Name": "unknown", "Version": ""}
-    return metadata["Name"], metadata["Version"]
+    return metadata["Name"] or "unknown", metadata["Version"] or ""
 
 
 def _origin(source: importlib.metadata.Distribution | None) -> str:
@@ -76,7 +80,7 @@ def manager() -> pluggy.PluginManager:
     """
     plugins = pluggy.PluginManager("imgrec")
     plugins.add_hookspecs(hookspecs)
-    for entry in importlib.metadata.entry_points(group="imgrec"):
+    for entry in _entries():
         try:
             with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
                 plugin = entry.load()
@@ -85,15 +89,33 @@ def manager() -> pluggy.PluginManager:
                 plugins.register(plugin, name=f"{entry.name}:{entry.value}")
                 _sources()[id(plugin)] = entry.dist
                 _check_hooks(plugins, plugin)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             log.warning("plugin %s of %s left out: %s", entry.name, _origin(entry.dist), _told(error))
     return plugins
 
 
+def _entries() -> Iterator[importlib.metadata.EntryPoint]:
+    """The entry points of all plugins; a distribution whose own cannot be read is left out."""
+    try:
+        yield from importlib.metadata.entry_points(group="imgrec")
+    except Exception:
+        for source in importlib.metadata.distributions():
+            try:
+                yield from (entry for entry in source.entry_points if entry.group == "imgrec")
+            except Exception as error:
+                log.warning(
+                    "plugins of %s left out: its entry points are unreadable: %s", _origin(source), _told(error)
+                )
+
+
 def _check_contract(plugin: object) -> None:
     made_for = getattr(plugin, "imgrec_contract", 1)
+    if not isinstance(made_for, int):
+        raise PluginError(f"imgrec_contract is a whole number, not {made_for!r}")
     if made_for != CONTRACT_VERSION:
-        older = isinstance(made_for, int) and made_for < CONTRACT_VERSION
+        older = made_for < CONTRACT_VERSION
         raise PluginError(
             f"it was made for version {made_for} of the contract, and this imgrec has {CONTRACT_VERSION}: "
             f"{'upgrade it, or take an older imgrec' if older else 'upgrade imgrec, or take an older one of it'}"
@@ -119,7 +141,10 @@ def _check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
 
 
 def _told(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "an error that cannot be printed"
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 
@@ -159,22 +184,30 @@ def tell(hook: str, run: RunInfo) -> None:
     """Tell every listener of a run's event; one that fails costs a warning, not the run."""
     for implementation in getattr(manager().hook, hook).get_hookimpls():
         try:
-            implementation.function(**dict.fromkeys(implementation.argnames, run))
-        except Exception as error:
+            with contextlib.redirect_stdout(sys.stderr):
+                implementation.function(**dict.fromkeys(implementation.argnames, run))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             _warn_of(implementation.plugin, f"listener {hook}", error)
 
 
-def _plugins_of(kind: str) -> Iterator[Plugin]:
-    hook = getattr(manager().hook, f"imgrec_{kind}s")
-    for implementation in hook.get_hookimpls():
+def _plugins_of(kind: str) -> list[Plugin]:
+    """What the plugins' hooks return, each plugin for itself: one with anything wrong in it is left out."""
+    found: list[Plugin] = []
+    for implementation in getattr(manager().hook, f"imgrec_{kind}s").get_hookimpls():
         source = _sources().get(id(implementation.plugin))
         try:
-            classes: Any = implementation.function()
+            with contextlib.redirect_stdout(sys.stderr):
+                classes: Any = implementation.function()
             if isinstance(classes, type):
                 raise PluginError(f"imgrec_{kind}s returned a class: it returns a list of them")
-            yield from (Plugin(_checked_class(kind, cls), source) for cls in classes)
-        except Exception as error:
+            found += [Plugin(checked_class(kind, cls), source) for cls in classes]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             _warn_of(implementation.plugin, f"{kind}s", error)
+    return found
 
 
 @dataclass(frozen=True)
@@ -193,14 +226,19 @@ def conf_folders() -> list[ConfFolder]:
     found = [ConfFolder(str(inside if inside.is_dir() else here.parent / "conf"), "imgrec")]
     for implementation in manager().hook.imgrec_conf_packages.get_hookimpls():
         try:
-            packages: Any = implementation.function()
+            with contextlib.redirect_stdout(sys.stderr):
+                packages: Any = implementation.function()
+            if isinstance(packages, str):
+                raise PluginError(f"imgrec_conf_packages returned {packages!r}: it returns a list")
             for package in packages:
                 spec = importlib.util.find_spec(package)
                 if spec is None or not spec.submodule_search_locations:
                     raise PluginError(f"there is no package {package!r}")
-                folder = ConfFolder(spec.submodule_search_locations[0], _origin_of(implementation.plugin))
-                found.append(folder)
-        except Exception as error:
+                origin = _origin_of(implementation.plugin)
+                found += [ConfFolder(folder, origin) for folder in spec.submodule_search_locations]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             _warn_of(implementation.plugin, "presets", error)
     return found
 
@@ -258,13 +296,30 @@ def _warn_of(plugin: object, what: str, error: BaseException) -> None:
     log.warning("%s of %s left out: %s", what, _origin_of(plugin), _told(error))
 
 
-def _checked_class(kind: str, cls: object) -> type[Component]:
+def checked_class(kind: str, cls: object) -> type[Component]:
+    """A plugin's class, if it is one that can be listed, chosen and built.
+
+    Raises:
+        PluginError: saying what is wrong with it.
+    """
     base = KINDS[kind]
     if not (isinstance(cls, type) and issubclass(cls, base) and dataclasses.is_dataclass(cls)):
         raise PluginError(f"imgrec_{kind}s returned {cls!r}, which is no dataclass derived from {base.__name__}")
     if inspect.isabstract(cls):
         raise PluginError(f"{cls.__name__} lacks {', '.join(sorted(cls.__abstractmethods__))}")
     _check_dataclass(cls)
+    if not (isinstance(cls.name, str) and re.fullmatch(r"[A-Za-z]\w*", cls.name)) or cls.name in NO_NAMES:
+        raise PluginError(f"{cls.__name__}.name cannot be chosen: it is {cls.name!r}, not letters, digits and _")
+    if not (
+        isinstance(cls.requires, Mapping) and all(re.fullmatch(r"\w+(\.\w+)*", each) for each in cls.requires)
+    ):
+        raise PluginError(
+            f"{cls.__name__}.requires maps modules to commands that install them, not {cls.requires!r}"
+        )
+    try:
+        option_rows(cls)
+    except Exception as error:
+        raise PluginError(f"the options of {cls.__name__} cannot be listed: {_told(error)}") from error
     inherited = {spec.name for spec in dataclasses.fields(base)}
     options = [name for name in option_names(cls) if name not in inherited]
     if taken := [

@@ -93,8 +93,8 @@ class Run:
     def recorded(self) -> Iterator[None]:
         """Keep `run.json` true while the stage runs, and tell the listeners."""
         self._save()
-        registry.tell("imgrec_run_started", self._info())
         try:
+            registry.tell("imgrec_run_started", self._info())
             yield
             self.status = "done"
         except KeyboardInterrupt:

@@ -75,8 +75,17 @@ class Csv(imgrec.Store):
         return self
 
     def _read(self) -> _Index:
-        with _turn(Path(self.path), alone=False):
+        with self._reading():
             return _Index(Path(self.path))
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """While no other run is in the middle of a batch."""
+        if self._locked is not None:  # then it is this one that writes
+            yield
+            return
+        with _turn(Path(self.path), alone=False):
+            yield
 
     def _lock(self) -> None:
         """Be the only writer until closed, as far as the system has locks.
@@ -168,12 +177,14 @@ class Csv(imgrec.Store):
         return iter([known[path] for path in (known if paths is None else dict.fromkeys(paths)) if path in known])
 
     def spaces(self) -> list[Space]:
-        """The spaces; see `Store.spaces`."""
-        return list(self._opened.spaces.values())
+        """The spaces; see `Store.spaces`. One that a run was cut off before filling is none."""
+        return [space for space in self._opened.spaces.values() if _has_rows(Path(self.path) / f"{space.key}.csv")]
 
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
         """Contents with a vector; see `Store.digests`."""
-        held, contents = self._opened.digests(space), self._opened.paths_of
+        index = self._opened
+        with self._reading():
+            held, contents = index.digests(space), index.paths_of
         return {digest for digest in (held if among is None else among) if digest in held and digest in contents}
 
     def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
@@ -182,9 +193,10 @@ class Csv(imgrec.Store):
         wanted = contents.keys() if digests is None else contents.keys() & set(digests)
         rows: dict[str, Vectors] = {}
         dim = 0
-        for names, values in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
-            dim = values.shape[1]
-            rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
+        with self._reading():
+            for names, values in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
+                dim = values.shape[1]
+                rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
         return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, dim), np.float32)
 
     def size(self) -> int:
@@ -205,6 +217,7 @@ class _Index:
         self.failures = {
             path: Failure(path, int(size), int(time), reason, float(tried))
             for path, size, time, reason, tried in _rows(folder / FAILURES, FAILURE_END)
+            if path not in self.records  # a run was cut off between the two files: the next one tries it again
         }
         listed = json.loads((folder / SPACES).read_text()) if (folder / SPACES).exists() else []
         self.spaces = {each["key"]: Space(**each) for each in listed}
@@ -367,19 +380,19 @@ def _append(file: Path, row_end: re.Pattern[bytes], header: Sequence[str], rows:
 
 def _whole_length(file: Path, row_end: re.Pattern[bytes]) -> int:
     """Bytes up to the end of the last whole row: what a run cut off in the middle left behind is not counted."""
-    length = file.stat().st_size
     with file.open("rb") as handle:
-        handle.seek(max(0, length - 4 * 1024 * 1024))
+        start = max(0, handle.seek(0, os.SEEK_END) - 4 * 1024 * 1024)
+        handle.seek(start)
         tail = handle.read()
     # The last row that ends as a row does, and at a line's end; mostly the first one looked at.
     end = len(tail)
     while end:
         end = tail.rfind(b"\n", 0, end) + 1
-        start = tail.rfind(b"\n", 0, max(0, end - 1)) + 1
-        if row_end.search(tail, start, end):
+        line = tail.rfind(b"\n", 0, max(0, end - 1)) + 1
+        if row_end.search(tail, line, end):
             break
-        end = start
-    return length - len(tail) + end
+        end = line
+    return start + end
 
 
 def _rows(file: Path, row_end: re.Pattern[bytes]) -> Iterator[list[str]]:
@@ -390,6 +403,15 @@ def _rows(file: Path, row_end: re.Pattern[bytes]) -> Iterator[list[str]]:
     rows = csv.reader(io.StringIO(data.decode(errors="surrogateescape"), newline=""))
     next(rows, None)
     yield from rows
+
+
+def _has_rows(file: Path) -> bool:
+    """Whether a space's file has a whole row below its header."""
+    if not file.exists():
+        return False
+    with file.open("rb") as handle:
+        header = handle.readline()
+    return header.endswith(b"\n") and _whole_length(file, _vector_end(header.count(b",") - 1)) > len(header)
 
 
 def _vector_blocks(file: Path, *, names_only: bool = False) -> Iterator[tuple[list[str], Vectors]]:

@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ import imgrec
 log = logging.getLogger(__name__)
 
 ENDED = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
+# A server that is away costs seconds, not minutes; and how tables are made nobody wants to know.
+QUIET = {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
 
 LONGEST = 6000
 """Characters that MLflow keeps of a parameter."""
@@ -31,20 +39,26 @@ _ids: dict[Path, str] = {}
 @imgrec.hookimpl
 def imgrec_run_started(run: imgrec.RunInfo) -> None:
     """Open a run in MLflow, with every option as a parameter."""
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
+    if not os.environ.get("MLFLOW_TRACKING_URI", "").strip():
         return
     if importlib.util.find_spec("mlflow") is None:
         log.warning("MLFLOW_TRACKING_URI is set, and mlflow is not installed: pip install 'imgrec[mlflow]'")
         return
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # of how it makes its tables nobody wants to know
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     from mlflow.entities import Param
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient()
+    try:
+        client, experiment = _connected(MlflowClient)
+    except Exception:  # runs that begin together make the tables of a new store together, and all but one fail
+        time.sleep(1)
+        client, experiment = _connected(MlflowClient)
     tags = {"stage": run.stage, "folder": str(run.folder.absolute()), "imgrec": imgrec.__version__}
     if run.sweep:
         tags["sweep"] = str(run.sweep)
-    opened = client.create_run(_experiment(client), run_name=_name(run), tags=tags)
+    opened = client.create_run(experiment, run_name=_name(run), tags=tags)
     _ids[run.folder] = opened.info.run_id
     options = {**_flat(run.configuration), **{group: name for group, name in run.choices.items() if name}}
     parameters = [Param(_key(name), str(value)[:LONGEST]) for name, value in options.items()]
@@ -70,6 +84,12 @@ def imgrec_run_finished(run: imgrec.RunInfo) -> None:
         client.log_artifacts(run_id, str(run.folder))
     finally:
         client.set_terminated(run_id, ENDED[run.status])
+
+
+def _connected(connect: Callable[[], Any]) -> tuple[Any, str]:
+    """A client, and the id of the experiment."""
+    client = connect()
+    return client, _experiment(client)
 
 
 def _experiment(client: Any) -> str:

@@ -108,6 +108,8 @@ def test_lines_in_bash(tmp_path: Path) -> None:
         ("visualise 'highlight=a b' sam", ["sample="]),
         ("visualise 'highlight=a b", []),
         ("recommend q.png nothing=", []),
+        ("info && imgrec recommend q.png met", ["metric="]),
+        ("info; imgrec recommend q.png met", ["metric="]),
         ("recommend q.png store.nothing=", []),
     ],
 )
@@ -119,6 +121,13 @@ def test_candidates(line: str, expected: list[str]) -> None:
 def test_what_is_behind_the_cursor_does_not_count() -> None:
     environment = {"COMP_LINE": "imgrec rec q.png", "COMP_POINT": "10"}
     assert completion.answer(["query=bash"], environment) == "recommend \n"
+
+
+def test_a_preset_that_begins_with_itself_ends(tmp_path: Path) -> None:
+    (tmp_path / "extractor").mkdir()
+    (tmp_path / "extractor" / "mobilenet.yaml").write_text("defaults: [mobilenet, _self_]\n")
+    before = ["--config-dir", str(tmp_path), "ingest", "photos", "extractor=mobilenet"]
+    assert completion.candidates(before, "extractor.n") == []
 
 
 def test_the_users_own_presets_and_experiments(tmp_path: Path) -> None:

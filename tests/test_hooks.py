@@ -186,7 +186,6 @@ def test_imgrec_run_started(cli: Cli, few: Path, tmp_path: Path) -> None:
     )
     assert started["choices"] == {
         "stage": "recommend",
-        "options": "recommend",
         "store": "sqlite",
         "extractor": None,
     }

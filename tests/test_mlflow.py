@@ -100,8 +100,9 @@ def test_without_a_tracking_uri_nothing_is_logged(cli: Cli, few: Path, tmp_path:
     assert not list(tmp_path.glob("ml*"))
 
 
-def test_a_store_out_of_reach_costs_a_warning(cli: Cli, few: Path) -> None:
-    done = cli("ingest", few, env={"MLFLOW_TRACKING_URI": "nowhere://mlflow"})
+@pytest.mark.parametrize("uri", ["nowhere://mlflow", "http://127.0.0.1:9"])
+def test_a_store_out_of_reach_costs_a_warning(cli: Cli, few: Path, uri: str) -> None:
+    done = cli("ingest", few, env={"MLFLOW_TRACKING_URI": uri})
     assert "12 new" in done.out
     (warning,) = [line for line in done.err.splitlines() if line.startswith("imgrec:")]
     assert "listener imgrec_run_started of imgrec 0.1.0 left out" in warning

@@ -168,6 +168,24 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
         ),
         ("import imgrec\n@imgrec.hookimpl\ndef imgrec_extractors():\n    return 1 / 0", "division by zero"),
         ("import sys\nsys.exit(3)", "SystemExit: 3"),
+        ("raise BaseException('odd')", "BaseException: odd"),
+        (
+            "class Odd(Exception):\n    def __str__(self): raise self\nraise Odd",
+            "Odd: an error that cannot be printed",
+        ),
+        ("import imgrec, sys\n@imgrec.hookimpl\ndef imgrec_extractors():\n    sys.exit(3)", "SystemExit: 3"),
+        (
+            "import imgrec\n@imgrec.hookimpl\ndef imgrec_conf_packages():\n    return 'json'",
+            "returned 'json': it returns",
+        ),
+        (
+            "import imgrec\n@imgrec.hookimpl\ndef imgrec_run_started(run):\n    raise SystemExit(4)",
+            "SystemExit: 4",
+        ),
+        (GOOD.replace("    power", "    name = 5\n    power"), "Grey.name cannot be chosen: it is 5"),
+        (GOOD.replace("    power", "    name = 'yes'\n    power"), "Grey.name cannot be chosen: it is 'yes'"),
+        (GOOD.replace("    power", "    requires = ['torch', 'a b']\n    power"), "Grey.requires maps modules to"),
+        ("imgrec_contract = '1'\n" + GOOD, "imgrec_contract is a whole number, not '1'"),
         (GOOD.replace("@dataclass\n", ""), "Grey has options, power, and no @dataclass above it"),
         (GOOD.replace("power: float = option", "power = option"), "'power' is a field but has no type annotation"),
         (GOOD.replace("def extract", "def extrct"), "Grey lacks extract"),
@@ -203,19 +221,47 @@ def test_a_broken_plugin_costs_a_warning_that_names_it(
 ) -> None:
     env = install(tmp_path / "site", "imgrec_broken", code)
     done = cli("ingest", few, env=env)
-    assert "imgrec_broken 2.5" in cli("--help", env=env).err or "imgrec_decoders" in code
+    assert "imgrec_broken 2.5" in cli("--help", env=env).err or "imgrec_run_started" in code
     assert "12 new" in done.out
     warnings = [line for line in done.err.splitlines() if "imgrec_broken 2.5" in line]
     assert len(warnings) == 1
     assert told in warnings[0]
 
 
+@pytest.mark.parametrize("metadata", [None, ""])
+def test_a_distribution_without_metadata(cli: Cli, few: Path, tmp_path: Path, metadata: str | None) -> None:
+    env = install(tmp_path / "site", "imgrec_grey", GOOD)
+    file = tmp_path / "site" / "imgrec_grey-2.5.dist-info" / "METADATA"
+    file.unlink() if metadata is None else file.write_text(metadata)
+    cli("ingest", few, "extractor=grey", env=env)
+    assert "grey    unknown" in cli("plugins", env=env).out
+
+
+def test_a_distribution_whose_entry_points_are_unreadable(cli: Cli, few: Path, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_grey", GOOD)
+    install(tmp_path / "site", "imgrec_broken", GOOD)
+    (tmp_path / "site" / "imgrec_broken-2.5.dist-info" / "entry_points.txt").write_text("[imgrec]\nno sign\n")
+    done = cli("ingest", few, "extractor=grey", env=env)
+    assert "12 new" in done.out
+    assert "plugins of imgrec_broken 2.5 left out: its entry points are unreadable" in done.err
+
+
+def test_an_absent_library_inside_an_absent_package(cli: Cli, tmp_path: Path) -> None:
+    code = GOOD.replace("    power", '    requires = {"absent.part": "pip install absent"}\n    power')
+    assert "pip install absent" in cli("plugins", env=install(tmp_path / "site", "imgrec_grey", code)).out
+
+
 def test_what_a_plugin_prints_is_no_result(cli: Cli, few: Path, tmp_path: Path) -> None:
-    env = install(tmp_path / "site", "imgrec_grey", "print('hello')\n" + GOOD)
+    env = install(
+        tmp_path / "site",
+        "imgrec_grey",
+        "print('hello')\n" + GOOD.replace("    return [Grey]", "    print('hook')\n    return [Grey]"),
+    )
     cli("ingest", few, env=env)
     found = cli("recommend", few / "china" / "china-0-0.jpg", "format=json", env=env)
     assert len(found.json()["matches"]) == 5
     assert "hello" in found.err
+    assert "hook" in found.err
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "grey"])

@@ -185,6 +185,32 @@ def test_a_torn_last_line_costs_nothing(folder: imgrec.Store, tmp_path: Path, na
         shutil.rmtree(copy)
 
 
+def test_a_space_that_was_cut_off_before_its_first_vector_is_none(folder: imgrec.Store) -> None:
+    listed = json.loads((Path(folder.location) / "spaces.json").read_text())
+    lab = Space.of(imgrec.build("extractor", "colour", colour_space="lab"))
+    for begun in ("", "path,digest,v0", "path,digest,v0,v1\n", "path,digest,v0,v1\n/a,aa,0.1,"):
+        (Path(folder.location) / f"{lab.key}.csv").write_text(begun)
+        (Path(folder.location) / "spaces.json").write_text(json.dumps([*listed, lab.to_json()]))
+        assert reopened(folder).spaces() == [RGB, HSV]
+
+
+def test_a_batch_cut_off_between_failures_and_records_leaves_one_of_both(folder: imgrec.Store) -> None:
+    failure = '"/a, ""b"".jpg",1,2,broken,3.5\n'
+    (Path(folder.location) / "failures.csv").write_text("path,size,time,reason,tried\n" + failure)
+    again = reopened(folder)
+    assert (len(list(again.records())), list(again.failures())) == (2, [])
+
+
+def test_a_row_that_is_torn_while_the_file_is_read(folder: imgrec.Store) -> None:
+    """Whatever is behind the last whole row when a reader looks, the rows before it are as they were written."""
+    file = Path(folder.location) / f"{RGB.key}.csv"
+    whole = file.read_bytes()
+    reader = opened("csv", Path(folder.location))
+    for tail in (b"/c", b"/c,cc,1", b"/c,cc,1,2.3", b'"/c\n'):
+        file.write_bytes(whole + tail)
+        assert held(reader, RGB) == {"aa": rows(0.1)[0].tolist(), "bb": rows(-2.5e-7)[0].tolist()}
+
+
 @pytest.mark.parametrize("keep", [0, 7])
 @pytest.mark.parametrize("name", ["records.csv", "failures.csv", f"{RGB.key}.csv"])
 def test_a_file_cut_off_in_its_first_line_recovers(folder: imgrec.Store, name: str, keep: int) -> None:

@@ -23,7 +23,7 @@ def mine(tmp_path: Path) -> Path:
 
 def write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    file.write_text(text, errors="surrogateescape")
 
 
 def test_an_experiment_of_a_config_dir(cli: Cli, few: Path, mine: Path) -> None:
@@ -62,17 +62,22 @@ def test_a_users_stage_file_is_imgrecs_with_other_defaults(cli: Cli, few: Path, 
     assert (tmp_path / "outputs" / "gallery-csv" / "records.csv").exists()
 
 
+def test_a_users_stage_file_without_its_first_line_is_told(cli: Cli, tmp_path: Path) -> None:
+    write(tmp_path / "mine" / "stage" / "info.yaml", "format: json\n")
+    done = cli("info", "--config-dir", "mine", code=2)
+    assert "stage/info.yaml: its first line is not `# @package _global_`" in done.err
+
+
 @pytest.mark.parametrize(
-    ("group", "name"), [("extractor", "colour"), ("store", "csv"), ("backup", "csv"), ("options", "ingest")]
+    ("group", "name"),
+    [("extractor", "colour"), ("store", "csv"), ("backup", "csv"), ("backup", "none"), ("options", "ingest")],
 )
 def test_a_file_with_the_name_of_a_plugin_is_refused(
     cli: Cli, few: Path, tmp_path: Path, group: str, name: str
 ) -> None:
     write(tmp_path / "mine" / group / f"{name}.yaml", "bins: 8\n")
     done = cli("ingest", few, "--config-dir", "mine", code=2)
-    assert (
-        f"{group}/{name}.yaml has the name of the plugin {group}={name} and would hide it: rename it" in done.err
-    )
+    assert f"{group}/{name}.yaml has the name of the plugin {group}={name} and would hide it: " in done.err
     assert not (tmp_path / "outputs").exists()
 
 
@@ -103,6 +108,9 @@ def test_what_is_wrong_in_an_experiment_is_a_line(
         ("bins: 7\n", "extractor/x.yaml does not say which plugin it is a preset of: begin it with `defaults: ["),
         ("defaults: [colour, _self_]\nbinz: 7\n", "extractor=colour has no option 'binz' (did you mean bins?)"),
         ("defaults: [colour, _self_]\nbins: many\n", "extractor/x.yaml: extractor.bins: Value 'many'"),
+        ("", "extractor/x.yaml does not say which plugin it is a preset of"),
+        ("defaults: [x, _self_]\n", "a preset of yours begins with itself: give it another name"),
+        ("# caf\udce9\nbins: 7\n", "a YAML file is not UTF-8"),
         ("defaults: [colr, _self_]\n", "there is no extractor 'colr' (did you mean colour?)"),
     ],
 )

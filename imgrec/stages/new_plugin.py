@@ -19,9 +19,6 @@ from imgrec.stages import Stage
 TEMPLATES = {"extractor": ("lbp", "LBP"), "reducer": ("jl", "JL"), "store": ("npz", "Npz")}
 """Kind to the name and the class of the plugin that a new one starts as."""
 
-RESERVED = frozenset("none null true false nan inf".split())
-"""What YAML and Hydra take for something else than a name."""
-
 
 @dataclass(kw_only=True)
 class NewPlugin(Stage):
@@ -57,7 +54,7 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
     Raises:
         UsageError: the name is taken or none, or the folder has something in it.
     """
-    if name in RESERVED or keyword.iskeyword(name):
+    if name in registry.NO_NAMES or keyword.iskeyword(name):
         raise UsageError(f"name={name} means something else to Python or YAML: take another name")
     if not re.fullmatch(r"[a-z][a-z0-9]*", name):
         raise UsageError(
@@ -72,6 +69,11 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
         raise UsageError(f"{folder} is there already: remove it, or give another folder=")
     template, template_class = _template(kind), TEMPLATES[kind][1]
     written = []
+    taken = {
+        word for file in template.rglob("*.py") for word in re.findall(r"\w+", file.read_text(encoding="utf-8"))
+    }
+    if not taken.isdisjoint((name, name.capitalize())):
+        raise UsageError(f"name={name} is a word of what is written: take another name")
     try:
         for file in sorted(template.rglob("*")):
             if file.suffix in (".py", ".toml", ".md", ".yaml"):

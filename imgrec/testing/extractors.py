@@ -95,6 +95,12 @@ def vectors_are_a_matrix(subject: Subject) -> None:
     require(len(lengths) == 1, f"vectors of {sorted(lengths)} values")
 
 
+def vectors_tell_images_apart(subject: Subject) -> None:
+    """Images that differ in everything have vectors that differ."""
+    vectors = _extract(subject.extractor, sample())
+    require(np.ptp(vectors, axis=0).any(), f"the same vector for {len(vectors)} images")
+
+
 def values_are_finite(subject: Subject) -> None:
     """Every value is finite, also of images that are all black, white or grey."""
     for name, image in {
@@ -122,8 +128,8 @@ def any_size_is_taken(subject: Subject) -> None:
 
 def a_vector_is_the_same_alone_and_in_any_batch(subject: Subject) -> None:
     """An image has the same vector alone, in any batch and in any order, to 1e-5 relative."""
-    images = sample() * 8
-    alone = np.concatenate([_extract(subject.extractor, [image]) for image in sample()] * 8)
+    images = sample() * 20
+    alone = np.concatenate([_extract(subject.extractor, [image]) for image in sample()] * 20)
     together = _extract(subject.extractor, images)
     apart = kit.differ(alone, together)
     require(apart <= kit.TOLERANCE, f"in a batch of {len(images)}: {apart:.1e} from the vector alone")
@@ -158,6 +164,8 @@ def side_says_how_large(subject: Subject) -> None:
     """`side` is the shorter side in pixels that is enough, a whole number above 0, or None for full size."""
     side: Any = subject.extractor.side
     require(side is None or (type(side) is int and side > 0), f"{side!r}")
+    subject.extractor.extract(sample()[:1])
+    require(subject.extractor.side == side, f"{side!r}, and after the first images {subject.extractor.side!r}")
 
 
 def options_come_through_yaml(subject: Subject) -> None:
@@ -178,6 +186,8 @@ def _compared(subject: Subject) -> Iterator[tuple[str, bool, bool, float]]:
             other, apart = Space.of(variant).key, kit.differ(vectors, _extract(variant, images))
         except UsageError:  # a device or weights that are not here
             continue
+        except Exception as error:
+            raise kit.SeenError(f"with {name}={value!r}: {type(error).__name__}: {error}") from error
         yield f"{name}={value!r}", may_change, other != key, apart
 
 
@@ -212,6 +222,7 @@ CHECKS = tuple(
         (
             vectors_are_a_matrix,
             images_stay_as_they_are,
+            vectors_tell_images_apart,
             values_are_finite,
             any_size_is_taken,
             a_vector_is_the_same_alone_and_in_any_batch,

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from omegaconf import OmegaConf
 
-from imgrec import config
+from imgrec import config, registry
 from imgrec.contracts import Component
 from imgrec.options import allowed_types, type_hints
 from imgrec.testing import process
@@ -81,11 +81,11 @@ def run(title: str, checks: Sequence[Check[Subject]], subject: Subject) -> None:
         ContractError: a check failed.
     """
     failures: dict[str, str] = {}
-    cause: Exception | None = None
+    cause: BaseException | None = None
     for check in checks:
         try:
             check.function(subject)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             told = str(error) if isinstance(error, SeenError) else f"{type(error).__name__} was raised: {error}"
             failures[check.name] = f"- {check.name}\n    contract: {check.contract}\n    seen: {told}"
             cause = cause or error
@@ -113,7 +113,11 @@ def through_yaml(component: C) -> C:
 
 
 def check_options(component: Component) -> None:
-    """Hold a component to what is promised of options: they come through YAML as they are."""
+    """Hold a component to what is promised of options: they can be listed, and come through YAML as they are."""
+    try:
+        registry.checked_class(component.kind, type(component))
+    except registry.PluginError as error:
+        raise SeenError(str(error)) from error
     for name, value in through_yaml(component).options().items():
         wanted = component.options()[name]
         require(value == wanted, f"option {name} was {wanted!r} and came back as {value!r}")
@@ -192,7 +196,7 @@ def others(component: Component, spec: dataclasses.Field[Any], given: Mapping[st
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
-        return [value + 1, value - 1]
+        return [value + 1, value - 1] if value > 1 else [value + 1]
     if isinstance(value, float):
         return [value * 1.5 + 0.25, value / 2]
     return []

@@ -16,7 +16,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Report what was asked for: the modules imported, or an extractor's vectors and space."""
+    """Report what was asked for: the modules imported, or an extractor's vectors and space, a reducer's result."""
     folder, request = Path(sys.argv[1]), json.load(sys.stdin)
     module = _module(request["module"], request["file"])
     cls: Any = functools.reduce(getattr, request["class"].split("."), module)
@@ -30,6 +30,11 @@ def main() -> None:
         with np.load(folder / "images.npz") as images:
             np.save(folder / "vectors.npy", component.extract([images[str(i)] for i in range(len(images))]))
         report["space"] = Space.of(component).key  # type: ignore[assignment]
+    if request["task"] == "reduce":
+        import numpy as np
+
+        with np.load(folder / "images.npz") as given:
+            np.save(folder / "vectors.npy", component.fit_transform(given["0"]))
     (folder / "report.json").write_text(json.dumps(report))
 
 

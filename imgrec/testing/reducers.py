@@ -81,8 +81,13 @@ def the_seed_decides(reducer: Reducer) -> None:
             results.append(kit.rebuilt(reducer).fit_transform(sample()))
     finally:
         np.random.set_state(state)
-    apart = float(np.abs(results[0] - results[1]).max()) / _scale(results[0])
-    require(apart <= kit.TOLERANCE, f"two results that are {apart:.1e} of their extent apart")
+    twice = kit.rebuilt(reducer)
+    twice.fit_transform(sample(40, seed=1))
+    results.append(twice.fit_transform(sample()))
+    results.append(kit.in_new_process(reducer, "reduce", [sample()])["vectors"])
+    for other, where in zip(results[1:], ("another one", "one fitted before", "a new process"), strict=True):
+        apart = float(np.abs(results[0] - other).max()) / _scale(results[0])
+        require(apart <= kit.TOLERANCE, f"of {where} a result that is {apart:.1e} of its extent apart")
 
 
 def new_points_are_placed(reducer: Reducer) -> None:
@@ -168,9 +173,10 @@ def state_is_plain_arrays(reducer: Reducer) -> None:
     np.savez(file, **state)
     file.seek(0)
     with np.load(file, allow_pickle=False) as saved:
-        restored = kit.rebuilt(reducer).restore({name: saved[name] for name in saved.files})
-    require(restored is not None, "restore returned None, not the reducer")
-    one, other = fitted.transform(sample(7, seed=1)), restored.transform(sample(7, seed=1))
+        empty = kit.rebuilt(reducer)
+        restored: object = empty.restore({name: saved[name] for name in saved.files})
+    require(restored is empty, f"restore returned {type(restored).__name__}, not the reducer itself")
+    one, other = fitted.transform(sample(7, seed=1)), empty.transform(sample(7, seed=1))
     apart = float(np.abs(one - other).max()) / _scale(placed)
     require(
         apart <= 0.01, f"new vectors are placed {apart:.1e} of the extent from where the first reducer has them"
@@ -178,10 +184,13 @@ def state_is_plain_arrays(reducer: Reducer) -> None:
 
 
 def vectors_stay_as_they_are(reducer: Reducer) -> None:
-    """The vectors given are not written to."""
+    """The vectors and labels given are not written to."""
     given, new = sample(), sample(5, seed=1)
     fitted = kit.rebuilt(reducer)
+    labels = ["a"] * len(given)
+    kit.rebuilt(reducer).fit(given, labels)
     fitted.fit_transform(given)
+    require(labels == ["a"] * len(given), "the labels were changed")
     fitted.transform(new)
     require(np.array_equal(given, sample()) and np.array_equal(new, sample(5, seed=1)), "they were changed")
 
