@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from imgrec import draw, gallery, images
+from imgrec import draw, gallery, images, search
 from imgrec.contracts import Extractor, Space, Store, Vectors, check_vectors
 from imgrec.errors import UsageError
 from imgrec.gallery import Gallery, Match
@@ -28,7 +28,7 @@ class Recommend(Stage):
 
     query: str = option(path=True, help="a picture, inside or outside the gallery")
     k: int = option(5, minimum=1, help="how many")
-    metric: str = option("euclidean", choices=gallery.METRICS, help="distance between vectors")
+    metric: str = option("euclidean", choices=search.METRICS, help="distance between vectors")
     include_self: bool = option(False, help="let the query's own content be found")
     space: str | None = option(None, help="which space, where the gallery has several: a key or its beginning")
     format: str = option("table", choices=("table", "json", "paths"), help="of the result on stdout")

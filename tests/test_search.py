@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.spatial.distance import cdist
+
+from imgrec import search
+from imgrec.contracts import Vectors
+from imgrec.errors import UsageError
+
+SCIPY = {"euclidean": "euclidean", "cosine": "cosine", "manhattan": "cityblock"}
+
+
+def expected(metric: str, query: Vectors, vectors: Vectors) -> Vectors:
+    points, target = vectors.astype(np.float64), query[None].astype(np.float64)
+    if metric == "hellinger":
+        points, target = (np.sqrt(v / v.sum(axis=1, keepdims=True)) / np.sqrt(2) for v in (points, target))
+        metric = "euclidean"
+    return cdist(target, points, SCIPY.get(metric, metric))[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("metric", search.METRICS)
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_neighbours_and_distances_are_those_of_cdist(metric: str, offset: float) -> None:
+    """Also far from the origin, where the expanded square of float32 has no digit left."""
+    rng = np.random.default_rng(0)
+    vectors = (rng.random((2000, 64)) + offset).astype(np.float32)
+    for query in (vectors[17], (rng.random(64) + offset).astype(np.float32)):
+        rows, distances = search.nearest(vectors, query, 10, metric)
+        reference = expected(metric, query, vectors)
+        order = np.argsort(reference, kind="stable")[:10]
+        assert rows[:10].tolist() == order.tolist()
+        np.testing.assert_allclose(distances[:10], reference[order], rtol=1e-5, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", search.METRICS)
+def test_an_image_is_at_distance_zero_from_itself(metric: str) -> None:
+    vectors = np.random.default_rng(1).random((50, 300)).astype(np.float32)
+    rows, distances = search.nearest(vectors, vectors[7], 1, metric)
+    assert (rows[0], distances[0]) == (7, 0.0)
+
+
+@pytest.mark.parametrize("metric", search.METRICS)
+@pytest.mark.parametrize("scale", [1e-44, 1e-30, 1e-20, 1e18, 1e30])
+def test_values_whose_squares_under_or_overflow(metric: str, scale: float) -> None:
+    rng = np.random.default_rng(2)
+    vectors = (rng.random((300, 12)) * scale).astype(np.float32)
+    vectors[:100] = (rng.random((100, 12)) * 1e-3).astype(np.float32)
+    vectors[150] = 0
+    query = vectors[200]
+    if metric in ("cosine", "hellinger"):
+        vectors[150] = vectors[151]
+    rows, distances = search.nearest(vectors, query, 7, metric)
+    reference = expected(metric, query, vectors)
+    np.testing.assert_allclose(distances[:7], np.sort(reference)[:7], rtol=1e-5, atol=1e-9 * min(1, scale))
+    assert 200 in rows
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 9)), elements=st.floats(0, 1e3, width=32)),
+    st.integers(1, 45),
+    st.sampled_from(["euclidean", "manhattan"]),
+)
+def test_nothing_nearer_is_left_out(vectors: Vectors, k: int, metric: str) -> None:
+    rows, distances = search.nearest(vectors, vectors[0], k, metric)
+    reference = np.sort(expected(metric, vectors[0], vectors))[:k]
+    assert len(set(rows.tolist())) == len(rows) >= min(k, len(vectors))
+    np.testing.assert_allclose(distances[:k], reference, rtol=1e-5, atol=1e-6)
+
+
+def test_zero_vectors_have_cosine_distance_one_and_not_nan() -> None:
+    vectors = np.array([[0, 0], [1, 0], [0, 2]], np.float32)
+    rows, distances = search.nearest(vectors, np.array([1, 0], np.float32), 3, "cosine")
+    assert rows.tolist() == [1, 0, 2]
+    assert distances.tolist() == [0, 1, 1]
+
+
+def test_hellinger_of_negative_values_is_refused() -> None:
+    with pytest.raises(UsageError, match="hellinger"):
+        search.nearest(np.array([[-1, 2], [1, 2]], np.float32), np.ones(2, np.float32), 1, "hellinger")
