@@ -338,6 +338,18 @@ class Store(Component):
         """Bytes on disk; None where that cannot be told."""
         return None
 
+    def generation(self, space: Space) -> str | None:
+        """What changes with every write that touches a space's vectors or the records; None where nothing tells.
+
+        Forms of the vectors that are derived from the store hold as long as this does. A name for a folder.
+        """
+        return None
+
+    @property
+    def derived_folder(self) -> Path | None:
+        """Where such forms may be kept; None where they may not."""
+        return None
+
     def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
         """Copy every record, failure and vector that `other` holds and this store lacks or has otherwise.
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from imgrec import registry, search
+from imgrec import index, registry, search
 from imgrec.contracts import Extractor, Record, Space, Store, Vectors
 from imgrec.errors import UsageError
 from imgrec.options import written
@@ -163,33 +164,36 @@ def check_identity(space: Space, extractor: Extractor) -> None:
 
 
 class Gallery:
-    """The images of one store in one space, ready to be searched.
+    """The images of one store in one space, ready to be searched; the store stays open while it is used.
 
-    Copies of an image share a vector: `vectors` has a row for each content, `records_of` the files of a row.
-    Files that were missing at the last ingest are left out.
+    Copies of an image share a vector: a row is a content, which any number of files may have. Files that were
+    missing at the last ingest are left out.
     """
 
     def __init__(self, store: Store, space: Space) -> None:
         self.space = space
-        digests, self.vectors = store.vectors(space)
-        row_of = {digest: row for row, digest in enumerate(digests)}
-        self.records_of: list[list[Record]] = [[] for _ in digests]
-        for record in store.records():
-            if not record.missing and (row := row_of.get(record.digest)) is not None:
-                self.records_of[row].append(record)
+        self._store = store
+        self._index = index.load(store, space)
 
     def __len__(self) -> int:
         """How many images, copies counted."""
-        return sum(map(len, self.records_of))
+        return self._index.images
+
+    @property
+    def vectors(self) -> Vectors:
+        """`float32 (contents, dim)`."""
+        return self._index.vectors
 
     def records(self) -> list[Record]:
         """All images, in the order of their paths."""
-        return sorted((record for records in self.records_of for record in records), key=lambda r: r.path)
+        held = set(self._index.digests.tolist())
+        found = (r for r in self._store.records() if not r.missing and r.digest.encode() in held)
+        return sorted(found, key=lambda record: record.path)
 
     def rows(self, records: Sequence[Record]) -> Vectors:
         """The vectors of records, row by row."""
-        row_of = {records[0].digest: row for row, records in enumerate(self.records_of) if records}
-        return self.vectors[[row_of[record.digest] for record in records]]
+        row_of = {digest: row for row, digest in enumerate(self._index.digests.tolist())}
+        return self.vectors[[row_of[record.digest.encode()] for record in records]]
 
     def neighbours(
         self, query: Vectors, k: int, metric: str = "euclidean", *, leave_out: str | None = None
@@ -213,15 +217,32 @@ class Gallery:
             raise UsageError(
                 f"the query has {query.shape} values, and the gallery's vectors {self.vectors.shape[1:]}"
             )
-        usable = np.array(
-            [bool(records) and records[0].digest != leave_out for records in self.records_of], dtype=bool
-        )
-        rows, distances = search.nearest(self.vectors, query, k, metric, usable)
+        usable = self._index.usable & (self._index.digests != (leave_out or "").encode())
+        while True:
+            rows, distances = search.nearest(
+                self.vectors, query, k, metric, usable, compressed=self._index.compressed
+            )
+            if len(rows) > k:  # and all that tie with the k-th
+                rows = rows[distances <= distances[k - 1]]
+            records = self._records_of(rows)
+            gone = [row for row in rows if row not in records]
+            if not gone:
+                break
+            usable[gone] = False  # forgotten since the index was loaded
         found = sorted(
             (distance, record.path)
-            for row, distance in zip(rows.tolist(), distances.tolist(), strict=True)
-            for record in self.records_of[row]
+            for row, distance in zip(rows.tolist(), distances.tolist(), strict=False)
+            for record in records[row]
         )
         return [
             Match(rank, path, distance, label_of(path)) for rank, (distance, path) in enumerate(found[:k], start=1)
         ]
+
+    def _records_of(self, rows: npt.NDArray[np.intp]) -> dict[int, list[Record]]:
+        """The files of each row that has any."""
+        row_of = {self._index.digests[row].decode(): row for row in rows.tolist()}
+        found: dict[int, list[Record]] = {}
+        for record in self._store.records(digests=list(row_of)):
+            if not record.missing:
+                found.setdefault(row_of[record.digest], []).append(record)
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,76 @@ METRICS = ("euclidean", "cosine", "manhattan", "hellinger")
 hellinger: Euclidean distance of the square roots of shares, over the square root of 2."""
 
 
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What the principal axes see of vectors, and how much they do not: bounds of distances for less work.
+
+    With `columns` c and axes A, a vector is x = A c + r. Then x.q = c.(A'q) + r.q, and r.q is at most
+    |r||q - A A'q|, but for what rounding lets r keep of the axes, `leak`.
+    """
+
+    axes: Vectors
+    """`float32 (dim, p)`."""
+
+    columns: Vectors
+    """`float32 (n, p)`."""
+
+    rests: npt.NDArray[np.float32]
+    """`(n,)`: the length of r, rounded up."""
+
+    squares: npt.NDArray[np.float32]
+    """`(n,)`: the squared length of x."""
+
+    leak: float
+    """The length of A'r is at most this share of that of x."""
+
+
+def compress(vectors: Vectors, size: int = 128, sample: int = 20_000, seed: int = 0) -> Compressed:
+    """Vectors on the principal axes of a sample of them.
+
+    Args:
+        vectors: `float32 (n, dim)`, finite.
+        size: how many axes; all of them at most.
+        sample: how many vectors the axes are found from. Others make the bounds looser, never wrong.
+        seed: of the sample.
+    """
+    count, dim = vectors.shape
+    size = min(size, dim)
+    chosen = np.arange(count)
+    if count > sample:
+        chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
+    some = vectors[chosen].astype(np.float64)
+    # Not centred: dot products are bounded, and the mean is a direction as any other.
+    _, directions = np.linalg.eigh(some.T @ some)
+    axes = np.ascontiguousarray(directions[:, : -size - 1 : -1], dtype=np.float32)
+    columns = np.empty((count, size), np.float32)
+    rests, squares, leak = np.empty(count, np.float32), np.empty(count, np.float32), 0.0
+    exact = axes.astype(np.float64)
+    for start in range(0, count, 8192):
+        rows = slice(start, start + 8192)
+        block = vectors[rows].astype(np.float64)
+        columns[rows] = block @ exact
+        left = block - columns[rows] @ exact.T
+        lengths = np.linalg.norm(block, axis=1)
+        squares[rows] = lengths**2
+        rests[rows] = np.nextafter(np.linalg.norm(left, axis=1).astype(np.float32), np.float32(np.inf))
+        kept = np.linalg.norm(left @ exact, axis=1)
+        leak = max(leak, float(np.max(kept / np.where(lengths > 0, lengths, 1), initial=0)))
+    return Compressed(axes, columns, rests, squares, leak)
+
+
 def nearest(
-    vectors: Vectors, query: Vectors, k: int, metric: str, usable: npt.NDArray[np.bool_] | None = None
-) -> tuple[npt.NDArray[np.intp], Doubles]:
+    vectors: Vectors,
+    query: Vectors,
+    k: int,
+    metric: str,
+    usable: npt.NDArray[np.bool_] | None = None,
+    *,
+    compressed: Compressed | None = None,
+) -> tuple[Rows, Doubles]:
     """The rows nearest to a query and their distances, exactly; all that tie with the k-th are among them.
 
     A scan in float32 finds candidates: every row that its rounding errors leave in question. Their distances are
@@ -33,6 +101,7 @@ def nearest(
         k: how many rows at least, where there are as many.
         metric: one of `METRICS`.
         usable: `bool (n,)`: rows that may be found; None for all.
+        compressed: the same vectors compressed, which are scanned first; the result is the same.
 
     Returns:
         Rows and distances, nearest first.
@@ -41,6 +110,10 @@ def nearest(
     >>> rows.tolist(), distances.tolist()
     ([0], [0.0])
     """
+    if compressed is not None and metric in ("euclidean", "cosine"):
+        found = _proved(vectors, query, k, metric, usable, compressed)
+        if found is not None:
+            return found
     candidates = np.arange(len(vectors)) if usable is None else np.flatnonzero(usable)
     if not len(candidates):
         return candidates, np.empty(0)
@@ -53,11 +126,83 @@ def nearest(
     if k < len(candidates) and np.isfinite(upper).all():
         limit = np.partition(upper, k - 1)[k - 1]
         candidates = candidates[lower <= limit]
+    return _measured(vectors, query, metric, candidates)
+
+
+def _measured(vectors: Vectors, query: Vectors, metric: str, rows: Rows) -> tuple[Rows, Doubles]:
+    """Rows by their distances in float64, nearest first."""
     measure, target = _DISTANCES[metric], query.astype(np.float64)
-    blocks = [candidates[start : start + 8192] for start in range(0, len(candidates), 8192)]
+    blocks = [rows[start : start + 8192] for start in range(0, len(rows), 8192)]
     distances = np.concatenate([measure(vectors[block].astype(np.float64), target) for block in blocks])
     order = np.argsort(distances, kind="stable")
-    return candidates[order], distances[order]
+    return rows[order], distances[order]
+
+
+FIRST_LOOK = 64
+"""Rows whose distances are computed before it is known whether they are enough."""
+
+
+def _proved(
+    vectors: Vectors,
+    query: Vectors,
+    k: int,
+    metric: str,
+    usable: npt.NDArray[np.bool_] | None,
+    compressed: Compressed,
+) -> tuple[Rows, Doubles] | None:
+    """The nearest rows by the compressed scan, or None where it leaves too many in question to be quicker.
+
+    The rows that are best by their lower bounds are measured. When the k-th of them is nearer than every other
+    row's bound they are the nearest; else all rows are measured whose bounds are not beyond it.
+    """
+    count, first = len(vectors), max(FIRST_LOOK, 8 * k)
+    if count <= 4 * first:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        lower, square = _lower_bounds(compressed, query, metric)
+    if usable is not None:
+        lower[~usable] = np.inf
+    best = np.argpartition(lower, first)[: first + 1]
+    beyond = float(lower[best[first]])
+    if not np.isfinite(lower[best]).all():  # overflow, or not as many usable rows
+        return None
+    rows, distances = _measured(vectors, query, metric, best[:first])
+    limit = distances[k - 1]
+    if metric == "euclidean":
+        limit = limit**2 * (1 + 1e-12) - square
+    if limit >= beyond:
+        rows = np.flatnonzero(lower <= limit)
+        if len(rows) > count // 16:
+            return None
+        rows, distances = _measured(vectors, query, metric, rows)
+    return rows, distances
+
+
+def _lower_bounds(compressed: Compressed, query: Vectors, metric: str) -> tuple[npt.NDArray[np.float32], float]:
+    """Bounds from below, `float32 (n,)`: of |x|^2 - 2 x.q, or of the cosine distance; and |q|^2."""
+    target = query.astype(np.float64)
+    axes = compressed.axes.astype(np.float64)
+    seen = axes.T @ target
+    unseen = float(np.linalg.norm(target - axes @ seen)) * (1 + 1e-6)
+    square, length = float(target @ target), float(np.linalg.norm(seen))
+    eps = float(FLOAT.eps)
+    # What rounding may have done to the dot products, as a share of |x|; see `_scan_squares`.
+    slack = 2 * (compressed.leak + (len(seen) + 16) * eps) * length
+    lengths = np.sqrt(compressed.squares)
+    most = compressed.columns @ seen.astype(np.float32)
+    most += compressed.rests * np.float32(unseen)
+    most += lengths * np.float32(slack)
+    if metric == "cosine":
+        if square == 0:
+            return np.full(len(most), -np.inf, np.float32), square
+        most /= np.maximum(lengths, np.float32(FLOAT.tiny)) * np.float32(np.sqrt(square))
+        lower = np.float32(1 - 16 * eps) - most
+        lower[lengths <= 1e-15] = -1  # no direction: anywhere
+        return lower, square
+    most *= -2
+    most += compressed.squares * np.float32(1 - 16 * eps)
+    most -= np.float32(16 * eps * square)
+    return most, square
 
 
 def _scan_squares(vectors: Vectors, query: Vectors, metric: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -199,9 +200,20 @@ class Csv(imgrec.Store):
                 rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
         return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, dim), np.float32)
 
+    def generation(self, space: Space) -> str:
+        """From the sizes and times of change of the files."""
+        with self._reading():
+            stamp = _stamp(Path(self.path), RECORDS, f"{space.key}.csv")
+        return hashlib.sha256(repr(stamp).encode()).hexdigest()[:32]
+
+    @property
+    def derived_folder(self) -> Path:
+        """Inside the folder."""
+        return Path(self.path) / ".index"
+
     def size(self) -> int:
         """Bytes of all files in the folder."""
-        return sum(file.stat().st_size for file in Path(self.path).iterdir())
+        return sum(file.stat().st_size for file in Path(self.path).iterdir() if file.is_file())
 
 
 class _Index:
@@ -311,10 +323,10 @@ class _Change:
             aside.unlink(missing_ok=True)
 
 
-def _stamp(folder: Path) -> list[tuple[int, int, int] | None]:
-    """Changes when one of the files in the index does."""
+def _stamp(folder: Path, *names: str) -> list[tuple[int, int, int] | None]:
+    """Changes when one of the files does: of those named, or of all that are kept in memory."""
     found: list[tuple[int, int, int] | None] = []
-    for name in (RECORDS, FAILURES, SPACES):
+    for name in names or (RECORDS, FAILURES, SPACES):
         try:
             status = (folder / name).stat()
         except FileNotFoundError:

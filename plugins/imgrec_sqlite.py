@@ -154,6 +154,9 @@ class Sqlite(imgrec.Store):
         db = self._db
         gone = batch.forgotten + [failure.path for failure in batch.failures]
         with _transaction(db):
+            db.execute("CREATE TABLE IF NOT EXISTS generation (value TEXT NOT NULL)")
+            db.execute("DELETE FROM generation")
+            db.execute("INSERT INTO generation VALUES (lower(hex(randomblob(16))))")
             stale = self._contents_of([*gone, *(record.path for record in batch.records)])
             db.executemany("DELETE FROM images WHERE path = ?", ((_to_sql(path),) for path in gone))
             db.executemany(
@@ -289,6 +292,19 @@ class Sqlite(imgrec.Store):
         """Rows of a query that ends in `IN`, whatever the number of values."""
         for some in chunks(dict.fromkeys(values), 500):
             yield from self._db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
+
+    def generation(self, space: Space) -> str | None:
+        """Another random name after every write."""
+        try:
+            row = self._db.execute("SELECT value FROM generation").fetchone()
+        except sqlite3.Error:  # written before there was such a table
+            return None
+        return row[0] if row else None
+
+    @property
+    def derived_folder(self) -> Path:
+        """Beside the database file."""
+        return Path(f"{self.path}-index")
 
     def size(self) -> int:
         """Bytes on disk, with the write-ahead log."""

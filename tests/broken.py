@@ -323,6 +323,11 @@ class Nowhere(Sqlite):
         return ""
 
 
+class Stuck(Sqlite):
+    def generation(self, space: Space) -> str | None:
+        return "1"
+
+
 @dataclass
 class TupleStore(Sqlite):
     scale: Any = (1, 2)
@@ -349,6 +354,7 @@ STORES: dict[str, type[Sqlite]] = {
     "a_reader_sees_whole_batches": Slow,
     "a_copy_is_equal": CopiesAgain,
     "it_says_where_and_how_large": Nowhere,
+    "the_generation_changes_with_every_write": Stuck,
     "options_come_through_yaml": TupleStore,
     "module_is_light": HeavyStore,
 }

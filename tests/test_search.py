@@ -82,3 +82,47 @@ def test_zero_vectors_have_cosine_distance_one_and_not_nan() -> None:
 def test_hellinger_of_negative_values_is_refused() -> None:
     with pytest.raises(UsageError, match="hellinger"):
         search.nearest(np.array([[-1, 2], [1, 2]], np.float32), np.ones(2, np.float32), 1, "hellinger")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from(["euclidean", "cosine"]), st.integers(1, 7), st.integers(1, 40),
+    st.sampled_from([1e-12, 1.0, 1e6]), st.sampled_from([0.0, 3.0, 300.0]),
+)  # fmt: skip
+def test_a_compressed_scan_finds_the_same(
+    seed: int, metric: str, k: int, size: int, scale: float, offset: float
+) -> None:
+    """Whatever the axes: of few, of many, of vectors far from the origin, with doubles and zeros among them."""
+    rng = np.random.default_rng(seed)
+    spectrum = rng.uniform(0.01, 1, 24) ** 3
+    vectors = ((rng.normal(size=(600, 24)) * spectrum + offset) * scale).astype(np.float32)
+    vectors[rng.integers(600, size=40)] = vectors[rng.integers(600, size=40)]
+    vectors[rng.integers(600, size=3)] = 0
+    query = vectors[5] if rng.random() < 0.3 else (vectors[7] * 1.01 + scale * 0.01).astype(np.float32)
+    usable = rng.random(600) < 0.9
+    compressed = search.compress(vectors, size, sample=100)
+    rows, distances = search.nearest(vectors, query, k, metric, usable)
+    again, same = search.nearest(vectors, query, k, metric, usable, compressed=compressed)
+    limit = distances[k - 1]
+    assert np.array_equal(distances[:k], same[:k])
+    assert set(rows[distances <= limit]) == set(again[same <= limit])
+
+
+def test_a_compressed_scan_measures_few_rows_of_vectors_like_real_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    basis = rng.normal(size=(128, 128)) * (np.arange(1, 129) ** -0.8)
+    vectors = np.maximum(rng.normal(size=(20_000, 128)) @ basis, 0).astype(np.float32)
+    compressed = search.compress(vectors, 32)
+    measured: list[int] = []
+    original = search._measured
+
+    def counting(
+        vectors: Vectors, query: Vectors, metric: str, rows: search.Rows
+    ) -> tuple[search.Rows, search.Doubles]:
+        measured.append(len(rows))
+        return original(vectors, query, metric, rows)
+
+    monkeypatch.setattr(search, "_measured", counting)
+    for i in range(20):
+        search.nearest(vectors, vectors[i], 5, "euclidean", compressed=compressed)
+    assert max(measured) < 2_000

@@ -99,7 +99,7 @@ def visualise(
         raise UsageError(f"sample is at least 1, not {sample}")
     with store:
         pool = Gallery(store, gallery.choose_space(store, space, extractor))
-    records = pool.records()
+        records = pool.records()
     if sample is not None and sample < len(records):
         chosen = np.random.default_rng(seed).choice(len(records), sample, replace=False)
         records = [records[i] for i in sorted(chosen)]

@@ -381,6 +381,24 @@ def it_says_where_and_how_large(subject: Subject) -> None:
     require(size is None or (isinstance(size, int) and size > 0), f"size is {size!r}")
 
 
+def the_generation_changes_with_every_write(subject: Subject) -> None:
+    """`generation` is None, or a name that changes with every write and with nothing else."""
+    store, again = subject.new()
+    store.write(_batch(0))
+    seen = [store.generation(SPACES[0])]
+    for batch in (
+        _batch(1),
+        Batch(records=[record("/0000.jpg", "0000", missing=True)]),
+        Batch(forgotten=["/0001.jpg"]),
+    ):
+        store.write(batch)
+        seen.append(store.generation(SPACES[0]))
+    if seen != [None] * 4:
+        require(all(isinstance(each, str) and each.isalnum() for each in seen), f"{seen!r}")
+        _same("after three writes different ones", len(set(seen)), 4)
+    _same("reopened", again().generation(SPACES[0]), seen[-1])
+
+
 def options_come_through_yaml(subject: Subject) -> None:
     """Options written as YAML and read again are the same options."""
     kit.check_options(subject.make(subject.folder()))
@@ -409,6 +427,7 @@ CHECKS = tuple(
             a_reader_sees_whole_batches,
             a_copy_is_equal,
             it_says_where_and_how_large,
+            the_generation_changes_with_every_write,
             options_come_through_yaml,
             module_is_light,
         ),

@@ -1,0 +1,144 @@
+"""A space's vectors, ready to be searched: from the store, or from files derived from it that are mapped at once.
+
+The files lie in the store's `derived_folder`, one folder a space and generation of the store. They are used only
+while the store is of that generation and samples of them agree with it; they may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgrec import search
+from imgrec.contracts import Space, Store, Vectors
+from imgrec.search import Compressed
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Of the files. Raised when they change."""
+
+WORTH_KEEPING = 32_000_000
+"""Bytes of vectors from which on files are derived: fewer are loaded as quickly."""
+
+AXES = 128
+
+ROWS = ("digests", "vectors", "usable")
+COMPRESSED = ("axes", "columns", "rests", "squares")
+"""The arrays kept, each in a file of its name."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """Vectors, row by row, with what tells whether and how they are found."""
+
+    digests: npt.NDArray[np.bytes_]
+    """`(n,)`: the content of each row."""
+
+    vectors: Vectors
+    """`float32 (n, dim)`; may be mapped from a file."""
+
+    usable: npt.NDArray[np.bool_]
+    """`(n,)`: whether a file of this content was there at the last ingest."""
+
+    images: int
+    """How many files: copies are counted."""
+
+    compressed: Compressed | None = None
+
+
+def load(store: Store, space: Space) -> Index:
+    """The index of a space: mapped if it is there and right, else made, and kept if that is worth it."""
+    generation, folder = store.generation(space), store.derived_folder
+    if generation is None or folder is None:
+        return _from(store, space)
+    kept = folder / space.key / generation
+    if (found := _mapped(kept, store, space)) is not None:
+        return found
+    made = _from(store, space)
+    if made.vectors.nbytes < WORTH_KEEPING or store.generation(space) != generation:
+        return made
+    log.info("deriving a search index of %s", space.key)
+    made = Index(made.digests, made.vectors, made.usable, made.images, search.compress(made.vectors, AXES))
+    with contextlib.suppress(OSError):  # a medium that is full or read-only
+        _keep(made, kept)
+    return made
+
+
+def _from(store: Store, space: Space) -> Index:
+    digests, vectors = store.vectors(space)
+    files = Counter(record.digest for record in store.records() if not record.missing)
+    counts = np.array([files[digest] for digest in digests], dtype=np.int64)
+    return Index(np.array(digests, dtype=np.bytes_), vectors, counts > 0, int(counts.sum()))
+
+
+def _keep(index: Index, folder: Path) -> None:
+    """Write the files aside, put them in place whole, and remove those of older generations."""
+    compressed = index.compressed
+    assert compressed is not None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        for name in ROWS:
+            np.save(aside / f"{name}.npy", getattr(index, name))
+        for name in COMPRESSED:
+            np.save(aside / f"{name}.npy", getattr(compressed, name))
+        about = {"format": FORMAT, "images": index.images, "leak": compressed.leak}
+        (aside / "about.json").write_text(json.dumps(about))
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for other in folder.parent.iterdir():
+        if other != folder and not other.name.startswith(".new-"):
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _mapped(folder: Path, store: Store, space: Space) -> Index | None:
+    """The index in a folder; None where there is none, or not a right one."""
+    if not os.path.exists(folder):
+        return None
+    try:
+        index = _read(folder)
+        problem = None if _agrees(index, store, space) else "it does not agree with the store"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problem = str(error)
+    if problem is None:
+        return index
+    log.warning("the search index in %s is made again: %s", folder, problem)
+    shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def _read(folder: Path) -> Index:
+    def array(name: str) -> Any:
+        return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+
+    about = json.loads((folder / "about.json").read_text())
+    if about["format"] != FORMAT:
+        raise ValueError(f"its format is {about['format']}")
+    compressed = Compressed(**{name: array(name) for name in COMPRESSED}, leak=about["leak"])
+    return Index(**{name: array(name) for name in ROWS}, images=about["images"], compressed=compressed)
+
+
+def _agrees(index: Index, store: Store, space: Space) -> bool:
+    """Whether all arrays are of one length, and the first, middle and last row are as the store has them."""
+    count, compressed = len(index.digests), index.compressed
+    assert compressed is not None
+    others = (index.vectors, index.usable, compressed.columns, compressed.rests, compressed.squares)
+    if not count or {len(each) for each in others} != {count}:
+        return False
+    row_of = {index.digests[row].decode(): row for row in (0, count // 2, count - 1)}
+    names, vectors = store.vectors(space, list(row_of))
+    rows = [row_of[name] for name in names]
+    return len(rows) == len(row_of) and np.array_equal(index.vectors[rows], vectors)

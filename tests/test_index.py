@@ -1,0 +1,123 @@
+"""The files derived from a store: used while they are right, made again when they are not, safe to delete."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import imgrec
+from imgrec import index
+from imgrec.contracts import Batch, Record, Space, Vectors
+from imgrec.gallery import Gallery
+
+SPACE = Space.of(imgrec.build("extractor", "colour"))
+
+
+def batch(numbers: range, values: Vectors) -> Batch:
+    digests = [f"{i:064x}" for i in numbers]
+    records = [Record(f"/{i:05}.jpg", digest, 1, 1) for i, digest in zip(numbers, digests, strict=True)]
+    return Batch(records=records, vectors={SPACE: (digests, values)})
+
+
+@pytest.fixture
+def vectors(monkeypatch: pytest.MonkeyPatch) -> Vectors:
+    monkeypatch.setattr(index, "WORTH_KEEPING", 100_000)
+    return np.random.default_rng(0).normal(size=(2_000, 32)).astype(np.float32)
+
+
+@pytest.fixture(params=["sqlite", "csv"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, vectors: Vectors) -> Iterator[imgrec.Store]:
+    with imgrec.build("store", request.param, path=str(tmp_path / "store")).open(create=True) as store:
+        store.write(batch(range(2_000), vectors))
+        yield store
+
+
+def kept(store: imgrec.Store) -> list[Path]:
+    assert store.derived_folder is not None
+    return sorted(store.derived_folder.glob("*/*"))
+
+
+def found(store: imgrec.Store, query: Vectors, **options: Any) -> list[tuple[str, float]]:
+    return [(match.path, match.distance) for match in Gallery(store, SPACE).neighbours(query, 5, **options)]
+
+
+def test_it_is_kept_and_mapped_and_finds_the_same(
+    store: imgrec.Store, vectors: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = {metric: found(store, vectors[7], metric=metric) for metric in ("euclidean", "cosine", "manhattan")}
+    assert first["euclidean"][0] == ("/00007.jpg", 0.0)
+    assert len(kept(store)) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(index, "_from", None)  # the store's vectors are not read again
+        assert {metric: found(store, vectors[7], metric=metric) for metric in first} == first
+    assert isinstance(Gallery(store, SPACE).vectors, np.memmap)
+    monkeypatch.setattr(index, "WORTH_KEEPING", 10**9)
+    (store.derived_folder or Path()).rename((store.derived_folder or Path()).with_name("away"))
+    assert {metric: found(store, vectors[7], metric=metric) for metric in first} == first
+
+
+def test_every_write_makes_it_anew(store: imgrec.Store, vectors: Vectors) -> None:
+    found(store, vectors[7])
+    (before,) = kept(store)
+    store.write(batch(range(2_000, 2_001), vectors[7:8] + 1e-6))
+    assert [path for path, _ in found(store, vectors[7])[:2]] == ["/00007.jpg", "/02000.jpg"]
+    (after,) = kept(store)
+    assert after != before
+    store.write(Batch(forgotten=["/00007.jpg"]))
+    assert found(store, vectors[7])[0][0] == "/02000.jpg"
+    gone = Record("/02000.jpg", f"{2_000:064x}", 1, 1, missing=True)
+    store.write(Batch(records=[gone]))
+    assert "/02000.jpg" not in {path for path, _ in found(store, vectors[7])}
+    assert len(Gallery(store, SPACE)) == 1_999
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "digests.npy", "columns.npy", "about.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "other"])
+def test_a_damaged_one_is_never_trusted(
+    store: imgrec.Store, vectors: Vectors, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = found(store, vectors[7])
+    (folder,) = kept(store)
+    file = folder / name
+    whole = file.read_bytes()
+    file.unlink()
+    if damage == "cut":
+        file.write_bytes(whole[: len(whole) // 2])
+    elif damage == "other" and name == "vectors.npy":
+        np.save(file, vectors[::-1])
+    elif damage == "other":
+        file.write_bytes(b"something else")
+    with caplog.at_level(logging.WARNING):
+        assert found(store, vectors[7]) == right
+    assert "is made again" in caplog.text
+    assert sorted(path.name for path in kept(store)[0].iterdir()) == sorted(
+        ["about.json", *(f"{each}.npy" for each in (*index.ROWS, *index.COMPRESSED))]
+    )
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing(store: imgrec.Store, vectors: Vectors) -> None:
+    folder = store.derived_folder
+    assert folder is not None
+    folder.write_text("in the way")
+    assert found(store, vectors[7])[0] == ("/00007.jpg", 0.0)
+
+
+def test_what_is_forgotten_after_the_index_was_loaded_is_not_found(store: imgrec.Store, vectors: Vectors) -> None:
+    pool = Gallery(store, SPACE)
+    store.write(Batch(forgotten=["/00007.jpg"]))
+    matches = pool.neighbours(vectors[7], 5)
+    assert len(matches) == 5
+    assert "/00007.jpg" not in {match.path for match in matches}
+
+
+def test_a_small_gallery_keeps_no_files(
+    store: imgrec.Store, vectors: Vectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "WORTH_KEEPING", vectors.nbytes + 1)
+    assert found(store, vectors[7])[0] == ("/00007.jpg", 0.0)
+    assert kept(store) == []
