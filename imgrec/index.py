@@ -69,7 +69,7 @@ def load(store: Store, space: Space) -> Index:
     made = _from(store, space)
     if made.vectors.nbytes < WORTH_KEEPING or store.generation(space) != generation:
         return made
-    log.info("deriving a search index of %s", space.key)
+    log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
     made = Index(made.digests, made.vectors, made.usable, made.images, search.compress(made.vectors, AXES))
     with contextlib.suppress(OSError):  # a medium that is full or read-only
         _keep(made, kept)

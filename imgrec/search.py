@@ -117,9 +117,11 @@ def nearest(
     candidates = np.arange(len(vectors)) if usable is None else np.flatnonzero(usable)
     if not len(candidates):
         return candidates, np.empty(0)
-    scan = _scan_manhattan if metric == "manhattan" else _scan_squares
     with np.errstate(over="ignore", invalid="ignore"):
-        lower, upper = scan(vectors, query, metric)
+        if metric == "manhattan":
+            lower, upper = _scan_manhattan(vectors, query)
+        else:
+            lower, upper = _scan_squares(vectors, query, metric, compressed.squares if compressed else None)
     if usable is not None:
         lower, upper = lower[candidates], upper[candidates]
     # Values whose squares overflow leave no bounds: then every row is a candidate.
@@ -172,9 +174,10 @@ def _proved(
         limit = limit**2 * (1 + 1e-12) - square
     if limit >= beyond:
         rows = np.flatnonzero(lower <= limit)
-        if len(rows) > count // 16:
+        if len(rows) > count // 8:
             return None
-        rows, distances = _measured(vectors, query, metric, rows)
+        few, distances = nearest(vectors[rows], query, k, metric)
+        rows = rows[few]
     return rows, distances
 
 
@@ -205,12 +208,15 @@ def _lower_bounds(compressed: Compressed, query: Vectors, metric: str) -> tuple[
     return most, square
 
 
-def _scan_squares(vectors: Vectors, query: Vectors, metric: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _scan_squares(
+    vectors: Vectors, query: Vectors, metric: str, squares: npt.NDArray[np.float32] | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Bounds, from below and above, of what orders rows as their distances do: |x|^2 - 2 x.q."""
     if metric == "hellinger":
-        vectors, query = as_euclidean(vectors, metric), as_euclidean(query[None], metric)[0]
+        vectors, query, squares = as_euclidean(vectors, metric), as_euclidean(query[None], metric)[0], None
     products = vectors @ query
-    squares = np.einsum("ij,ij->i", vectors, vectors)
+    if squares is None:
+        squares = np.einsum("ij,ij->i", vectors, vectors)
     # A dot product of n terms, summed in any order, is off by at most n eps |x||q| (Higham, Accuracy and Stability
     # of Numerical Algorithms, 3.1), and 2|x||q| <= |x|^2 + |q|^2.
     n, square = len(query) + 8, query @ query
@@ -228,7 +234,7 @@ def _scan_squares(vectors: Vectors, query: Vectors, metric: str) -> tuple[npt.ND
     return scores - error, scores + error
 
 
-def _scan_manhattan(vectors: Vectors, query: Vectors, _: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _scan_manhattan(vectors: Vectors, query: Vectors) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     scores = np.empty(len(vectors), np.float32)
     for start in range(0, len(vectors), 1024):  # the differences of 1,024 rows stay in the cache
         scores[start : start + 1024] = np.abs(vectors[start : start + 1024] - query).sum(axis=1)

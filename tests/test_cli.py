@@ -203,7 +203,7 @@ BAD = [
     ("recommend {q} extractor.bin=4", "did you mean bins\\?"),
     ("recommend {q} extractor=colour extractor.bin=4", "did you mean bins\\?"),
     ("recommend {q} space=foo", "no space 'foo'; it has colour-"),
-    ("recommend a.jpg b.jpg", "one query, not 2"),
+    ("recommend a.jpg b.jpg", "one query, and these are 2: a.jpg b.jpg"),
     ("recommend {q} debug=maybe", "debug=maybe"),
     ("recommend {q} k=[", "not understood"),
     ("recommend {q} hydra.run.dir=text.jpg", "folder cannot be made"),

@@ -155,7 +155,7 @@ def test_a_second_extractor_fills_its_own_space_beside_the_first(few: Path, stor
 def test_interrupted_it_goes_on_where_it_stopped(few: Path, tmp_path: Path) -> None:
     store, whole = (imgrec.build("store", "sqlite", path=str(tmp_path / f"{i}.sqlite")) for i in range(2))
     breaking = Mean(breaks_after=9)  # one of them before the store is made
-    with pytest.raises(RuntimeError, match="out of order"):
+    with pytest.raises(imgrec.ImgrecError, match=r"extractor mean of .* failed on .*: RuntimeError: out of order"):
         imgrec.ingest(few, breaking, store, batch_size=4)
     with store.open():
         assert len(list(store.records())) == 8
