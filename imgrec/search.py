@@ -114,25 +114,71 @@ def nearest(
         found = _proved(vectors, query, k, metric, usable, compressed)
         if found is not None:
             return found
-    candidates = np.arange(len(vectors)) if usable is None else np.flatnonzero(usable)
-    if not len(candidates):
-        return candidates, np.empty(0)
+    if metric != "manhattan":
+        (found,) = nearest_of_many(vectors, query[None], k, metric, usable, compressed=compressed)
+        return found
     with np.errstate(over="ignore", invalid="ignore"):
-        if metric == "manhattan":
-            lower, upper = _scan_manhattan(vectors, query)
-        else:
-            lower, upper = _scan_squares(vectors, query, metric, compressed.squares if compressed else None)
+        bounds = _scan_manhattan(vectors, query)
+    return _measured(vectors, query, metric, _in_question(*bounds, k, usable))
+
+
+AT_ONCE = 64
+"""Queries whose dot products with all vectors are computed together, which is quicker than one by one."""
+
+
+def nearest_of_many(
+    vectors: Vectors,
+    queries: Vectors,
+    k: int,
+    metric: str,
+    usable: npt.NDArray[np.bool_] | None = None,
+    *,
+    compressed: Compressed | None = None,
+) -> list[tuple[Rows, Doubles]]:
+    """As `nearest`, for queries `float32 (m, dim)` at once, each vector read once for all of them.
+
+    >>> eye = np.eye(3, dtype=np.float32)
+    >>> [rows.tolist() for rows, _ in nearest_of_many(eye, eye[1:], 1, "cosine")]
+    [[1], [2]]
+    """
+    if metric == "manhattan":
+        return [nearest(vectors, query, k, metric, usable) for query in queries]
+    points, targets, squares = vectors, queries, compressed.squares if compressed else None
+    if metric == "hellinger":
+        points, targets, squares = as_euclidean(vectors, metric), as_euclidean(queries, metric), None
+    if squares is None:
+        with np.errstate(over="ignore"):
+            squares = np.einsum("ij,ij->i", points, points)
+    found = []
+    for start in range(0, len(queries), AT_ONCE):
+        some = targets[start : start + AT_ONCE]
+        with np.errstate(over="ignore", invalid="ignore"):
+            products = some @ points.T if len(some) > 1 else (points @ some[0])[None]
+        for product, target, query in zip(products, some, queries[start : start + AT_ONCE], strict=True):
+            with np.errstate(over="ignore", invalid="ignore"):
+                bounds = _bounds(product, squares, target, metric)
+            found.append(_measured(vectors, query, metric, _in_question(*bounds, k, usable)))
+    return found
+
+
+def _in_question(
+    lower: npt.NDArray[Any], upper: npt.NDArray[Any], k: int, usable: npt.NDArray[np.bool_] | None
+) -> Rows:
+    """The rows of which, by their bounds, any may be among the k nearest."""
+    candidates = np.arange(len(lower)) if usable is None else np.flatnonzero(usable)
     if usable is not None:
         lower, upper = lower[candidates], upper[candidates]
     # Values whose squares overflow leave no bounds: then every row is a candidate.
     if k < len(candidates) and np.isfinite(upper).all():
         limit = np.partition(upper, k - 1)[k - 1]
         candidates = candidates[lower <= limit]
-    return _measured(vectors, query, metric, candidates)
+    return candidates
 
 
 def _measured(vectors: Vectors, query: Vectors, metric: str, rows: Rows) -> tuple[Rows, Doubles]:
     """Rows by their distances in float64, nearest first."""
+    if not len(rows):
+        return rows, np.empty(0)
     measure, target = _DISTANCES[metric], query.astype(np.float64)
     blocks = [rows[start : start + 8192] for start in range(0, len(rows), 8192)]
     distances = np.concatenate([measure(vectors[block].astype(np.float64), target) for block in blocks])
@@ -189,7 +235,7 @@ def _lower_bounds(compressed: Compressed, query: Vectors, metric: str) -> tuple[
     unseen = float(np.linalg.norm(target - axes @ seen)) * (1 + 1e-6)
     square, length = float(target @ target), float(np.linalg.norm(seen))
     eps = float(FLOAT.eps)
-    # What rounding may have done to the dot products, as a share of |x|; see `_scan_squares`.
+    # What rounding may have done to the dot products, as a share of |x|; see `_bounds`.
     slack = 2 * (compressed.leak + (len(seen) + 16) * eps) * length
     lengths = np.sqrt(compressed.squares)
     most = compressed.columns @ seen.astype(np.float32)
@@ -208,15 +254,10 @@ def _lower_bounds(compressed: Compressed, query: Vectors, metric: str) -> tuple[
     return most, square
 
 
-def _scan_squares(
-    vectors: Vectors, query: Vectors, metric: str, squares: npt.NDArray[np.float32] | None
+def _bounds(
+    products: npt.NDArray[Any], squares: npt.NDArray[Any], query: Vectors, metric: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Bounds, from below and above, of what orders rows as their distances do: |x|^2 - 2 x.q."""
-    if metric == "hellinger":
-        vectors, query, squares = as_euclidean(vectors, metric), as_euclidean(query[None], metric)[0], None
-    products = vectors @ query
-    if squares is None:
-        squares = np.einsum("ij,ij->i", vectors, vectors)
     # A dot product of n terms, summed in any order, is off by at most n eps |x||q| (Higham, Accuracy and Stability
     # of Numerical Algorithms, 3.1), and 2|x||q| <= |x|^2 + |q|^2.
     n, square = len(query) + 8, query @ query

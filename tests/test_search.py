@@ -126,3 +126,20 @@ def test_a_compressed_scan_measures_few_rows_of_vectors_like_real_ones(monkeypat
     for i in range(20):
         search.nearest(vectors, vectors[i], 5, "euclidean", compressed=compressed)
     assert max(measured) < 2_000
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(search.METRICS), st.integers(1, 5), st.integers(0, 130))
+def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.random((300, 12)).astype(np.float32)
+    vectors[rng.integers(300, size=20)] = vectors[rng.integers(300, size=20)]
+    queries = np.concatenate([vectors[:3], rng.random((count, 12)).astype(np.float32)])
+    usable = rng.random(300) < 0.9
+    together = search.nearest_of_many(vectors, queries, k, metric, usable)
+    assert len(together) == len(queries)
+    for query, (rows, distances) in zip(queries, together, strict=True):
+        alone, expected = search.nearest(vectors, query, k, metric, usable)
+        assert np.array_equal(distances[:k], expected[:k])
+        limit = expected[k - 1]
+        assert set(rows[distances <= limit]) == set(alone[expected <= limit])
