@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,10 @@ def load(store: Store, space: Space) -> Index:
     if made.vectors.nbytes < WORTH_KEEPING or store.generation(space) != generation:
         return made
     log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
-    made = Index(made.digests, made.vectors, made.usable, made.images, search.compress(made.vectors, AXES))
+    compressed = search.compress(made.vectors, AXES)
+    if compressed is None:
+        return made
+    made = replace(made, compressed=compressed)
     with contextlib.suppress(OSError):  # a medium that is full or read-only
         _keep(made, kept)
     return made

@@ -47,8 +47,8 @@ class Compressed:
     """The length of A'r is at most this share of that of x."""
 
 
-def compress(vectors: Vectors, size: int = 128, sample: int = 20_000, seed: int = 0) -> Compressed:
-    """Vectors on the principal axes of a sample of them.
+def compress(vectors: Vectors, size: int = 128, sample: int = 20_000, seed: int = 0) -> Compressed | None:
+    """Vectors on the principal axes of a sample of them; None where values are so large that squares overflow.
 
     Args:
         vectors: `float32 (n, dim)`, finite.
@@ -74,11 +74,12 @@ def compress(vectors: Vectors, size: int = 128, sample: int = 20_000, seed: int 
         columns[rows] = block @ exact
         left = block - columns[rows] @ exact.T
         lengths = np.linalg.norm(block, axis=1)
-        squares[rows] = lengths**2
+        with np.errstate(over="ignore"):
+            squares[rows] = lengths**2
         rests[rows] = np.nextafter(np.linalg.norm(left, axis=1).astype(np.float32), np.float32(np.inf))
         kept = np.linalg.norm(left @ exact, axis=1)
         leak = max(leak, float(np.max(kept / np.where(lengths > 0, lengths, 1), initial=0)))
-    return Compressed(axes, columns, rests, squares, leak)
+    return Compressed(axes, columns, rests, squares, leak) if np.isfinite(squares).all() else None
 
 
 def nearest(
@@ -242,7 +243,7 @@ def _lower_bounds(compressed: Compressed, query: Vectors, metric: str) -> tuple[
     most += compressed.rests * np.float32(unseen)
     most += lengths * np.float32(slack)
     if metric == "cosine":
-        if square == 0:
+        if square < 1e-30:  # no direction
             return np.full(len(most), -np.inf, np.float32), square
         most /= np.maximum(lengths, np.float32(FLOAT.tiny)) * np.float32(np.sqrt(square))
         lower = np.float32(1 - 16 * eps) - most
@@ -250,7 +251,7 @@ def _lower_bounds(compressed: Compressed, query: Vectors, metric: str) -> tuple[
         return lower, square
     most *= -2
     most += compressed.squares * np.float32(1 - 16 * eps)
-    most -= np.float32(16 * eps * square)
+    most -= np.float32(16 * eps * square + 8 * len(target) * float(FLOAT.tiny))  # tiny: where products underflow
     return most, square
 
 

@@ -6,9 +6,9 @@ import os
 import platform
 import sys
 
-from benchmarks import startup
+from benchmarks import search, startup
 
-PARTS = {"startup": startup.run}
+PARTS = {"startup": startup.run, "search": search.run}
 
 
 def main() -> None:
