@@ -84,13 +84,22 @@ def _outcome(*, is_multirun: bool, debug: bool) -> int:
 
 def _run_hydra(read: arguments.Arguments) -> None:
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
 
     from imgrec import config
 
     config.register(read.config_folders)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
+    folder = registry.conf_folders()[0].path
+    if not read.config_folders and not any(word.startswith(("-", "hydra.mode")) for word in read.hydra):
+        # A single run, as `hydra.main` has it, which would compose the configuration twice.
+        with hydra.initialize_config_dir(folder, job_name="imgrec", version_base="1.3"):
+            application = GlobalHydra.instance().hydra
+            assert application is not None
+            application.run("config", _task, read.hydra)
+        return
     sys.argv = [sys.argv[0], *read.hydra]
-    hydra.main(version_base="1.3", config_path=registry.conf_folders()[0].path, config_name="config")(_task)()
+    hydra.main(version_base="1.3", config_path=folder, config_name="config")(_task)()
 
 
 def _task(configuration: object) -> None:

@@ -388,7 +388,7 @@ def the_generation_changes_with_every_write(subject: Subject) -> None:
     seen = [store.generation(SPACES[0])]
     for batch in (
         _batch(1),
-        Batch(records=[record("/0000.jpg", "0000", missing=True)]),
+        Batch(records=[record("/new.jpg", "ee")]),
         Batch(forgotten=["/0001.jpg"]),
     ):
         store.write(batch)
