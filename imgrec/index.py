@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,9 @@ FORMAT = 1
 
 WORTH_KEEPING = 32_000_000
 """Bytes of vectors from which on files are derived: fewer are loaded as quickly."""
+
+ABANDONED = 3600
+"""Seconds after which files that are being written belong to a run that was killed."""
 
 AXES = 128
 
@@ -59,7 +63,11 @@ class Index:
 
 
 def load(store: Store, space: Space) -> Index:
-    """The index of a space: mapped if it is there and right, else made, and kept if that is worth it."""
+    """The index of a space: mapped if it is there and right, else from the store.
+
+    It is made for later searches where the store has stayed as it is since an earlier one: beside an ingest, or
+    for a single search, it would cost more than it gives.
+    """
     generation, folder = store.generation(space), store.derived_folder
     if generation is None or folder is None:
         return _from(store, space)
@@ -67,16 +75,31 @@ def load(store: Store, space: Space) -> Index:
     if (found := _mapped(kept, store, space)) is not None:
         return found
     made = _from(store, space)
-    if made.vectors.nbytes < WORTH_KEEPING or store.generation(space) != generation:
+    if made.vectors.nbytes < WORTH_KEEPING or not _is_second_look(kept):
         return made
     log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
     compressed = search.compress(made.vectors, AXES)
     if compressed is None:
         return made
     made = replace(made, compressed=compressed)
-    with contextlib.suppress(OSError):  # a medium that is full or read-only
-        _keep(made, kept)
+    if store.generation(space) == generation:  # it still is what was loaded
+        with contextlib.suppress(OSError):  # a medium that is full or read-only
+            _keep(made, kept)
     return made
+
+
+def _is_second_look(kept: Path) -> bool:
+    """Whether the store was searched before in this generation; of several who ask at once one is told so."""
+    mark = kept.with_name(f".seen-{kept.name}")
+    with contextlib.suppress(OSError):
+        mark.rmdir()
+        return True
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        for older in kept.parent.glob(".seen-*"):
+            older.rmdir()
+        mark.mkdir()
+    return False
 
 
 def _from(store: Store, space: Space) -> Index:
@@ -103,7 +126,8 @@ def _keep(index: Index, folder: Path) -> None:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     for other in folder.parent.iterdir():
-        if other != folder and not other.name.startswith(".new-"):
+        is_being_made = other.name.startswith(".new-") and time.time() - other.stat().st_mtime < ABANDONED
+        if other != folder and not is_being_made:
             shutil.rmtree(other, ignore_errors=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, vectors: Vectors) -> I
 
 def kept(store: imgrec.Store) -> list[Path]:
     assert store.derived_folder is not None
-    return sorted(store.derived_folder.glob("*/*"))
+    return sorted(path for path in store.derived_folder.glob("*/*") if not path.name.startswith("."))
+
+
+def looked_at(store: imgrec.Store) -> None:
+    """As by a search before."""
+    Gallery(store, SPACE)
 
 
 def found(store: imgrec.Store, query: Vectors, **options: Any) -> list[tuple[str, float]]:
@@ -49,6 +55,8 @@ def found(store: imgrec.Store, query: Vectors, **options: Any) -> list[tuple[str
 def test_it_is_kept_and_mapped_and_finds_the_same(
     store: imgrec.Store, vectors: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looked_at(store)
+    assert kept(store) == []
     first = {metric: found(store, vectors[7], metric=metric) for metric in ("euclidean", "cosine", "manhattan")}
     assert first["euclidean"][0] == ("/00007.jpg", 0.0)
     assert len(kept(store)) == 1
@@ -62,9 +70,11 @@ def test_it_is_kept_and_mapped_and_finds_the_same(
 
 
 def test_every_write_makes_it_anew(store: imgrec.Store, vectors: Vectors) -> None:
+    looked_at(store)
     found(store, vectors[7])
     (before,) = kept(store)
     store.write(batch(range(2_000, 2_001), vectors[7:8] + 1e-6))
+    looked_at(store)
     assert [path for path, _ in found(store, vectors[7])[:2]] == ["/00007.jpg", "/02000.jpg"]
     (after,) = kept(store)
     assert after != before
@@ -81,6 +91,7 @@ def test_every_write_makes_it_anew(store: imgrec.Store, vectors: Vectors) -> Non
 def test_a_damaged_one_is_never_trusted(
     store: imgrec.Store, vectors: Vectors, name: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    looked_at(store)
     right = found(store, vectors[7])
     (folder,) = kept(store)
     file = folder / name
@@ -93,6 +104,7 @@ def test_a_damaged_one_is_never_trusted(
     elif damage == "other":
         file.write_bytes(b"something else")
     with caplog.at_level(logging.WARNING):
+        assert found(store, vectors[7]) == right
         assert found(store, vectors[7]) == right
     assert "is made again" in caplog.text
     assert sorted(path.name for path in kept(store)[0].iterdir()) == sorted(
@@ -113,6 +125,24 @@ def test_what_is_forgotten_after_the_index_was_loaded_is_not_found(store: imgrec
     matches = pool.neighbours(vectors[7], 5)
     assert len(matches) == 5
     assert "/00007.jpg" not in {match.path for match in matches}
+
+
+def test_what_a_killed_run_left_is_removed(store: imgrec.Store, vectors: Vectors) -> None:
+    looked_at(store)
+    assert store.derived_folder is not None
+    left = store.derived_folder / SPACE.key / ".new-killed"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    found(store, vectors[7])
+    assert [path.name for path in left.parent.iterdir()] == [kept(store)[0].name]
+
+
+def test_searches_beside_an_ingest_make_none(store: imgrec.Store, vectors: Vectors) -> None:
+    for i in range(3):
+        store.write(batch(range(2_000 + i, 2_001 + i), vectors[:1] + i))
+        found(store, vectors[7])
+    assert [path.name[:6] for path in kept(store)] == []
+    assert len(list((store.derived_folder or Path()).glob("*/.seen-*"))) == 1
 
 
 def test_a_small_gallery_keeps_no_files(
