@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import imgrec
-from imgrec import arguments, completion, help, registry  # noqa: A004 - it is what --help prints
+from imgrec import arguments, completion, help, presets  # noqa: A004 - it is what --help prints
 from imgrec.errors import ImgrecError, UsageError
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _run_hydra(read: arguments.Arguments) -> None:
 
     config.register(read.config_folders)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
-    folder = registry.conf_folders()[0].path
+    folder = presets.conf_folders()[0].path
     if not read.config_folders and not any(word.startswith(("-", "hydra.mode")) for word in read.hydra):
         # A single run, as `hydra.main` has it, which would compose the configuration twice.
         with hydra.initialize_config_dir(folder, job_name="imgrec", version_base="1.3"):

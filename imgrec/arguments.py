@@ -14,6 +14,7 @@ from pathlib import Path
 
 from imgrec import registry, stages
 from imgrec.errors import UsageError
+from imgrec.options import option_names, suggestion
 from imgrec.stages import Stage
 
 FLAGS_WITH_VALUE = frozenset(
@@ -65,7 +66,7 @@ def read(words: Sequence[str]) -> Arguments:
         UsageError: a bare word that is no stage, or that no option is there for.
     """
     flags, words = _split_flags(words)
-    folders, flags = _split_config_folders(flags)
+    folders, flags = split_config_folders(flags)
     stage, rest = _split_stage(words)
     is_multirun = not MULTIRUN.isdisjoint(flags)
     overrides, bare = _split_bare(rest, stages.available().get(stage or ""))
@@ -77,19 +78,19 @@ def read(words: Sequence[str]) -> Arguments:
     return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
 
 
-def _split_config_folders(flags: list[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The user's folders of YAML files, absolute, and the other flags.
+def split_config_folders(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """The user's folders of YAML files, absolute, and the other words.
 
     Hydra would search `--config-dir` last, and silently pass over a file there that has a name of ours.
     """
     given, rest = [], []
-    remaining = iter(flags)
-    for flag in remaining:
-        name, equals, value = flag.partition("=")
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, value = word.partition("=")
         if name in CONFIG_DIR:
             given.append((name, value if equals else next(remaining, "")))
         else:
-            rest.append(flag)
+            rest.append(word)
     inherited = os.environ.get(CONFIG_DIR_VARIABLE, "").split(os.pathsep)
     given += [(CONFIG_DIR_VARIABLE, folder) for folder in inherited if folder]
     for name, folder in given:
@@ -122,7 +123,7 @@ def _split_stage(words: list[str]) -> tuple[str | None, list[str]]:
     if words and "=" not in words[0] and not words[0].startswith(("+", "~")):
         if words[0] not in stages.available():
             known = stages.available()
-            near = registry.suggestion(words[0], known)
+            near = suggestion(words[0], known)
             raise UsageError(f"there is no stage {words[0]!r}{near}: the stages are {', '.join(known)}")
         return words[0], words[1:]
     return None, words
@@ -131,7 +132,7 @@ def _split_stage(words: list[str]) -> tuple[str | None, list[str]]:
 def _split_bare(words: list[str], stage: type[Stage] | None) -> tuple[list[str], list[str]]:
     """Overrides, and bare words. A file whose name has a `=` is bare unless the part before is an option."""
     overrides, bare = [], []
-    known = set(registry.option_names(stage)) if stage else set()
+    known = set(option_names(stage)) if stage else set()
     for word in words:
         match = OVERRIDE.fullmatch(word)
         is_file = _exists(word) and not (match and match[2] in known)

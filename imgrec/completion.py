@@ -5,17 +5,20 @@ Without Hydra, whose own completion takes seconds and knows `+stage=` only.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from imgrec import arguments, help, registry, stages  # noqa: A004 - it knows what can be chosen
+from imgrec import arguments, help, presets, stages  # noqa: A004 - it knows what can be chosen
+from imgrec.contracts import Component
 from imgrec.errors import UsageError
-from imgrec.options import values_of
+from imgrec.options import option_names, option_rows, values_of
 from imgrec.stages import Stage
 
 FLAGS = ("-sc", "--shell-completion")
@@ -104,43 +107,28 @@ def candidates(before: Sequence[str], current: str) -> list[str]:
     >>> candidates(["recommend", "q.png"], "metric=c")
     ['metric=cosine ']
     """
-    try:
-        folders = arguments.read(["info", *_config_flags(before)]).config_folders
-    except UsageError:
-        folders = ()
-    is_multirun = not arguments.MULTIRUN.isdisjoint(before)
     if current.startswith("-"):
-        return _beginning(current, (f"{flag} " for flag in sorted(arguments.FLAGS)))
+        return _beginning(current, [f"{flag} " for flag in sorted(arguments.FLAGS)])
     if before and before[-1] in arguments.FLAGS_WITH_VALUE:
         return []
     stage = _stage(before)
     if stage is None or re.match(r"\+{0,2}stage=", current):
-        plus = re.match(r"\+{0,2}(stage=)?", current)
-        prefix = plus[0] if plus and plus[1] else ""
+        prefix = "".join(re.findall(r"^\+{0,2}stage=", current))
         named = [f"{prefix}{name} " for name in stages.available()]
         return _beginning(current, named if prefix else [*named, "+stage="])
-    key, equals, value = current.partition("=")
-    plus_signs = re.match(r"\+*", key)
-    key = key[plus_signs.end() if plus_signs else 0 :]
-    cls = stages.available()[stage]
+    line = _Line(stage, before)
+    plus, key, equals, value = re.fullmatch(r"(\+*)([^=]*)(=?)(.*)", current, re.DOTALL).groups()  # type: ignore[union-attr]
     if not equals:
-        keys = [f"{current[: len(current) - len(key)]}{each}" for each in _keys(cls, key, stage, before, folders)]
-        return _beginning(current, [*keys, *_files(current, cls)])
-    known = sorted(_values(cls, key, stage, before, folders))
+        return _beginning(current, [*(plus + each for each in line.keys(key)), *_files(current, line.cls)])
+    is_multirun = not arguments.MULTIRUN.isdisjoint(before)
     *earlier, last = value.split(",") if is_multirun else [value]
-    start = f"{current[: len(current) - len(last)]}"
-    end = "" if is_multirun else " "
-    return [f"{start}{each}{end}" for each in known if each.startswith(last) and each not in earlier]
+    start, end = current.removesuffix(last), "" if is_multirun else " "
+    known = [each for each in sorted(line.values(key)) if each not in earlier]
+    return [f"{start}{each}{end}" for each in _beginning(last, known)]
 
 
-def _beginning(current: str, known: Any) -> list[str]:
+def _beginning(current: str, known: Iterable[str]) -> list[str]:
     return [each for each in known if each.startswith(current)]
-
-
-def _config_flags(before: Sequence[str]) -> Iterator[str]:
-    for i, word in enumerate(before):
-        if word.partition("=")[0] in arguments.CONFIG_DIR:
-            yield from before[i : i + 1 if "=" in word else i + 2]
 
 
 def _stage(before: Sequence[str]) -> str | None:
@@ -152,51 +140,59 @@ def _stage(before: Sequence[str]) -> str | None:
     return None
 
 
-def _keys(
-    cls: type[Stage], typed: str, stage: str, before: Sequence[str], folders: Sequence[str]
-) -> Iterator[str]:
-    """What may stand before a `=`: options, groups, and behind a group's dot its component's options."""
-    group, dot, _ = typed.partition(".")
-    if dot and group in cls.parts():
-        component = _component(cls, group, stage, before, folders)
-        yield from (f"{group}.{name}=" for name in (registry.option_names(component) if component else ()))
-        return
-    yield from (f"{row.name}=" for row in registry.option_rows(cls))
-    for part in cls.parts():
-        yield f"{part}="
-        yield f"{part}."
-    if registry.presets("experiment", folders):
-        yield "+experiment=" if typed.startswith("+") else "experiment="
+@dataclass
+class _Line:
+    """The words of a stage's command line, and what may be said besides."""
 
+    stage: str
+    before: Sequence[str]
 
-def _values(
-    cls: type[Stage], key: str, stage: str, before: Sequence[str], folders: Sequence[str]
-) -> Sequence[str]:
-    """What may stand behind a `=`, where that is known."""
-    if key == "experiment":
-        return list(registry.presets(key, folders))
-    if key in cls.parts():
-        return help.choices(cls.parts()[key].metadata["group"], folders)
-    group, dot, name = key.partition(".")
-    owner = _component(cls, group, stage, before, folders) if dot else cls
-    for spec in dataclasses.fields(owner) if owner else ():
-        if spec.name == (name if dot else key):
-            return values_of(owner or cls, spec)
-    return ()
+    @functools.cached_property
+    def cls(self) -> type[Stage]:
+        return stages.available()[self.stage]
 
+    @functools.cached_property
+    def folders(self) -> tuple[str, ...]:
+        """The user's own, of those that exist."""
+        with contextlib.suppress(UsageError):
+            return arguments.split_config_folders(self.before)[0]
+        return ()
 
-def _component(
-    cls: type[Stage], group: str, stage: str, before: Sequence[str], folders: Sequence[str]
-) -> type[Any] | None:
-    """The class of what is chosen of a group: by a word, or by default; a preset's is what it begins with."""
-    if group not in cls.parts():
-        return None
-    kind = stages.kind_of(cls.parts()[group])
-    chosen = [word.partition("=")[2] for word in before if word.lstrip("+").partition("=")[0] == group]
-    defaults = help.default_choices(stage, folders)
-    name = chosen[-1] if chosen else defaults.get(group) or defaults.get(f"default_{group}", "")
-    plugin = registry.plugin_of(kind, name, folders)
-    return plugin.cls if plugin else None
+    def keys(self, typed: str) -> Iterator[str]:
+        """What may stand before a `=`: options, groups, and behind a group's dot its component's options."""
+        group, dot, _ = typed.partition(".")
+        if dot and group in self.cls.parts():
+            component = self.component(group)
+            yield from (f"{group}.{name}=" for name in (option_names(component) if component else ()))
+            return
+        yield from (f"{row.name}=" for row in option_rows(self.cls))
+        for part in self.cls.parts():
+            yield f"{part}="
+            yield f"{part}."
+        if presets.files("experiment", self.folders):
+            yield "experiment="
+
+    def values(self, key: str) -> Iterable[str]:
+        """What may stand behind a `=`, where that is known."""
+        if key == "experiment":
+            return presets.files(key, self.folders)
+        if key in self.cls.parts():
+            return help.choices(self.cls.parts()[key].metadata["group"], self.folders)
+        group, dot, name = key.rpartition(".")
+        owner = self.component(group) if dot else self.cls
+        specs = {spec.name: spec for spec in dataclasses.fields(owner)} if owner else {}
+        return values_of(owner, specs[name]) if owner and name in specs else ()
+
+    def component(self, group: str) -> type[Component] | None:
+        """The class of what is chosen of a group: by a word, or by default; a preset's is what it begins with."""
+        if group not in self.cls.parts():
+            return None
+        kind = stages.kind_of(self.cls.parts()[group])
+        chosen = [word.partition("=")[2] for word in self.before if word.lstrip("+").partition("=")[0] == group]
+        defaults = help.default_choices(self.stage, self.folders)
+        name = chosen[-1] if chosen else defaults.get(group) or defaults.get(f"default_{group}", "")
+        plugin = presets.plugin_of(kind, name, self.folders)
+        return plugin.cls if plugin else None
 
 
 def _files(current: str, cls: type[Stage]) -> list[str]:

@@ -23,10 +23,10 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from imgrec import registry, stages
+from imgrec import presets, registry, stages
 from imgrec.contracts import Component
 from imgrec.errors import UsageError
-from imgrec.options import type_hints
+from imgrec.options import check_option_names, option_names, suggestion, type_hints
 from imgrec.stages import Stage
 
 # --- from dataclasses to config groups ----------------------------------------------------------------------
@@ -53,7 +53,7 @@ def register(user_folders: tuple[str, ...] = ()) -> None:
     for kind in sorted(
         {stages.kind_of(spec) for cls in stages.available().values() for spec in cls.parts().values()}
     ):
-        registry.choices(kind)  # finds out whether two plugins claim one name
+        presets.choices(kind)  # finds out whether two plugins claim one name
         for name, plugin in registry.available(kind).items():
             try:
                 node = schema(plugin.cls)
@@ -93,7 +93,7 @@ class _SearchPath(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in reversed(self.user_folders):
             search_path.prepend(provider="user", path=f"file://{folder}")
-        for brought in registry.conf_folders()[1:]:  # the first is imgrec's, Hydra's primary one
+        for brought in presets.conf_folders()[1:]:  # the first is imgrec's, Hydra's primary one
             search_path.append(provider=brought.origin, path=f"file://{brought.path}")
 
 
@@ -156,7 +156,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
             f"there is no experiment {configuration['experiment']!r}: name the folder that has "
             f"experiment/{configuration['experiment']}.yaml with --config-dir"
         )
-    registry.check_option_names(name, registry.option_names(cls), configuration)
+    check_option_names(name, option_names(cls), configuration)
     for key, spec in cls.parts().items():
         component = OmegaConf.get_type(configuration[key])
         if component is dict and chosen.get(key) not in (None, "none"):
@@ -167,7 +167,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
             )
         if isinstance(component, type) and issubclass(component, Component):
             owner = f"{component.kind} {component.name}"
-            registry.check_option_names(owner, registry.option_names(component), configuration[key])
+            check_option_names(owner, option_names(component), configuration[key])
     built = OmegaConf.to_object(configuration)
     values = {spec.name: getattr(built, spec.name) for spec in dataclasses.fields(cls)}
     # An empty mapping: nothing chosen (`backup=none`). Not so for `extractor`, whose mapping is options to change.
@@ -200,11 +200,9 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
         group, _, name = error.missing_cfg_file.rpartition("/")
         known = [each for each in error.options or [] if each]
         if group in registry.KINDS:
-            known = known or registry.choices(group, _SearchPath.user_folders)
+            known = known or presets.choices(group, _SearchPath.user_folders)
         listed = f": available are {', '.join(known)}" if known else ""
-        return UsageError(
-            f"there is no {group or 'configuration'} {name!r}{registry.suggestion(name, known)}{listed}"
-        )
+        return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
     text = str(error)
     if match := re.match(r"Could not override '([^']+)'", text):
         return _unknown_option(match[1], stage, words)
@@ -238,7 +236,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageError:
-    """As `registry.check_option_names` has it, for an option of a stage or of a component."""
+    """As `check_option_names` has it, for an option of a stage or of a component."""
     group, _, name = key.split("@", maxsplit=1)[0].partition(".")
     cls = stages.available().get(stage or "")
     parts = cls.parts() if cls else {}
@@ -246,13 +244,13 @@ def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageE
         kind = stages.kind_of(parts[group])
         plugins = registry.available(kind)
         given = ",".join(word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{group}="))
-        meant = [registry.plugin_of(kind, choice, _SearchPath.user_folders) for choice in given.split(",")]
+        meant = [presets.plugin_of(kind, choice, _SearchPath.user_folders) for choice in given.split(",")]
         chosen = [plugin for plugin in meant if plugin] or list(plugins.values())
-        lacking = [plugin for plugin in chosen if name not in registry.option_names(plugin.cls)] or chosen
-        known = {option for plugin in lacking for option in registry.option_names(plugin.cls)}
+        lacking = [plugin for plugin in chosen if name not in option_names(plugin.cls)] or chosen
+        known = {option for plugin in lacking for option in option_names(plugin.cls)}
         owner = f"{group}={lacking[0].cls.name}" if len(lacking) == 1 else f"{group}="
     else:
-        known, owner, name = set(registry.option_names(cls)) if cls else set(), stage or "imgrec", key
+        known, owner, name = set(option_names(cls)) if cls else set(), stage or "imgrec", key
     return UsageError(
-        f"{owner} has no option {name!r}{registry.suggestion(name, known)}: it has {', '.join(sorted(known))}"
+        f"{owner} has no option {name!r}{suggestion(name, known)}: it has {', '.join(sorted(known))}"
     )

@@ -60,7 +60,7 @@ def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file:
     _cell(sheet, (MARGIN, top), os.fspath(query), "", ACCENT)
     for i, match in enumerate(matches):
         corner = (left + i % columns * (CELL + GAP), top + i // columns * (CELL + CAPTION + GAP))
-        _cell(sheet, corner, match.path, f"{match.rank}", INK, f"{match.distance:.4g}")
+        _cell(sheet, corner, match.path, f"{match.rank}", INK, f"{match.distance:#.4g}".rstrip("."))
     sheet.save(file)
 
 

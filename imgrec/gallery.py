@@ -13,7 +13,7 @@ import numpy.typing as npt
 from imgrec import index, registry, search
 from imgrec.contracts import Extractor, Record, Space, Store, Vectors
 from imgrec.errors import UsageError
-from imgrec.options import written
+from imgrec.options import default_values, written
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _changed(space: Space) -> list[str]:
     plugin = registry.available("extractor").get(space.extractor)
     if plugin is None:
         return [f"{name}={written(value)}" for name, value in space.options.items()]
-    usual = {name: written(value) for name, value in registry.defaults(plugin.cls).items()}
+    usual = {name: written(value) for name, value in default_values(plugin.cls).items()}
     harmless = {spec.name for spec in fields(plugin.cls) if not spec.metadata.get("changes_vectors", True)}
     options = {name: written(value) for name, value in space.options.items() if name not in harmless}
     return [f"{name}={value}" for name, value in options.items() if value != usual.get(name)]

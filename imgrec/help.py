@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from imgrec import registry, stages
+from imgrec import presets, registry, stages
 from imgrec.errors import UsageError
+from imgrec.options import first_line, option_rows, suggestion
 from imgrec.stages import Stage
 
 
@@ -27,9 +28,7 @@ def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[st
         return _general(user_folders)
     known = stages.available()
     if stage not in known:
-        raise UsageError(
-            f"there is no stage {stage!r}{registry.suggestion(stage, known)}: there are {', '.join(known)}"
-        )
+        raise UsageError(f"there is no stage {stage!r}{suggestion(stage, known)}: there are {', '.join(known)}")
     return _of_stage(stage, known[stage], user_folders, words)
 
 
@@ -61,7 +60,7 @@ def stage_list() -> str:
     """The stages, a line each."""
     width = max(map(len, stages.available()))
     return "\n".join(
-        ["Stages:", *(f"  {name:{width}}  {registry.summary(cls)}" for name, cls in stages.available().items())]
+        ["Stages:", *(f"  {name:{width}}  {first_line(cls)}" for name, cls in stages.available().items())]
     )
 
 
@@ -72,14 +71,14 @@ def _choices(group: str, user_folders: Sequence[str]) -> str:
 def choices(group: str, user_folders: Sequence[str]) -> list[str]:
     """What can be chosen of a config group."""
     if group == "backup":
-        return [*registry.choices("store"), *registry.presets("backup", user_folders), "none"]
-    return registry.choices(group, user_folders)
+        return [*presets.choices("store"), *presets.files("backup", user_folders), "none"]
+    return presets.choices(group, user_folders)
 
 
 def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str], words: Sequence[str]) -> str:
     bare = f" {cls.positional.upper()}" if cls.positional else ""
     defaults = default_choices(name, user_folders)
-    lines = [f"imgrec {name}{bare} [option=value ...]", "", registry.summary(cls), "", *_options(cls)]
+    lines = [f"imgrec {name}{bare} [option=value ...]", "", first_line(cls), "", *_options(cls)]
     for group, spec in cls.parts().items():
         default = f"  (default {chosen})" if (chosen := defaults.get(group)) else ""
         lines += ["", f"{group}={_choices(spec.metadata['group'], user_folders)}{default}"]
@@ -96,7 +95,7 @@ DEFAULT_EXTRACTOR = "what a new gallery gets where no extractor= is given; optio
 
 def default_choices(stage: str, user_folders: Sequence[str] = ()) -> dict[str, str]:
     """What a stage's YAML file chooses of each config group, `null` left out."""
-    text = registry.presets("stage", user_folders)[stage].read_text()
+    text = presets.files("stage", user_folders)[stage].read_text()
     found = re.findall(r"^ +- /(?:\w+@)?(\w+): (\w+)", text, re.MULTILINE)
     return {group: choice for group, choice in found if choice != "null"}
 
@@ -113,14 +112,14 @@ def _components(group: str, spec: dataclasses.Field[Any], chosen: set[str]) -> l
         if not chosen.isdisjoint(plugins) and name not in chosen:
             continue
         needs = "".join(f" Needs {command}." for command in plugin.cls.missing_libraries().values())
-        lines += [f"  {group}={name}: {registry.summary(plugin.cls)}{needs}", *_options(plugin.cls, group)]
+        lines += [f"  {group}={name}: {first_line(plugin.cls)}{needs}", *_options(plugin.cls, group)]
     if group == "backup":  # conf has it so, see config.register
         lines = [re.sub(r"path=\S+( +)", r"path=...\1beside the store: ", line) for line in lines]
     return lines
 
 
 def _options(cls: type, group: str | None = None) -> list[str]:
-    rows = [(f"{group}.{row.name}" if group else row.name, row) for row in registry.option_rows(cls)]
+    rows = [(f"{group}.{row.name}" if group else row.name, row) for row in option_rows(cls)]
     width = max((len(f"{key}={row.default}") for key, row in rows), default=0)
     indent = "    " if group else "  "
     return [f"{indent}{f'{key}={row.default}':{width}}  {row.help}".rstrip() for key, row in rows]

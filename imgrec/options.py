@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import os
 import types
@@ -152,3 +153,73 @@ def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
         raise UsageError(f"{where} is at least {minimum}, not {value}")
     if maximum is not None and value is not None and value > maximum:
         raise UsageError(f"{where} is at most {maximum}, not {value}")
+
+
+# --- what help and errors tell of options --------------------------------------------------------------------
+
+
+def default_values(cls: type) -> dict[str, Any]:
+    """The options of a component or stage that have a default, with it."""
+    found = {}
+    for spec in dataclasses.fields(cls):
+        if spec.default is not dataclasses.MISSING:
+            found[spec.name] = spec.default
+        elif spec.default_factory is not dataclasses.MISSING:
+            found[spec.name] = spec.default_factory()
+    return found
+
+
+def option_names(cls: type) -> list[str]:
+    """The names of a component's or stage's options."""
+    return [spec.name for spec in dataclasses.fields(cls)]
+
+
+def first_line(cls: type) -> str:
+    """The first line of a docstring; nothing where a dataclass has only the one that Python gave it."""
+    line = (cls.__doc__ or "").strip().split("\n")[0]
+    return "" if line.startswith(f"{cls.__name__}(") else line
+
+
+@dataclass(frozen=True)
+class OptionRow:
+    """One option, as help and README tell of it."""
+
+    name: str
+    default: str
+    help: str
+
+
+def option_rows(cls: type) -> list[OptionRow]:
+    """The options of a stage or component, without what config groups fill."""
+    known, rows = default_values(cls), []
+    for spec in dataclasses.fields(cls):
+        if "group" not in spec.metadata:
+            values = values_of(cls, spec)
+            default = known.get(spec.name, "...")
+            listed = f" ({', '.join(values)})" if values and not isinstance(default, bool) else ""
+            rows.append(OptionRow(spec.name, written(default), spec.metadata.get("help", "") + listed))
+    return rows
+
+
+def check_option_names(owner: str, known: Iterable[str], given: Iterable[str]) -> None:
+    """Refuse options that a component does not have.
+
+    Raises:
+        UsageError: naming the first one, the nearest that exists, and all that exist.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise UsageError(
+                f"{owner} has no option {name!r}{suggestion(name, known)}: it has {', '.join(known) or 'none'}"
+            )
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or nothing where no known word is near.
+
+    >>> suggestion("colr", ["colour", "timm"])
+    ' (did you mean colour?)'
+    """
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import importlib.metadata
 import importlib.util
@@ -12,19 +11,20 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypeVar, overload
 
 import pluggy
 
 from imgrec import hookspecs
 from imgrec.contracts import CONTRACT_VERSION, Component, Decoder, Extractor, Reducer, RunInfo, Store
 from imgrec.errors import UsageError
-from imgrec.options import values_of, written
+from imgrec.options import check_option_names, default_values, option_names, option_rows, suggestion
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 KINDS: dict[str, type[Component]] = {cls.kind: cls for cls in (Extractor, Store, Reducer, Decoder)}
 """Kind to base class. The plugins of a kind come from the hook `imgrec_<kind>s`."""
@@ -54,7 +54,7 @@ class Plugin:
     @property
     def origin(self) -> str:
         """Distribution and version, for messages."""
-        return _origin(self.source)
+        return origin(self.source)
 
 
 @functools.cache
@@ -64,7 +64,8 @@ def _distribution(source: importlib.metadata.Distribution | None) -> tuple[str, 
     return metadata["Name"] or "unknown", metadata["Version"] or ""
 
 
-def _origin(source: importlib.metadata.Distribution | None) -> str:
+def origin(source: importlib.metadata.Distribution | None) -> str:
+    """A distribution and its version, for messages."""
     return " ".join(_distribution(source))
 
 
@@ -81,19 +82,27 @@ def manager() -> pluggy.PluginManager:
     plugins = pluggy.PluginManager("imgrec")
     plugins.add_hookspecs(hookspecs)
     for entry in _entries():
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
-                plugin = entry.load()
+        with _contained(f"plugin {entry.name}", entry.dist):
+            plugin = entry.load()
             _check_contract(plugin)
             if not plugins.is_registered(plugin):
                 plugins.register(plugin, name=f"{entry.name}:{entry.value}")
                 _sources()[id(plugin)] = entry.dist
-                _check_hooks(plugins, plugin)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            log.warning("plugin %s of %s left out: %s", entry.name, _origin(entry.dist), _told(error))
+                with _contained(f"hook of plugin {entry.name}", entry.dist):
+                    _check_hooks(plugins, plugin)
     return plugins
+
+
+@contextlib.contextmanager
+def _contained(what: str, source: importlib.metadata.Distribution | None) -> Iterator[None]:
+    """Code of a plugin: what it raises costs a warning, what it prints is no result; but Ctrl-C is the user's."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        log.warning("%s of %s left out: %s", what, origin(source), _told(error))
 
 
 def _entries() -> Iterator[importlib.metadata.EntryPoint]:
@@ -106,7 +115,7 @@ def _entries() -> Iterator[importlib.metadata.EntryPoint]:
                 yield from (entry for entry in source.entry_points if entry.group == "imgrec")
             except Exception as error:
                 log.warning(
-                    "plugins of %s left out: its entry points are unreadable: %s", _origin(source), _told(error)
+                    "plugins of %s left out: its entry points are unreadable: %s", origin(source), _told(error)
                 )
 
 
@@ -123,21 +132,20 @@ def _check_contract(plugin: object) -> None:
 
 
 def _check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
-    """Warn of hooks that nobody will ever call: misspelt ones, and those that were not marked."""
+    """Find hooks that nobody will ever call: misspelt ones, and those that were not marked.
+
+    Raises:
+        PluginError: naming them; the plugin's other hooks stay.
+    """
     known = [name for name in vars(hookspecs) if name.startswith("imgrec_")]
     callers = plugins.get_hookcallers(plugin) or []
-    if unmarked := [name for name in known if hasattr(plugin, name) and name not in {c.name for c in callers}]:
-        _warn_of(
-            plugin,
-            "hook",
-            PluginError(f"not marked with @imgrec.hookimpl: {', '.join(unmarked)}"),
-        )
-    elif not callers:
-        _warn_of(plugin, "plugin", PluginError(f"it has no hook: there are {', '.join(known)}"))
-    for caller in callers:
-        if not caller.has_spec():
-            near = suggestion(caller.name, known)
-            _warn_of(plugin, "hook", PluginError(f"there is no {caller.name}{near}: there are {', '.join(known)}"))
+    marked = {caller.name for caller in callers}
+    if unmarked := [name for name in known if hasattr(plugin, name) and name not in marked]:
+        raise PluginError(f"not marked with @imgrec.hookimpl: {', '.join(unmarked)}")
+    if not callers:
+        raise PluginError(f"it has no hook: there are {', '.join(known)}")
+    for name in sorted(marked.difference(known)):
+        raise PluginError(f"there is no {name}{suggestion(name, known)}: there are {', '.join(known)}")
 
 
 def _told(error: BaseException) -> str:
@@ -183,117 +191,44 @@ def origin_of(component: Component) -> str:
 def tell(hook: str, run: RunInfo) -> None:
     """Tell every listener of a run's event; one that fails costs a warning, not the run."""
     for implementation in getattr(manager().hook, hook).get_hookimpls():
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                implementation.function(**dict.fromkeys(implementation.argnames, run))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            _warn_of(implementation.plugin, f"listener {hook}", error)
+        with _contained(f"listener {hook}", _source_of(implementation)):
+            implementation.function(**dict.fromkeys(implementation.argnames, run))
+
+
+def ask(
+    hook: str, what: str, check: Callable[[Any, importlib.metadata.Distribution | None], Iterable[T]]
+) -> list[T]:
+    """What `check` makes of each plugin's answer to a hook; a plugin with anything wrong in its own is left out.
+
+    Args:
+        hook: one without arguments.
+        what: the answers are, for the warning.
+        check: takes an answer and the distribution that it is of.
+    """
+    found: list[T] = []
+    for implementation in getattr(manager().hook, hook).get_hookimpls():
+        source = _source_of(implementation)
+        with _contained(what, source):
+            found += list(check(implementation.function(), source))
+    return found
 
 
 def _plugins_of(kind: str) -> list[Plugin]:
-    """What the plugins' hooks return, each plugin for itself: one with anything wrong in it is left out."""
-    found: list[Plugin] = []
-    for implementation in getattr(manager().hook, f"imgrec_{kind}s").get_hookimpls():
-        source = _sources().get(id(implementation.plugin))
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                classes: Any = implementation.function()
-            if isinstance(classes, type):
-                raise PluginError(f"imgrec_{kind}s returned a class: it returns a list of them")
-            found += [Plugin(checked_class(kind, cls), source) for cls in classes]
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            _warn_of(implementation.plugin, f"{kind}s", error)
-    return found
+    def check(classes: Any, source: importlib.metadata.Distribution | None) -> list[Plugin]:
+        if isinstance(classes, type):
+            raise PluginError(f"imgrec_{kind}s returned a class: it returns a list of them")
+        return [Plugin(checked_class(kind, cls), source) for cls in classes]
+
+    return ask(f"imgrec_{kind}s", f"{kind}s", check)
 
 
-@dataclass(frozen=True)
-class ConfFolder:
-    """A folder of YAML files, laid out like `conf/`, and where it comes from."""
-
-    path: str
-    origin: str
-
-
-@functools.cache
-def conf_folders() -> list[ConfFolder]:
-    """The folders of YAML files: imgrec's own, then what plugins bring (`imgrec_conf_packages`)."""
-    here = Path(__file__).parent
-    inside = here / "conf"  # in a wheel; in a checkout it lies beside the package
-    found = [ConfFolder(str(inside if inside.is_dir() else here.parent / "conf"), "imgrec")]
-    for implementation in manager().hook.imgrec_conf_packages.get_hookimpls():
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                packages: Any = implementation.function()
-            if isinstance(packages, str):
-                raise PluginError(f"imgrec_conf_packages returned {packages!r}: it returns a list")
-            for package in packages:
-                spec = importlib.util.find_spec(package)
-                if spec is None or not spec.submodule_search_locations:
-                    raise PluginError(f"there is no package {package!r}")
-                origin = _origin_of(implementation.plugin)
-                found += [ConfFolder(folder, origin) for folder in spec.submodule_search_locations]
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            _warn_of(implementation.plugin, "presets", error)
-    return found
-
-
-def presets(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
-    """The YAML files of a config group by name: imgrec's and the plugins', then the user's, which win.
-
-    Raises:
-        UsageError: two plugins bring a preset of one name, or one has the name of a plugin.
-    """
-    claimed = {name: plugin.origin for name, plugin in available(group).items()} if group in KINDS else {}
-    found: dict[str, Path] = {}
-    for folder in conf_folders():
-        for file in sorted(Path(folder.path, group).glob("*.yaml")):
-            if file.stem in claimed:
-                raise UsageError(
-                    f"two plugins claim {group}={file.stem}: {claimed[file.stem]} and {folder.origin}; "
-                    "uninstall one"
-                )
-            claimed[file.stem], found[file.stem] = folder.origin, file
-    for user_folder in reversed(list(user_folders)):
-        found |= {file.stem: file for file in sorted(Path(user_folder, group).glob("*.yaml"))}
-    return found
-
-
-def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> Plugin | None:
-    """The plugin that a choice stands for: itself, or what a preset begins with; None where there is none."""
-    folders = list(user_folders)
-    plugins = available(kind)
-    for _ in range(10):  # presets on presets
-        if name in plugins:
-            return plugins[name]
-        if (preset := presets(kind, folders).get(name)) is None:
-            return None
-        begins = re.search(r"defaults:\s*\[?\s*-?\s*(\w+)", preset.read_text(encoding="utf-8"))
-        name = begins[1] if begins else ""
-    return None
-
-
-def choices(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
-    """What can be chosen of a kind: plugins, and the YAML presets on them."""
-    return sorted({*available(kind), *presets(kind, user_folders)})
-
-
-def _origin_of(plugin: object) -> str:
-    return _origin(_sources().get(id(plugin)))
+def _source_of(implementation: pluggy.HookImpl) -> importlib.metadata.Distribution | None:
+    return _sources().get(id(implementation.plugin))
 
 
 def warn_of(cls: type[Component], error: BaseException) -> None:
     """Say that a component is left out, and where it comes from."""
     log.warning("%s=%s of %s left out: %s", cls.kind, cls.name, available(cls.kind)[cls.name].origin, _told(error))
-
-
-def _warn_of(plugin: object, what: str, error: BaseException) -> None:
-    log.warning("%s of %s left out: %s", what, _origin_of(plugin), _told(error))
 
 
 def checked_class(kind: str, cls: object) -> type[Component]:
@@ -322,9 +257,7 @@ def checked_class(kind: str, cls: object) -> type[Component]:
         raise PluginError(f"the options of {cls.__name__} cannot be listed: {_told(error)}") from error
     inherited = {spec.name for spec in dataclasses.fields(base)}
     options = [name for name in option_names(cls) if name not in inherited]
-    if taken := [
-        name for name in options if hasattr(base, name) or name in base.__annotations__ or name == "name"
-    ]:
+    if taken := [name for name in options if hasattr(base, name) or name == "name"]:
         raise PluginError(
             f"{cls.__name__} has an option {taken[0]!r}, and that name means something else in the contract: "
             "rename it, or annotate it as ClassVar"
@@ -376,25 +309,9 @@ def build(kind: str, name: str, **options: Any) -> Component:
         )
     cls = plugins[name].cls
     check_option_names(f"{kind} {name}", option_names(cls), options)
-    if absent := [wanted for wanted in option_names(cls) if wanted not in {**defaults(cls), **options}]:
+    if absent := [wanted for wanted in option_names(cls) if wanted not in {**default_values(cls), **options}]:
         raise UsageError(f"{kind} {name} needs {', '.join(absent)}")
     return cls(**options)
-
-
-def defaults(cls: type) -> dict[str, Any]:
-    """The options of a component or stage that have a default, with it."""
-    found = {}
-    for spec in dataclasses.fields(cls):
-        if spec.default is not dataclasses.MISSING:
-            found[spec.name] = spec.default
-        elif spec.default_factory is not dataclasses.MISSING:
-            found[spec.name] = spec.default_factory()
-    return found
-
-
-def option_names(cls: type) -> list[str]:
-    """The names of a component's or stage's options."""
-    return [spec.name for spec in dataclasses.fields(cls)]
 
 
 def others() -> list[tuple[str, str, str, str]]:
@@ -406,63 +323,8 @@ def others() -> list[tuple[str, str, str, str]]:
     }
     return sorted(
         {
-            (
-                kind,
-                implementation.plugin_name.partition(":")[0],
-                *_distribution(_sources().get(id(implementation.plugin))),
-            )
+            (kind, implementation.plugin_name.partition(":")[0], *_distribution(_source_of(implementation)))
             for hook, kind in kinds.items()
             for implementation in getattr(manager().hook, hook).get_hookimpls()
         }
     )
-
-
-def summary(cls: type) -> str:
-    """The first line of a docstring; nothing where a dataclass has only the one that Python gave it."""
-    line = (cls.__doc__ or "").strip().split("\n")[0]
-    return "" if line.startswith(f"{cls.__name__}(") else line
-
-
-@dataclass(frozen=True)
-class OptionRow:
-    """One option, as help and README tell of it."""
-
-    name: str
-    default: str
-    help: str
-
-
-def option_rows(cls: type) -> list[OptionRow]:
-    """The options of a stage or component, without what config groups fill."""
-    known, rows = defaults(cls), []
-    for spec in dataclasses.fields(cls):
-        if "group" not in spec.metadata:
-            values = values_of(cls, spec)
-            default = known.get(spec.name, "...")
-            listed = f" ({', '.join(values)})" if values and not isinstance(default, bool) else ""
-            rows.append(OptionRow(spec.name, written(default), spec.metadata.get("help", "") + listed))
-    return rows
-
-
-def check_option_names(owner: str, known: Iterable[str], given: Iterable[str]) -> None:
-    """Refuse options that a component does not have.
-
-    Raises:
-        UsageError: naming the first one, the nearest that exists, and all that exist.
-    """
-    known = list(known)
-    for name in given:
-        if name not in known:
-            raise UsageError(
-                f"{owner} has no option {name!r}{suggestion(name, known)}: it has {', '.join(known) or 'none'}"
-            )
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or nothing where no known word is near.
-
-    >>> suggestion("colr", ["colour", "timm"])
-    ' (did you mean colour?)'
-    """
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""

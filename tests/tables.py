@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from imgrec import help, hookspecs, registry, stages
+from imgrec import help, hookspecs, presets, registry, stages
+from imgrec.options import option_rows
 from imgrec.testing import EXTRACTOR_CHECKS, REDUCER_CHECKS, STORE_CHECKS, Check
 
 
@@ -26,9 +27,7 @@ def stage_table() -> str:
     for name, cls in stages.available().items():
         chosen = help.default_choices(name)
         parts = ", ".join(f"`{part}={chosen.get(part, '')}`" for part in cls.parts())
-        options = ", ".join(
-            f"`{row.name}={row.default}`" for row in registry.option_rows(cls) if row.name not in COMMON
-        )
+        options = ", ".join(f"`{row.name}={row.default}`" for row in option_rows(cls) if row.name not in COMMON)
         rows.append([f"**{name}**", summary(cls), options, parts])
     return table(["stage", "what it does", "options", "components"], rows)
 
@@ -52,7 +51,7 @@ def plugin_table() -> str:
 
 def option_table(kind: str, name: str) -> str:
     """The options of a plugin."""
-    rows = registry.option_rows(registry.available(kind)[name].cls)
+    rows = option_rows(registry.available(kind)[name].cls)
     return table(
         ["option", "default", "meaning"], [[f"`{kind}.{r.name}`", f"`{r.default}`", r.help] for r in rows]
     )
@@ -85,7 +84,7 @@ def preset_table() -> str:
     from pathlib import Path
 
     rows = []
-    for file in sorted((Path(registry.conf_folders()[0].path) / "extractor").glob("*.yaml")):
+    for file in sorted((Path(presets.conf_folders()[0].path) / "extractor").glob("*.yaml")):
         comment, *_, model = file.read_text().strip().split("\n")
         rows.append([f"`extractor={file.stem}`", f"`{model.removeprefix('model: ')}`", comment.removeprefix("# ")])
     return table(["preset", "timm model", ""], rows)

@@ -56,13 +56,16 @@ def test_an_extractor_of_a_third_party(cli: Cli, few: Path, python: Path) -> Non
 
     assert "|lbp|lbp_wide|" in run("--help")
     assert "extractor.margin=2.0  by how much brighter" in run("ingest", "--help")
-    assert "lbp     imgrec-lbp 0.1.0" in run("plugins")
+    assert "lbp     imgrec-lbp 0.1.0" in run("+stage=plugins")
     assert "12 extracted" in run("ingest", few, "extractor=lbp", "extractor.radius=2")
     assert run("recommend", few / "china" / "china-0-0.jpg", "format=paths").count("\n") == 5
     swept = run("-m", "ingest", few, "extractor=colour,lbp", "store.path=swept.sqlite")
     assert swept.count("12 extracted") == 2
     assert "12 extracted" in run("ingest", few, "extractor=lbp_wide", "store.path=wide.sqlite")
     assert "radius=3, margin=6.0" in run("info", "store.path=wide.sqlite")
+    line = "imgrec ingest photos extractor=lbp extractor.ra"
+    typed = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    assert cli("-sc", "query=bash", env=typed, python=python).out == "extractor.radius=\n"
     assert "did you mean radius?" in run("ingest", few, "extractor=lbp", "extractor.radus=2", code=2)
     assert "did you mean lbp?" in run("ingest", few, "extractor=lpb", code=2)
     assert "lbp.radius is at least 1, not 0" in run("ingest", few, "extractor=lbp", "extractor.radius=0", code=2)

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 
 import imgrec
 from conftest import Cli, shared, shared_timm
-from imgrec import images, registry
+from imgrec import images, presets
 from imgrec.contracts import Image, Space, Vectors
 from imgrec.errors import UsageError
 
@@ -187,7 +187,7 @@ def test_model_is_required() -> None:
         imgrec.build("extractor", "timm")
 
 
-PRESETS = sorted((Path(registry.conf_folders()[0].path) / "extractor").glob("*.yaml"))
+PRESETS = sorted((Path(presets.conf_folders()[0].path) / "extractor").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda file: file.stem)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from imgrec import registry
+from imgrec import presets, registry
 from imgrec.errors import UsageError
 from imgrec.options import option
 from imgrec.run import Run
@@ -60,7 +60,7 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
         raise UsageError(
             f"name={name} cannot be a plugin's: lower-case letters and digits make one, a letter first"
         )
-    if name in registry.choices(kind):
+    if name in presets.choices(kind):
         origin = registry.available(kind)[name].origin if name in registry.available(kind) else "a preset"
         raise UsageError(f"{kind}={name} is there already ({origin}): take another name")
     if importlib.util.find_spec(f"imgrec_{name}") is not None:

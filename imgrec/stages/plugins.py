@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from imgrec import registry
-from imgrec.options import option, written
+from imgrec.options import default_values, first_line, option, option_names, written
 from imgrec.run import Run, table, to_json
 from imgrec.stages import Stage
 
@@ -33,15 +33,15 @@ class Plugins(Stage):
 
 def describe(plugin: registry.Plugin) -> dict[str, Any]:
     """All that `plugins` tells of one, as plain data."""
-    defaults = registry.defaults(plugin.cls)
+    defaults = default_values(plugin.cls)
     return {
         "kind": plugin.cls.kind,
         "name": plugin.cls.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
-        "summary": registry.summary(plugin.cls),
+        "summary": first_line(plugin.cls),
         "options": {name: value.name if isinstance(value, Enum) else value for name, value in defaults.items()},
-        "required": [name for name in registry.option_names(plugin.cls) if name not in defaults],
+        "required": [name for name in option_names(plugin.cls) if name not in defaults],
         "needs": plugin.cls.missing_libraries(),
     }
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 import imgrec
-from imgrec.registry import choices
+from imgrec.presets import choices
 from imgrec.testing import check_extractor
 
 

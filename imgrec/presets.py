@@ -1,0 +1,87 @@
+"""YAML files: imgrec's own, those that plugins bring, and the user's; and what can be chosen because of them."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgrec import registry
+from imgrec.errors import UsageError
+from imgrec.registry import PluginError
+
+
+@dataclass(frozen=True)
+class ConfFolder:
+    """A folder of YAML files, laid out like `conf/`, and where it comes from."""
+
+    path: str
+    origin: str
+
+
+@functools.cache
+def conf_folders() -> list[ConfFolder]:
+    """The folders of YAML files: imgrec's own, then what plugins bring (`imgrec_conf_packages`)."""
+    here = Path(__file__).parent
+    inside = here / "conf"  # in a wheel; in a checkout it lies beside the package
+    own = ConfFolder(str(inside if inside.is_dir() else here.parent / "conf"), "imgrec")
+    return [own, *registry.ask("imgrec_conf_packages", "presets", _folders_of)]
+
+
+def _folders_of(packages: Any, source: importlib.metadata.Distribution | None) -> Iterator[ConfFolder]:
+    if isinstance(packages, str):
+        raise PluginError(f"imgrec_conf_packages returned {packages!r}: it returns a list")
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise PluginError(f"there is no package {package!r}")
+        yield from (ConfFolder(folder, registry.origin(source)) for folder in spec.submodule_search_locations)
+
+
+def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
+    """The YAML files of a config group by name: imgrec's and the plugins', then the user's, which win.
+
+    Raises:
+        UsageError: two plugins bring a preset of one name, or one has the name of a plugin.
+    """
+    claimed = (
+        {name: plugin.origin for name, plugin in registry.available(group).items()}
+        if group in registry.KINDS
+        else {}
+    )
+    found: dict[str, Path] = {}
+    for folder in conf_folders():
+        for file in sorted(Path(folder.path, group).glob("*.yaml")):
+            if file.stem in claimed:
+                raise UsageError(
+                    f"two plugins claim {group}={file.stem}: {claimed[file.stem]} and {folder.origin}; "
+                    "uninstall one"
+                )
+            claimed[file.stem], found[file.stem] = folder.origin, file
+    for user_folder in reversed(list(user_folders)):
+        found |= {file.stem: file for file in sorted(Path(user_folder, group).glob("*.yaml"))}
+    return found
+
+
+def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> registry.Plugin | None:
+    """The plugin that a choice stands for: itself, or what a preset begins with; None where there is none."""
+    folders = list(user_folders)
+    plugins = registry.available(kind)
+    for _ in range(10):  # presets on presets
+        if name in plugins:
+            return plugins[name]
+        if (preset := files(kind, folders).get(name)) is None:
+            return None
+        begins = re.search(r"defaults:\s*\[?\s*-?\s*(\w+)", preset.read_text(encoding="utf-8"))
+        name = begins[1] if begins else ""
+    return None
+
+
+def choices(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
+    """What can be chosen of a kind: plugins, and the YAML presets on them."""
+    return sorted({*registry.available(kind), *files(kind, user_folders)})
