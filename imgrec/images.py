@@ -18,12 +18,9 @@ import logging
 import os
 import stat
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -59,9 +56,6 @@ UNKNOWN = "not an image in a known format"
 
 DECODER = "decoder "
 """How reasons begin that lie with a decoder."""
-
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
@@ -285,23 +279,3 @@ def _to_rgb(picture: PIL.Image.Image) -> Image:
         white = PIL.Image.new("RGBA", layer.size, "white")
         picture = PIL.Image.alpha_composite(white, layer)
     return np.array(picture.convert("RGB"))
-
-
-# --- doing it ahead, in threads -----------------------------------------------------------------------------
-
-
-def ahead(pool: Executor, function: Callable[[In], Out], items: Iterable[In], limit: int) -> Iterator[Out]:
-    """`map` in a pool, in order, with at most `limit` results waiting: memory stays bounded.
-
-    >>> from concurrent.futures import ThreadPoolExecutor
-    >>> with ThreadPoolExecutor(2) as pool:
-    ...     list(ahead(pool, abs, [-1, -2, -3], limit=2))
-    [1, 2, 3]
-    """
-    waiting: deque[Future[Out]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= limit:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -201,21 +200,6 @@ def test_a_named_file_needs_no_suffix_and_nested_roots_count_once(tmp_path: Path
 def test_a_source_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         images.roots(tmp_path / "nowhere")
-
-
-def test_ahead_keeps_order_and_bounds_what_waits() -> None:
-    taken: list[int] = []
-
-    def items() -> object:
-        for i in range(100):
-            taken.append(i)
-            yield i
-
-    with ThreadPoolExecutor(4) as pool:
-        results = images.ahead(pool, lambda i: i * i, items(), limit=5)  # type: ignore[arg-type]
-        assert next(results) == 0
-        assert len(taken) <= 5
-        assert list(results) == [i * i for i in range(1, 100)]
 
 
 def test_odd_shared_files_are_read_by_their_content_or_refused() -> None:

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import PIL.Image
@@ -14,6 +15,7 @@ import pytest
 import imgrec
 import tiles
 from conftest import Cli
+from imgrec import images
 from imgrec.contracts import Image, Vectors
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.options import option
@@ -164,6 +166,45 @@ def test_interrupted_it_goes_on_where_it_stopped(few: Path, tmp_path: Path) -> N
     imgrec.ingest(few, Mean(), whole)
     with store, whole:
         assert snapshot(store) == snapshot(whole)
+
+
+@dataclass
+class Patient(imgrec.Extractor):
+    """Extracts its first batch when a file of the third has been read."""
+
+    name = "patient"
+    calls: ClassVar[list[int]]
+    third_is_read: ClassVar[threading.Event]
+
+    def extract(self, batch: Sequence[Image]) -> Vectors:
+        """The means."""
+        if len(batch) > 1:  # not the trial before a store is made
+            self.calls.append(len(batch))
+            assert self.third_is_read.wait(30)
+        return np.array([[image.mean()] for image in batch], np.float32)
+
+
+def test_reading_and_decoding_go_on_while_a_batch_is_extracted(
+    few: Path, store: imgrec.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Patient.calls, Patient.third_is_read = [], threading.Event()
+    read, decoded = images.decode, 0
+
+    def decode(data: bytes, side: int | None = None) -> Image:
+        nonlocal decoded
+        decoded += 1
+        if decoded == 5:
+            Patient.third_is_read.set()
+        return read(data, side)
+
+    monkeypatch.setattr(images, "decode", decode)
+    assert imgrec.ingest(few, Patient(), store, batch_size=2).extracted == 12
+    assert Patient.calls == [2] * 6
+    with store:
+        (space,) = store.spaces()
+        names, vectors = store.vectors(space)
+        right = {r.digest: read(Path(r.path).read_bytes()).mean() for r in store.records()}
+    np.testing.assert_allclose(vectors[:, 0], [right[name] for name in names], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,12 @@ from imgrec.images import ImageFile
 from imgrec.options import option
 from imgrec.run import Run, progress
 from imgrec.stages import Stage, part
+from imgrec.threads import ahead, cores
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH_PIXELS = 64_000_000
-"""A batch of images ends here even if it is not full: 200 MB of pixels."""
+MAX_BATCH_PIXELS = 32_000_000
+"""A batch of images ends here even if it is not full: 100 MB of pixels, of which three are under way."""
 
 
 @dataclass
@@ -193,17 +194,19 @@ def ingest(
             stores.insert(0, stack.enter_context(backup.open(create=True)))
             backup.copy_from(store, exactly=True)
         advance = stack.enter_context(progress("ingest", total, shown=show_progress))
-        threads = os.cpu_count() or 1
-        pool = ThreadPoolExecutor(threads)
-        stack.callback(pool.shutdown, cancel_futures=True)
+        threads = cores()
+        pool, extraction = ThreadPoolExecutor(threads), ThreadPoolExecutor(1)
+        for each in (pool, extraction):
+            stack.callback(each.shutdown, cancel_futures=True)
         job = _Job(spaces, stores, summary or Summary())
+        # This thread looks for files, plans and writes; the others read, decode and extract ahead of it.
         changed = job.changed(images.find(roots), advance)
-        read = images.ahead(pool, _read, changed, 4 * threads)
+        read = ahead(pool, _read, changed, 4 * threads)
         planned = job.planned(read, chunk=2 * threads)
-        decoded = images.ahead(pool, _decode, planned, 4 * threads)
-        for batch in _batches(decoded, batch_size):
+        decoded = ahead(pool, _decode, planned, 4 * threads)
+        for batch in ahead(extraction, job.extracted, _batches(decoded, batch_size), 2):
             job.write(batch)
-            advance(len(batch))
+            advance(len(batch.items))
         job.mark_missing(roots)
         if total and job.summary.failed == total:
             example = min(store.failures(), key=lambda failure: failure.path)
@@ -316,14 +319,20 @@ def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
         yield batch
 
 
+@dataclass
+class _Extracted:
+    """A batch of files whose vectors are there."""
+
+    items: list[_Item]
+    vectors: dict[Space, tuple[list[str], Vectors]]
+
+
 class _Job:
     """What the steps of one ingest share."""
 
     def __init__(self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary) -> None:
         self.spaces, self.stores, self.summary = spaces, stores, summary
-        self.store = stores[
-            -1
-        ]  # the backup, where there is one, is written first: it never lacks what the store has
+        self.store = stores[-1]  # a backup comes first, and is written first: it never lacks what the store has
         self._moved_from: set[str] = set()
 
     def changed(self, files: Iterable[ImageFile], advance: Any) -> Iterator[ImageFile]:
@@ -377,24 +386,28 @@ class _Job:
         held = {space: self.store.digests(space, digests) for space in self.spaces}
         return {digest: [space for space in self.spaces if digest not in held[space]] for digest in digests}
 
-    def write(self, items: list[_Item]) -> None:
-        """Extract a batch, and write it as one transaction."""
-        good = [item for item in items if item.reason is None]
-        batch = Batch(
-            records=[_record(item) for item in good],
-            failures=[_failure(item) for item in items if item.reason is not None],
-            forgotten=[path for item in good for path in item.forgets],
-        )
+    def extracted(self, items: list[_Item]) -> _Extracted:
+        """A batch with its vectors, and without its pixels."""
+        vectors = {}
         for space, extractor in self.spaces.items():
-            todo = [item for item in good if space in item.lacks]
+            todo = [item for item in items if item.reason is None and space in item.lacks]
             if todo:
-                batch.vectors[space] = ([item.digest for item in todo], _extracted(extractor, todo))
-        self._write(batch)
+                vectors[space] = ([item.digest for item in todo], _vectors(extractor, todo))
         for item in items:
+            item.images.clear()
+        return _Extracted(items, vectors)
+
+    def write(self, batch: _Extracted) -> None:
+        """Write a batch as one transaction, and count it."""
+        good = [item for item in batch.items if item.reason is None]
+        bad = [item for item in batch.items if item.reason is not None]
+        forgotten = [path for item in good for path in item.forgets]
+        self._write(Batch([_record(item) for item in good], list(map(_failure, bad)), forgotten, batch.vectors))
+        for item in bad:
+            log.warning("%s: %s", item.file.path, item.reason)
+        for item in batch.items:
             counts_as = "failed" if item.reason is not None else item.counts_as
             setattr(self.summary, counts_as, getattr(self.summary, counts_as) + 1)
-            if item.reason is not None:
-                log.warning("%s: %s", item.file.path, item.reason)
         self.summary.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
 
     def mark_missing(self, roots: Sequence[str]) -> None:
@@ -414,7 +427,7 @@ class _Job:
             store.write(batch)
 
 
-def _extracted(extractor: Extractor, items: Sequence[_Item]) -> Vectors:
+def _vectors(extractor: Extractor, items: Sequence[_Item]) -> Vectors:
     """Vectors of a batch.
 
     Raises:

@@ -1,0 +1,53 @@
+"""Work in threads, which pays since OpenCV, Pillow, NumPy and the runtimes release Python's lock."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def cores() -> int:
+    """How many this process may use: fewer than the machine has where a container or `taskset` says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ahead(pool: Executor, function: Callable[[In], Out], items: Iterable[In], limit: int) -> Iterator[Out]:
+    """`map` in a pool, in order, with at most `limit` results waiting: memory stays bounded.
+
+    Items are taken from `items` in the caller's thread.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> with ThreadPoolExecutor(2) as pool:
+    ...     list(ahead(pool, abs, [-1, -2, -3], limit=2))
+    [1, 2, 3]
+    """
+    waiting: deque[Future[Out]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= limit:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def each(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
+    """What a function makes of each item, on all cores: for an extractor to spread a batch of images.
+
+    The function must not call `each` itself.
+
+    >>> each(abs, [-1, -2, -3])
+    [1, 2, 3]
+    """
+    return list(_shared_pool().map(function, items))
+
+
+@functools.cache
+def _shared_pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores(), thread_name_prefix="imgrec")
