@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ import tiles
 
 collect_ignore = ["thirdparty"]
 """Tested where they are installed: test_thirdparty.py."""
+
+# What models are exported to is kept in a folder of the tests' own, which the workers share.
+os.environ["XDG_CACHE_HOME"] = os.environ.get("IMGREC_TEST_CACHE") or tempfile.mkdtemp(prefix="imgrec-cache-")
+os.environ["IMGREC_TEST_CACHE"] = os.environ["XDG_CACHE_HOME"]
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
