@@ -183,7 +183,7 @@ def ingest(
     extractors = [extractor] if isinstance(extractor, Extractor) else list(extractor)
     if not extractors or batch_size < 1:
         raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
-    total = sum(1 for _ in images.find(roots))
+    total = sum(1 for _ in images.paths(roots))
     if not total and not _holds_any(store, roots):
         raise UsageError(f"there are no images in {', '.join(roots)}")
     spaces = {Space.of(each): each for each in extractors}

@@ -28,6 +28,9 @@ log = logging.getLogger("imgrec.timm")
 Runtime = Callable[[Sequence[Image]], npt.NDArray[np.float32]]
 """Features `float32 (n, ...)` of images of any sizes."""
 
+Preprocess = Callable[[Image], Image]
+"""From an image of any size to what the model sees, `uint8 (height, width, 3)`."""
+
 AGREEMENT = 0.9999
 """The cosine with torch's vectors that OpenVINO's must have to be chosen."""
 
@@ -126,8 +129,8 @@ class Torch:
 class OpenVINO:
     """An exported model on the CPU: one image at a time on each core, so that a batch's size changes no vector."""
 
-    def __init__(self, file: Path, preprocessing: Preprocessing, precision: str) -> None:
-        self._file, self._preprocessing = file, preprocessing
+    def __init__(self, file: Path, preprocess: Preprocess, precision: str) -> None:
+        self._file, self._preprocess = file, preprocess
         self._precision = {"float32": "f32", "bfloat16": "bf16"}[precision]
         self._requests: dict[int, threading.local] = {}
 
@@ -140,7 +143,7 @@ class OpenVINO:
         def features(image: Image) -> npt.NDArray[np.float32]:
             if not hasattr(requests, "own"):
                 requests.own = compiled.create_infer_request()
-            requests.own.infer({0: self._preprocessing(image)[None]}, share_inputs=True)
+            requests.own.infer({0: self._preprocess(image)[None]}, share_inputs=True)
             found: npt.NDArray[np.float32] = requests.own.get_output_tensor().data[0].copy()
             return found
 

@@ -1,0 +1,207 @@
+"""What runs a model: OpenVINO gives torch's vectors, from a cache, without torch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from conftest import Cli, shared, shared_timm
+from imgrec import images
+from imgrec.contracts import Image, Space
+from imgrec.errors import UsageError
+from test_imports import modules
+from test_timm import SMALL, cosines, random_model
+
+timm = pytest.importorskip("timm")
+pytest.importorskip("openvino")
+
+from imgrec_timm import cache, export, runtimes  # noqa: E402 - they need what is asked for above
+from imgrec_timm.preprocessing import Preprocessing  # noqa: E402
+
+
+@pytest.fixture
+def some(photos: Path) -> list[Image]:
+    return [images.decode(file.read_bytes()) for file in sorted(photos.rglob("*.jpg"))[:6]]
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def runtime_of(extractor: Any) -> str:
+    return type(extractor._runtime).__name__
+
+
+@pytest.mark.parametrize("model", [SMALL, "vit_tiny_patch16_224"])
+def test_openvino_gives_torchs_vectors_in_the_same_space(model: str, some: list[Image]) -> None:
+    ours, torchs = (random_model(model=model, runtime=runtime) for runtime in ("auto", "torch"))
+    assert (runtime_of(ours), runtime_of(torchs)) == ("OpenVINO", "Torch")
+    assert Space.of(ours) == Space.of(torchs)
+    found, wanted = ours.extract(some), torchs.extract(some)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+    assert cosines(found, wanted).min() >= 0.99999
+    np.testing.assert_array_equal(ours.extract(some[::-1])[::-1], found)  # no batches, so to the last bit
+
+
+def test_openvino_gives_torchs_vectors_of_real_photographs() -> None:
+    files = sorted(shared("photos", "clothing", "test").rglob("*.jpg"))[:12]
+    decoded = [images.decode(file.read_bytes(), 256) for file in files]
+    ours, torchs = (shared_timm("mobilenetv2_100", runtime=runtime) for runtime in ("openvino", "torch"))
+    assert cosines(ours.extract(decoded), torchs.extract(decoded)).min() >= 0.999999
+
+
+def test_a_later_run_needs_neither_timm_nor_torch(cli: Cli, few: Path, own_cache: Path) -> None:
+    words = ["extractor=timm", f"extractor.model={SMALL}", "extractor.pretrained=false"]
+    first = cli("ingest", few / "china", *words)
+    assert "preparing mobilenetv3_small_050 for OpenVINO, once" in first.err
+    assert "torch" in first.record()["versions"]
+    log = (first.runs()[-1] / "imgrec.log").read_text()
+    assert "runtime of mobilenetv3_small_050: openvino, whose vectors have a cosine of 1.000000" in log
+    query = few.parent / "outside.png"
+    PIL.Image.open(few / "flower" / "flower-0-0.jpg").resize((90, 90)).save(query)
+    for line in (["ingest", str(few)], ["recommend", str(query)]):
+        assert modules(*line, cwd=few.parent).isdisjoint({"torch", "timm", "torchvision"})
+    assert cli("recommend", query, "format=json").json()["matches"][0]["label"] == "flower"
+
+
+def test_a_damaged_export_is_made_again(
+    own_cache: Path, some: list[Image], caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = random_model().extract(some)
+    (file,) = own_cache.rglob("model.bin")
+    file.write_bytes(file.read_bytes()[:-1000])
+    np.testing.assert_array_equal(random_model().extract(some), wanted)
+    assert "is damaged, and made again" in caplog.text
+    (about,) = own_cache.rglob("about.json")
+    about.write_text("{")
+    np.testing.assert_array_equal(random_model().extract(some), wanted)
+    assert json.loads(about.read_text())["cosine"] > 0.9999
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(
+    own_cache: Path, some: list[Image], caplog: pytest.LogCaptureFixture
+) -> None:
+    own_cache.write_text("a file, where a folder is wanted")
+    extractor = random_model()
+    assert extractor.extract(some).shape == (6, 1024)
+    assert runtime_of(extractor) == "OpenVINO"
+    assert "cannot be written" in caplog.text
+
+
+def test_auto_takes_torch_where_vectors_differ(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(runtimes, "AGREEMENT", 1.1)
+    with caplog.at_level(logging.INFO):
+        assert runtime_of(random_model()) == "Torch"
+    assert "torch, not openvino: its vectors have a cosine of only" in caplog.text
+    assert runtime_of(random_model(runtime="openvino")) == "OpenVINO"  # who asks for it gets it
+
+
+def test_a_model_that_cannot_be_exported(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such\noperation")
+
+    monkeypatch.setattr(export, "_converted", fail)
+    with caplog.at_level(logging.INFO):
+        assert runtime_of(random_model()) == "Torch"
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(own_cache))
+    assert runtime_of(random_model()) == "Torch"  # the choice stays what it was
+    assert "cannot be exported: no such operation" in caplog.text
+    with pytest.raises(UsageError, match="openvino cannot be had: mobilenetv3_small_050 cannot be exported"):
+        _ = random_model(runtime="openvino")._runtime  # type: ignore[attr-defined]
+
+
+def test_without_openvino_torch_is_taken(few: Path, own_cache: Path) -> None:
+    code = (
+        "import sys; sys.modules['openvino'] = None\n"
+        "import importlib.util as u; found = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'openvino' else found(name, *rest)\n"
+        "from imgrec.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["ingest", str(few), "extractor=timm", f"extractor.model={SMALL}", "extractor.pretrained=false"]
+    for asked, code_wanted in (("auto", 0), ("openvino", 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words, f"extractor.runtime={asked}", f"store.path={asked}.sqlite"],
+            cwd=few.parent, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == code_wanted, done.stderr
+    assert "pip install 'imgrec[openvino]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_bfloat16_is_a_space_of_its_own(some: list[Image]) -> None:
+    whole, half = random_model(), random_model(precision="bfloat16")
+    assert Space.of(whole) != Space.of(half)
+    assert 0.97 < cosines(half.extract(some), whole.extract(some)).min() < 0.9999999
+    assert runtime_of(half) == ("OpenVINO" if export.has_bfloat16() else "Torch")  # never float32 in disguise
+    if not export.has_bfloat16():
+        with pytest.raises(UsageError, match="no bfloat16"):
+            random_model(precision="bfloat16", runtime="openvino").extract(some)
+
+
+def test_other_weights_are_another_export(own_cache: Path, tmp_path: Path, some: list[Image]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    file, vectors = tmp_path / "mine.safetensors", []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        save_file(timm.create_model(SMALL).state_dict(), file)
+        extractor = random_model(checkpoint=str(file))
+        vectors.append(extractor.extract(some))
+        assert extractor.identity()["weights"] == cache.resolved(extractor).weights  # type: ignore[arg-type]
+    assert not np.allclose(vectors[0], vectors[1])
+    assert len(list(own_cache.rglob("model.xml"))) == 2
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("input_size", [(224, 224), (96, 160)])
+@pytest.mark.parametrize("crop_pct", [0.875, 1.0])
+def test_exact_preprocessing_gives_timms_pixels(
+    crop_mode: str, input_size: tuple[int, int], crop_pct: float
+) -> None:
+    settings: dict[str, Any] = {"crop_mode": crop_mode, "crop_pct": crop_pct, "interpolation": "bicubic"}
+    half = [0.4, 0.5, 0.6]
+    transform = timm.data.create_transform((3, *input_size), mean=half, std=half, **settings)
+    transform.transforms = transform.transforms[:-2]  # up to the tensor
+    ours = Preprocessing(input_size=input_size, mean=half, std=half, exact=True, **settings)
+    fast = Preprocessing(input_size=input_size, mean=half, std=half, exact=False, **settings)
+    random = np.random.default_rng(0)
+    for shape in [(300, 451), (533, 400), (100, 90), (31, 700), (224, 224)]:
+        image = random.integers(0, 256, (*shape, 3), np.uint8)
+        wanted = np.asarray(transform(PIL.Image.fromarray(image)))
+        np.testing.assert_array_equal(ours(image), wanted)
+        assert fast(image).shape == wanted.shape
+
+
+def test_fast_preprocessing_is_near_the_exact_one() -> None:
+    files = sorted(shared("photos", "clothing", "test").rglob("*.jpg"))[::16]
+    decoded = [images.decode(file.read_bytes()) for file in files]
+    fast, exact = (shared_timm("mobilenetv2_100", resize=way).extract(decoded) for way in ("fast", "exact"))
+    assert cosines(fast, exact).mean() > 0.99
+
+
+def test_the_kept_forms_are_plain_files(own_cache: Path, some: list[Image]) -> None:
+    random_model().extract(some)
+    kept = sorted(file.name for file in own_cache.rglob("*") if file.is_file())
+    assert [name for name in kept if name in ("about.json", "model.bin", "model.xml")] == [
+        "about.json",
+        "model.bin",
+        "model.xml",
+    ]
+    assert cache.folder() == own_cache / "imgrec" / "timm"
