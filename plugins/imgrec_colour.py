@@ -10,6 +10,7 @@ import numpy as np
 import imgrec
 from imgrec.contracts import Image, Vectors
 from imgrec.options import option
+from imgrec.threads import each
 
 
 @dataclass
@@ -24,11 +25,21 @@ class Colour(imgrec.Extractor):
     bins: int = option(5, minimum=1, maximum=256, help="parts of each channel's range")
     colour_space: str = option("rgb", choices=("rgb", "hsv", "lab"), help="channels to count in")
     joint: bool = option(True, help="count combinations of the three channels, not each channel for itself")
-    normalise: bool = option(True, help="shares that add up to 1 (for each channel where not joint), not pixels")
+    normalise: bool = option(True, help="shares that add up to 1 (for each channel where not joint), not counts")
+    min_side: int | None = option(
+        128,
+        minimum=1,
+        help="JPEGs may be decoded at a fraction of their size, no side below this; null: at full size",
+    )
+
+    @property
+    def side(self) -> int | None:
+        """A quarter of the pixels has the same colours: measured on photographs, the same share of hits."""
+        return self.min_side
 
     def extract(self, images: Sequence[Image]) -> Vectors:
         """Histograms, `float32 (n, bins ** 3)` or `(n, 3 * bins)`, in the order of the channels."""
-        return np.stack([self._histogram(image) for image in images])
+        return np.stack(each(self._histogram, images))
 
     def _histogram(self, image: Image) -> Vectors:
         import cv2

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import imgrec
+from imgrec import images
 from imgrec.contracts import Image, Space
 from imgrec.errors import UsageError
 
@@ -72,3 +76,14 @@ def test_the_identity_is_what_changes_vectors() -> None:
 def test_wrong_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         imgrec.build("extractor", "colour", **options)
+
+
+def test_large_photographs_are_decoded_at_a_fraction_and_have_nearly_the_same_colours(tmp_path: Path) -> None:
+    with files("sklearn.datasets.images").joinpath("china.jpg").open("rb") as file:
+        PIL.Image.open(file).resize((1280, 854)).save(tmp_path / "large.jpg")
+    data = (tmp_path / "large.jpg").read_bytes()
+    extractor, whole = (imgrec.build("extractor", "colour", **options) for options in ({}, {"min_side": None}))
+    small, full = (images.decode(data, each.side) for each in (extractor, whole))
+    assert (small.shape, full.shape) == ((214, 320, 3), (854, 1280, 3))
+    np.testing.assert_allclose(extractor.extract([small]), whole.extract([full]), atol=0.02)
+    assert Space.of(extractor) != Space.of(whole)

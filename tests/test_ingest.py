@@ -295,7 +295,13 @@ def test_info(cli: Cli, few: Path) -> None:
         125,
         12 * 125 * 4,
     )
-    assert space["options"] == {"bins": 5, "colour_space": "lab", "joint": True, "normalise": True}
+    assert space["options"] == {
+        "bins": 5,
+        "colour_space": "lab",
+        "joint": True,
+        "normalise": True,
+        "min_side": 128,
+    }
     assert told["failed"] == [{"path": str(few / "broken.jpg"), "reason": "not an image in a known format"}]
     assert told["bytes"] > 0
     text = cli("info").out
