@@ -48,7 +48,7 @@ def among(vectors: Vectors, k: int, progress: Progress = no_progress) -> Neighbo
     >>> among(np.array([[0], [1], [5]], np.float32), 1).rows.tolist()
     [[1], [0], [1]]
     """
-    key = hashlib.blake2b(np.ascontiguousarray(vectors)).digest(), vectors.shape
+    key = hashlib.blake2b(np.ascontiguousarray(vectors).data).digest(), vectors.shape
     found = _last.get(key)
     if found is None or found.rows.shape[1] < k:
         found = _found(vectors, min(max(k, SHARED), len(vectors) - 1), progress)

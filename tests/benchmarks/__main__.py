@@ -6,9 +6,9 @@ import os
 import platform
 import sys
 
-from benchmarks import search, startup
+from benchmarks import maps, search, startup
 
-PARTS = {"startup": startup.run, "search": search.run}
+PARTS = {"startup": startup.run, "search": search.run, "maps": maps.run}
 
 
 def main() -> None:
