@@ -74,10 +74,8 @@ class UMAP(NeighbourReducer):
             def __init__(self) -> None:
                 """Without the search trees."""
 
-            def query(
-                self, query_data: Vectors, k: int = 10, **_: Any
-            ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-                return tuple(neighbours.of_new(query_data, vectors, k))
+            def query(self, query_data: Vectors, k: int = 10, **_: Any) -> neighbours.Neighbours:
+                return neighbours.of_new(query_data, vectors, k)
 
         rows, distances = self._neighbours(count - 1)
         own = np.arange(len(rows), dtype=rows.dtype)[:, None]
