@@ -14,7 +14,8 @@ import itertools
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -36,6 +37,9 @@ Image = npt.NDArray[np.uint8]
 
 Vectors = npt.NDArray[np.float32]
 """Vectors as rows: `float32 (n, dim)`."""
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""What makes a progress bar, of a description and a total: its context gives the function that advances it."""
 
 DECODING_VERSION = 1
 """The version of the rules in `images.decode`. Part of every space: raised when decoded pixels change."""
@@ -427,6 +431,11 @@ def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
     return vectors
 
 
+def no_progress(description: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Tell nothing: what a reducer does unless it is asked."""
+    return nullcontext(lambda _: None)
+
+
 @dataclass
 class Reducer(Component):
     """Maps vectors to fewer dimensions: 2 for a map, more before a search.
@@ -446,6 +455,11 @@ class Reducer(Component):
         "cosine", choices=("cosine", "euclidean", "hellinger"), help="what makes two vectors neighbours"
     )
     seed: int = option(0, minimum=0, maximum=2**32 - 1, help="of everything random")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.progress: Progress = no_progress
+        """Set by who wants to be told how far long work is; `imgrec.run.progress` shows it on stderr."""
 
     @abstractmethod
     def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:

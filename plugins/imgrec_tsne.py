@@ -10,12 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec.contracts import Vectors, as_euclidean
+from imgrec import neighbours
+from imgrec.contracts import Vectors
+from imgrec.neighbours import NeighbourReducer
 from imgrec.options import option
+
+EXAGGERATED = 250
+"""Steps of early exaggeration, openTSNE's default."""
+
+TOLD_EVERY = 10
+"""Steps between two of a progress bar."""
 
 
 @dataclass
-class TSNE(imgrec.Reducer):
+class TSNE(NeighbourReducer):
     """t-SNE (van der Maaten and Hinton 2008; FIt-SNE, Linderman et al. 2019): similar images become clusters.
 
     Started from principal components, as Kobak and Berens (2019) advise, so that large shapes mean something.
@@ -46,51 +54,57 @@ class TSNE(imgrec.Reducer):
 
         if len(vectors) < 5:
             raise imgrec.UsageError(f"tsne needs at least 5 images, and there are {len(vectors)}")
-        self._vectors = as_euclidean(vectors, self.metric)
-        model = Model(
-            n_components=self.n_components,
-            perplexity=self._perplexity(),
-            exaggeration=self.exaggeration,
-            n_iter=self.n_iter,
-            initialization="pca" if np.ptp(self._vectors, axis=0).any() else "random",  # images may be all alike
-            random_state=self.seed,
-            n_jobs=self.n_jobs,
-        )
-        self._model: Any = model.fit(self._vectors)
-        self._embedding: Vectors = np.asarray(self._model, dtype=np.float32)
+        self._prepare(vectors)
+        affinities = self._affinities()
+        with self.progress("t-SNE", EXAGGERATED + self.n_iter) as advance:
+            model = Model(
+                n_components=self.n_components,
+                exaggeration=self.exaggeration,
+                early_exaggeration_iter=EXAGGERATED,
+                n_iter=self.n_iter,
+                initialization="pca" if np.ptp(self._vectors, axis=0).any() else "random",  # all may be alike
+                random_state=self.seed,
+                n_jobs=self.n_jobs,
+                callbacks=lambda *_: advance(TOLD_EVERY),
+                callbacks_every_iters=TOLD_EVERY,
+            )
+            self._model = model.fit(self._vectors, affinities=affinities)
+        self._embedding = np.asarray(self._model, dtype=np.float32)
         return self
+
+    def _affinities(self) -> Any:
+        """How much each vector is drawn to its neighbours."""
+        from openTSNE.affinity import PerplexityBasedNN
+        from openTSNE.nearest_neighbors import PrecomputedNeighbors
+
+        vectors, perplexity = self._vectors, self._perplexity()
+
+        class Found(PrecomputedNeighbors):  # type: ignore[misc] # openTSNE has no types
+            """Neighbours of the fitted vectors, which are there; those of new ones are found."""
+
+            def query(self, query: Vectors, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+                rows, distances = neighbours.of_new(query, vectors, k)
+                return rows.astype(np.int64), distances.astype(np.float64)
+
+        rows, distances = self._neighbours(min(len(vectors) - 1, int(3 * perplexity)))
+        found = Found(rows.astype(np.int64), distances.astype(np.float64))
+        return PerplexityBasedNN(knn_index=found, perplexity=perplexity, n_jobs=self.n_jobs)
 
     def _perplexity(self) -> float:
         """As asked, or less for few images: a point has three times as many neighbours as its perplexity."""
         return min(self.perplexity, (len(self._vectors) - 1) / 3)
 
-    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
-        """The map of these vectors, `float32 (n, n_components)`."""
-        return self.fit(vectors, labels)._embedding
-
     def transform(self, vectors: Vectors) -> Vectors:
         """New points placed on the map, which stays as it is: `float32 (n, n_components)`."""
         if self._model is None:
             from openTSNE import TSNEEmbedding
-            from openTSNE.affinity import PerplexityBasedNN
 
-            affinities = PerplexityBasedNN(
-                self._vectors, perplexity=self._perplexity(), random_state=self.seed, n_jobs=self.n_jobs
-            )
             self._model = TSNEEmbedding(
-                self._embedding.astype(np.float64), affinities, random_state=self.seed, n_jobs=self.n_jobs
+                self._embedding.astype(np.float64), self._affinities(), random_state=self.seed, n_jobs=self.n_jobs
             )
-        placed = self._model.transform(as_euclidean(vectors, self.metric), perplexity=min(5, self._perplexity()))
+        self._model.gradient_descent_params["callbacks"] = None  # placing is quick, and told to nobody
+        placed = self._model.transform(self._prepared(vectors), perplexity=min(5, self._perplexity()))
         return np.asarray(placed, dtype=np.float32)
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """`vectors (n, dim)` and their `embedding (n, n_components)`."""
-        return {"vectors": self._vectors, "embedding": self._embedding}
-
-    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Take over a `state`; neighbours are looked for again when new points come."""
-        self._vectors, self._embedding, self._model = state["vectors"], state["embedding"], None
-        return self
 
 
 @imgrec.hookimpl

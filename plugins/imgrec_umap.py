@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec.contracts import Vectors, as_euclidean
+from imgrec import neighbours
+from imgrec.contracts import Vectors, no_progress
+from imgrec.neighbours import NeighbourReducer
 from imgrec.options import option
 
 
 @dataclass
-class UMAP(imgrec.Reducer):
+class UMAP(NeighbourReducer):
     """UMAP (McInnes, Healy and Melville 2018): neighbourhoods as t-SNE, and more of the large shape."""
 
     requires: ClassVar[Mapping[str, str]] = {"umap": "pip install 'imgrec[umap]'"}
@@ -35,19 +37,22 @@ class UMAP(imgrec.Reducer):
             raise imgrec.UsageError(
                 f"umap needs at least {self.n_components + 2} images, and there are {len(vectors)}"
             )
-        self._vectors = as_euclidean(vectors, self.metric)
+        self._prepare(vectors)
         # The spectral start needs more points than dimensions by a margin.
         start = "spectral" if len(vectors) > 2 * self.n_components + 2 else "random"
         self._model = self._fitted(n_epochs=self.n_epochs, init=start)
-        self._embedding: Vectors = np.asarray(self._model.embedding_, dtype=np.float32)
+        self._embedding = np.asarray(self._model.embedding_, dtype=np.float32)
         return self
 
     def _fitted(self, **options: Any) -> Any:
         import umap
 
+        count = min(self.n_neighbors, len(self._vectors) - 1)
         model = umap.UMAP(
             n_components=self.n_components,
-            n_neighbors=min(self.n_neighbors, len(self._vectors) - 1),
+            n_neighbors=count,
+            precomputed_knn=self._graph(count),
+            tqdm_kwds={"desc": "UMAP", "disable": self.progress is no_progress},
             min_dist=self.min_dist,
             random_state=self.seed,
             n_jobs=1,  # what a seed makes of it anyway, without the warning
@@ -57,9 +62,24 @@ class UMAP(imgrec.Reducer):
             warnings.simplefilter("ignore")  # of numba's and scikit-learn's deprecations, not ours to mend
             return model.fit(self._vectors)
 
-    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
-        """The map of these vectors, `float32 (n, n_components)`."""
-        return self.fit(vectors, labels)._embedding
+    def _graph(self, count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Any]:
+        """Neighbours as UMAP wants them: each vector its own first, and what finds those of new vectors."""
+        from pynndescent import NNDescent
+
+        vectors = self._vectors
+
+        class Exact(NNDescent):  # type: ignore[misc] # umap-learn takes nothing else, and pynndescent has no types
+            _angular_trees = False
+
+            def __init__(self) -> None:
+                """Without the search trees."""
+
+            def query(self, query_data: Vectors, k: int = 10, **_: Any) -> neighbours.Neighbours:
+                return neighbours.of_new(query_data, vectors, k)
+
+        rows, distances = self._neighbours(count - 1)
+        own = np.arange(len(rows), dtype=rows.dtype)[:, None]
+        return np.hstack([own, rows]), np.hstack([np.zeros_like(own, np.float32), distances]), Exact()
 
     def transform(self, vectors: Vectors) -> Vectors:
         """New points on the map, `float32 (n, n_components)`."""
@@ -70,16 +90,7 @@ class UMAP(imgrec.Reducer):
             self._model.n_epochs = self.n_epochs  # new points take as many steps as ever
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return np.asarray(self._model.transform(as_euclidean(vectors, self.metric)), dtype=np.float32)
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """`vectors (n, dim)` and their `embedding (n, n_components)`."""
-        return {"vectors": self._vectors, "embedding": self._embedding}
-
-    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Take over a `state`; the neighbour graph is built again when new points come."""
-        self._vectors, self._embedding, self._model = state["vectors"], state["embedding"], None
-        return self
+            return np.asarray(self._model.transform(self._prepared(vectors)), dtype=np.float32)
 
 
 @imgrec.hookimpl

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 from sklearn.manifold import trustworthiness
 
 import imgrec
 from conftest import shared, shared_timm
+from imgrec import neighbours
 from imgrec.contracts import Vectors
 from imgrec.errors import UsageError
 
@@ -54,6 +58,65 @@ def test_neighbours_of_real_photographs_stay_neighbours(clothing: Vectors, name:
         pytest.importorskip("umap")
     reduced = imgrec.build("reducer", name).fit_transform(clothing)
     assert trustworthiness(clothing, reduced, n_neighbors=10) >= floor
+
+
+class Told:
+    """A progress that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, int] = {}
+        self.totals: dict[str, int] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, description: str, total: int) -> Iterator[Callable[[int], None]]:
+        self.totals[description], self.done[description] = total, 0
+
+        def advance(count: int) -> None:
+            self.done[description] += count
+
+        yield advance
+
+
+def test_neighbours_are_computed_once_and_shared(digits: Vectors) -> None:
+    vectors = digits[:250]
+    first, second, other = Told(), Told(), Told()
+    umap, tsne = build("umap"), build("tsne")
+    umap.progress, tsne.progress = first, second
+    umap.fit(vectors)
+    shared_map = tsne.fit_transform(vectors)
+    assert first.done == {"neighbours": 250}
+    assert second.done == second.totals == {"t-SNE": 350}
+    tsne.progress = other
+    tsne.fit(digits[:200])  # other vectors have other neighbours
+    assert other.done["neighbours"] == 200
+    np.testing.assert_array_equal(tsne.fit_transform(vectors), shared_map)
+
+
+def test_neighbours_are_exact_also_among_copies(digits: Vectors) -> None:
+    vectors = np.repeat(digits[:40], 5, axis=0)
+    rows, distances = neighbours.among(vectors, 10)
+    assert (rows != np.arange(len(vectors))[:, None]).all()
+    assert all(len(set(row)) == 10 for row in rows.tolist())
+    exact = cdist(vectors, vectors)
+    np.testing.assert_allclose(distances, np.sort(exact, axis=1)[:, 1:11], atol=1e-3)
+    np.testing.assert_allclose(distances, np.take_along_axis(exact, rows.astype(np.int64), axis=1), atol=1e-3)
+
+
+def test_neighbours_are_the_callers_own(digits: Vectors) -> None:
+    neighbours.among(digits, 5).rows[:] = -1
+    assert neighbours.among(digits, 5).rows.min() >= 0
+    assert neighbours.among(digits, 120).rows.shape == (300, 120)  # more than are found for all
+
+
+@pytest.mark.parametrize("name", ["tsne", "umap"])
+@pytest.mark.parametrize(("pca", "dim"), [(10, 10), (None, 64), (64, 64)])
+def test_principal_components_first(digits: Vectors, name: str, pca: int | None, dim: int) -> None:
+    reducer = build(name, pca=pca)
+    reduced = reducer.fit_transform(digits)
+    assert reducer.state()["vectors"].shape == (300, dim)
+    assert trustworthiness(digits, reduced, n_neighbors=10) > 0.93
+    placed = build(name, pca=pca).restore(reducer.state()).transform(digits[:20] * np.float32(1.001))
+    assert np.median(np.linalg.norm(placed - reduced[:20], axis=1)) < 0.1 * np.ptp(reduced)
 
 
 @pytest.fixture(scope="module")

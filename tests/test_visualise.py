@@ -79,6 +79,20 @@ def test_images_that_are_all_alike(tmp_path: Path, name: str) -> None:
     points.save(tmp_path / "map.png")
 
 
+def test_progress_is_told_where_it_is_asked_for(
+    store: imgrec.Store, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgrec.run._line_progress.__defaults__", (0.0,))  # every step, not every ten seconds
+    reducer = imgrec.build("reducer", "tsne", n_iter=50)
+    imgrec.visualise(store, reducer)
+    assert capfd.readouterr() == ("", "")
+    imgrec.visualise(store, reducer, sample=30, show_progress=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "neighbours: 30 of 30" in err
+    assert "t-SNE: 300 of 300" in err
+
+
 def test_what_cannot_be_drawn(store: imgrec.Store) -> None:
     with pytest.raises(UsageError, match="2 dimensions"):
         imgrec.visualise(store, imgrec.build("reducer", "pca", n_components=5))

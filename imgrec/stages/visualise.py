@@ -16,7 +16,7 @@ from imgrec.draw import Map
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import Gallery
 from imgrec.options import option
-from imgrec.run import Run
+from imgrec.run import Run, progress
 from imgrec.stages import Stage, part
 
 LABELS = ("folder", "none")
@@ -50,6 +50,7 @@ class Visualise(Stage):
                 space=self.space,
                 extractor=self.extractor,
                 seed=self.seed,
+                show_progress=True,
             )
         run.counts.update(images=len(points.paths), labels=len(set(points.labels)))
         with (run.folder / "map.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -72,6 +73,7 @@ def visualise(
     space: str | None = None,
     extractor: Extractor | Mapping[str, Any] | None = None,
     seed: int = 0,
+    show_progress: bool = False,
 ) -> Map:
     """Places of all images of a store on a plane, and their labels.
 
@@ -84,6 +86,7 @@ def visualise(
         space: which space, where the store has several: its key or the beginning of it.
         extractor: the same, by identity; or options to change on the recorded one.
         seed: of the sample.
+        show_progress: progress bars on stderr.
 
     Returns:
         A `Map`; `map.save("map.png")` draws it.
@@ -113,6 +116,8 @@ def visualise(
             )
     else:
         names = [gallery.label_of(path) if labels == "folder" else "" for path in paths]
+    if show_progress:
+        reducer.progress = progress
     positions = reducer.fit_transform(pool.rows(records), names)
     if positions.shape != (len(paths), 2) or not np.isfinite(positions).all():
         raise ImgrecError(f"reducer {reducer.name} made no map of these vectors: take another, or other options")

@@ -1,0 +1,134 @@
+"""The nearest neighbours of all vectors among themselves, found once for all reducers that map neighbourhoods."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from imgrec.contracts import Progress, Reducer, Vectors, as_euclidean, no_progress
+from imgrec.options import option
+
+SHARED = 90
+"""So many are found at least, as t-SNE asks for by default: enough, whoever asks first."""
+
+AT_ONCE = 8_192
+"""Rows whose neighbours are found between two steps of a progress bar."""
+
+
+class Neighbours(NamedTuple):
+    """Of each row its k nearest rows by Euclidean distance, nearest first."""
+
+    rows: npt.NDArray[np.int32]
+    """`(n, k)`: their numbers."""
+
+    distances: Vectors
+    """`float32 (n, k)`."""
+
+
+_last: dict[tuple[bytes, tuple[int, ...]], Neighbours] = {}
+"""The neighbours found last, by digest and shape of the vectors."""
+
+
+def among(vectors: Vectors, k: int, progress: Progress = no_progress) -> Neighbours:
+    """The k nearest neighbours of every vector among the others: exact, by scikit-learn.
+
+    Asked again for the same vectors, as by the next reducer of a sweep, they are not computed again. Work grows
+    with the square of the number of vectors.
+
+    Args:
+        vectors: `float32 (n, dim)`, n above k.
+        k: how many, the vector itself not counted.
+        progress: makes the bar that tells how far it is.
+
+    >>> among(np.array([[0], [1], [5]], np.float32), 1).rows.tolist()
+    [[1], [0], [1]]
+    """
+    key = hashlib.blake2b(np.ascontiguousarray(vectors).data).digest(), vectors.shape
+    found = _last.get(key)
+    if found is None or found.rows.shape[1] < k:
+        found = _found(vectors, min(max(k, SHARED), len(vectors) - 1), progress)
+        _last.clear()
+        _last[key] = found
+    return Neighbours(found.rows[:, :k].copy(), found.distances[:, :k].copy())
+
+
+def _found(vectors: Vectors, k: int, progress: Progress) -> Neighbours:
+    from sklearn.neighbors import NearestNeighbors
+
+    finder = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(vectors)
+    found = Neighbours(np.empty((len(vectors), k), np.int32), np.empty((len(vectors), k), np.float32))
+    with progress("neighbours", len(vectors)) as advance:
+        for start in range(0, len(vectors), AT_ONCE):
+            part = slice(start, min(start + AT_ONCE, len(vectors)))
+            distances, rows = finder.kneighbors(vectors[part])
+            is_other = rows != np.arange(part.start, part.stop)[:, None]
+            is_other[is_other.all(axis=1), -1] = False  # among many that are alike a row may miss itself
+            found.rows[part] = rows[is_other].reshape(-1, k)
+            found.distances[part] = distances[is_other].reshape(-1, k)
+            advance(part.stop - part.start)
+    return found
+
+
+def of_new(new: Vectors, vectors: Vectors, k: int) -> Neighbours:
+    """The k nearest neighbours of new vectors `float32 (m, dim)` among `vectors`, exact."""
+    from sklearn.neighbors import NearestNeighbors
+
+    distances, rows = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(vectors).kneighbors(new)
+    return Neighbours(rows.astype(np.int32), distances.astype(np.float32))
+
+
+def principal_axes(vectors: Vectors, count: int) -> Vectors:
+    """The directions of most variance, `float32 (count, dim)`, of unit length; by scikit-learn's PCA."""
+    from sklearn.decomposition import PCA
+
+    with np.errstate(invalid="ignore"):  # shares of no variance, where all vectors are alike
+        axes: Vectors = PCA(count, svd_solver="covariance_eigh").fit(vectors).components_.astype(np.float32)
+    return axes
+
+
+@dataclass
+class NeighbourReducer(Reducer):
+    """A reducer that works from neighbours: of the vectors' principal components, where there are many values.
+
+    A subclass's `fit` calls `_prepare` and then sets `_embedding`.
+    """
+
+    pca: int | None = option(50, minimum=1, help="principal components of longer vectors come first; null: not")
+
+    def _prepare(self, vectors: Vectors) -> None:
+        """Set `_vectors`, among which neighbours are then looked for, `float32 (n, dim)` or `(n, pca)`."""
+        prepared = as_euclidean(vectors, self.metric)
+        self._axes: Vectors | None = None
+        if self.pca is not None and self.pca < min(prepared.shape):
+            self._axes = principal_axes(prepared, self.pca)
+        self._vectors: Vectors = prepared if self._axes is None else prepared @ self._axes.T
+        self._model: Any = None
+
+    def _prepared(self, new: Vectors) -> Vectors:
+        """New vectors beside `_vectors`."""
+        prepared = as_euclidean(new, self.metric)
+        return prepared if self._axes is None else prepared @ self._axes.T
+
+    def _neighbours(self, k: int) -> Neighbours:
+        return among(self._vectors, k, self.progress)
+
+    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
+        """The map of these vectors, `float32 (n, n_components)`."""
+        self.fit(vectors, labels)
+        return self._embedding
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """`vectors (n, dim)`, their `embedding (n, n_components)`, and `axes (pca, dim)` if any."""
+        kept = {"vectors": self._vectors, "embedding": self._embedding}
+        return kept if self._axes is None else {**kept, "axes": self._axes}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Take over a `state`; the model is built again when new points come."""
+        self._vectors, self._embedding, self._axes = state["vectors"], state["embedding"], state.get("axes")
+        self._model = None
+        return self
