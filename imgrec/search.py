@@ -24,6 +24,9 @@ FLOAT = np.finfo(np.float32)
 EPS = float(FLOAT.eps)
 """Twice the largest relative error of rounding to float32."""
 
+SHORTEST = 1e-15
+"""Vectors up to this length have too few digits left in float32 for their direction to be bounded."""
+
 METRICS = ("euclidean", "cosine", "manhattan", "hellinger")
 """Euclidean; cosine: 1 - cosine similarity, and 1 where a vector is zero; manhattan: sum of absolute differences;
 hellinger: Euclidean distance of the square roots of shares, over the square root of 2."""
@@ -282,17 +285,17 @@ class _Products:
         # So many rows that to gather them costs more than to scan all?
         are_most = rows is not None and 4 * len(rows) > len(self.points)
         among = None if are_most else rows
-        products = self._products(seen.astype(np.float32), among)
+        products = self._products(seen, among)
         for product, *query in zip(products, lengths, slack, unseen, strict=True):
             lower = self._bounds_of_one(product, among, *query)
             yield lower[rows] if are_most else lower
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _products(self, seen: Vectors, rows: Rows | None) -> Vectors:
-        points = self.points if rows is None else self.points[rows]
-        return seen @ points.T if len(seen) > 1 else (points @ seen[0])[None]
+    def _products(self, seen: Doubles, rows: Rows | None) -> Vectors:
+        points, targets = self.points if rows is None else self.points[rows], seen.astype(np.float32)
+        return targets @ points.T if len(targets) > 1 else (points @ targets[0])[None]
 
-    @np.errstate(over="ignore", invalid="ignore")
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def _bounds_of_one(
         self, product: Floats, rows: Rows | None, length: float, slack: float, unseen: float
     ) -> Floats:
@@ -304,10 +307,11 @@ class _Products:
         if self.level:
             most += of(self.level.rests) * np.float32(unseen)
         if self.metric == "cosine":
-            most /= np.maximum(lengths, FLOAT.tiny) * np.float32(length)
+            most /= lengths
+            most /= np.float32(length)
             lower = np.subtract(np.float32(1 - 16 * EPS), most, out=most)
-            lower[lengths <= 1e-15] = -np.inf  # no direction: anywhere
-            if length <= 1e-15:
+            lower[(lengths <= SHORTEST) | (lengths == np.inf)] = -np.inf
+            if not SHORTEST < length < FLOAT.max:
                 lower[:] = -np.inf
         else:
             most *= -2

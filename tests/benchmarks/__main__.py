@@ -6,9 +6,9 @@ import os
 import platform
 import sys
 
-from benchmarks import search, startup
+from benchmarks import answer, search, startup
 
-PARTS = {"startup": startup.run, "search": search.run}
+PARTS = {"startup": startup.run, "answer": answer.run, "search": search.run}
 
 
 def main() -> None:
