@@ -247,16 +247,15 @@ class _Scan(Protocol):
         """
 
 
-def _scans(vectors: Vectors, metric: str, compressed: Compressed | None) -> list[_Scan]:
+def _scans(vectors: Vectors, metric: str, compressed: Compressed | None) -> Sequence[_Scan]:
     """The coarsest first; the last one sees whole vectors."""
     if metric == "manhattan":
         return [_Differences(vectors)]
     if metric == "hellinger":
         vectors, compressed = as_euclidean(vectors, metric), None
     known = compressed or compress(vectors, ())
-    return [_Products(level.columns, known, metric, level) for level in known.levels] + [
-        _Products(vectors, known, metric)
-    ]
+    by_levels = [_Products(level.columns, known, metric, level) for level in known.levels]
+    return [*by_levels, _Products(vectors, known, metric)]
 
 
 @dataclass(frozen=True)
@@ -270,9 +269,9 @@ class _Products:
 
     def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
         """See `_Scan`."""
-        seen = targets = as_euclidean(queries, self.metric if self.metric == "hellinger" else "").astype(
-            np.float64
-        )
+        if self.metric == "hellinger":
+            queries = as_euclidean(queries, self.metric)
+        seen = targets = queries.astype(np.float64)
         lengths = np.linalg.norm(targets, axis=1)
         # A dot product of n terms, summed in any order, is off by at most n eps / 2 |x||q| (Higham, Accuracy and
         # Stability of Numerical Algorithms, 3.1); here the terms' own rounding is added, and all of it doubled.
