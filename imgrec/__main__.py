@@ -88,16 +88,17 @@ def _run_hydra(read: arguments.Arguments) -> None:
 
     from imgrec import config
 
-    config.register(read.config_folders)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
     folder = presets.conf_folders()[0].path
     if not read.config_folders and not any(word.startswith(("-", "hydra.mode")) for word in read.hydra):
         # A single run, as `hydra.main` has it, which would compose the configuration twice.
+        config.register(stage=read.stage)
         with hydra.initialize_config_dir(folder, job_name="imgrec", version_base="1.3"):
             application = GlobalHydra.instance().hydra
             assert application is not None
             application.run("config", _task, read.hydra)
         return
+    config.register(read.config_folders)
     sys.argv = [sys.argv[0], *read.hydra]
     hydra.main(version_base="1.3", config_path=folder, config_name="config")(_task)()
 

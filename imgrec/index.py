@@ -23,11 +23,11 @@ import numpy.typing as npt
 
 from imgrec import search
 from imgrec.contracts import Space, Store, Vectors
-from imgrec.search import Compressed
+from imgrec.search import Compressed, Level
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of the files. Raised when they change."""
 
 WORTH_KEEPING = 32_000_000
@@ -36,11 +36,9 @@ WORTH_KEEPING = 32_000_000
 ABANDONED = 3600
 """Seconds after which files that are being written belong to a run that was killed."""
 
-AXES = 128
-
 ROWS = ("digests", "vectors", "usable")
-COMPRESSED = ("axes", "columns", "rests", "squares")
-"""The arrays kept, each in a file of its name."""
+LEVEL = ("axes", "columns", "rests")
+"""Arrays kept, each in a file of its name; those of a level with the level's number behind it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Index:
     images: int
     """How many files: copies are counted."""
 
-    compressed: Compressed | None = None
+    compressed: Compressed
 
 
 def load(store: Store, space: Space) -> Index:
@@ -78,10 +76,7 @@ def load(store: Store, space: Space) -> Index:
     if made.vectors.nbytes < WORTH_KEEPING or not _is_second_look(kept):
         return made
     log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
-    compressed = search.compress(made.vectors, AXES)
-    if compressed is None:
-        return made
-    made = replace(made, compressed=compressed)
+    made = replace(made, compressed=search.compress(made.vectors))
     if store.generation(space) == generation:  # it still is what was loaded
         with contextlib.suppress(OSError):  # a medium that is full or read-only
             _keep(made, kept)
@@ -106,21 +101,23 @@ def _from(store: Store, space: Space) -> Index:
     digests, vectors = store.vectors(space)
     files = Counter(record.digest for record in store.records() if not record.missing)
     counts = np.array([files[digest] for digest in digests], dtype=np.int64)
-    return Index(np.array(digests, dtype=np.bytes_), vectors, counts > 0, int(counts.sum()))
+    names = np.array(digests, dtype=np.bytes_)
+    return Index(names, vectors, counts > 0, int(counts.sum()), search.compress(vectors, ()))
 
 
 def _keep(index: Index, folder: Path) -> None:
     """Write the files aside, put them in place whole, and remove those of older generations."""
-    compressed = index.compressed
-    assert compressed is not None
+    levels = index.compressed.levels
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
         for name in ROWS:
             np.save(aside / f"{name}.npy", getattr(index, name))
-        for name in COMPRESSED:
-            np.save(aside / f"{name}.npy", getattr(compressed, name))
-        about = {"format": FORMAT, "images": index.images, "leak": compressed.leak}
+        np.save(aside / "squares.npy", index.compressed.squares)
+        for i, level in enumerate(levels):
+            for name in LEVEL:
+                np.save(aside / f"{name}-{i}.npy", getattr(level, name))
+        about = {"format": FORMAT, "images": index.images, "leaks": [level.leak for level in levels]}
         (aside / "about.json").write_text(json.dumps(about))
         aside.rename(folder)
     finally:
@@ -154,15 +151,18 @@ def _read(folder: Path) -> Index:
     about = json.loads((folder / "about.json").read_text())
     if about["format"] != FORMAT:
         raise ValueError(f"its format is {about['format']}")
-    compressed = Compressed(**{name: array(name) for name in COMPRESSED}, leak=about["leak"])
-    return Index(**{name: array(name) for name in ROWS}, images=about["images"], compressed=compressed)
+    levels = [
+        Level(**{name: array(f"{name}-{i}") for name in LEVEL}, leak=leak) for i, leak in enumerate(about["leaks"])
+    ]
+    rows = {name: array(name) for name in ROWS}
+    return Index(**rows, images=about["images"], compressed=Compressed(array("squares"), levels))
 
 
 def _agrees(index: Index, store: Store, space: Space) -> bool:
     """Whether all arrays are of one length, and the first, middle and last row are as the store has them."""
     count, compressed = len(index.digests), index.compressed
-    assert compressed is not None
-    others = (index.vectors, index.usable, compressed.columns, compressed.rests, compressed.squares)
+    others = [index.vectors, index.usable, compressed.squares]
+    others += [array for level in compressed.levels for array in (level.columns, level.rests)]
     if not count or {len(each) for each in others} != {count}:
         return False
     row_of = {index.digests[row].decode(): row for row in (0, count // 2, count - 1)}

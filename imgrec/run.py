@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -61,6 +61,11 @@ class Run:
     status: str = "running"
     error: str | None = None
     _started: float = field(default_factory=time.time)
+
+    @functools.cached_property
+    def _commit(self) -> str | None:
+        """As it was when the run began: asked for once."""
+        return git_commit()
 
     def uses(self, kind: str, name: str) -> None:
         """Record a plugin that the run works with."""
@@ -141,7 +146,7 @@ class Run:
             "configuration": self.configuration,
             "plugins": self.plugins,
             "versions": versions(),
-            "git": git_commit(),
+            "git": self._commit,
         }
         self.write_json("run.json", record)
 
@@ -160,30 +165,28 @@ def versions() -> dict[str, str]:
     """Versions of Python, imgrec and the libraries imported so far."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for module, distribution in {"imgrec": "imgrec", **LIBRARIES}.items():
-        if module in sys.modules:
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found[distribution] = importlib.metadata.version(distribution)
+        if module in sys.modules and (version := _version(distribution)):
+            found[distribution] = version
     return found
+
+
+@functools.cache
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def git_commit() -> str | None:
     """The commit of the working directory, `+` behind it where tracked files differ; None outside git."""
+    # No tag is looked for, so that what describes the commit is its name.
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
     try:
-        commit = _git("rev-parse", "HEAD")
-        return commit + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=10,
-        env={**os.environ, "LC_ALL": "C"},
-    ).stdout.strip()
+    return done.stdout.strip()
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:

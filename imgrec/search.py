@@ -1,10 +1,17 @@
-"""The exact neighbours of a query among vectors: bounds by a quick scan, distances in float64."""
+"""The exact neighbours of queries among vectors: quick scans bound all distances, few are computed in float64.
+
+A scan gives each row a bound from below of its distance. The rows with the smallest bounds are measured; the k-th
+of their distances is a limit, and no row whose bound lies beyond it can be among the k nearest. All others go
+through the next, finer scan, or are measured when they are few. So a result is exact whatever the scans see, and
+what they do not see costs time only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +21,11 @@ from imgrec.contracts import Vectors, as_euclidean
 Doubles = npt.NDArray[np.float64]
 
 FLOAT = np.finfo(np.float32)
+EPS = float(FLOAT.eps)
+"""Twice the largest relative error of rounding to float32."""
+
+SHORTEST = 1e-15
+"""Vectors up to this length have too few digits left in float32 for their direction to be bounded."""
 
 METRICS = ("euclidean", "cosine", "manhattan", "hellinger")
 """Euclidean; cosine: 1 - cosine similarity, and 1 where a vector is zero; manhattan: sum of absolute differences;
@@ -21,11 +33,15 @@ hellinger: Euclidean distance of the square roots of shares, over the square roo
 
 
 Rows = npt.NDArray[np.intp]
+Floats = npt.NDArray[np.float32]
+
+
+# --- what is known of vectors before a query comes ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Compressed:
-    """What the principal axes see of vectors, and how much they do not: bounds of distances for less work.
+class Level:
+    """What some principal axes see of vectors, and how much they do not: bounds of distances for less work.
 
     With `columns` c and axes A, a vector is x = A c + r. Then x.q = c.(A'q) + r.q, and r.q is at most
     |r||q - A A'q|, but for what rounding lets r keep of the axes, `leak`.
@@ -37,49 +53,77 @@ class Compressed:
     columns: Vectors
     """`float32 (n, p)`."""
 
-    rests: npt.NDArray[np.float32]
+    rests: Floats
     """`(n,)`: the length of r, rounded up."""
-
-    squares: npt.NDArray[np.float32]
-    """`(n,)`: the squared length of x."""
 
     leak: float
     """The length of A'r is at most this share of that of x."""
 
 
-def compress(vectors: Vectors, size: int = 128, sample: int = 20_000, seed: int = 0) -> Compressed | None:
-    """Vectors on the principal axes of a sample of them; None where values are so large that squares overflow.
+@dataclass(frozen=True)
+class Compressed:
+    """What is computed of vectors once, for all searches among them."""
+
+    squares: Floats
+    """`(n,)`: the squared length of each vector; infinite where it overflows."""
+
+    levels: Sequence[Level] = ()
+    """The coarsest first."""
+
+    @functools.cached_property
+    def lengths(self) -> Floats:
+        """`(n,)`: the length of each vector, where its square neither under- nor overflows."""
+        return np.sqrt(self.squares)
+
+
+LEVELS = (32, 128)
+"""Axes of each level: few that are quickly scanned, more for what these leave in question."""
+
+
+def compress(vectors: Vectors, sizes: Sequence[int] = LEVELS, sample: int = 20_000, seed: int = 0) -> Compressed:
+    """Vectors on the principal axes of a sample of them; without levels where their squares overflow.
 
     Args:
         vectors: `float32 (n, dim)`, finite.
-        size: how many axes; all of them at most.
+        sizes: how many axes each level has, fewest first; those that are not fewer than `dim` are passed over.
         sample: how many vectors the axes are found from. Others make the bounds looser, never wrong.
         seed: of the sample.
     """
     count, dim = vectors.shape
-    size = min(size, dim)
+    squares = np.empty(count, np.float32)
+    with np.errstate(over="ignore"):
+        for start in range(0, count, 128):
+            block = vectors[start : start + 128].astype(np.float64)
+            squares[start : start + 128] = np.einsum("ij,ij->i", block, block)
+    sizes = [size for size in sizes if size < dim]
+    if not sizes or not np.isfinite(squares).all():
+        return Compressed(squares)
     chosen = np.arange(count)
     if count > sample:
         chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
     some = vectors[chosen].astype(np.float64)
     # Not centred: dot products are bounded, and the mean is a direction as any other.
     _, directions = np.linalg.eigh(some.T @ some)
-    axes = np.ascontiguousarray(directions[:, : -size - 1 : -1], dtype=np.float32)
-    columns = np.empty((count, size), np.float32)
-    rests, squares, leak = np.empty(count, np.float32), np.empty(count, np.float32), 0.0
-    exact = axes.astype(np.float64)
-    for start in range(0, count, 8192):
-        rows = slice(start, start + 8192)
+    best_first = directions[:, ::-1].astype(np.float32)
+    return Compressed(squares, [_level(vectors, best_first[:, :size]) for size in sizes])
+
+
+def _level(vectors: Vectors, axes: Vectors) -> Level:
+    axes, exact, count = np.ascontiguousarray(axes), axes.astype(np.float64), len(vectors)
+    columns, rests, leak = np.empty((count, axes.shape[1]), np.float32), np.empty(count, np.float32), 0.0
+    for start in range(0, count, 1024):
+        rows = slice(start, start + 1024)
         block = vectors[rows].astype(np.float64)
         columns[rows] = block @ exact
         left = block - columns[rows] @ exact.T
         lengths = np.linalg.norm(block, axis=1)
-        with np.errstate(over="ignore"):
-            squares[rows] = lengths**2
         rests[rows] = np.nextafter(np.linalg.norm(left, axis=1).astype(np.float32), np.float32(np.inf))
         kept = np.linalg.norm(left @ exact, axis=1)
         leak = max(leak, float(np.max(kept / np.where(lengths > 0, lengths, 1), initial=0)))
-    return Compressed(axes, columns, rests, squares, leak) if np.isfinite(squares).all() else None
+    return Level(axes, columns, rests, leak)
+
+
+# --- the search ---------------------------------------------------------------------------------------------
 
 
 def nearest(
@@ -93,8 +137,7 @@ def nearest(
 ) -> tuple[Rows, Doubles]:
     """The rows nearest to a query and their distances, exactly; all that tie with the k-th are among them.
 
-    A scan in float32 finds candidates: every row that its rounding errors leave in question. Their distances are
-    then computed directly in float64, so that the expanded square's cancellation never shows.
+    Distances are computed directly in float64, so that the expanded square's cancellation never shows.
 
     Args:
         vectors: `float32 (n, dim)`.
@@ -102,29 +145,17 @@ def nearest(
         k: how many rows at least, where there are as many.
         metric: one of `METRICS`.
         usable: `bool (n,)`: rows that may be found; None for all.
-        compressed: the same vectors compressed, which are scanned first; the result is the same.
+        compressed: the same vectors compressed: the result is the same, sooner.
 
     Returns:
         Rows and distances, nearest first.
 
     >>> rows, distances = nearest(np.eye(3, dtype=np.float32), np.array([1, 0, 0], np.float32), 1, "euclidean")
-    >>> rows.tolist(), distances.tolist()
-    ([0], [0.0])
+    >>> rows[0], distances[0]
+    (np.int64(0), np.float64(0.0))
     """
-    if compressed is not None and metric in ("euclidean", "cosine"):
-        found = _proved(vectors, query, k, metric, usable, compressed)
-        if found is not None:
-            return found
-    if metric != "manhattan":
-        (found,) = nearest_of_many(vectors, query[None], k, metric, usable, compressed=compressed)
-        return found
-    with np.errstate(over="ignore", invalid="ignore"):
-        bounds = _scan_manhattan(vectors, query)
-    return _measured(vectors, query, metric, _in_question(*bounds, k, usable))
-
-
-AT_ONCE = 64
-"""Queries whose dot products with all vectors are computed together, which is quicker than one by one."""
+    (found,) = nearest_of_many(vectors, query[None], k, metric, usable, compressed=compressed)
+    return found
 
 
 def nearest_of_many(
@@ -136,44 +167,61 @@ def nearest_of_many(
     *,
     compressed: Compressed | None = None,
 ) -> list[tuple[Rows, Doubles]]:
-    """As `nearest`, for queries `float32 (m, dim)` at once, each vector read once for all of them.
+    """As `nearest`, for queries `float32 (m, dim)` at once, each vector read once for many of them.
 
     >>> eye = np.eye(3, dtype=np.float32)
-    >>> [rows.tolist() for rows, _ in nearest_of_many(eye, eye[1:], 1, "cosine")]
-    [[1], [2]]
+    >>> [int(rows[0]) for rows, _ in nearest_of_many(eye, eye[1:], 1, "cosine")]
+    [1, 2]
     """
-    if metric == "manhattan":
-        return [nearest(vectors, query, k, metric, usable) for query in queries]
-    points, targets, squares = vectors, queries, compressed.squares if compressed else None
+    scans = _scans(vectors, metric, compressed)
     if metric == "hellinger":
-        points, targets, squares = as_euclidean(vectors, metric), as_euclidean(queries, metric), None
-    if squares is None:
-        with np.errstate(over="ignore"):
-            squares = np.einsum("ij,ij->i", points, points)
+        as_euclidean(queries, metric)  # refuses those that have no shares
+    first = max(FIRST_LOOK, 8 * k)
+    if usable is not None and usable.all():
+        usable = None
+    rows = np.arange(len(vectors)) if usable is None else np.flatnonzero(usable)
+    if len(rows) <= 2 * first:
+        return [_measured(vectors, query, metric, rows) for query in queries]
     found = []
-    for start in range(0, len(queries), AT_ONCE):
-        some = targets[start : start + AT_ONCE]
-        with np.errstate(over="ignore", invalid="ignore"):
-            products = some @ points.T if len(some) > 1 else (points @ some[0])[None]
-        for product, target, query in zip(products, some, queries[start : start + AT_ONCE], strict=True):
-            with np.errstate(over="ignore", invalid="ignore"):
-                bounds = _bounds(product, squares, target, metric)
-            found.append(_measured(vectors, query, metric, _in_question(*bounds, k, usable)))
+    at_once = max(1, min(AT_ONCE, AT_ONCE_BYTES // (4 * len(vectors))))
+    for start in range(0, len(queries), at_once):
+        some = queries[start : start + at_once]
+        for query, lower in zip(some, scans[0].bounds(some), strict=True):
+            if usable is not None:
+                lower[~usable] = np.inf
+            found.append(_settled(vectors, query, k, metric, scans, lower))
     return found
 
 
-def _in_question(
-    lower: npt.NDArray[Any], upper: npt.NDArray[Any], k: int, usable: npt.NDArray[np.bool_] | None
-) -> Rows:
-    """The rows of which, by their bounds, any may be among the k nearest."""
-    candidates = np.arange(len(lower)) if usable is None else np.flatnonzero(usable)
-    if usable is not None:
-        lower, upper = lower[candidates], upper[candidates]
-    # Values whose squares overflow leave no bounds: then every row is a candidate.
-    if k < len(candidates) and np.isfinite(upper).all():
-        limit = np.partition(upper, k - 1)[k - 1]
-        candidates = candidates[lower <= limit]
-    return candidates
+FIRST_LOOK = 64
+"""Rows whose distances are computed to find a limit for all others; more where k is large."""
+
+AT_ONCE = 64
+"""Queries whose dot products with all vectors are computed together, which is quicker than one by one."""
+
+AT_ONCE_BYTES = 2**28
+"""What these products may take at the most."""
+
+
+def _settled(
+    vectors: Vectors, query: Vectors, k: int, metric: str, scans: Sequence[_Scan], lower: Floats
+) -> tuple[Rows, Doubles]:
+    """The nearest rows to one query, given the first scan's bounds of all of them, infinite for unusable ones."""
+    first, rows = max(FIRST_LOOK, 8 * k), None
+    for scan in scans:
+        if rows is not None:
+            (lower,) = scan.bounds(query[None], rows)
+        best = np.argpartition(lower, first)[:first]
+        _, distances = _measured(vectors, query, metric, best if rows is None else rows[best])
+        limit = distances[k - 1] ** 2 if metric in ("euclidean", "hellinger") else distances[k - 1]
+        # As float32 in which the bounds are, and not below: what ties with the k-th is found.
+        limit = np.nextafter(np.float32(min(limit, FLOAT.max)), FLOAT.max)
+        left = np.flatnonzero(lower <= limit)
+        rows = left if rows is None else rows[left]
+        if len(rows) <= 4 * first:
+            break
+    assert rows is not None
+    return _measured(vectors, query, metric, rows)
 
 
 def _measured(vectors: Vectors, query: Vectors, metric: str, rows: Rows) -> tuple[Rows, Doubles]:
@@ -181,107 +229,127 @@ def _measured(vectors: Vectors, query: Vectors, metric: str, rows: Rows) -> tupl
     if not len(rows):
         return rows, np.empty(0)
     measure, target = _DISTANCES[metric], query.astype(np.float64)
-    blocks = [rows[start : start + 8192] for start in range(0, len(rows), 8192)]
+    size = max(1, 2**17 // len(query))  # a block of 1 MB stays in the cache
+    blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
     distances = np.concatenate([measure(vectors[block].astype(np.float64), target) for block in blocks])
     order = np.argsort(distances, kind="stable")
     return rows[order], distances[order]
 
 
-FIRST_LOOK = 64
-"""Rows whose distances are computed before it is known whether they are enough."""
+# --- scans: bounds of distances from below ------------------------------------------------------------------
 
 
-def _proved(
-    vectors: Vectors,
-    query: Vectors,
-    k: int,
-    metric: str,
-    usable: npt.NDArray[np.bool_] | None,
-    compressed: Compressed,
-) -> tuple[Rows, Doubles] | None:
-    """The nearest rows by the compressed scan, or None where it leaves too many in question to be quicker.
+class _Scan(Protocol):
+    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+        """For each query, `float32 (n,)`: what its distances from all rows, or from some, are at least.
 
-    The rows that are best by their lower bounds are measured. When the k-th of them is nearer than every other
-    row's bound they are the nearest; else all rows are measured whose bounds are not beyond it.
-    """
-    count, first = len(vectors), max(FIRST_LOOK, 8 * k)
-    if count <= 4 * first:
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        lower, square = _lower_bounds(compressed, query, metric)
-    if usable is not None:
-        lower[~usable] = np.inf
-    best = np.argpartition(lower, first)[: first + 1]
-    beyond = float(lower[best[first]])
-    if not np.isfinite(lower[best]).all():  # overflow, or not as many usable rows
-        return None
-    rows, distances = _measured(vectors, query, metric, best[:first])
-    limit = distances[k - 1]
-    if metric == "euclidean":
-        limit = limit**2 * (1 + 1e-12) - square
-    if limit >= beyond:
-        rows = np.flatnonzero(lower <= limit)
-        if len(rows) > count // 8:
-            return None
-        few, distances = nearest(vectors[rows], query, k, metric)
-        rows = rows[few]
-    return rows, distances
+        Squared where the metric is Euclidean or Hellinger's; -inf where nothing is known.
+        """
 
 
-def _lower_bounds(compressed: Compressed, query: Vectors, metric: str) -> tuple[npt.NDArray[np.float32], float]:
-    """Bounds from below, `float32 (n,)`: of |x|^2 - 2 x.q, or of the cosine distance; and |q|^2."""
-    target = query.astype(np.float64)
-    axes = compressed.axes.astype(np.float64)
-    seen = axes.T @ target
-    unseen = float(np.linalg.norm(target - axes @ seen)) * (1 + 1e-6)
-    square, length = float(target @ target), float(np.linalg.norm(seen))
-    eps = float(FLOAT.eps)
-    # What rounding may have done to the dot products, as a share of |x|; see `_bounds`.
-    slack = 2 * (compressed.leak + (len(seen) + 16) * eps) * length
-    lengths = np.sqrt(compressed.squares)
-    most = compressed.columns @ seen.astype(np.float32)
-    most += compressed.rests * np.float32(unseen)
-    most += lengths * np.float32(slack)
-    if metric == "cosine":
-        if square < 1e-30:  # no direction
-            return np.full(len(most), -np.inf, np.float32), square
-        most /= np.maximum(lengths, np.float32(FLOAT.tiny)) * np.float32(np.sqrt(square))
-        lower = np.float32(1 - 16 * eps) - most
-        lower[lengths <= 1e-15] = -1  # no direction: anywhere
-        return lower, square
-    most *= -2
-    most += compressed.squares * np.float32(1 - 16 * eps)
-    most -= np.float32(16 * eps * square + 8 * len(target) * float(FLOAT.tiny))  # tiny: where products underflow
-    return most, square
+def _scans(vectors: Vectors, metric: str, compressed: Compressed | None) -> Sequence[_Scan]:
+    """The coarsest first; the last one sees whole vectors."""
+    if metric == "manhattan":
+        return [_Differences(vectors)]
+    if metric == "hellinger":
+        vectors, compressed = as_euclidean(vectors, metric), None
+    known = compressed or compress(vectors, ())
+    by_levels = [_Products(level.columns, known, metric, level) for level in known.levels]
+    return [*by_levels, _Products(vectors, known, metric)]
 
 
-def _bounds(
-    products: npt.NDArray[Any], squares: npt.NDArray[Any], query: Vectors, metric: str
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Bounds, from below and above, of what orders rows as their distances do: |x|^2 - 2 x.q."""
-    # A dot product of n terms, summed in any order, is off by at most n eps |x||q| (Higham, Accuracy and Stability
-    # of Numerical Algorithms, 3.1), and 2|x||q| <= |x|^2 + |q|^2.
-    n, square = len(query) + 8, query @ query
-    eps, tiny = n * float(FLOAT.eps), n * float(FLOAT.tiny)  # tiny: where squares underflow
-    if metric == "cosine":
-        least = tiny / eps
-        sound = (squares > least) & np.isfinite(squares) & (least < square < np.inf)  # the others may lie anywhere
-        scores = 1 - np.divide(
-            products, np.sqrt(squares) * np.sqrt(square), out=np.zeros_like(squares), where=sound
-        )
-        error = np.where(sound, 2 * eps, 2)
-        return scores - error, scores + error
-    scores = squares - 2 * products
-    error = eps * (squares + square) + tiny
-    return scores - error, scores + error
+@dataclass(frozen=True)
+class _Products:
+    """Bounds from dot products, of vectors or of what a level sees of them: |x|^2 - 2 x.q + |q|^2."""
+
+    points: Vectors
+    known: Compressed
+    metric: str
+    level: Level | None = None
+
+    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+        """See `_Scan`."""
+        if self.metric == "hellinger":
+            queries = as_euclidean(queries, self.metric)
+        seen = targets = queries.astype(np.float64)
+        lengths = np.linalg.norm(targets, axis=1)
+        # A dot product of n terms, summed in any order, is off by at most n eps / 2 |x||q| (Higham, Accuracy and
+        # Stability of Numerical Algorithms, 3.1); here the terms' own rounding is added, and all of it doubled.
+        slack, unseen = (self.points.shape[1] + 20) * EPS * lengths, np.zeros(len(targets))
+        if self.level:
+            axes = self.level.axes.astype(np.float64)
+            seen = targets @ axes
+            unseen = np.linalg.norm(targets - seen @ axes.T, axis=1) * (1 + 1e-6)
+            slack += 2 * self.level.leak * np.linalg.norm(seen, axis=1)
+        # So many rows that to gather them costs more than to scan all?
+        are_most = rows is not None and 4 * len(rows) > len(self.points)
+        among = None if are_most else rows
+        products = self._products(seen, among)
+        for product, *query in zip(products, lengths, slack, unseen, strict=True):
+            lower = self._bounds_of_one(product, among, *query)
+            yield lower[rows] if are_most else lower
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _products(self, seen: Doubles, rows: Rows | None) -> Vectors:
+        points, targets = self.points if rows is None else self.points[rows], seen.astype(np.float32)
+        return targets @ points.T if len(targets) > 1 else (points @ targets[0])[None]
+
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def _bounds_of_one(
+        self, product: Floats, rows: Rows | None, length: float, slack: float, unseen: float
+    ) -> Floats:
+        def of(values: Floats) -> Floats:
+            return values if rows is None else values[rows]
+
+        lengths, most = of(self.known.lengths), product  # overwritten: the dot products are at most this
+        most += lengths * np.float32(slack)
+        if self.level:
+            most += of(self.level.rests) * np.float32(unseen)
+        if self.metric == "cosine":
+            most /= lengths
+            most /= np.float32(length)
+            lower = np.subtract(np.float32(1 - 16 * EPS), most, out=most)
+            lower[(lengths <= SHORTEST) | (lengths == np.inf)] = -np.inf
+            if not SHORTEST < length < FLOAT.max:
+                lower[:] = -np.inf
+        else:
+            most *= -2
+            most += of(self.known.squares) * np.float32(1 - 16 * EPS)
+            underflow = 8 * self.points.shape[1] * float(FLOAT.tiny)
+            most += np.float32(length**2 * (1 - 16 * EPS) - underflow)
+            lower = most
+        return _sound(lower)
 
 
-def _scan_manhattan(vectors: Vectors, query: Vectors) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    scores = np.empty(len(vectors), np.float32)
-    for start in range(0, len(vectors), 1024):  # the differences of 1,024 rows stay in the cache
-        scores[start : start + 1024] = np.abs(vectors[start : start + 1024] - query).sum(axis=1)
-    error = (len(query) + 8) * (FLOAT.eps * scores + FLOAT.tiny)
-    return scores - error, scores + error
+@dataclass(frozen=True)
+class _Differences:
+    """Bounds from sums of absolute differences."""
+
+    points: Vectors
+
+    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+        """See `_Scan`."""
+        points = self.points if rows is None else self.points[rows]
+        return (self._bounds_of_one(points, query) for query in queries)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _bounds_of_one(self, points: Vectors, query: Vectors) -> Floats:
+        lower = np.empty(len(points), np.float32)
+        for start in range(0, len(points), 1024):  # the differences of 1,024 rows stay in the cache
+            lower[start : start + 1024] = np.abs(points[start : start + 1024] - query).sum(axis=1)
+        lower *= np.float32(1 - (len(query) + 8) * EPS)
+        lower -= np.float32((len(query) + 8) * float(FLOAT.tiny))
+        return _sound(lower)
+
+
+def _sound(lower: Floats) -> Floats:
+    """Bounds, where values that overflowed bound nothing."""
+    if not np.isfinite(lower).all():
+        lower[~np.isfinite(lower)] = -np.inf
+    return lower
+
+
+# --- distances ----------------------------------------------------------------------------------------------
 
 
 def _euclidean(points: Doubles, query: Doubles) -> Doubles:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import imgrec
-from imgrec import gallery
+from imgrec import gallery, search
 from imgrec.contracts import Batch, Record, Space
 from imgrec.errors import UsageError
 from imgrec.gallery import Gallery
@@ -42,6 +45,40 @@ def test_copies_are_found_each_and_missing_files_are_not(filled: tuple[imgrec.St
 def test_the_query_itself_means_its_content(filled: tuple[imgrec.Store, Space]) -> None:
     matches = Gallery(*filled).neighbours(np.zeros(1, np.float32), 1, leave_out="00")
     assert [m.path for m in matches] == ["/a/1.jpg"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(search.METRICS), st.integers(1, 9))
+def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int) -> None:
+    """With copies, equal vectors, missing files, contents left out, and one forgotten since it was read."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.integers(0, 3, size=(250, 4)).astype(np.float32)  # many are equal
+    digests = [f"{i:064x}" for i in range(len(vectors))]
+    records = [
+        Record(f"/{rng.integers(10**9):09}.jpg", digests[i % len(digests)], 1, 1, missing=bool(rng.random() < 0.1))
+        for i in range(300)
+    ]
+    space = Space.of(imgrec.build("extractor", "colour"))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        imgrec.build("store", "sqlite", path=f"{folder}/g.sqlite").open(create=True) as store,
+    ):
+        store.write(Batch(records=records, vectors={space: (digests, vectors)}))
+        pool = Gallery(store, space)
+        store.write(Batch(forgotten=[records[0].path]))
+        queries, left_out = vectors[:70], [*digests[:40], *[None] * 30]
+        together = pool.neighbours_of_many(queries, k, metric, leave_out=left_out)
+        alone = [
+            pool.neighbours(query, k, metric, leave_out=digest)
+            for query, digest in zip(queries, left_out, strict=True)
+        ]
+        assert together == alone
+        assert pool.neighbours_of_many(queries[:0], k, metric) == []
+        digest_of = {record.path: record.digest for record in records}
+        for matches, digest in zip(together, left_out, strict=True):
+            assert len(matches) == k
+            assert digest not in {digest_of[match.path] for match in matches}
+            assert records[0].path not in {match.path for match in matches}
 
 
 @pytest.mark.parametrize(("k", "metric", "message"), [(0, "euclidean", "at least 1"), (1, "euklid", "one of")])

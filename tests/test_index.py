@@ -28,7 +28,7 @@ def batch(numbers: range, values: Vectors) -> Batch:
 @pytest.fixture
 def vectors(monkeypatch: pytest.MonkeyPatch) -> Vectors:
     monkeypatch.setattr(index, "WORTH_KEEPING", 100_000)
-    return np.random.default_rng(0).normal(size=(2_000, 32)).astype(np.float32)
+    return np.random.default_rng(0).normal(size=(2_000, 48)).astype(np.float32)
 
 
 @pytest.fixture(params=["sqlite", "csv"])
@@ -86,7 +86,7 @@ def test_every_write_makes_it_anew(store: imgrec.Store, vectors: Vectors) -> Non
     assert len(Gallery(store, SPACE)) == 1_999
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "digests.npy", "columns.npy", "about.json"])
+@pytest.mark.parametrize("name", ["vectors.npy", "digests.npy", "columns-0.npy", "about.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
 def test_a_damaged_one_is_never_trusted(
     store: imgrec.Store, vectors: Vectors, name: str, damage: str, caplog: pytest.LogCaptureFixture
@@ -108,7 +108,10 @@ def test_a_damaged_one_is_never_trusted(
         assert found(store, vectors[7]) == right
     assert "is made again" in caplog.text
     assert sorted(path.name for path in kept(store)[0].iterdir()) == sorted(
-        ["about.json", *(f"{each}.npy" for each in (*index.ROWS, *index.COMPRESSED))]
+        [
+            "about.json",
+            *(f"{each}.npy" for each in (*index.ROWS, "squares", *(f"{name}-0" for name in index.LEVEL))),
+        ]
     )
 
 

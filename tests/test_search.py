@@ -86,11 +86,12 @@ def test_hellinger_of_negative_values_is_refused() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.integers(0, 2**32 - 1), st.sampled_from(["euclidean", "cosine"]), st.integers(1, 7), st.integers(1, 40),
+    st.integers(0, 2**32 - 1), st.sampled_from(["euclidean", "cosine"]), st.integers(1, 7),
+    st.lists(st.integers(1, 23), max_size=3),
     st.sampled_from([1e-30, 1e-20, 1e-12, 1.0, 1e6, 1e17, 1e19, 1e30]), st.sampled_from([0.0, 3.0, 300.0]),
 )  # fmt: skip
 def test_a_compressed_scan_finds_the_same(
-    seed: int, metric: str, k: int, size: int, scale: float, offset: float
+    seed: int, metric: str, k: int, sizes: list[int], scale: float, offset: float
 ) -> None:
     """Whatever the axes: of few, of many, of vectors far from the origin, with doubles and zeros among them."""
     rng = np.random.default_rng(seed)
@@ -100,8 +101,8 @@ def test_a_compressed_scan_finds_the_same(
     vectors[rng.integers(600, size=3)] = 0
     query = vectors[5] if rng.random() < 0.3 else (vectors[7] * 1.01 + scale * 0.01).astype(np.float32)
     usable = rng.random(600) < 0.9
-    compressed = search.compress(vectors, size, sample=100)
-    assert compressed or scale > 1e15
+    compressed = search.compress(vectors, sizes, sample=100)
+    assert len(compressed.levels) == len(sizes) or scale > 1e15
     rows, distances = search.nearest(vectors, query, k, metric, usable)
     again, same = search.nearest(vectors, query, k, metric, usable, compressed=compressed)
     limit = distances[k - 1]
@@ -113,8 +114,7 @@ def test_a_compressed_scan_measures_few_rows_of_vectors_like_real_ones(monkeypat
     rng = np.random.default_rng(0)
     basis = rng.normal(size=(128, 128)) * (np.arange(1, 129) ** -0.8)
     vectors = np.maximum(rng.normal(size=(20_000, 128)) @ basis, 0).astype(np.float32)
-    compressed = search.compress(vectors, 32)
-    assert compressed is not None
+    compressed = search.compress(vectors, (8, 32))
     measured: list[int] = []
     original = search._measured
 
@@ -145,3 +145,44 @@ def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int, count
         assert np.array_equal(distances[:k], expected[:k])
         limit = expected[k - 1]
         assert set(rows[distances <= limit]) == set(alone[expected <= limit])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from(["euclidean", "cosine", "manhattan"]),
+    st.lists(st.integers(1, 23), max_size=2), st.booleans(),
+    st.sampled_from([1e-40, 1e-30, 1e-20, 1e-12, 1.0, 1e6, 1e17, 1e19, 1e30]), st.sampled_from([0.0, 3.0, 300.0]),
+)  # fmt: skip
+def test_no_bound_of_any_scan_is_above_the_distance(
+    seed: int, metric: str, sizes: list[int], are_some: bool, scale: float, offset: float
+) -> None:
+    """Whatever float32 makes of it: of one query and of several at once, for all rows and for some."""
+    rng = np.random.default_rng(seed)
+    spectrum = rng.uniform(0.01, 1, 24) ** 3
+    vectors = ((rng.normal(size=(200, 24)) * spectrum + offset) * scale).astype(np.float32)
+    vectors[rng.integers(200, size=3)] = 0
+    queries = np.concatenate([vectors[:2], vectors[2:4] * np.float32(1.01), vectors[4:5] * np.float32(1e-3)])
+    rows = np.sort(rng.choice(200, rng.integers(1, 200), replace=False)) if are_some else None
+    among = np.arange(200) if rows is None else rows
+    for scan in search._scans(vectors, metric, search.compress(vectors, sizes, sample=100)):
+        together = list(scan.bounds(queries, rows))
+        for query, bounds in zip(queries, together, strict=True):
+            (alone,) = scan.bounds(query[None], rows)
+            found, distances = search._measured(vectors, query, metric, among)
+            true = np.full(200, np.nan)
+            true[found] = distances**2 if metric == "euclidean" else distances
+            limit = np.nextafter(np.minimum(true[among], search.FLOAT.max).astype(np.float32), search.FLOAT.max)
+            assert (bounds <= limit).all()
+            assert (alone <= limit).all()
+
+
+def test_the_last_scan_finds_what_the_levels_leave_in_question() -> None:
+    """Of vectors without principal axes every level leaves nearly all rows to the next one."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(5_000, 64)).astype(np.float32)
+    compressed = search.compress(vectors, (2, 4))
+    for metric in ("euclidean", "cosine"):
+        rows, distances = search.nearest(vectors, vectors[9] + 0.01, 5, metric, compressed=compressed)
+        reference = expected(metric, vectors[9] + 0.01, vectors)
+        assert rows[:5].tolist() == np.argsort(reference)[:5].tolist()
+        np.testing.assert_allclose(distances[:5], np.sort(reference)[:5], rtol=1e-5)

@@ -7,53 +7,62 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.report import Report
 from imgrec import search
-from tables import table
 
 ROWS, DIM, K = 214_005, 1_024, 5
+ROUNDS = 9
 QUERIES = 1_000
 """Whose proved neighbours are compared with the whole scan's."""
 
 Floats = npt.NDArray[np.float32]
 
 
-def run() -> str:
-    """A table of medians, each beside the loop of `cdist` and `argsort`."""
+def run() -> Report:
+    """All ways in one process, on the same vectors; rounds take turns."""
+    report = Report(f"{K} nearest of {ROWS:,} x {DIM:,} float32, Euclidean; one query, median of {ROUNDS}")
     rng = np.random.default_rng(0)
     vectors, queries = like_real_ones(ROWS, rng), like_real_ones(QUERIES, rng)
     start = time.perf_counter()
     compressed = search.compress(vectors)
-    making = time.perf_counter() - start
-    assert compressed is not None
+    report.add("compressing, once", time.perf_counter() - start, "s")
     one, many = queries[0], queries[:256]
-    proved = functools.partial(search.nearest, vectors, k=K, metric="euclidean", compressed=compressed)
-    scan = functools.partial(search.nearest_of_many, vectors, k=K, metric="euclidean", compressed=compressed)
+    nearest = functools.partial(search.nearest_of_many, vectors, k=K, metric="euclidean")
+    proved = functools.partial(nearest, compressed=compressed)
+    whole = functools.partial(nearest, compressed=replace(compressed, levels=()))
     ways: dict[str, Callable[[], object]] = {
         "scipy cdist and argsort": lambda: _by_cdist(vectors, one),
-        "one matrix-vector product": lambda: vectors @ one,
-        "imgrec, whole scan": lambda: scan(queries=one[None]),
-        "imgrec, proved scan": lambda: proved(query=one),
-        "imgrec, 256 queries at once, each": lambda: scan(queries=many),
         **_others(vectors, one),
+        "one matrix-vector product": lambda: vectors @ one,
+        "imgrec, whole scan": lambda: whole(one[None]),
+        "imgrec, proved scan": lambda: proved(one[None]),
+        "imgrec, whole scan, 256 at once, each": lambda: whole(many),
+        "imgrec, proved scan, 256 at once, each": lambda: proved(many),
     }
-    medians = {name: _median(way, 3 if "256" in name or "scipy" in name else 9) for name, way in ways.items()}
-    medians["imgrec, 256 queries at once, each"] /= len(many)
-    base = medians["scipy cdist and argsort"]
-    rows = [[name, f"{1000 * each:.1f} ms", f"{base / each:.1f} x"] for name, each in medians.items()]
+    times = _in_turns(ways)
+    ms = {}
+    for name, each in times.items():
+        ms[name] = report.add(name, 1000 * statistics.median(each) / (len(many) if "256" in name else 1), "ms")
+    scan, product = ms["imgrec, whole scan"], ms["one matrix-vector product"]
+    report.hold("whole scan over cdist and argsort", ms["scipy cdist and argsort"] / scan, at_least=9)
+    report.hold("whole scan, its time over one product's", scan / product, at_most=1.2)
+    report.hold("proved scan over the whole scan", scan / ms["imgrec, proved scan"], at_least=5)
+    at_once = ms["imgrec, whole scan, 256 at once, each"]
+    report.hold("256 queries at once over one at a time, whole scan", scan / at_once, at_least=5)
     same = sum(
-        np.array_equal(rows[:K], proved(query=query)[0][:K])
-        for query, (rows, _) in zip(queries, scan(queries=queries), strict=True)
+        np.array_equal(rows[:K], proved(query[None])[0][0][:K])
+        for query, (rows, _) in zip(queries, whole(queries), strict=True)
     )
-    return (
-        table(["one query", "median", "over cdist"], rows)
-        + f"\n\nThe proved scan found the same {K} neighbours in {same:,} of {QUERIES:,} queries. "
-        + f"Compressing took {making:.1f} s."
+    report.hold(
+        f"queries of {QUERIES:,} with the same {K} neighbours by both scans", same, at_least=QUERIES, unit=""
     )
+    return report
 
 
 def like_real_ones(count: int, rng: np.random.Generator) -> Floats:
@@ -72,14 +81,15 @@ def like_real_ones(count: int, rng: np.random.Generator) -> Floats:
     return made
 
 
-def _median(way: Callable[[], object], rounds: int) -> float:
-    times = []
-    way()
-    for _ in range(rounds):
-        start = time.perf_counter()
-        way()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def _in_turns(ways: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Seconds of each way in each round; a first one warms up."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(1 + ROUNDS):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way()
+            times[name].append(time.perf_counter() - start)
+    return {name: each[1:] for name, each in times.items()}
 
 
 def _by_cdist(vectors: Floats, query: Floats) -> npt.NDArray[np.intp]:

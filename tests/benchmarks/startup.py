@@ -10,15 +10,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from tables import table
+from benchmarks.report import Report
 from test_registry import GOOD, install
 
 ROUNDS = 15
 PLUGINS = 20
 
 
-def run() -> str:
-    """A table: the median of rounds that take turns, so that a busy machine is busy for all of them."""
+def run() -> Report:
+    """Medians of rounds that take turns, so that a busy machine is busy for all of them."""
     with tempfile.TemporaryDirectory() as folder:
         # As users have it: compiled once.
         usual = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -42,14 +42,10 @@ def run() -> str:
                 )
                 measured[name].append(time.perf_counter() - start)
                 assert done.stdout.count("|grey") == (PLUGINS if extra else 0)
-        return _report(measured)
-
-
-def _report(measured: dict[str, list[float]]) -> str:
+    report = Report(f"Processes from the shell to their end; median of {ROUNDS}")
     base = measured["imgrec --help"]
-    rows = []
     for name, times in measured.items():
-        ratio = statistics.median(one / other for one, other in zip(times, base, strict=True))
-        apart = statistics.median(one - other for one, other in zip(times, base, strict=True))
-        rows.append([name, f"{1000 * statistics.median(times):.0f} ms", f"{ratio:.2f}", f"{1000 * apart:+.0f} ms"])
-    return table(["command", f"median of {ROUNDS}", "ratio", "difference"], rows)
+        report.add(name, 1000 * statistics.median(times), "ms")
+    apart = statistics.median(one - other for one, other in zip(measured[name], base, strict=True))
+    report.add(f"what {PLUGINS} more plugins cost", 1000 * apart, "ms")
+    return report
