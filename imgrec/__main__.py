@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -23,6 +24,18 @@ HELP = frozenset(("--help", "-h"))
 
 _errors: list[BaseException] = []
 """What the jobs of this process raised: Hydra would print more than a line of it."""
+
+
+def program() -> int:
+    """`main`, in a process that it has for itself: no garbage is looked for while it starts and ends.
+
+    Both together take a fifth of the time of a short run.
+    """
+    gc.disable()  # until a stage runs, see `_task`
+    try:
+        return main()
+    finally:
+        gc.freeze()
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -112,6 +125,8 @@ def _task(configuration: object) -> None:
     from imgrec import config
     from imgrec.run import Run
 
+    gc.freeze()  # what is loaded stays
+    gc.enable()
     assert isinstance(configuration, DictConfig)
     settings = HydraConfig.get()
     name, folder = settings.runtime.choices["stage"], Path(settings.runtime.output_dir)
@@ -207,4 +222,4 @@ def _tell(error: BaseException, *, debug: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -89,6 +89,16 @@ def test_a_damaged_export_is_made_again(
     assert json.loads(about.read_text())["cosine"] > 0.9999
 
 
+def test_a_damaged_compiled_form_is_made_again(own_cache: Path, some: list[Image]) -> None:
+    wanted = random_model().extract(some)
+    (blob,) = (own_cache / "imgrec").rglob("*.blob")
+    whole = blob.read_bytes()
+    half = len(whole) // 2
+    blob.write_bytes(whole[:half] + bytes(4096) + whole[half + 4096 :])
+    np.testing.assert_array_equal(random_model().extract(some), wanted)
+    assert blob.read_bytes()[half : half + 4096] != bytes(4096)
+
+
 def test_a_cache_that_cannot_be_written_costs_time_only(
     own_cache: Path, some: list[Image], caplog: pytest.LogCaptureFixture
 ) -> None:

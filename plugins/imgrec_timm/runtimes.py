@@ -151,7 +151,7 @@ class OpenVINO:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the runtime itself
     def _compiled(self, streams: int) -> Any:
-        from imgrec_timm.export import core
+        from imgrec_timm import export
 
         settings = {
             "INFERENCE_PRECISION_HINT": self._precision,
@@ -159,4 +159,4 @@ class OpenVINO:
             "INFERENCE_NUM_THREADS": cores(),
             "ENABLE_CPU_PINNING": False,  # decoding goes on beside it
         }
-        return core().compile_model(str(self._file), "CPU", settings)
+        return export.compiled(self._file, settings)
