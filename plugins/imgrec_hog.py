@@ -20,10 +20,10 @@ class HOG(imgrec.Extractor):
     """Histograms of oriented gradients: which way edges run in each part of an image. Needs no model.
 
     The image becomes a square of `window` pixels. The gradient of each pixel, of the channel where it is longest,
-    votes with its length for its orientation; two bins and four cells, the nearest, share the vote. Blocks of cells
-    overlap by all but one cell, and each is scaled to unit length. See N. Dalal and B. Triggs, Histograms of
-    Oriented Gradients for Human Detection, CVPR 2005. They do not smooth, and clip blocks at 0.2: best for people
-    in windows of one shape, worse for the similarity of whole photographs.
+    votes with its length for its orientation; the nearest two bins and four cells share it. Blocks of cells, which
+    overlap by all but one cell, are scaled to unit length each. See N. Dalal and B. Triggs, Histograms of Oriented
+    Gradients for Human Detection, CVPR 2005. They do not smooth, and clip blocks at 0.2: best for people in
+    windows of one shape, worse for the similarity of whole photographs.
 
     Raises:
         UsageError: the window is no multiple of the cell, or smaller than a block.
@@ -78,7 +78,9 @@ class HOG(imgrec.Extractor):
         left, top = ((side - length) // 2 for length in shape)
         right, bottom = side - shape[0] - left, side - shape[1] - top
         square = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE).astype(np.float32)
-        return cv2.GaussianBlur(square, (0, 0), self.smoothing) if self.smoothing else square
+        if self.smoothing:
+            square = cv2.GaussianBlur(square, (0, 0), self.smoothing)  # type: ignore[assignment]
+        return square
 
     def _cells(self, image: Image) -> Vectors:
         """Votes in each cell, `float32 (orientations, window // cell, window // cell)`."""
@@ -104,7 +106,7 @@ class HOG(imgrec.Extractor):
         centres = (np.arange(self.window // self.cell) + 0.5) * self.cell
         apart = np.abs(np.arange(self.window) + 0.5 - centres[:, None]) / self.cell
         shares = np.maximum(0, 1 - apart).astype(np.float32)
-        return shares @ votes.reshape(-1, self.window, self.window) @ shares.T  # type: ignore[no-any-return]
+        return np.asarray(shares @ votes.reshape(-1, self.window, self.window) @ shares.T, np.float32)
 
     def _normalised(self, cells: Vectors) -> Vectors:
         """All blocks of an image in a row: of each its cells row by row, and of each cell its orientations."""

@@ -27,8 +27,8 @@ class LDA(imgrec.Reducer):
 
     By scikit-learn. Distances are in standard deviations of images of one label. Of c labels the first c - 1
     dimensions are Fisher's discriminants; any more are the principal components of what these leave, at a tenth of
-    their length. The covariance within labels is shrunk towards a sphere, as to know it takes many more images than
-    values; how far is chosen by cross-validation on the vectors fitted.
+    their length. The covariance within labels is shrunk towards a sphere, as images are too few to tell it; how
+    far is chosen by cross-validation on the vectors fitted.
     """
 
     supervised: ClassVar[bool] = True
@@ -54,8 +54,12 @@ class LDA(imgrec.Reducer):
                 f"lda to {self.n_components} dimensions needs as many images and values; "
                 f"there are {vectors.shape[0]} images of {vectors.shape[1]} values"
             )
+        given = as_euclidean(vectors, self.metric).astype(np.float64)
+        groups = (given[np.equal(labels, label)] for label in set(labels))
+        if not any(np.ptp(group, axis=0).any() for group in groups):
+            raise imgrec.UsageError("lda needs images of one label that differ: all have the same vector")
         turned = PCA(random_state=self.seed)  # loses nothing, and leaves no more values than images
-        given = turned.fit_transform(as_euclidean(vectors, self.metric).astype(np.float64))
+        given = turned.fit_transform(given)
         folds = min(5, *Counter(labels).values())
         search = GridSearchCV(
             LinearDiscriminantAnalysis(solver="eigen"),
@@ -63,12 +67,7 @@ class LDA(imgrec.Reducer):
             cv=StratifiedKFold(folds, shuffle=True, random_state=self.seed),
             error_score="raise",
         )
-        try:
-            directions = search.fit(given, labels).best_estimator_.scalings_  # the best discriminants first
-        except np.linalg.LinAlgError:
-            raise imgrec.UsageError(
-                "lda needs images of one label that differ: theirs have equal vectors"
-            ) from None
+        directions = search.fit(given, labels).best_estimator_.scalings_  # the best discriminants first
         count = min(len(set(labels)) - 1, self.n_components)
         discriminants, rest = directions[:, :count], directions[:, count:]
         if more := self.n_components - count:

@@ -57,10 +57,11 @@ class Logistic(imgrec.Reducer):
                 f"there are {vectors.shape[0]} images of {vectors.shape[1]} values"
             )
         given = as_euclidean(vectors, self.metric).astype(np.float64)
+        if not np.ptp(given, axis=0).any():
+            raise imgrec.UsageError("logistic needs images that differ: all have the same vector")
         mean = given.mean(axis=0)
         given -= mean
-        if not (length := np.sqrt((given**2).sum(axis=1).mean())):
-            raise imgrec.UsageError("logistic needs images that differ: all have the same vector")
+        length = np.sqrt((given**2).sum(axis=1).mean())
         turned = PCA(random_state=self.seed)  # loses nothing, and leaves no more values than images
         given = turned.fit_transform(given / length)
         penalties = PENALTIES if self.penalty is None else (self.penalty,)

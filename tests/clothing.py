@@ -30,13 +30,12 @@ def extracted(extractor: imgrec.Extractor, part: str) -> Split:
     return Split(np.concatenate(vectors), [path.parent.name for path in paths])
 
 
-def precision(gallery: Split, queries: Split, k: int = 5) -> float:
-    """The share of the k nearest by cosine distance that are of the query's class."""
-    unit = [part.vectors / np.linalg.norm(part.vectors, axis=1, keepdims=True) for part in (gallery, queries)]
-    nearest = np.argsort(-unit[1] @ unit[0].T, axis=1)[:, :k]
+def precision(gallery: Split, queries: Split, reducer: imgrec.Reducer | None = None) -> float:
+    """The share of the 5 nearest by cosine distance that are of the query's class.
+
+    With a reducer, which has been fitted, in its dimensions.
+    """
+    given = [reducer.transform(split.vectors) if reducer else split.vectors for split in (gallery, queries)]
+    unit = [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in given]
+    nearest = np.argsort(-unit[1] @ unit[0].T, axis=1)[:, :5]
     return float(np.mean(np.array(gallery.labels)[nearest] == np.array(queries.labels)[:, None]))
-
-
-def reduced(reducer: imgrec.Reducer, *splits: Split) -> list[Split]:
-    """The same in the dimensions of a fitted reducer."""
-    return [Split(reducer.transform(split.vectors), split.labels) for split in splits]
