@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -214,6 +215,24 @@ def check_vectors(vectors: object, count: int, extractor: Extractor) -> Vectors:
     if not np.isfinite(vectors).all():
         raise ImgrecError(f"extractor {extractor.name} returned values that are not finite")
     return vectors
+
+
+def check_labels(labels: Sequence[str] | None, count: int, reducer: Reducer) -> list[str]:
+    """The labels that a supervised reducer learns from, one for each of `count` vectors.
+
+    Raises:
+        UsageError: there are none, fewer than two different ones, or fewer than three images of one.
+    """
+    if labels is None or len(labels) != count or not count:
+        given = 0 if labels is None else len(labels)
+        raise UsageError(f"{reducer.name} learns from labels, one an image: there are {given} for {count} images")
+    counts = Counter(labels)
+    if len(counts) < 2:
+        raise UsageError(f"{reducer.name} learns to tell labels apart: all {count} images have {labels[0]!r}")
+    rarest = min(counts, key=counts.__getitem__)
+    if counts[rarest] < 3:
+        raise UsageError(f"{reducer.name} needs 3 images of each label: {rarest!r} has {counts[rarest]}")
+    return list(labels)
 
 
 def _absolute(component: Component, name: str, value: Any) -> Any:
@@ -450,6 +469,9 @@ class Reducer(Component):
 
     kind: ClassVar[str] = "reducer"
 
+    supervised: ClassVar[bool] = False
+    """Whether `fit` learns from labels and cannot do without; `check_labels` says what is wrong with them."""
+
     n_components: int = option(2, minimum=1, help="dimensions of the result")
     metric: str = option(
         "cosine", choices=("cosine", "euclidean", "hellinger"), help="what makes two vectors neighbours"
@@ -477,13 +499,17 @@ class Reducer(Component):
         """Fit, and `float32 (n, n_components)` for the vectors fitted."""
         return self.fit(vectors, labels).transform(vectors)
 
+    def report(self) -> dict[str, float]:
+        """What fitting found, in numbers by name, for a run's record: `{"accuracy": 0.82}`. By default nothing."""
+        return {}
+
     @abstractmethod
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """What was fitted, as plain arrays, to be kept with `numpy.savez`."""
 
     @abstractmethod
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Become what `state` was taken from, given the same options."""
+        """Become what `state` was taken from, given the same options; `report` says the same as well."""
 
 
 # --- decoders of image formats ------------------------------------------------------------------------------

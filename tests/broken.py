@@ -131,6 +131,10 @@ class ReturnsNone(PCA):
         return None if labels else self  # type: ignore[return-value]
 
 
+class Unlabelled(PCA):
+    supervised = True
+
+
 class Global(PCA):
     def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
         reduced = super().fit_transform(vectors, labels)
@@ -190,6 +194,15 @@ class Centres(PCA):
         return super().fit(vectors, labels)
 
 
+class ForgetsReport(PCA):
+    def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
+        self._images = len(vectors)
+        return super().fit(vectors, labels)
+
+    def report(self) -> dict[str, float]:
+        return {"images": getattr(self, "_images", 0)}
+
+
 @dataclass
 class Tuple(PCA):
     scale: Any = (1, 2)
@@ -204,6 +217,7 @@ class HeavyReducer(PCA):
 REDUCERS: dict[str, type[PCA]] = {
     "result_is_a_matrix": OneMore,
     "fit_returns_the_reducer": ReturnsNone,
+    "labels_are_asked_for": Unlabelled,
     "the_seed_decides": Global,
     "new_points_are_placed": Learns,
     "new_points_land_among_their_like": Anywhere,
@@ -212,6 +226,7 @@ REDUCERS: dict[str, type[PCA]] = {
     "few_points_are_enough": WantsMany,
     "too_few_points_are_told": Crashes,
     "state_is_plain_arrays": Pickles,
+    "report_is_numbers": ForgetsReport,
     "vectors_stay_as_they_are": Centres,
     "options_come_through_yaml": Tuple,
     "module_is_light": HeavyReducer,

@@ -210,7 +210,7 @@ BAD = [
     ("recommend {q} hydra.run.dir=text.jpg/sub", "folder cannot be made"),
     ("ingest few reducer=pca", "no option 'reducer'"),
     ("ingest few extractor.bins=0", "at least 1"),
-    ("visualise reducer=foo", "available are pca, tsne, umap"),
+    ("visualise reducer=foo", "available are lda, logistic, pca, tsne, umap"),
     ("visualise reducer=pca reducer.n_components=3", "2 dimensions"),
     ("visualise highlight=*/foo/*", "matches none.*pattern of whole paths"),
     ("recommend {q} -k 3", "no flag -k: options are written k="),

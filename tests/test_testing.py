@@ -18,10 +18,13 @@ from imgrec.testing import Check, ContractError, check_extractor, check_reducer,
 
 EXTRACTORS: dict[str, dict[str, Any]] = {
     "colour": {"colour_space": "lab"},
+    "hog": {"clip": 0.2},
     "timm": {"model": "mobilenetv3_small_050", "pretrained": False, "device": "cpu"},
 }
 STORES: dict[str, dict[str, Any]] = {"csv": {}, "sqlite": {}}
 REDUCERS: dict[str, dict[str, Any]] = {
+    "lda": {"shrinkage": 0.5},
+    "logistic": {"n_components": 4, "penalty": 0.1},
     "pca": {"whiten": True},
     "tsne": {"n_iter": 50, "n_jobs": 1},
     "umap": {"n_epochs": 50},

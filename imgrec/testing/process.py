@@ -34,7 +34,8 @@ def main() -> None:
         import numpy as np
 
         with np.load(folder / "images.npz") as given:
-            np.save(folder / "vectors.npy", component.fit_transform(given["0"]))
+            labels = given["1"].tolist() if "1" in given else None
+            np.save(folder / "vectors.npy", component.fit_transform(given["0"], labels))
     (folder / "report.json").write_text(json.dumps(report))
 
 

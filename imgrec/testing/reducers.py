@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,8 @@ from imgrec.errors import UsageError
 from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 
-FEW = 8
-"""Points, at least: less than neighbours are usually looked at."""
+FEW = 9
+"""Points, at least: less than neighbours are usually looked at, three of each label."""
 
 
 def check_reducer(reducer: Reducer) -> None:
@@ -39,6 +38,11 @@ def sample(count: int = 60, dim: int = 12, seed: int = 0) -> Vectors:
     return np.abs(centres[np.arange(count) % 3] + rng.normal(size=(count, dim))).astype(np.float32)
 
 
+def _labels(reducer: Reducer, count: int = 60) -> list[str] | None:
+    """The groups of `sample`, for a reducer that learns from labels."""
+    return ["abc"[i % 3] for i in range(count)] if reducer.supervised else None
+
+
 def _checked(reducer: Reducer, reduced: Any, count: int) -> Vectors:
     form = f"{reduced.dtype} {reduced.shape}" if isinstance(reduced, np.ndarray) else type(reduced).__name__
     is_right = isinstance(reduced, np.ndarray) and reduced.shape == (count, reducer.n_components)
@@ -59,16 +63,26 @@ def _scale(reduced: Vectors) -> float:
 def result_is_a_matrix(reducer: Reducer) -> None:
     """`fit_transform` returns float32 (n, n_components), finite, for n vectors."""
     reducer = kit.rebuilt(reducer)
-    _checked(reducer, reducer.fit_transform(sample()), 60)
+    _checked(reducer, reducer.fit_transform(sample(), _labels(reducer)), 60)
 
 
 def fit_returns_the_reducer(reducer: Reducer) -> None:
-    """`fit` returns the reducer itself, fitted; labels may be given, and need not be used."""
-    labels: Sequence[str] = ["abc"[i % 3] for i in range(60)]
-    for fitted, given in ((kit.rebuilt(reducer), None), (kit.rebuilt(reducer), labels)):
+    """`fit` returns the reducer itself, fitted; labels may be given, which only a supervised one must use."""
+    labels = ["abc"[i % 3] for i in range(60)]
+    for fitted, given in ((kit.rebuilt(reducer), _labels(reducer)), (kit.rebuilt(reducer), labels)):
         returned: object = fitted.fit(sample(), given)
         require(returned is fitted, f"fit returned {type(returned).__name__}")
         _checked(fitted, fitted.transform(sample(5, seed=1)), 5)
+
+
+def labels_are_asked_for(reducer: Reducer) -> None:
+    """A supervised reducer without labels, or with the same one for all, raises a UsageError."""
+    for labels, given in ((None, "no labels"), (["a"] * 60, "one label")) if reducer.supervised else ():
+        try:
+            kit.rebuilt(reducer).fit(sample(), labels)
+        except UsageError:
+            continue
+        raise kit.SeenError(f"fitted with {given}")
 
 
 def the_seed_decides(reducer: Reducer) -> None:
@@ -78,13 +92,15 @@ def the_seed_decides(reducer: Reducer) -> None:
     try:
         for seed in (1, 2):
             np.random.seed(seed)
-            results.append(kit.rebuilt(reducer).fit_transform(sample()))
+            results.append(kit.rebuilt(reducer).fit_transform(sample(), _labels(reducer)))
     finally:
         np.random.set_state(state)
     twice = kit.rebuilt(reducer)
-    twice.fit_transform(sample(40, seed=1))
-    results.append(twice.fit_transform(sample()))
-    results.append(kit.in_new_process(reducer, "reduce", [sample()])["vectors"])
+    twice.fit_transform(sample(40, seed=1), _labels(reducer, 40))
+    results.append(twice.fit_transform(sample(), _labels(reducer)))
+    labels = _labels(reducer)
+    given = [sample()] if labels is None else [sample(), np.array(labels)]
+    results.append(kit.in_new_process(reducer, "reduce", given)["vectors"])
     for other, where in zip(results[1:], ("another one", "one fitted before", "a new process"), strict=True):
         apart = float(np.abs(results[0] - other).max()) / _scale(results[0])
         require(apart <= kit.TOLERANCE, f"of {where} a result that is {apart:.1e} of its extent apart")
@@ -96,7 +112,7 @@ def new_points_are_placed(reducer: Reducer) -> None:
     What was fitted stays as it is.
     """
     fitted = kit.rebuilt(reducer)
-    fitted.fit(sample())
+    fitted.fit(sample(), _labels(reducer))
     before = {name: array.copy() for name, array in fitted.state().items()}
     first = _checked(fitted, fitted.transform(sample(7, seed=1)), 7)
     again = _checked(fitted, fitted.transform(sample(7, seed=1)), 7)
@@ -109,7 +125,7 @@ def new_points_are_placed(reducer: Reducer) -> None:
 def new_points_land_among_their_like(reducer: Reducer) -> None:
     """New vectors are placed nearer to the fitted ones that they are like than to the others, mostly."""
     fitted = kit.rebuilt(reducer)
-    placed = fitted.fit_transform(sample())
+    placed = fitted.fit_transform(sample(), _labels(reducer))
     new = fitted.transform(sample(30, seed=1))
     centres = np.stack([placed[group::3].mean(axis=0) for group in range(3)])
     nearest = np.linalg.norm(new[:, None] - centres, axis=2).argmin(axis=1)
@@ -122,7 +138,7 @@ def dimensions_are_as_asked(reducer: Reducer) -> None:
     for count in (1, 2, 3):
         try:
             other = kit.rebuilt(reducer, n_components=count)
-            _checked(other, other.fit_transform(sample()), 60)
+            _checked(other, other.fit_transform(sample(), _labels(reducer)), 60)
         except UsageError:
             continue
 
@@ -131,14 +147,14 @@ def every_metric_is_taken(reducer: Reducer) -> None:
     """`metric` is `cosine`, `euclidean` or `hellinger`; see `imgrec.contracts.as_euclidean`."""
     for metric in ("cosine", "euclidean", "hellinger"):
         other = kit.rebuilt(reducer, metric=metric)
-        _checked(other, other.fit_transform(sample()), 60)
+        _checked(other, other.fit_transform(sample(), _labels(reducer)), 60)
 
 
 def few_points_are_enough(reducer: Reducer) -> None:
     """Fewer points than neighbours are looked at are no error: fewer neighbours are looked at then."""
     count = max(FEW, reducer.n_components + 3)
     few = kit.rebuilt(reducer)
-    _checked(few, few.fit_transform(sample(count)), count)
+    _checked(few, few.fit_transform(sample(count), _labels(reducer, count)), count)
 
 
 def too_few_points_are_told(reducer: Reducer) -> None:
@@ -146,7 +162,7 @@ def too_few_points_are_told(reducer: Reducer) -> None:
     for count in (0, 1, 2):
         few = kit.rebuilt(reducer)
         try:
-            _checked(few, few.fit_transform(sample(count)), count)
+            _checked(few, few.fit_transform(sample(count), _labels(reducer, count)), count)
         except UsageError:
             continue
         except kit.SeenError as seen:
@@ -162,7 +178,7 @@ def state_is_plain_arrays(reducer: Reducer) -> None:
     the extent.
     """
     fitted = kit.rebuilt(reducer)
-    placed = fitted.fit_transform(sample())
+    placed = fitted.fit_transform(sample(), _labels(reducer))
     state: Any = fitted.state()
     require(isinstance(state, dict), f"state is a {type(state).__name__}")
     for name, array in state.items():
@@ -183,14 +199,25 @@ def state_is_plain_arrays(reducer: Reducer) -> None:
     )
 
 
+def report_is_numbers(reducer: Reducer) -> None:
+    """`report` is a dictionary of finite numbers by name, empty or not, and the same after `restore`."""
+    fitted = kit.rebuilt(reducer).fit(sample(), _labels(reducer))
+    report: Any = fitted.report()
+    numbers = isinstance(report, dict) and all(isinstance(name, str) for name in report)
+    require(numbers and all(type(value) in (int, float) for value in report.values()), f"{report!r}")
+    require(np.isfinite(list(report.values())).all(), f"{report!r}")
+    again = kit.rebuilt(reducer).restore(fitted.state()).report()
+    require(again == report, f"{report!r}, and after restore {again!r}")
+
+
 def vectors_stay_as_they_are(reducer: Reducer) -> None:
     """The vectors and labels given are not written to."""
     given, new = sample(), sample(5, seed=1)
     fitted = kit.rebuilt(reducer)
-    labels = ["a"] * len(given)
+    labels = ["abc"[i % 3] for i in range(60)]
     kit.rebuilt(reducer).fit(given, labels)
-    fitted.fit_transform(given)
-    require(labels == ["a"] * len(given), "the labels were changed")
+    fitted.fit_transform(given, _labels(reducer))
+    require(labels == ["abc"[i % 3] for i in range(60)], "the labels were changed")
     fitted.transform(new)
     require(np.array_equal(given, sample()) and np.array_equal(new, sample(5, seed=1)), "they were changed")
 
@@ -211,6 +238,7 @@ CHECKS = tuple(
         (
             result_is_a_matrix,
             fit_returns_the_reducer,
+            labels_are_asked_for,
             the_seed_decides,
             new_points_are_placed,
             new_points_land_among_their_like,
@@ -219,6 +247,7 @@ CHECKS = tuple(
             few_points_are_enough,
             too_few_points_are_told,
             state_is_plain_arrays,
+            report_is_numbers,
             vectors_stay_as_they_are,
             options_come_through_yaml,
             module_is_light,

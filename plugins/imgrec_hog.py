@@ -1,0 +1,133 @@
+"""Histograms of oriented gradients by OpenCV and NumPy: OpenCV 5 has no HOGDescriptor any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import imgrec
+from imgrec.contracts import Image, Vectors
+from imgrec.options import option
+from imgrec.threads import each
+
+FAINT = 0.1
+"""The least length of a block, of pixels from 0 to 255, that is scaled to 1: none has edges and is shorter."""
+
+
+@dataclass
+class HOG(imgrec.Extractor):
+    """Histograms of oriented gradients: which way edges run in each part of an image. Needs no model.
+
+    The image becomes a square of `window` pixels. The gradient of each pixel, of the channel where it is longest,
+    votes with its length for its orientation; the nearest two bins and four cells share it. Blocks of cells, which
+    overlap by all but one cell, are scaled to unit length each. See N. Dalal and B. Triggs, Histograms of Oriented
+    Gradients for Human Detection, CVPR 2005. They do not smooth, and clip blocks at 0.2: best for people in
+    windows of one shape, worse for the similarity of whole photographs.
+
+    Raises:
+        UsageError: the window is no multiple of the cell, or smaller than a block.
+    """
+
+    window: int = option(64, minimum=8, maximum=512, help="side of the square that an image becomes, in pixels")
+    cell: int = option(8, minimum=2, maximum=256, help="side of a cell, in pixels")
+    block: int = option(2, minimum=1, maximum=256, help="side of a block, in cells")
+    orientations: int = option(9, minimum=2, maximum=36, help="bins of the half circle; of the whole if signed")
+    signed: bool = option(False, help="tell dark to light from light to dark")
+    fit: str = option(
+        "pad", choices=("pad", "crop", "squash"), help="to a square: repeat the border, keep the centre, distort"
+    )
+    smoothing: float = option(
+        1.0, minimum=0, maximum=32, help="standard deviation of the blur before gradients, in pixels of the window"
+    )
+    clip: float = option(
+        1.0, minimum=0.01, maximum=1, help="limit of a block's values, scaled again after; 1: none"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window % self.cell:
+            raise imgrec.UsageError(
+                f"hog.window is a multiple of hog.cell, and {self.window} is none of {self.cell}"
+            )
+        if self.block > (cells := self.window // self.cell):
+            raise imgrec.UsageError(f"hog.block is at most {cells}, the cells of a side, not {self.block}")
+
+    @property
+    def side(self) -> int:
+        """The window's, so that an image of any shape is only made smaller."""
+        return self.window
+
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        """Blocks row by row, `float32 (n, (window // cell - block + 1) ** 2 * block ** 2 * orientations)`."""
+        return np.stack(each(lambda image: self._normalised(self._cells(image)), images))
+
+    def _square(self, image: Image) -> Vectors:
+        """`float32 (window, window, 3)`, from 0 to 255."""
+        import cv2
+
+        (height, width), side = image.shape[:2], self.window
+        if self.fit == "crop":
+            shorter = min(height, width)
+            top, left = (height - shorter) // 2, (width - shorter) // 2
+            image = image[top : top + shorter, left : left + shorter]
+        shape = [side, side]
+        if self.fit == "pad":
+            shape = [max(1, round(side * length / max(height, width))) for length in (width, height)]
+        small = cv2.resize(image, shape, interpolation=cv2.INTER_AREA)
+        left, top = ((side - length) // 2 for length in shape)
+        right, bottom = side - shape[0] - left, side - shape[1] - top
+        square = cv2.copyMakeBorder(small, top, bottom, left, right, cv2.BORDER_REPLICATE).astype(np.float32)
+        if self.smoothing:
+            square = cv2.GaussianBlur(square, (0, 0), self.smoothing)  # type: ignore[assignment]
+        return square
+
+    def _cells(self, image: Image) -> Vectors:
+        """Votes in each cell, `float32 (orientations, window // cell, window // cell)`."""
+        import cv2
+
+        square, pixels = self._square(image), np.arange(self.window**2)
+        across, down = (
+            cv2.Sobel(square, cv2.CV_32F, dx, 1 - dx, ksize=1, borderType=cv2.BORDER_REPLICATE).reshape(-1, 3)
+            for dx in (1, 0)
+        )
+        strongest = (across**2 + down**2).argmax(axis=1)
+        length, angle = cv2.cartToPolar(across[pixels, strongest], down[pixels, strongest])
+        place = angle.ravel() * np.float32(self.orientations / (2 * np.pi if self.signed else np.pi)) - np.float32(
+            0.5
+        )
+        lower = np.floor(place)
+        upper_share = place - lower
+        lower_bin = lower.astype(np.intp) % self.orientations
+        votes = np.zeros((self.orientations, self.window**2), np.float32)
+        votes[lower_bin, pixels] = length.ravel() * (1 - upper_share)
+        votes[(lower_bin + 1) % self.orientations, pixels] = length.ravel() * upper_share
+        # A vote's share in a cell falls linearly to 0 at the centre of the next: in rows, then in columns.
+        centres = (np.arange(self.window // self.cell) + 0.5) * self.cell
+        apart = np.abs(np.arange(self.window) + 0.5 - centres[:, None]) / self.cell
+        shares = np.maximum(0, 1 - apart).astype(np.float32)
+        return np.asarray(shares @ votes.reshape(-1, self.window, self.window) @ shares.T, np.float32)
+
+    def _normalised(self, cells: Vectors) -> Vectors:
+        """All blocks of an image in a row: of each its cells row by row, and of each cell its orientations."""
+        windows = np.lib.stride_tricks.sliding_window_view(cells, (self.block, self.block), axis=(1, 2))
+        blocks = windows.transpose(1, 2, 3, 4, 0).reshape(-1, self.block**2 * self.orientations)
+        blocks = _scaled(blocks, FAINT)
+        if self.clip < 1:
+            blocks = _scaled(
+                np.minimum(blocks, np.float32(self.clip)), self.clip
+            )  # none of length 1 is shorter then
+        return blocks.ravel()
+
+
+def _scaled(blocks: Vectors, least: float) -> Vectors:
+    """To length 1, but for those shorter than `least`, which stay the shorter ones."""
+    lengths = np.sqrt((blocks**2).sum(axis=1, keepdims=True))
+    return blocks / np.maximum(lengths, np.float32(least))  # type: ignore[no-any-return]
+
+
+@imgrec.hookimpl
+def imgrec_extractors() -> list[type[imgrec.Extractor]]:
+    """This plugin's extractors."""
+    return [HOG]

@@ -1,0 +1,109 @@
+"""Logistic regression: a projection learned from labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+import imgrec
+from imgrec.contracts import Vectors, as_euclidean, check_labels
+from imgrec.options import option
+
+PENALTIES = (1.0, 0.1, 0.01, 0.001)
+
+REST = 0.1
+"""How long differences count that tell nothing of labels, beside those that do, so that they order images of one
+label."""
+
+
+@dataclass
+class Logistic(imgrec.Reducer):
+    """Logistic regression's weights as a linear map: what a classifier looks at. Learned from labels.
+
+    By scikit-learn, multinomial. Distances are those of the classifier's logits, and of all other differences at a
+    tenth of their length; of these the principal components are kept. The penalty on the weights is chosen by
+    cross-validation on the vectors fitted.
+    """
+
+    supervised: ClassVar[bool] = True
+
+    penalty: float | None = option(
+        None,
+        minimum=1e-6,
+        maximum=1e6,
+        help="on squared weights, for vectors of length 1; null: by cross-validation",
+    )
+
+    def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
+        """Learn the weights.
+
+        Raises:
+            UsageError: no labels, fewer than two, or one of fewer than three images; fewer vectors or values than
+                components; images that are all alike.
+        """
+        from sklearn.decomposition import PCA
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+        labels = check_labels(labels, len(vectors), self)
+        if self.n_components > min(vectors.shape):
+            raise imgrec.UsageError(
+                f"logistic to {self.n_components} dimensions needs as many images and values; "
+                f"there are {vectors.shape[0]} images of {vectors.shape[1]} values"
+            )
+        given = as_euclidean(vectors, self.metric).astype(np.float64)
+        if not np.ptp(given, axis=0).any():
+            raise imgrec.UsageError("logistic needs images that differ: all have the same vector")
+        mean = given.mean(axis=0)
+        given -= mean
+        length = np.sqrt((given**2).sum(axis=1).mean())
+        turned = PCA(random_state=self.seed)  # loses nothing, and leaves no more values than images
+        given = turned.fit_transform(given / length)
+        penalties = PENALTIES if self.penalty is None else (self.penalty,)
+        folds = min(5, *Counter(labels).values())
+        search = GridSearchCV(
+            LogisticRegression(max_iter=10_000),
+            {"C": [1 / penalty for penalty in penalties]},
+            cv=StratifiedKFold(folds, shuffle=True, random_state=self.seed),
+        )
+        weights = search.fit(given, labels).best_estimator_.coef_
+        _, strengths, directions = np.linalg.svd(weights)
+        squares = np.zeros(len(directions))
+        squares[: len(strengths)] = strengths**2
+        stretched = np.sqrt(squares + REST**2 * (strengths**2).mean())[:, None] * directions
+        kept = PCA(self.n_components, random_state=self.seed).fit(given @ stretched.T).components_
+        self._mean = mean.astype(np.float32)
+        self._components = (kept @ stretched @ turned.components_ / length).astype(np.float32)
+        self._report = {"accuracy": float(search.best_score_), "penalty": 1 / search.best_params_["C"]}
+        return self
+
+    def transform(self, vectors: Vectors) -> Vectors:
+        """`float32 (n, n_components)`."""
+        reduced: Vectors = (as_euclidean(vectors, self.metric) - self._mean) @ self._components.T
+        return reduced
+
+    def report(self) -> dict[str, float]:
+        """`accuracy`, from 0 to 1: of labels told for images left out; and the `penalty` that has it."""
+        return dict(self._report)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """`mean (dim,)`, `components (n_components, dim)` and what `report` says."""
+        told = {name: np.array(value) for name, value in self._report.items()}
+        return {"mean": self._mean, "components": self._components, **told}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Take over a `state`."""
+        self._mean, self._components = state["mean"], state["components"]
+        self._report = {name: float(state[name]) for name in ("accuracy", "penalty")}
+        return self
+
+
+@imgrec.hookimpl
+def imgrec_reducers() -> list[type[imgrec.Reducer]]:
+    """This plugin's reducers."""
+    return [Logistic]
