@@ -62,3 +62,11 @@ def test_every_command_of_the_shell_section_is_accepted(cli: Cli, few: Path, tmp
     for command in commands:
         words = [word.strip("'") for word in command.replace(" extractor=mobilenet", "").split()]
         cli(*[word.replace("reducer=umap", "reducer=pca") for word in words])
+
+
+def test_the_tables_of_speed_are_the_committed_measurements() -> None:
+    from benchmarks.__main__ import RESULTS, markdown
+
+    told = RESULTS.with_suffix(".md").read_text()
+    assert told == markdown()
+    assert told in README
