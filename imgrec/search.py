@@ -236,6 +236,26 @@ def _measured(vectors: Vectors, query: Vectors, metric: str, rows: Rows) -> tupl
     return rows[order], distances[order]
 
 
+def distances(vectors: Vectors, queries: Vectors, metric: str) -> Doubles:
+    """All distances, `float64 (m, n)`, of queries `(m, dim)` from vectors `(n, dim)`: for rankings of everything.
+
+    By scikit-learn, in float64.
+
+    >>> distances(np.eye(2, dtype=np.float32), np.array([[1, 0]], np.float32), "euclidean").round(3).tolist()
+    [[0.0, 1.414]]
+    """
+    from sklearn.metrics import pairwise_distances
+
+    def prepared(some: Vectors) -> Doubles:
+        if metric == "hellinger":
+            some = as_euclidean(some, metric)
+        return some.astype(np.float64)
+
+    name, targets = ("euclidean" if metric == "hellinger" else metric), prepared(queries)
+    blocks = [prepared(vectors[start : start + 8192]) for start in range(0, len(vectors), 8192)]
+    return np.hstack([pairwise_distances(targets, block, metric=name) for block in blocks])
+
+
 # --- scans: bounds of distances from below ------------------------------------------------------------------
 
 
