@@ -165,7 +165,14 @@ def _take_back(folder: Path) -> None:
         if isinstance(handler, logging.FileHandler):
             root.removeHandler(handler)
             handler.close()
-    for name in (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "run.json", "git.diff", "imgrec.log"):
+    for name in (
+        ".hydra/config.yaml",
+        ".hydra/hydra.yaml",
+        ".hydra/overrides.yaml",
+        "run.json",
+        "git.diff",
+        "imgrec.log",
+    ):
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty
         (folder / ".hydra").rmdir()

@@ -97,7 +97,7 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
             raise UsageError(f"source {os.fspath(each)!r} does not exist")
     paths = {os.path.abspath(each) for each in given}
     # The folder of `/` is `/`.
-    return sorted(path for path in paths if (up := os.path.dirname(path)) == path or not is_inside(up, paths))
+    return sorted(path for path in paths if (up := os.path.split(path)[0]) == path or not is_inside(up, paths))
 
 
 def is_inside(path: str, roots: Set[str]) -> bool:
@@ -107,7 +107,7 @@ def is_inside(path: str, roots: Set[str]) -> bool:
     (True, False)
     """
     while path not in roots:
-        folder = os.path.dirname(path)
+        folder, _ = os.path.split(path)
         if folder == path:
             return False
         path = folder

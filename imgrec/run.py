@@ -104,7 +104,11 @@ class Run:
             fingerprint: of their contents, as `index.fingerprint` has it.
             spaces: those that are used; their identities have the digests of weights.
         """
-        self.gallery = {"images": images, "fingerprint": fingerprint, "spaces": [each.to_json() for each in spaces]}
+        self.gallery = {
+            "images": images,
+            "fingerprint": fingerprint,
+            "spaces": [each.to_json() for each in spaces],
+        }
         for space in spaces:
             self.uses("extractor", space.extractor)
 
@@ -212,7 +216,7 @@ def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         UsageError: there is no such folder, it is not a run's, or its record is damaged.
     """
-    if not os.path.isdir(folder):
+    if not Path(folder).is_dir():
         raise UsageError(f"there is no run {os.fspath(folder)}: name a folder of a run, outputs/DATE/TIME-STAGE")
     try:
         record = json.loads(Path(folder, RECORD).read_text(encoding="utf-8"))

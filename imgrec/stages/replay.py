@@ -73,7 +73,11 @@ class Replay(Stage):
             raise
         differs = any(each.group == "result" for each in differences)
         told = sorted(differences, key=lambda each: GROUPS.index(each.group))
-        result = {"run": os.path.abspath(self.run), "identical": not differs, "differences": list(map(asdict, told))}
+        result = {
+            "run": os.path.abspath(self.run),
+            "identical": not differs,
+            "differences": list(map(asdict, told)),
+        }
         run.counts.update({group: sum(each.group == group for each in told) for group in GROUPS})
         run.write_json("results.json", result)
         run.print("\n".join(["different" if differs else "identical", *map(str, told)]))
@@ -160,7 +164,9 @@ def _check(record: Mapping[str, Any], folder: Path) -> None:
     if not all(isinstance(each, str | None) for each in record["components"].values()):
         raise UsageError(f"{file} cannot be replayed: its components are no names")
     if record["stage"] in stages.available() and "store" not in stages.available()[record["stage"]].parts():
-        raise UsageError(f"{folder} is a run of {record['stage']}, which has no gallery: there is nothing to replay")
+        raise UsageError(
+            f"{folder} is a run of {record['stage']}, which has no gallery: there is nothing to replay"
+        )
     if record["status"] != "done":
         raise UsageError(f"{folder} is a run that is {record['status']}, not done: there is nothing to compare")
     try:
@@ -170,7 +176,7 @@ def _check(record: Mapping[str, Any], folder: Path) -> None:
         is_right = False
     if not is_right or not spaces:
         raise UsageError(f"{file} cannot be replayed: it tells of no gallery that the run worked on")
-    if not os.path.isdir(record["directory"]):
+    if not Path(record["directory"]).is_dir():
         raise UsageError(f"{file} cannot be replayed: it ran in {record['directory']}, which is gone")
 
 
@@ -179,11 +185,11 @@ def _stage_on_new_store(record: Mapping[str, Any], folder: Path) -> Stage:
     configuration, plugins = dict(record["configuration"]), record["components"]
     cls = stages.available().get(record["stage"])
     for part, spec in (cls.parts() if cls else {}).items():
-        plugin = registry.available("store").get(plugins.get(part) or "")
-        if stages.kind_of(spec) == "store" and plugin:
+        plugin, options = registry.available("store").get(plugins.get(part) or ""), configuration.get(part, {})
+        if stages.kind_of(spec) == "store" and plugin and isinstance(options, Mapping):
             if "path" not in option_names(plugin.cls):
                 raise UsageError(f"store={plugin.cls.name} has no option path: no temporary one can be made")
-            configuration[part] = {**configuration.get(part, {}), "path": str(folder / part)}
+            configuration[part] = {**options, "path": str(folder / part)}
     return stages.build(record["stage"], configuration, plugins)
 
 
