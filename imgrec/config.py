@@ -160,7 +160,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
             f"experiment/{configuration['experiment']}.yaml with --config-dir"
         )
     check_option_names(name, option_names(cls), configuration)
-    plugins: dict[str, str | None] = {}
+    plugins: dict[str, str] = {}
     for key, spec in cls.parts().items():
         component = OmegaConf.get_type(configuration[key])
         if component is dict and chosen.get(key) not in (None, "none"):
@@ -169,8 +169,8 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
                 f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
                 f"begin it with `defaults: [{next(iter(registry.available(stages.kind_of(spec))))}, _self_]`"
             )
-        is_plugin = isinstance(component, type) and issubclass(component, Component)
-        plugins[key] = component.name if is_plugin else None
+        if isinstance(component, type) and issubclass(component, Component):
+            plugins[key] = component.name
     # Not `plain`: paths and members of an Enum stay what they are.
     options: Any = OmegaConf.to_container(configuration, resolve=True)
     return stages.build(name, options, plugins)
