@@ -142,11 +142,12 @@ def _task(configuration: object) -> None:
         )
         try:
             stage = config.build_stage(name, configuration, run.choices)
+            run.components = stage.plugins()
             for component in stage.components():
                 run.uses(component.kind, component.name)
             logging.getLogger("imgrec").info("%s: %s", name, run.configuration)
             with run.recorded():
-                stage.run(run)
+                stage.execute(run)
             logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
         except UsageError as error:
             run.fail(error)
@@ -179,7 +180,14 @@ def _take_back(folder: Path) -> None:
         if isinstance(handler, logging.FileHandler):
             root.removeHandler(handler)
             handler.close()
-    for name in (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "run.json", "imgrec.log"):
+    for name in (
+        ".hydra/config.yaml",
+        ".hydra/hydra.yaml",
+        ".hydra/overrides.yaml",
+        "run.json",
+        "git.diff",
+        "imgrec.log",
+    ):
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not empty
         (folder / ".hydra").rmdir()

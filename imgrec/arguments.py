@@ -149,7 +149,7 @@ def _positional(bare: list[str], stage: str | None) -> str:
         raise UsageError(f"{bare[0]!r} is not understood: options are written key=value")
     if len(bare) == 1:
         return f"{cls.positional}={bare[0]}"
-    if cls.positional != "source":
+    if not cls.takes_several:
         raise UsageError(f"{stage} takes one {cls.positional}, and these are {len(bare)}: {' '.join(bare)}")
     return f"{cls.positional}=[{','.join(map(_quoted_path, bare))}]"
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
@@ -160,6 +160,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
             f"experiment/{configuration['experiment']}.yaml with --config-dir"
         )
     check_option_names(name, option_names(cls), configuration)
+    plugins: dict[str, str] = {}
     for key, spec in cls.parts().items():
         component = OmegaConf.get_type(configuration[key])
         if component is dict and chosen.get(key) not in (None, "none"):
@@ -169,18 +170,10 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
                 f"begin it with `defaults: [{next(iter(registry.available(stages.kind_of(spec))))}, _self_]`"
             )
         if isinstance(component, type) and issubclass(component, Component):
-            owner = f"{component.kind} {component.name}"
-            check_option_names(owner, option_names(component), configuration[key])
-    built = OmegaConf.to_object(configuration)
-    values = {spec.name: getattr(built, spec.name) for spec in dataclasses.fields(cls)}
-    # An empty mapping: nothing chosen (`backup=none`). Not so for `extractor`, whose mapping is options to change.
-    for key, value in values.items():
-        if key in cls.parts() and value == {} and key not in ("backup", "extractor"):
-            raise UsageError(f"{name} needs {key}=")
-    if values.get("backup") == {}:
-        values["backup"] = None
-    stage: Stage = cast("Any", cls)(**values)
-    return stage
+            plugins[key] = component.name
+    # Not `plain`: paths and members of an Enum stay what they are.
+    options: Any = OmegaConf.to_container(configuration, resolve=True)
+    return stages.build(name, options, plugins)
 
 
 def choices(settings: HydraConf) -> dict[str, str | None]:

@@ -148,8 +148,8 @@ class Extractor(Component):
     def identity(self) -> dict[str, Any]:
         """All that decides a vector's value, as JSON data: by default the options that change vectors.
 
-        An extractor with weights or with defaults that its library decides adds their digest and the values
-        in force, and leaves out names that may come to mean something else.
+        An extractor with weights or with defaults that its library decides adds their digest, as `weights`, and
+        the values in force, and leaves out names that may come to mean something else.
         """
         return {
             spec.name: getattr(self, spec.name)

@@ -179,6 +179,11 @@ class Gallery:
         return self._index.images
 
     @property
+    def fingerprint(self) -> str:
+        """What tells whether another gallery has the same contents; see `index.fingerprint`."""
+        return self._index.fingerprint
+
+    @property
     def vectors(self) -> Vectors:
         """`float32 (contents, dim)`."""
         return self._index.vectors

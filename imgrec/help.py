@@ -38,6 +38,7 @@ def _general(user_folders: Sequence[str]) -> str:
   imgrec ingest photos                    or  python -m imgrec +stage=ingest source=photos
   imgrec recommend img.jpg k=10           or  python -m imgrec +stage=recommend query=img.jpg k=10
   imgrec visualise reducer=umap           or  python -m imgrec +stage=visualise reducer=umap
+  imgrec replay outputs/DATE/TIME-STAGE   or  python -m imgrec +stage=replay run=outputs/DATE/TIME-STAGE
 
 {stage_list()}
 

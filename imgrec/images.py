@@ -18,7 +18,7 @@ import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,17 +95,23 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
     for each in given:
         if not os.path.exists(each):
             raise UsageError(f"source {os.fspath(each)!r} does not exist")
-    paths = sorted({os.path.abspath(each) for each in given})
-    return [path for path in paths if not any(is_inside(path, other) for other in paths if other != path)]
+    paths = {os.path.abspath(each) for each in given}
+    # The folder of `/` is `/`.
+    return sorted(path for path in paths if (up := os.path.split(path)[0]) == path or not is_inside(up, paths))
 
 
-def is_inside(path: str, folder: str) -> bool:
-    """Whether a path is a folder or lies below it; both absolute.
+def is_inside(path: str, roots: Set[str]) -> bool:
+    """Whether a path is one of the roots or lies below one; all absolute. As quick for many roots as for one.
 
-    >>> is_inside("/photos/a.jpg", "/photos"), is_inside("/photos2/a.jpg", "/photos")
+    >>> is_inside("/photos/a.jpg", {"/photos"}), is_inside("/photos2/a.jpg", {"/photos"})
     (True, False)
     """
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+    while path not in roots:
+        folder, _ = os.path.split(path)
+        if folder == path:
+            return False
+        path = folder
+    return True
 
 
 @functools.cache

@@ -7,6 +7,7 @@ while the store is of that generation and samples of them agree with it; they ma
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from imgrec.search import Compressed, Level
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Of the files. Raised when they change."""
 
 WORTH_KEEPING = 32_000_000
@@ -57,7 +59,19 @@ class Index:
     images: int
     """How many files: copies are counted."""
 
+    fingerprint: str
+    """Of the usable contents; see `fingerprint`."""
+
     compressed: Compressed
+
+
+def fingerprint(digests: Iterable[bytes]) -> str:
+    """What tells whether a gallery has the contents that it had: a digest of theirs, in whatever order they come.
+
+    >>> fingerprint([b"aa", b"bb"]) == fingerprint([b"bb", b"aa"])
+    True
+    """
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
 
 
 def load(store: Store, space: Space) -> Index:
@@ -102,7 +116,15 @@ def _from(store: Store, space: Space) -> Index:
     files = Counter(record.digest for record in store.records() if not record.missing)
     counts = np.array([files[digest] for digest in digests], dtype=np.int64)
     names = np.array(digests, dtype=np.bytes_)
-    return Index(names, vectors, counts > 0, int(counts.sum()), search.compress(vectors, ()))
+    usable = counts > 0
+    return Index(
+        digests=names,
+        vectors=vectors,
+        usable=usable,
+        images=int(counts.sum()),
+        fingerprint=fingerprint(names[usable].tolist()),
+        compressed=search.compress(vectors, ()),
+    )
 
 
 def _keep(index: Index, folder: Path) -> None:
@@ -117,7 +139,12 @@ def _keep(index: Index, folder: Path) -> None:
         for i, level in enumerate(levels):
             for name in LEVEL:
                 np.save(aside / f"{name}-{i}.npy", getattr(level, name))
-        about = {"format": FORMAT, "images": index.images, "leaks": [level.leak for level in levels]}
+        about = {
+            "format": FORMAT,
+            "images": index.images,
+            "fingerprint": index.fingerprint,
+            "leaks": [level.leak for level in levels],
+        }
         (aside / "about.json").write_text(json.dumps(about))
         aside.rename(folder)
     finally:
@@ -155,7 +182,12 @@ def _read(folder: Path) -> Index:
         Level(**{name: array(f"{name}-{i}") for name in LEVEL}, leak=leak) for i, leak in enumerate(about["leaks"])
     ]
     rows = {name: array(name) for name in ROWS}
-    return Index(**rows, images=about["images"], compressed=Compressed(array("squares"), levels))
+    return Index(
+        **rows,
+        images=about["images"],
+        fingerprint=about["fingerprint"],
+        compressed=Compressed(array("squares"), levels),
+    )
 
 
 def _agrees(index: Index, store: Store, space: Space) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from imgrec import registry
-from imgrec.contracts import RunInfo
+from imgrec.contracts import RunInfo, Space
+from imgrec.errors import UsageError
 
 # Importable module to distribution: recorded where a run has imported them.
 LIBRARIES = {
@@ -37,6 +39,13 @@ LIBRARIES = {
 }
 
 
+RECORD, DIFF = "run.json", "git.diff"
+"""Files of a run's folder: its record, and how tracked files differed from the commit."""
+
+LONGEST_DIFF = 1_000_000
+"""Bytes of `git.diff` that are kept."""
+
+
 @dataclass
 class Run:
     """One execution of a stage."""
@@ -54,12 +63,27 @@ class Run:
     plugins: dict[str, str] = field(default_factory=dict)
     """Distribution and version of the plugins used, by `kind=name`."""
 
+    components: Mapping[str, str | None] = field(default_factory=dict)
+    """The plugin of each part of the stage; None where nothing was chosen, or what the gallery recorded."""
+
+    gallery: dict[str, Any] | None = None
+    """What tells whether another run works on the same gallery; see `reads`."""
+
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Digests of what the run reads besides, by option: `{"query": "00ff..."}`."""
+
     counts: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds, by part of the stage."""
 
     status: str = "running"
     error: str | None = None
+    is_quiet: bool = False
+    """Print no results, for they are another run's."""
+
+    directory: Path = field(default_factory=Path.cwd)
+    """The working directory: what relative paths begin at."""
+
     _started: float = field(default_factory=time.time)
 
     @functools.cached_property
@@ -72,14 +96,32 @@ class Run:
         plugin = registry.available(kind).get(name)
         self.plugins[f"{kind}={name}"] = plugin.origin if plugin else "not installed"
 
+    def reads(self, images: int, fingerprint: str, spaces: Sequence[Space]) -> None:
+        """Record the gallery that the run works on.
+
+        Args:
+            images: how many files.
+            fingerprint: of their contents, as `index.fingerprint` has it.
+            spaces: those that are used; their identities have the digests of weights.
+        """
+        self.gallery = {
+            "images": images,
+            "fingerprint": fingerprint,
+            "spaces": [each.to_json() for each in spaces],
+        }
+        for space in spaces:
+            self.uses("extractor", space.extractor)
+
     def print(self, text: str) -> None:
         """A result, on stdout."""
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        if not self.is_quiet:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
 
     def note(self, text: str) -> None:
         """Something worth knowing beside the results, on stderr."""
-        sys.stderr.write(text + "\n")
+        if not self.is_quiet:
+            sys.stderr.write(text + "\n")
 
     def write_json(self, name: str, data: Any) -> None:
         """A result, as a file of the run's folder."""
@@ -97,7 +139,9 @@ class Run:
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
         """Keep `run.json` true while the stage runs, and tell the listeners."""
-        self._save()
+        self.save()
+        if self._commit and self._commit.endswith("+"):
+            (self.folder / DIFF).write_bytes(git_diff())
         try:
             registry.tell("imgrec_run_started", self._info())
             yield
@@ -109,13 +153,13 @@ class Run:
             self.status, self.error = "failed", f"{type(error).__name__}: {error}"
             raise
         finally:
-            self._save()
+            self.save()
             registry.tell("imgrec_run_finished", self._info())
 
     def fail(self, error: BaseException) -> None:
         """Record an error that came before the stage ran."""
         self.status, self.error = "failed", str(error)
-        self._save()
+        self.save()
 
     def _info(self) -> RunInfo:
         return RunInfo(
@@ -130,12 +174,14 @@ class Run:
             error=self.error,
         )
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write `run.json`."""
         record = {
             "stage": self.stage,
             "status": self.status,
             "error": self.error,
             "command": list(self.command),
+            "directory": self.directory,
             "started": datetime.fromtimestamp(self._started, UTC).isoformat(),
             "seconds": round(time.time() - self._started, 4),
             "timings": self.timings,
@@ -143,12 +189,15 @@ class Run:
             "seed": self.configuration.get("seed"),
             "sweep": self.sweep,
             "choices": self.choices,
+            "components": self.components,
             "configuration": self.configuration,
+            "gallery": self.gallery,
+            "inputs": self.inputs,
             "plugins": self.plugins,
             "versions": versions(),
             "git": self._commit,
         }
-        self.write_json("run.json", record)
+        self.write_json(RECORD, record)
 
 
 def to_json(data: Any) -> str:
@@ -161,17 +210,54 @@ def to_json(data: Any) -> str:
     return text
 
 
+def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The `run.json` of a run's folder.
+
+    Raises:
+        UsageError: there is no such folder, it is not a run's, or its record is damaged.
+    """
+    if not Path(folder).is_dir():
+        raise UsageError(f"there is no run {os.fspath(folder)}: name a folder of a run, outputs/DATE/TIME-STAGE")
+    try:
+        record = json.loads(Path(folder, RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{os.fspath(folder)} is not a folder of a run: it has no {RECORD}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{Path(folder, RECORD)} cannot be read: {error}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("stage"), str):
+        raise UsageError(f"{Path(folder, RECORD)} is not a record of a run: it names no stage")
+    return record
+
+
+def flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested data as one mapping.
+
+    >>> flat({"k": 5, "matches": [{"rank": 1}], "spaces": []})
+    {'k': 5, 'matches[0].rank': 1, 'spaces': []}
+    """
+    if not data or not isinstance(data, Mapping | list):
+        return {prefix: data} if prefix else {}
+    items = (
+        {f"{prefix}.{name}" if prefix else str(name): value for name, value in data.items()}
+        if isinstance(data, Mapping)
+        else {f"{prefix}[{i}]": value for i, value in enumerate(data)}
+    )
+    return {key: value for name, inner in items.items() for key, value in flat(inner, name).items()}
+
+
 def versions() -> dict[str, str]:
     """Versions of Python, imgrec and the libraries imported so far."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for module, distribution in {"imgrec": "imgrec", **LIBRARIES}.items():
-        if module in sys.modules and (version := _version(distribution)):
-            found[distribution] = version
-    return found
+    used = ("imgrec", *(name for module, name in LIBRARIES.items() if module in sys.modules))
+    return {name: found for name in ("python", "platform", *used) if (found := version_of(name))}
 
 
 @functools.cache
-def _version(distribution: str) -> str | None:
+def version_of(distribution: str) -> str | None:
+    """The version of a distribution, of `python` or of the `platform`; None where it is not installed."""
+    if distribution == "python":
+        return platform.python_version()
+    if distribution == "platform":
+        return platform.platform()
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -187,6 +273,16 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def git_diff() -> bytes:
+    """How tracked files differ from the commit, cut off at a megabyte; empty outside git."""
+    command = ["git", "diff", "--no-ext-diff", "--no-color", "HEAD"]
+    try:
+        diff = subprocess.run(command, capture_output=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return b""
+    return diff if len(diff) <= LONGEST_DIFF else diff[:LONGEST_DIFF] + b"\n... cut off here\n"
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:

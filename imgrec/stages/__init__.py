@@ -6,12 +6,24 @@ import functools
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, ClassVar
+from types import NoneType
+from typing import Any, ClassVar, cast, get_origin
 
+from imgrec import registry
 from imgrec.contracts import Component
-from imgrec.options import Options, option
+from imgrec.errors import UsageError
+from imgrec.options import (
+    Options,
+    allowed_types,
+    check_option_names,
+    default_values,
+    option,
+    option_names,
+    suggestion,
+    type_hints,
+)
 from imgrec.run import Run
 
 
@@ -33,6 +45,9 @@ class Stage(Options, ABC):
     positional: ClassVar[str | None] = None
     """The option that a bare argument fills: `imgrec recommend img.jpg`."""
 
+    takes_several: ClassVar[bool] = False
+    """Whether several bare arguments make a list of it."""
+
     seed: int = option(0, minimum=0, maximum=2**32 - 1, help="of everything random")
     debug: bool = option(False, help="show the traceback of an error")
 
@@ -42,13 +57,18 @@ class Stage(Options, ABC):
         return cls.__module__.rpartition(".")[2]
 
     @abstractmethod
-    def run(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
         """Do the job: results on stdout through `run.print` and into `run.folder`.
 
         Raises:
             UsageError: what was asked for cannot be done; the run's folder is removed again.
             ImgrecError: it failed.
         """
+
+    @classmethod
+    def reproducible(cls, results: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What of `results.json` a replay is to find again: all of it; times and the like count for nothing."""
+        return results
 
     @classmethod
     def parts(cls) -> dict[str, Field[Any]]:
@@ -60,6 +80,11 @@ class Stage(Options, ABC):
         for name in self.parts():
             if isinstance(value := getattr(self, name), Component):
                 yield value
+
+    def plugins(self) -> dict[str, str | None]:
+        """The name of each part's plugin; None where nothing was chosen, or options to change only."""
+        chosen = {name: getattr(self, name) for name in self.parts()}
+        return {name: each.name if isinstance(each, Component) else None for name, each in chosen.items()}
 
 
 @functools.cache
@@ -76,3 +101,45 @@ def available() -> dict[str, type[Stage]]:
             and value.__module__ == f"{__name__}.{module.name}"
         )
     return found
+
+
+def build(name: str, configuration: Mapping[str, Any], plugins: Mapping[str, str | None]) -> Stage:
+    """A stage with its components, all of them found by name and their options checked: nothing else is called.
+
+    Args:
+        name: of the stage.
+        configuration: its options; those of its components under the names of the parts that they fill.
+        plugins: the plugin of each part; where there is none, the part may be left out, or take options only.
+
+    Raises:
+        UsageError: there is no such stage or plugin; an option is missing, unknown or not allowed; a library is
+            not installed.
+    """
+    known = available()
+    if name not in known:
+        raise UsageError(f"there is no stage {name!r}{suggestion(name, known)}: the stages are {', '.join(known)}")
+    cls = known[name]
+    check_option_names(name, option_names(cls), configuration)
+    values = dict(configuration)
+    for key, spec in cls.parts().items():
+        options = values.get(key) or {}
+        if not isinstance(options, Mapping):
+            raise UsageError(f"{name}.{key} holds options by name, not {options!r}")
+        if plugin := plugins.get(key):
+            values[key] = registry.build(kind_of(spec), plugin, **options)
+        else:
+            values[key] = _without_plugin(cls, key, options)
+    if absent := [key for key in option_names(cls) if key not in {**default_values(cls), **values}]:
+        raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see {name} --help")
+    stage: Stage = cast("Any", cls)(**values)
+    return stage
+
+
+def _without_plugin(cls: type[Stage], part: str, options: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a part is where no plugin was chosen: options to change on a recorded one, or nothing."""
+    allowed = allowed_types(type_hints(cls)[part])
+    if any(get_origin(kind) is dict for kind in allowed):
+        return options
+    if NoneType in allowed and not options:
+        return None
+    raise UsageError(f"{cls.title()} needs {part}=")

@@ -23,7 +23,7 @@ class Info(Stage):
     failures: int = option(10, minimum=0, help="how many failed files to list as a table")
     store: Store = part("store")
 
-    def run(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
         """Count, and print."""
         with self.store as store:
             result = describe(store)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from imgrec import gallery, images, registry
+from imgrec import gallery, images, index, registry
 from imgrec.contracts import (
     Batch,
     Component,
@@ -70,6 +70,7 @@ class Ingest(Stage):
     """Turn the photographs of a folder into vectors, and keep them in a store."""
 
     positional: ClassVar[str | None] = "source"
+    takes_several: ClassVar[bool] = True
 
     source: Any = option(path=True, help="a folder, a file, or a list [a,b] of them")
     extractor: Extractor | dict[str, Any] = part("extractor")
@@ -78,13 +79,13 @@ class Ingest(Stage):
     backup: Store | None = part("backup")
     batch_size: int = option(64, minimum=1, help="images a transaction")
 
-    def run(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
         """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
         roots = images.roots(self.source)
         extractors = self._extractors()
         for extractor in extractors:
             run.uses("extractor", extractor.name)
-        spaces = [Space.of(extractor).key for extractor in extractors]
+        spaces = [Space.of(extractor) for extractor in extractors]
         summary = Summary()
         try:
             with run.timed("ingest"):
@@ -102,12 +103,23 @@ class Ingest(Stage):
         except BaseException:
             self._tell(run, summary, spaces)
             raise
+        below = set(roots)
+        with self.store as store:
+            held = [r.digest for r in store.records() if not r.missing and images.is_inside(r.path, below)]
+        run.reads(len(held), index.fingerprint({digest.encode() for digest in held}), spaces)
         self._tell(run, summary, spaces)
 
-    def _tell(self, run: Run, summary: Summary, spaces: list[str]) -> None:
+    def _tell(self, run: Run, summary: Summary, spaces: list[Space]) -> None:
         run.counts.update(asdict(summary))
-        run.write_json("results.json", {"store": self.store.location, "spaces": spaces, **asdict(summary)})
+        keys = [space.key for space in spaces]
+        run.write_json("results.json", {"store": self.store.location, "spaces": keys, **asdict(summary)})
         run.print(f"{self.store.location}: {summary}")
+
+    @classmethod
+    def reproducible(cls, results: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Without what depends on what the store held before: which of the images were new to it."""
+        present = results["new"] + results["unchanged"] + results["moved"]
+        return {"spaces": results["spaces"], "images": present, "failed": results["failed"]}
 
     def _extractors(self) -> list[Extractor]:
         """The one chosen; else those of the gallery's spaces; else, for a new gallery, the default."""
@@ -228,8 +240,9 @@ def _try_out(extractor: Extractor) -> None:
 
 def _holds_any(store: Store, roots: Sequence[str]) -> bool:
     """Whether a store has images below the roots: if so, an emptied folder is news."""
+    below = set(roots)
     with contextlib.suppress(NoStoreError), store:
-        return any(images.is_inside(record.path, root) for record in store.records() for root in roots)
+        return any(images.is_inside(record.path, below) for record in store.records())
     return False
 
 
@@ -412,13 +425,14 @@ class _Job:
 
     def mark_missing(self, roots: Sequence[str]) -> None:
         """Mark the recorded files under the roots that are not there any more; forget such failures."""
-        inside = (r for r in self.store.records() if any(images.is_inside(r.path, root) for root in roots))
+        below = set(roots)
+        inside = (r for r in self.store.records() if images.is_inside(r.path, below))
         gone = [record for record in inside if not os.path.exists(record.path)]
         self.summary.missing += len(gone)
         marked = (Record(r.path, r.digest, r.size, r.mtime_ns, missing=True) for r in gone if not r.missing)
         for some in chunks(marked, 4096):
             self._write(Batch(records=some))
-        failed = (f.path for f in self.store.failures() if any(images.is_inside(f.path, root) for root in roots))
+        failed = (f.path for f in self.store.failures() if images.is_inside(f.path, below))
         for paths in chunks([path for path in failed if not os.path.lexists(path)], 4096):
             self._write(Batch(forgotten=paths))
 

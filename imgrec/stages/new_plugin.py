@@ -30,7 +30,7 @@ class NewPlugin(Stage):
     kind: str = option("extractor", choices=tuple(TEMPLATES), help="what it will be")
     folder: str | None = option(None, path=True, help="where to; null: imgrec-NAME, here")
 
-    def run(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
         """Write the files, and print what they are and what to do next."""
         folder = Path(self.folder or f"imgrec-{self.name}")
         written = new_plugin(self.kind, self.name, folder)

@@ -20,7 +20,7 @@ class Plugins(Stage):
 
     format: str = option("table", choices=("table", "json"), help="of the result on stdout")
 
-    def run(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
         """List, and print."""
         result = [describe(plugin) for kind in registry.KINDS for plugin in registry.available(kind).values()]
         result += [

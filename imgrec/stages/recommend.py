@@ -35,15 +35,16 @@ class Recommend(Stage):
     store: Store = part("store")
     extractor: Extractor | dict[str, Any] = part("extractor")
 
-    def run(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
         """Search, print the matches, draw them, and keep them as JSON."""
         with self.store as store:
             space = gallery.choose_space(store, self.space, self.extractor)
-            run.uses("extractor", space.extractor)
             with run.timed("query"):
                 vector, digest = query_vector(self.query, store, space, self.extractor)
+            run.inputs["query"] = digest
             with run.timed("load"):
                 pool = Gallery(store, space)
+            run.reads(len(pool), pool.fingerprint, [space])
             with run.timed("search"):
                 matches = pool.neighbours(
                     vector, self.k, self.metric, leave_out=None if self.include_self else digest

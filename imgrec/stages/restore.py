@@ -20,7 +20,7 @@ class Restore(Stage):
     backup: Store | None = part("backup")
     store: Store = part("store")
 
-    def run(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
         """Copy, and print how many images came back."""
         if self.backup is None:
             raise UsageError("restore from what? choose a backup, such as backup=csv")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from imgrec import draw, gallery
-from imgrec.contracts import Extractor, Reducer, Store
+from imgrec.contracts import Extractor, Record, Reducer, Store
 from imgrec.draw import Map
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import Gallery
@@ -38,20 +38,15 @@ class Visualise(Stage):
     store: Store = part("store")
     extractor: Extractor | dict[str, Any] = part("extractor")
 
-    def run(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
         """Reduce, and draw `map.png` beside `map.csv`."""
+        self.reducer.progress = progress
         with run.timed("reduce"):
-            points = visualise(
-                self.store,
-                self.reducer,
-                labels=self.labels,
-                highlight=self.highlight,
-                sample=self.sample,
-                space=self.space,
-                extractor=self.extractor,
-                seed=self.seed,
-                show_progress=True,
-            )
+            with self.store as store:
+                pool = Gallery(store, gallery.choose_space(store, self.space, self.extractor))
+                records = pool.records()
+            run.reads(len(pool), pool.fingerprint, [pool.space])
+            points = _map_of(pool, records, self.reducer, self.labels, self.highlight, self.sample, self.seed)
         run.counts.update(images=len(points.paths), labels=len(set(points.labels)))
         with (run.folder / "map.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -94,15 +89,29 @@ def visualise(
     Raises:
         UsageError: no such store; the space is not clear; too few images; a pattern that matches none.
     """
+    if show_progress:
+        reducer.progress = progress
+    with store:
+        pool = Gallery(store, gallery.choose_space(store, space, extractor))
+        records = pool.records()
+    return _map_of(pool, records, reducer, labels, highlight, sample, seed)
+
+
+def _map_of(
+    pool: Gallery,
+    records: Sequence[Record],
+    reducer: Reducer,
+    labels: str,
+    highlight: str | None,
+    sample: int | None,
+    seed: int,
+) -> Map:
     if labels not in LABELS:
         raise UsageError(f"labels is one of {', '.join(LABELS)}, not {labels!r}")
     if reducer.n_components != 2:
         raise UsageError(f"a map has 2 dimensions: reducer.n_components is {reducer.n_components}")
     if sample is not None and sample < 1:
         raise UsageError(f"sample is at least 1, not {sample}")
-    with store:
-        pool = Gallery(store, gallery.choose_space(store, space, extractor))
-        records = pool.records()
     if sample is not None and sample < len(records):
         chosen = np.random.default_rng(seed).choice(len(records), sample, replace=False)
         records = [records[i] for i in sorted(chosen)]
@@ -116,8 +125,6 @@ def visualise(
             )
     else:
         names = [gallery.label_of(path) if labels == "folder" else "" for path in paths]
-    if show_progress:
-        reducer.progress = progress
     positions = reducer.fit_transform(pool.rows(records), names)
     if positions.shape != (len(paths), 2) or not np.isfinite(positions).all():
         raise ImgrecError(f"reducer {reducer.name} made no map of these vectors: take another, or other options")
