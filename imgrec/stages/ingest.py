@@ -106,7 +106,7 @@ class Ingest(Stage):
         below = set(roots)
         with self.store as store:
             held = [r.digest for r in store.records() if not r.missing and images.is_inside(r.path, below)]
-        run.reads(len(held), index.fingerprint({digest.encode() for digest in held}), spaces)
+        run.reads(len(held), index.fingerprint(set(held)), spaces)
         self._tell(run, summary, spaces)
 
     def _tell(self, run: Run, summary: Summary, spaces: list[Space]) -> None:
