@@ -44,7 +44,7 @@ def test_of_equal_distances_the_first_one_given_counts_first() -> None:
 def test_precision_recall_and_hit_by_hand() -> None:
     ranking = np.array([False, True, True, False, True, False, False, True])
     (quality,) = evaluated(ranking, k=5)
-    assert quality == Quality(3 / 5, 3 / 4, pytest.approx((1 / 2 + 2 / 3 + 3 / 5 + 4 / 8) / 4), 1.0, 4)
+    assert quality == pytest.approx((3 / 5, 3 / 4, (1 / 2 + 2 / 3 + 3 / 5 + 4 / 8) / 4, 1.0, 4))
     (quality,) = evaluated(ranking, k=1)
     assert (quality.precision, quality.recall, quality.hit) == (0.0, 0.0, 0.0)
 
