@@ -161,7 +161,7 @@ def path_options(stage: str | None) -> set[str]:
         return set()
     keys = _paths_of(cls)
     for group, spec in cls.parts().items():
-        kind = "store" if spec.metadata["group"] == "backup" else spec.metadata["group"]
+        kind = stages.kind_of(spec)
         for plugin in registry.available(kind).values():
             keys |= {f"{group}.{name}" for name in _paths_of(plugin.cls)}
     return keys

@@ -54,7 +54,7 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     known = stages.available()
     used = {stage: known[stage]} if stage in known else known
     parts = [spec for cls in used.values() for spec in cls.parts().values()]
-    with_backup = any(spec.metadata["group"] == "backup" for spec in parts)
+    optional = {spec.metadata["group"] for spec in parts} & stages.OPTIONAL.keys()
     for kind in sorted({stages.kind_of(spec) for spec in parts}):
         presets.choices(kind)  # finds out whether two plugins claim one name
         for name, plugin in registry.available(kind).items():
@@ -64,14 +64,23 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
                 log.warning("%s=%s of %s left out: %s: %s", kind, name, plugin.origin, _first_line(error), TYPES)
                 continue
             _store(user_folders, kind, name, node)
-            if kind == "store" and with_backup:
-                backup = schema(plugin.cls)
-                if "path" in backup:
-                    backup["path"] = f"${{beside:${{store}},{name}}}"
-                _store(user_folders, "backup", name, backup)
-    _store(user_folders, "backup", "none", OmegaConf.create({}))
+            for group in optional:
+                if stages.OPTIONAL[group] == kind:
+                    _store(user_folders, group, name, _adapted(group, name, schema(plugin.cls)))
+    for group in optional:
+        _store(user_folders, group, "none", OmegaConf.create({}))
     for name, cls in used.items():
         _store(user_folders, "options", name, _stage_schema(cls))
+
+
+def _adapted(group: str, name: str, node: DictConfig) -> DictConfig:
+    """A plugin's options with the defaults that suit an optional group."""
+    if group == "backup" and "path" in node:
+        node["path"] = f"${{beside:${{store}},{name}}}"
+    for option, default in stages.DEFAULTS.get(group, {}).items():
+        if option in node:
+            node[option] = default
+    return node
 
 
 def _store(user_folders: tuple[str, ...], group: str, name: str, node: DictConfig) -> None:

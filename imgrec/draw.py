@@ -97,12 +97,12 @@ def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
     """An image that fits a square of `side` pixels, never enlarged above four times; None if it cannot be read."""
     try:
         data, _ = images.read(path)
-        return _fitted(images.decode(data, side), side)
+        return _in_square(images.decode(data, side), side)
     except images.UnreadableImageError:
         return None
 
 
-def _fitted(image: Image, side: int) -> PIL.Image.Image:
+def _in_square(image: Image, side: int) -> PIL.Image.Image:
     picture = PIL.Image.fromarray(image)
     scale = min(side / picture.width, side / picture.height, 4)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -131,7 +131,6 @@ def _shortened(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.Image
     return shown
 
 
-<<<<<<< ours
 # --- the worst queries of an evaluation ---------------------------------------------------------------------
 
 SMALL, HIT, MISS = 150, "#1a7f37", "#cf222e"
@@ -157,7 +156,7 @@ def worst_queries(
     pen.text((size[0] - MARGIN, MARGIN + 8), subtitle, font=_font(14), fill=FAINT, anchor="rs")
     for i, (image, caption, found) in enumerate(rows):
         y = top + i * step
-        _framed(sheet, (MARGIN, y), None if image is None else _fitted(image, SMALL), ACCENT)
+        _framed(sheet, (MARGIN, y), None if image is None else _in_square(image, SMALL), ACCENT)
         pen.text((MARGIN, y + SMALL + 6), _shortened(caption, _font(13), SMALL + GAP), font=_font(13), fill=INK)
         for j, (path, is_hit) in enumerate(found):
             x = left + j * (SMALL + GAP)
@@ -174,7 +173,8 @@ def _framed(sheet: PIL.Image.Image, corner: tuple[int, int], picture: PIL.Image.
     sheet.paste(picture, (x, y))
     frame = [x - 3, y - 3, x + picture.width + 2, y + picture.height + 2]
     PIL.ImageDraw.Draw(sheet).rectangle(frame, outline=colour, width=3)
-=======
+
+
 # --- pictures of several runs --------------------------------------------------------------------------------
 
 BROADEST, NARROWEST, SHEET = 900, 240, 5_400
@@ -190,7 +190,7 @@ def side_by_side(titles: Sequence[str], pictures: Mapping[str, Sequence[Path | N
         file: where to.
     """
     width = min(BROADEST, max(NARROWEST, SHEET // len(titles)))
-    rows = [[_fitted(picture, width) for picture in row] for row in pictures.values()]
+    rows = [[_narrowed(picture, width) for picture in row] for row in pictures.values()]
     heights = [max((picture.height for picture in row if picture), default=CELL) for row in rows]
     size = (
         2 * MARGIN + len(titles) * (width + GAP) - GAP,
@@ -214,7 +214,7 @@ def side_by_side(titles: Sequence[str], pictures: Mapping[str, Sequence[Path | N
     sheet.save(file, compress_level=1)
 
 
-def _fitted(file: Path | None, width: int) -> PIL.Image.Image | None:
+def _narrowed(file: Path | None, width: int) -> PIL.Image.Image | None:
     """A picture of at most a width; None if there is none or it cannot be read."""
     if file is None:
         return None
@@ -225,7 +225,6 @@ def _fitted(file: Path | None, width: int) -> PIL.Image.Image | None:
         return None
     height = max(1, round(picture.height * width / picture.width))
     return picture.resize((width, height), PIL.Image.Resampling.LANCZOS) if picture.width > width else picture
->>>>>>> theirs
 
 
 # --- maps ---------------------------------------------------------------------------------------------------

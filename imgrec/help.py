@@ -47,6 +47,7 @@ Choices, each with options of its own (extractor=timm extractor.model=resnet50):
   store={_choices("store", user_folders)}
   backup={_choices("backup", user_folders)}
   reducer={_choices("reducer", user_folders)}
+  projection={_choices("projection", user_folders)}
 
 imgrec STAGE --help        the stage's options, with those of its components
 imgrec STAGE ... -m        a sweep: every combination of options that are given as a,b,c
@@ -71,8 +72,8 @@ def _choices(group: str, user_folders: Sequence[str]) -> str:
 
 def choices(group: str, user_folders: Sequence[str]) -> list[str]:
     """What can be chosen of a config group."""
-    if group == "backup":
-        return [*presets.choices("store"), *presets.files("backup", user_folders), "none"]
+    if group in stages.OPTIONAL:
+        return [*presets.choices(stages.OPTIONAL[group]), *presets.files(group, user_folders), "none"]
     return presets.choices(group, user_folders)
 
 
@@ -116,6 +117,8 @@ def _components(group: str, spec: dataclasses.Field[Any], chosen: set[str]) -> l
         lines += [f"  {group}={name}: {first_line(plugin.cls)}{needs}", *_options(plugin.cls, group)]
     if group == "backup":  # conf has it so, see config.register
         lines = [re.sub(r"path=\S+( +)", r"path=...\1beside the store: ", line) for line in lines]
+    for option, default in stages.DEFAULTS.get(group, {}).items():
+        lines = [re.sub(rf"(\.{option}=)\S+", rf"\g<1>{default}", line) for line in lines]
     return lines
 
 

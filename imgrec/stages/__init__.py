@@ -32,10 +32,17 @@ def part(group: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"group": group})
 
 
+OPTIONAL = {"backup": "store", "projection": "reducer"}
+"""Config groups that may be left empty (`none`), and the kind of plugin that fills them."""
+
+DEFAULTS = {"projection": {"n_components": 128}}
+"""Other defaults that a plugin's options have in such a group."""
+
+
 def kind_of(spec: Field[Any]) -> str:
-    """The kind of plugin that fills a part: a backup is a store."""
+    """The kind of plugin that fills a part: a backup is a store, a projection a reducer."""
     group: str = spec.metadata["group"]
-    return "store" if group == "backup" else group
+    return OPTIONAL.get(group, group)
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from imgrec import draw, evaluation, gallery, images, registry, search
+from imgrec import draw, evaluation, gallery, images, index, registry, search
 from imgrec.alterations import ALTERATIONS
 from imgrec.contracts import (
     Component,
@@ -66,21 +66,23 @@ class Evaluate(Stage):
     default_extractor: Extractor = part("extractor")
     projection: Reducer | None = part("projection")
 
-    def run(self, run: Run) -> None:
+    def execute(self, run: Run) -> None:
         """Ask, rank, and tell; `results.json`, `queries.csv` and `worst.png` say more."""
         extractor = self._extractor()
-        run.uses("extractor", extractor.name)
+        space = Space.of(extractor)
         with run.timed("ingest"):
             pool = self._pool(extractor)
+        run.reads(len(pool.records), index.fingerprint(digest.encode() for digest in pool.digests), [space])
         with run.timed("queries"):
             asked = self._asked(pool, extractor)
+        run.inputs["queries"] = index.fingerprint(record.digest.encode() for record in asked.records)
         with run.timed("projection"):
             learned = self._project(pool, asked)
         with run.timed("rank"):
             rankings = pool.rankings(asked, self.metric)
             per_query = evaluation.evaluate_rankings(rankings, self.k, pool.relevant(asked))
         found = {
-            "space": Space.of(extractor).key,
+            "space": space.key,
             "metric": self.metric,
             "gallery": len(pool.records),
             "asked": asked.about,
@@ -96,7 +98,7 @@ class Evaluate(Stage):
         worst = evaluation.worst(per_query, WORST)
         with run.timed("draw"):
             rows = [(asked.picture(i), asked.names[i], pool.nearest(asked, i, self.k, self.metric)) for i in worst]
-            draw.worst_queries(rows, run.folder / "worst.png", f"{Space.of(extractor).key}, {self.metric}")
+            draw.worst_queries(rows, run.folder / "worst.png", f"{space.key}, {self.metric}")
         run.print(to_json(found) if self.format == "json" else _told(found, asked.grouped_by))
         run.note(f"the {len(worst)} worst are drawn in {run.folder / 'worst.png'}")
 
@@ -122,8 +124,8 @@ class Evaluate(Stage):
 
     def _pool(self, extractor: Extractor) -> _Pool:
         """The gallery's images below the source, without those that are queries."""
-        inside = None if self.source is None else images.roots(self.source)
-        outside = [] if self.queries is None else images.roots(self.queries)
+        inside = None if self.source is None else set(images.roots(self.source))
+        outside = set() if self.queries is None else set(images.roots(self.queries))
         if self.source is not None:
             ingest(self.source, extractor, self.store, show_progress=True)
         with self.store as store:
@@ -131,7 +133,8 @@ class Evaluate(Stage):
             records = [
                 record
                 for record in pool.records()
-                if (inside is None or _is_below(record.path, inside)) and not _is_below(record.path, outside)
+                if (inside is None or images.is_inside(record.path, inside))
+                and not images.is_inside(record.path, outside)
             ]
             if not records:
                 raise UsageError("the gallery is empty: there are only queries, or nothing below source=")
@@ -167,11 +170,11 @@ class Evaluate(Stage):
         if "path" not in options:
             raise UsageError(f"store={self.store.name} has no path, beside which queries could be kept")
         kept = registry.build("store", self.store.name, **{**options, "path": f"{options['path']}-queries"})
-        roots = images.roots(self.queries)
+        roots = set(images.roots(self.queries))
         ingest(self.queries, extractor, kept, show_progress=True)
         with kept as store:
             pool = Gallery(store, gallery.choose_space(store, extractor=extractor))
-            records = [record for record in pool.records() if _is_below(record.path, roots)]
+            records = [record for record in pool.records() if images.is_inside(record.path, roots)]
             return records, np.array(pool.rows(records))
 
     def _project(self, pool: _Pool, asked: _Asked) -> dict[str, Any] | None:
@@ -305,10 +308,6 @@ def _altered(records: Sequence[Record], extractor: Extractor, seed: int) -> _Ask
     return _Asked("altered copies", kept, np.concatenate(vectors), digests, alterations=done, seed=seed)
 
 
-def _is_below(path: str, roots: Sequence[str]) -> bool:
-    return any(images.is_inside(path, root) for root in roots)
-
-
 def _write_queries(file: Path, asked: _Asked, per_query: Sequence[evaluation.Quality]) -> None:
     with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as opened:
         writer = csv.writer(opened, lineterminator="\n")
@@ -334,7 +333,7 @@ def _told(found: dict[str, Any], grouped_by: str) -> str:
         [group["label"], group["queries"], *(f"{group[name]:.3f}" for name in names)]
         for group in found[grouped_by]
     ]
-    cost = f"{found['images_per_s']} images/s, {found['query_ms']} ms a query, {found['bytes_per_image']:,} bytes each"
+    speed = f"{found['images_per_s']} images/s, {found['query_ms']} ms a query"
     title = f"{found['space']}, {found['metric']}: {found['queries']:,} queries ({found['asked']}), "
     return "\n\n".join(
         [
@@ -348,6 +347,6 @@ def _told(found: dict[str, Any], grouped_by: str) -> str:
                     *(name.split(",")[0] for name in names.values()),
                 ],
             ),
-            cost,
+            f"{speed}, {found['bytes_per_image']:,} bytes an image",
         ]
     )
