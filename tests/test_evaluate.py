@@ -52,7 +52,8 @@ def test_leave_one_out_agrees_with_scikit_learn(cli: Cli, few: Path, with_copy: 
     assert found["bytes_per_image"] == 27 * 4
     assert found["images_per_s"] > 0
     folder = done.runs()[-1]
-    assert PIL.Image.open(folder / "worst.png").width > 600
+    with PIL.Image.open(folder / "worst.png") as picture:
+        assert picture.width > 600
     with (folder / "queries.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(records)
     again = cli("evaluate", few, *LIGHT, "metric=cosine", "k=3", "format=json").json()
@@ -67,7 +68,9 @@ def test_queries_of_a_folder_never_become_neighbours(cli: Cli, few: Path) -> Non
     (few / "flower").rename(few.parent / "queries" / "flower")
     shutil.copytree(few / "china", few / "flower")
     for file in (few / "flower").iterdir():  # of the right label, and a little altered
-        PIL.Image.open(file).rotate(180).save(file)
+        with PIL.Image.open(file) as picture:
+            turned = picture.rotate(180)
+        turned.save(file)
     found = cli("evaluate", few, "queries=queries", *LIGHT, "format=json").json()
     assert (found["queries"], found["gallery"]) == (6, 12)
     assert "12 images" in cli("info").out

@@ -72,10 +72,10 @@ class Evaluate(Stage):
         space = Space.of(extractor)
         with run.timed("ingest"):
             pool = self._pool(extractor)
-        run.reads(len(pool.records), index.fingerprint(digest.encode() for digest in pool.digests), [space])
+        run.reads(len(pool.records), index.fingerprint(pool.digests.tolist()), [space])
         with run.timed("queries"):
             asked = self._asked(pool, extractor)
-        run.inputs["queries"] = index.fingerprint(record.digest.encode() for record in asked.records)
+        run.inputs["queries"] = index.fingerprint([record.digest for record in asked.records])
         with run.timed("projection"):
             learned = self._project(pool, asked)
         with run.timed("rank"):
