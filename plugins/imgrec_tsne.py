@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -68,7 +69,8 @@ class TSNE(NeighbourReducer):
                 callbacks=lambda *_: advance(TOLD_EVERY),
                 callbacks_every_iters=TOLD_EVERY,
             )
-            self._model = model.fit(self._vectors, affinities=affinities)
+            with _quick_fourier_transforms(self.n_jobs):
+                self._model = model.fit(self._vectors, affinities=affinities)
         self._embedding = np.asarray(self._model, dtype=np.float32)
         return self
 
@@ -105,6 +107,37 @@ class TSNE(NeighbourReducer):
         self._model.gradient_descent_params["callbacks"] = None  # placing is quick, and told to nobody
         placed = self._model.transform(self._prepared(vectors), perplexity=min(5, self._perplexity()))
         return np.asarray(placed, dtype=np.float32)
+
+
+class _WithScipyFFT:
+    """NumPy, but for its `fft`."""
+
+    def __getattr__(self, name: str) -> Any:
+        import scipy.fft
+
+        return scipy.fft if name == "fft" else getattr(np, name)
+
+
+@contextlib.contextmanager
+def _quick_fourier_transforms(n_jobs: int) -> Iterator[None]:
+    """Most of a large map's time goes into transforms, by NumPy on one core: SciPy's are the same, and use all.
+
+    openTSNE's wheels look NumPy up in one module of theirs, which is lent another; where that has changed, or
+    openTSNE was built with FFTW, nothing happens.
+    """
+    import scipy.fft
+    from openTSNE._matrix_mul import matrix_mul
+
+    usual = vars(matrix_mul).get("np")
+    if usual is None:
+        yield
+        return
+    matrix_mul.np = _WithScipyFFT()
+    try:
+        with scipy.fft.set_workers(n_jobs):
+            yield
+    finally:
+        matrix_mul.np = usual
 
 
 @imgrec.hookimpl

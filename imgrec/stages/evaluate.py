@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import os
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -190,10 +189,11 @@ class Evaluate(Stage):
 
     def _cost(self, pool: _Pool, asked: _Asked, extractor: Extractor) -> dict[str, float | int | None]:
         """Extraction of some of the gallery's files, decoding included; queries one by one; size of a vector."""
-        there = [record.path for record in pool.records if os.path.exists(record.path)][:TIMED_IMAGES]
         start = time.perf_counter()
+        decoded = each(lambda record: _decoded(record, extractor.side), pool.records[:TIMED_IMAGES])
+        there = [image for image in decoded if image is not None]
         if there:
-            extractor.extract(each(lambda path: images.decode(images.read(path)[0], extractor.side), there))
+            extractor.extract(there)
         seconds = time.perf_counter() - start
         times = []
         known = search.compress(pool.vectors, ())
@@ -278,10 +278,17 @@ class _Asked:
 
     def picture(self, i: int) -> Image | None:
         """What was asked; None where its file is gone."""
-        with contextlib.suppress(images.UnreadableImageError):
-            image = images.decode(images.read(self.records[i].path)[0])
-            return _alter(image, self.records[i], self.alterations[i], self.seed) if self.alterations else image
-        return None
+        image = _decoded(self.records[i])
+        if image is None or not self.alterations:
+            return image
+        return _alter(image, self.records[i], self.alterations[i], self.seed)
+
+
+def _decoded(record: Record, side: int | None = None) -> Image | None:
+    """A gallery's image; None where its file is gone or broken by now."""
+    with contextlib.suppress(images.UnreadableImageError):
+        return images.decode(images.read(record.path)[0], side)
+    return None
 
 
 def _alter(image: Image, record: Record, alteration: str, seed: int) -> Image:
@@ -292,15 +299,14 @@ def _altered(records: Sequence[Record], extractor: Extractor, seed: int) -> _Ask
     """Each alteration of each image; those whose file is gone are left out."""
     kept: list[Record] = []
     vectors: list[Vectors] = []
-    for some in chunks((record for record in records if os.path.exists(record.path)), 8):
-        originals = each(lambda record: images.decode(images.read(record.path)[0]), some)
-        made = [
-            _alter(image, record, name, seed)
-            for image, record in zip(originals, some, strict=True)
-            for name in ALTERATIONS
+    for some in chunks(records, 8):
+        originals = [
+            (record, image) for record, image in zip(some, each(_decoded, some), strict=True) if image is not None
         ]
-        vectors.append(check_vectors(extractor.extract(made), len(made), extractor))
-        kept += [record for record in some for _ in ALTERATIONS]
+        made = [_alter(image, record, name, seed) for record, image in originals for name in ALTERATIONS]
+        if made:
+            vectors.append(check_vectors(extractor.extract(made), len(made), extractor))
+        kept += [record for record, _ in originals for _ in ALTERATIONS]
     if not kept:
         raise UsageError("none of the gallery's files is there to be altered: evaluate by labels")
     done = list(ALTERATIONS) * (len(kept) // len(ALTERATIONS))
