@@ -88,7 +88,13 @@ def test_lines_in_bash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("", ["info ", "ingest ", "new_plugin ", "plugins ", "recommend ", "restore ", "visualise ", "+stage="]),
+        (
+            "",
+            [
+                *("compare ", "evaluate ", "info ", "ingest ", "new_plugin ", "plugins ", "recommend ", "replay "),
+                *("restore ", "visualise ", "+stage="),
+            ],
+        ),
         ("+stage=in", ["+stage=info ", "+stage=ingest "]),
         ("stage=rec", ["stage=recommend "]),
         ("+stage=recommend metric=ma", ["metric=manhattan "]),

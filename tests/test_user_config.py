@@ -45,7 +45,7 @@ def test_folders_of_the_environment_come_first(cli: Cli, few: Path, mine: Path, 
     write(other / "extractor" / "fine.yaml", "defaults: [colour, _self_]\nbins: 2\n")
     write(other / "extractor" / "mobilenet.yaml", "defaults: [colour, _self_]\nbins: 3\n")
     env = {"IMGREC_CONFIG_DIR": f"{mine}{os.pathsep}{other}"}
-    assert "|fine|mobilenet|" in cli("ingest", "--help", env=env).out
+    assert "|fine|hog|mobilenet|" in cli("ingest", "--help", env=env).out
     cli("ingest", few, "extractor=fine", env=env)
     cli("ingest", few, "extractor=mobilenet", env=env)  # hides imgrec's own preset, as it says
     spaces = cli("info", "format=json").json()["spaces"]

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 def test_what_is_in_it(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"imgrec"} | {file.name for file in (ROOT / "plugins").glob("*.py")}
+    assert tops == {"imgrec"} | {file.name for file in (ROOT / "plugins").glob("imgrec_*")}
     assert {"imgrec/py.typed", "imgrec/conf/config.yaml", "imgrec/conf/stage/recommend.yaml"} <= set(names)
     assert "imgrec/templates/extractor/imgrec_lbp/__init__.py" in names
     assert not [name for name in names if "__pycache__" in name or ".egg-info" in name]
