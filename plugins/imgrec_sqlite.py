@@ -132,8 +132,11 @@ class Sqlite(imgrec.Store):
             )
         # WAL with NORMAL keeps the file whole after a crash; FULL also keeps the last batch after a power cut.
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA cache_size = -65536")
-        connection.execute("PRAGMA mmap_size = 1099511627776")
+        if create:  # to write: an ingest of millions shall need no more memory than one of thousands
+            connection.execute("PRAGMA cache_size = -4096")
+        else:  # to read all vectors at once
+            connection.execute("PRAGMA cache_size = -65536")
+            connection.execute("PRAGMA mmap_size = 1099511627776")
 
     def close(self) -> None:
         """Close the connections of all threads."""
