@@ -69,6 +69,8 @@ class UMAP(NeighbourReducer):
         vectors = self._vectors
 
         class Exact(NNDescent):  # type: ignore[misc] # umap-learn takes nothing else, and pynndescent has no types
+            """A finder of neighbours of new vectors, exact, where UMAP wants PyNNDescent's approximate one."""
+
             _angular_trees = False
 
             def __init__(self) -> None:
