@@ -322,6 +322,23 @@ def between(vectors: Vectors, others: Vectors, metric: str) -> Doubles:
     return found
 
 
+def usual_distance(vectors: Vectors, metric: str) -> float:
+    """The median distance among vectors `float32 (n, dim)`, equal ones left aside; 1 where there is no other.
+
+    >>> usual_distance(np.array([[0], [0], [1], [3]], np.float32), "euclidean")
+    2.5
+    """
+    everything = np.arange(len(vectors))
+    found = [
+        distance
+        for i in everything
+        for distance in measured_by([Field(vectors, metric)], [vectors[i]], everything[i + 1 :])
+    ]
+    positive = np.concatenate(found) if found else np.empty(0)
+    positive = positive[positive > 0]
+    return float(np.median(positive)) if len(positive) else 1.0
+
+
 # --- scans: bounds of distances from below ------------------------------------------------------------------
 
 
