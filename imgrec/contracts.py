@@ -289,8 +289,11 @@ class Batch:
     vectors: dict[Space, tuple[list[str], Vectors]] = field(default_factory=dict)
     """For each space, digests and their vectors, row by row."""
 
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Small JSON data by name, in the place of what was kept under the name; None removes it."""
+
     def __bool__(self) -> bool:
-        return bool(self.records or self.failures or self.forgotten or self.vectors)
+        return bool(self.records or self.failures or self.forgotten or self.vectors or self.notes)
 
 
 @dataclass
@@ -357,6 +360,10 @@ class Store(Component):
         In a store that a run is writing, only whole batches are seen.
         """
 
+    def notes(self) -> dict[str, Any]:
+        """Small facts that are kept with a gallery, JSON data by name; nothing in a store that keeps none."""
+        return {}
+
     def size(self) -> int | None:
         """Bytes on disk; None where that cannot be told."""
         return None
@@ -374,7 +381,7 @@ class Store(Component):
         return None
 
     def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
-        """Copy every record, failure and vector that `other` holds and this store lacks or has otherwise.
+        """Copy every record, failure, vector and note that `other` holds and this store lacks or has otherwise.
 
         Args:
             other: the store to copy from, open.
@@ -398,7 +405,10 @@ class Store(Component):
             for some in chunks(lacked, 16 * batch_size):  # few passes where a selection reads a whole file
                 self.write(Batch(vectors={space: other.vectors(space, some)}))
             copied.update(lacked)
+        notes, kept = other.notes(), self.notes()
+        self.write(Batch(notes={name: value for name, value in notes.items() if kept.get(name) != value}))
         if exactly:
+            self.write(Batch(notes=dict.fromkeys(kept.keys() - notes.keys())))
             self._forget_all_but(other, batch_size)
         return len(copied)
 

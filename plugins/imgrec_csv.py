@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import hashlib
 import io
@@ -21,7 +22,7 @@ from imgrec.contracts import Batch, Failure, Record, Space, Vectors
 from imgrec.errors import NoStoreError
 from imgrec.options import option
 
-RECORDS, FAILURES, SPACES = "records.csv", "failures.csv", "spaces.json"
+RECORDS, FAILURES, SPACES, NOTES = "records.csv", "failures.csv", "spaces.json", "notes.json"
 RECORD_COLUMNS = ("path", "digest", "size", "time", "missing")
 FAILURE_COLUMNS = ("path", "size", "time", "reason", "tried")
 
@@ -38,6 +39,7 @@ class Csv(imgrec.Store):
     has path, digest and the values. Files grow at the end while images come; of rows with one path or one digest
     the last counts. Vectors are written before the records that they belong to, and what has no record does not
     count: a run cut off in the middle costs nothing. Removing rows writes a new file in the place of the old.
+    Notes are in `notes.json`.
     """
 
     path: str = option("outputs/gallery-csv", path=True, help="the folder")
@@ -146,14 +148,18 @@ class Csv(imgrec.Store):
             failures, records = map(_failure_row, batch.failures), map(_record_row, batch.records)
             if ended:
                 kept = (_failure_row(f) for path, f in index.failures.items() if path not in ended)
-                change.replace(FAILURES, [FAILURE_COLUMNS, *kept, *failures])
+                change.replace(FAILURES, _csv([FAILURE_COLUMNS, *kept, *failures]))
             elif batch.failures:
                 change.append(FAILURES, FAILURE_END, FAILURE_COLUMNS, failures)
             if gone:
                 kept = (_record_row(r) for path, r in index.records.items() if path not in gone)
-                change.replace(RECORDS, [RECORD_COLUMNS, *kept, *records])
-            else:
+                change.replace(RECORDS, _csv([RECORD_COLUMNS, *kept, *records]))
+            elif batch.records:
                 change.append(RECORDS, RECORD_END, RECORD_COLUMNS, records)
+            if batch.notes:
+                notes = {**index.notes, **batch.notes}
+                kept_notes = {name: value for name, value in notes.items() if value is not None}
+                change.replace(NOTES, json.dumps(kept_notes, indent=1).encode())
             change.commit()
         except OSError as error:
             change.undo()
@@ -200,6 +206,10 @@ class Csv(imgrec.Store):
                 rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
         return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, dim), np.float32)
 
+    def notes(self) -> dict[str, Any]:
+        """Notes; see `Store.notes`."""
+        return copy.deepcopy(self._opened.notes)
+
     def generation(self, space: Space) -> str:
         """From the sizes and times of change of the files."""
         with self._reading():
@@ -233,6 +243,7 @@ class _Index:
         }
         listed = json.loads((folder / SPACES).read_text()) if (folder / SPACES).exists() else []
         self.spaces = {each["key"]: Space(**each) for each in listed}
+        self.notes = json.loads((folder / NOTES).read_text()) if (folder / NOTES).exists() else {}
         self.paths_of: dict[str, set[str]] = {}
         """The files of each content that has any."""
         for record in self.records.values():
@@ -263,6 +274,10 @@ class _Index:
             self.records[record.path] = record
             self.paths_of.setdefault(record.digest, set()).add(record.path)
         self.failures.update((failure.path, failure) for failure in batch.failures)
+        for name, value in batch.notes.items():
+            self.notes.pop(name, None)
+            if value is not None:
+                self.notes[name] = json.loads(json.dumps(value))
         for space, (digests, _) in batch.vectors.items():
             self.spaces.setdefault(space.key, space)
             if space.key in self._digests:
@@ -283,9 +298,9 @@ class _Change:
         self._sizes.setdefault(file, file.stat().st_size if file.exists() else 0)
         _append(file, row_end, header, rows)
 
-    def replace(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
+    def replace(self, name: str, content: bytes) -> None:
         aside = self.folder / f".{name}.new"
-        aside.write_bytes(_csv(rows))
+        aside.write_bytes(content)
         self._replacements.append((aside, self.folder / name))
 
     def add_spaces(self, spaces: Iterable[Space], known: dict[str, Space]) -> None:
@@ -326,7 +341,7 @@ class _Change:
 def _stamp(folder: Path, *names: str) -> list[tuple[int, int, int] | None]:
     """Changes when one of the files does: of those named, or of all that are kept in memory."""
     found: list[tuple[int, int, int] | None] = []
-    for name in names or (RECORDS, FAILURES, SPACES):
+    for name in names or (RECORDS, FAILURES, SPACES, NOTES):
         try:
             status = (folder / name).stat()
         except FileNotFoundError:
