@@ -631,3 +631,9 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
+
+
+def free_name(name: str) -> Path:
+    """A path where nothing is: the name, or with a number behind it, `gallery-2`."""
+    numbered = (Path(name if i == 1 else f"{name}-{i}") for i in itertools.count(1))
+    return next(path for path in numbered if not os.path.lexists(path))

@@ -8,9 +8,11 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -18,17 +20,26 @@ from typing import Any, Self, TextIO
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Failure, Record, Space, Vectors
+from imgrec.contracts import Batch, Failure, Record, Space, Vectors, free_name
 from imgrec.errors import NoStoreError
 from imgrec.options import option
 
+log = logging.getLogger(__name__)
+
 RECORDS, FAILURES, SPACES, NOTES = "records.csv", "failures.csv", "spaces.json", "notes.json"
+SCHEMA = "schema.json"
 RECORD_COLUMNS = ("path", "digest", "size", "time", "missing")
 FAILURE_COLUMNS = ("path", "size", "time", "reason", "tried")
 
 # How a whole row ends. Rows are told by their end because a file's name, at the start, may hold a line break.
 RECORD_END = re.compile(rb",(missing|[0-9a-f]+,\d+,-?\d+,[01])\n")
 FAILURE_END = re.compile(rb",(tried|[0-9.e+]+)\n")
+
+MIGRATIONS: tuple[Callable[[Path], None], ...] = ()
+"""What makes schema 2 of 1 in a folder, and so on; a folder that names none is of schema 1.
+
+There is a new one when an older imgrec would misread the files, not when there is one more that it passes over.
+"""
 
 
 @dataclass
@@ -64,6 +75,7 @@ class Csv(imgrec.Store):
                 folder.mkdir(parents=True, exist_ok=True)
                 if not any(folder.iterdir()):
                     _append(folder / RECORDS, RECORD_END, RECORD_COLUMNS, [])
+                    _write_schema_version(folder)
             except OSError as error:
                 raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
         if not os.path.exists(folder):
@@ -72,10 +84,48 @@ class Csv(imgrec.Store):
             )
         if not (folder / RECORDS).is_file():
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")
+        self._upgrade()
         if create:
             self._lock()
         self._index = self._read()
         return self
+
+    def _upgrade(self) -> None:
+        """Bring an older schema up to date, all of it or nothing, and keep the folder as it was.
+
+        Raises:
+            UsageError: the schema is newer than this imgrec; it cannot be upgraded.
+        """
+        folder, newest = Path(self.path), 1 + len(MIGRATIONS)
+        if not 1 <= (version := _schema_version(folder)) <= newest:
+            raise imgrec.UsageError(
+                f"{self.path} has schema version {version}, and this imgrec reads 1 to {newest}: update imgrec"
+            )
+        if version == newest:
+            return
+        self._lock()
+        made, kept = Path(f"{folder}.new"), free_name(f"{folder}-schema-{version}")
+        try:
+            if _schema_version(folder) == newest:  # another run was quicker
+                return
+            shutil.rmtree(made, ignore_errors=True)
+            shutil.copytree(folder, made)
+            for migrate in MIGRATIONS[version - 1 :]:
+                migrate(made)
+            _write_schema_version(made)
+            with _turn(folder, alone=True):
+                folder.rename(kept)
+                made.rename(folder)
+        except (OSError, ValueError, LookupError) as error:
+            raise imgrec.UsageError(
+                f"{self.path} is of an older schema, and stays so: it cannot be upgraded to {newest}: {error}"
+            ) from error
+        finally:
+            self.close()  # the lock is of the folder that was
+            shutil.rmtree(made, ignore_errors=True)
+        log.warning(
+            "%s is upgraded from schema %s to %s; it is kept as it was in %s", self.path, version, newest, kept
+        )
 
     def _read(self) -> _Index:
         with self._reading():
@@ -336,6 +386,19 @@ class _Change:
                 os.truncate(file, size)
         for aside, _ in self._replacements:
             aside.unlink(missing_ok=True)
+
+
+def _schema_version(folder: Path) -> int:
+    try:
+        return int(json.loads((folder / SCHEMA).read_text())["schema"])
+    except FileNotFoundError:
+        return 1
+    except (ValueError, LookupError, TypeError) as error:
+        raise imgrec.UsageError(f"{folder / SCHEMA} does not say which schema it is: {error}") from None
+
+
+def _write_schema_version(folder: Path) -> None:
+    (folder / SCHEMA).write_text(json.dumps({"schema": 1 + len(MIGRATIONS)}) + "\n")
 
 
 def _stamp(folder: Path, *names: str) -> list[tuple[int, int, int] | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Failure, Record, Space, Vectors, chunks
+from imgrec.contracts import Batch, Failure, Record, Space, Vectors, chunks, free_name
 from imgrec.errors import NoStoreError
 from imgrec.options import option
 
@@ -162,7 +161,7 @@ class Sqlite(imgrec.Store):
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 if version == newest:  # another run was quicker
                     return
-                copy = _free_name(f"{self.path}-schema-{version}")
+                copy = free_name(f"{self.path}-schema-{version}")
                 with _copied(self.path, copy):
                     for script in MIGRATIONS[version - 1 :]:
                         _execute_all(connection, script)
@@ -385,11 +384,6 @@ def _copied(path: str, copy: Path) -> Iterator[None]:
         aside.rename(copy)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _free_name(name: str) -> Path:
-    """A path where nothing is: the name, or with a number behind it."""
-    return next(file for i in itertools.count(1) if not (file := Path(name if i == 1 else f"{name}-{i}")).exists())
 
 
 @contextlib.contextmanager

@@ -79,6 +79,7 @@ class Ingest(Stage):
     store: Store = part("store")
     backup: Store | None = part("backup")
     batch_size: int = option(64, minimum=1, help="images a transaction")
+    retry_failed: bool = option(False, help="try files again that failed and have not changed since")
 
     def execute(self, run: Run) -> None:
         """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
@@ -97,6 +98,7 @@ class Ingest(Stage):
                     self.store,
                     self.backup,
                     batch_size=self.batch_size,
+                    retry_failed=self.retry_failed,
                     summary=summary,
                     show_progress=True,
                 )
@@ -181,6 +183,7 @@ def ingest(
     backup: Store | None = None,
     *,
     batch_size: int = 64,
+    retry_failed: bool = False,
     summary: Summary | None = None,
     show_progress: bool = False,
 ) -> Summary:
@@ -196,6 +199,7 @@ def ingest(
         store: where to; made if it is not there.
         backup: a second store that gets the same, and all that `store` holds already.
         batch_size: images a transaction.
+        retry_failed: read files again that failed and have not changed since; one that changed is read anyway.
         summary: counts to add to, for who wants them even of a call that fails.
         show_progress: a progress bar on stderr.
 
@@ -226,7 +230,7 @@ def ingest(
         pool, extraction = ThreadPoolExecutor(threads), ThreadPoolExecutor(1)
         for each in (pool, extraction):
             stack.callback(each.shutdown, cancel_futures=True)
-        job = _Job(spaces, stores, summary or Summary())
+        job = _Job(spaces, stores, summary or Summary(), retry_failed=retry_failed)
         if isinstance(extractor, Fusion):
             job.note(extractor)
         # This thread looks for files, plans and writes; the others read, decode and extract ahead of it.
@@ -361,8 +365,10 @@ class _Extracted:
 class _Job:
     """What the steps of one ingest share."""
 
-    def __init__(self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary) -> None:
-        self.spaces, self.stores, self.summary = spaces, stores, summary
+    def __init__(
+        self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary, *, retry_failed: bool
+    ) -> None:
+        self.spaces, self.stores, self.summary, self.retry_failed = spaces, stores, summary, retry_failed
         self.store = stores[-1]  # a backup comes first, and is written first: it never lacks what the store has
         self._moved_from: set[str] = set()
 
@@ -389,13 +395,16 @@ class _Job:
                     self.summary.unchanged += 1
                     if record.missing:
                         back.append(Record(record.path, record.digest, record.size, record.mtime_ns))
-                elif failure and _same(failure, file) and not images.is_worth_another_try(failure.reason):
+                elif failure and _same(failure, file) and not self._is_tried_again(failure):
                     self.summary.failed += 1
                 else:
                     yield file
                     continue
                 advance(1)
             self._write(Batch(records=back))
+
+    def _is_tried_again(self, failure: Failure) -> bool:
+        return self.retry_failed or images.is_worth_another_try(failure.reason)
 
     def planned(self, items: Iterable[_Item], chunk: int) -> Iterator[_Item]:
         """The files read, with what is to be done for each: content that is known is not extracted again."""
