@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import itertools
 import statistics
 import time
@@ -43,6 +44,9 @@ WORST = 10
 """Queries that are drawn."""
 
 TIMED_IMAGES, TIMED_QUERIES = 64, 20
+
+ALTERED_SIDE = 512
+"""Altered copies are made of photographs decoded to this side at least: of larger ones the blur alone takes seconds."""
 
 
 @dataclass(kw_only=True)
@@ -194,7 +198,7 @@ class Evaluate(Stage):
 
     def _picture(self, asked: Queries, i: int) -> Image | None:
         """What was asked; None where its file is gone."""
-        image = _decoded(asked.records[i])
+        image = _decoded(asked.records[i], ALTERED_SIDE)
         if image is None or not asked.alterations:
             return image
         return _alter(image, asked.records[i], asked.alterations[i], self.seed)
@@ -244,11 +248,12 @@ def _alter(image: Image, record: Record, alteration: str, seed: int) -> Image:
 
 def _altered(records: Sequence[Record], extractors: Sequence[Extractor], seed: int) -> Queries:
     """Each alteration of each image; those whose file is gone are left out."""
+    decoded = functools.partial(_decoded, side=ALTERED_SIDE)
     kept: list[Record] = []
     vectors: list[list[Vectors]] = [[] for _ in extractors]
     for some in chunks(records, 8):
         originals = [
-            (record, image) for record, image in zip(some, each(_decoded, some), strict=True) if image is not None
+            (record, image) for record, image in zip(some, each(decoded, some), strict=True) if image is not None
         ]
         made = [_alter(image, record, name, seed) for record, image in originals for name in ALTERATIONS]
         for extractor, of_part in zip(extractors, vectors, strict=True):
