@@ -46,7 +46,7 @@ WORST = 10
 TIMED_IMAGES, TIMED_QUERIES = 64, 20
 
 ALTERED_SIDE = 512
-"""Altered copies are made of photographs decoded to this side at least: of larger ones the blur alone takes seconds."""
+"""Altered copies are made of photographs decoded to this side at least: the blur of larger ones takes seconds."""
 
 
 @dataclass(kw_only=True)

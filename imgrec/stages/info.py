@@ -15,7 +15,7 @@ from imgrec.stages import Stage, part
 
 @dataclass(kw_only=True)
 class Info(Stage):
-    """Tell what the gallery holds: its spaces and their options, fusions, counts, sizes, and the files that failed."""
+    """Tell what the gallery holds: its spaces with their options, fusions, counts, sizes, files that failed."""
 
     positional: ClassVar[str | None] = None
 
