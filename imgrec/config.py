@@ -12,13 +12,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
 from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
@@ -189,6 +193,34 @@ def choices(settings: HydraConf) -> dict[str, str | None]:
     """What was chosen of each config group, Hydra's own left out."""
     chosen = {group: name for group, name in settings.runtime.choices.items() if not group.startswith("hydra/")}
     return {group.rpartition("@")[2]: name for group, name in chosen.items() if not group.startswith("options")}
+
+
+def overrides(settings: HydraConf) -> dict[str, str]:
+    """What the command line set, by option; of a sweep, what this job has of it."""
+    parsed = OverridesParser.create().parse_overrides(list(settings.overrides.task))
+    return {each.package or each.key_or_group: _unquoted(each) for each in parsed}
+
+
+def _unquoted(override: Override) -> str:
+    value = override.value()
+    return value if isinstance(value, str) else override.get_value_element_as_str()
+
+
+class SweepFolder(Callback):
+    """Called by Hydra (conf/config.yaml), which alone knows where a sweep writes."""
+
+    path: ClassVar[str | None] = None
+    """As the configuration has it; None where there is no sweep."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember it."""
+        SweepFolder.path = config.hydra.sweep.dir
+
+
+def job_folders(returned: Sequence[Sequence[JobReturn]]) -> list[Path]:
+    """The folders of a sweep's jobs, in the order of their numbers, from what Hydra returns."""
+    jobs = [job.hydra_cfg for batch in returned for job in batch]
+    return [Path(settings.hydra.runtime.output_dir) for settings in jobs if settings is not None]
 
 
 def plain(configuration: DictConfig) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from imgrec.errors import NoStoreError, UsageError
 from imgrec.gallery import Gallery
 from imgrec.options import option
 from imgrec.run import Run, table, to_json
-from imgrec.stages import Stage, part
+from imgrec.stages import Ranking, Stage, part
 from imgrec.stages.ingest import ingest
 from imgrec.threads import each
 
@@ -47,6 +47,10 @@ class Evaluate(Stage):
     """Measure how well similar images are found: by labels, or without any by altered copies."""
 
     positional: ClassVar[str | None] = "source"
+    ranking: ClassVar[Ranking | None] = Ranking(
+        quality={"map": "mAP", "precision_at_k": "precision"},
+        cost={"images_per_s": "images/s", "query_ms": "ms a query", "bytes_per_image": "bytes an image"},
+    )
 
     source: Any = option(
         None, path=True, help="the gallery's folders, ingested first; null: all that the store has"

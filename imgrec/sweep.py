@@ -1,0 +1,254 @@
+"""A sweep's leaderboard: its jobs, best first, from what each of them left in its folder.
+
+Jobs may have run in other processes, or in an earlier sweep that was interrupted: their records are all that is asked.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgrec import draw, stages
+from imgrec.errors import UsageError
+from imgrec.run import RECORD, Run, read_record, read_results, table, to_json
+from imgrec.stages import Ranking
+
+NAME = "leaderboard"
+"""Of the files, their endings left out."""
+
+BEST = "*"
+"""What marks the best job, and those that are as good."""
+
+SAME = ("stage", "directory", "choices", "configuration")
+"""Parts of a record that must agree for a job to be done already."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep, by its record."""
+
+    folder: Path
+    record: Mapping[str, Any]
+    results: Mapping[str, Any]
+    """Those that the leaderboard tells; empty where the job is not done."""
+
+    error: str | None
+    """Why it is not done, in a line."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Job:
+        """What a job left, whatever came of it."""
+        try:
+            record = read_record(folder)
+        except UsageError as error:
+            return cls(folder, {}, {}, str(error))
+        if record.get("status") != "done":
+            error_or_status = record.get("error") or record.get("status")
+            return cls(folder, record, {}, " ".join(str(error_or_status).split()))
+        job = cls(folder, record, {}, None)
+        if job.ranking is None:
+            return job
+        try:
+            results = read_results(folder)
+            if lacking := [name for name in job.ranking.quality if not isinstance(results.get(name), int | float)]:
+                raise UsageError(f"{folder}: the results have no {lacking[0]!r}")
+        except UsageError as error:
+            return cls(folder, record, {}, str(error))
+        return cls(folder, record, results, None)
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """What its stage is ranked by; None where that is by nothing, or not known."""
+        stage = stages.available().get(self.record.get("stage", ""))
+        return stage.ranking if stage else None
+
+    @property
+    def overrides(self) -> Mapping[str, str]:
+        """What its command line set."""
+        found: Mapping[str, str] = self.record.get("overrides", {})
+        return found
+
+    @property
+    def name(self) -> str:
+        """Its folder's: Hydra numbers them."""
+        return self.folder.name
+
+    def interval(self, figure: str) -> tuple[float, float] | None:
+        """The ends of a figure's confidence interval."""
+        ends = self.results.get("confidence", {}).get(figure)
+        return (ends[0], ends[1]) if ends else None
+
+    def told(self) -> str:
+        """How it went, in a line."""
+        if self.error is not None or self.ranking is None:
+            return self.error or "done"
+        parts = []
+        for figure, heading in self.ranking.quality.items():
+            ends = self.interval(figure)
+            parts.append(
+                f"{heading} {self.results[figure]:.4f}" + (f" ({ends[0]:.4f} to {ends[1]:.4f})" if ends else "")
+            )
+        return ", ".join(parts)
+
+
+def is_done(run: Run) -> bool:
+    """Whether a job was done by an earlier sweep in the same folder, with the same configuration.
+
+    Only of stages that are ranked: the results of others are wanted again.
+    """
+    job = Job.read(run.folder)
+    if job.error is not None or job.ranking is None:
+        return False
+    wanted = json.loads(to_json({name: getattr(run, name) for name in SAME}))
+    return all(job.record.get(name) == wanted[name] for name in SAME)
+
+
+def folders(sweep: Path) -> list[Path]:
+    """The folders of all jobs that a sweep's folder has, by number."""
+    found = [file.parent for file in sweep.rglob(RECORD)]
+    return sorted(found, key=lambda folder: (len(folder.name), folder.name))
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The jobs of a sweep, the best first and those that failed last."""
+
+    sweep: Path
+    ranking: Ranking
+    jobs: Sequence[Job]
+
+    @classmethod
+    def of(cls, sweep: Path, jobs: Sequence[Job]) -> Leaderboard | None:
+        """Ranked as the stage of the jobs says; None where no job's stage is ranked."""
+        ranked = [job for job in jobs if job.ranking is not None]
+        if not ranked or (ranking := ranked[0].ranking) is None:
+            return None
+
+        def order(job: Job) -> tuple[bool, list[float]]:
+            return job.error is not None, [-job.results[figure] for figure in ranking.quality if not job.error]
+
+        return cls(sweep, ranking, sorted(ranked, key=order))
+
+    @property
+    def options(self) -> list[str]:
+        """What was not set alike in all jobs."""
+        names = {name: None for job in self.jobs for name in job.overrides}
+        return [name for name in names if len({job.overrides.get(name) for job in self.jobs}) > 1]
+
+    def is_best(self, job: Job) -> bool:
+        """Whether no job has a better figure: the first one, and those that are as good by all figures."""
+        first = self.jobs[0]
+        return job.error is None and all(
+            job.results[figure] == first.results[figure] for figure in self.ranking.quality
+        )
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the jobs were to print JSON."""
+        return all(job.record["configuration"].get("format") == "json" for job in self.jobs)
+
+    def save(self) -> list[Path]:
+        """Write `leaderboard.csv` and `.md`, and `.png` if there is a job to draw; into the sweep's folder.
+
+        Returns:
+            what was written.
+        """
+        files = [self.sweep / f"{NAME}.{ending}" for ending in ("csv", "md", "png")]
+        rows = self.rows()
+        with files[0].open("w", encoding="utf-8", errors="surrogateescape", newline="") as opened:
+            writer = csv.DictWriter(opened, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        files[1].write_text(self.to_markdown(), encoding="utf-8", errors="surrogateescape")
+        if not (points := self.points()):
+            files.pop().unlink(missing_ok=True)
+            return files
+        quality, cost = next(iter(self.ranking.quality.values())), next(iter(self.ranking.cost.values()))
+        draw.quality_against_cost(points, files[2], quality, cost)
+        return files
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a job, for a CSV file: what was set, figures with their intervals, costs, folder and error."""
+        return [
+            {
+                "best": BEST if self.is_best(job) else "",
+                **{name: job.overrides.get(name, "") for name in self.options},
+                **{
+                    column: value
+                    for figure in self.ranking.quality
+                    for column, value in zip(
+                        (figure, f"{figure}_low", f"{figure}_high"),
+                        (job.results.get(figure), *(job.interval(figure) or (None, None))),
+                        strict=True,
+                    )
+                },
+                **{cost: job.results.get(cost) for cost in self.ranking.cost},
+                "job": job.folder.relative_to(self.sweep).as_posix(),
+                "error": job.error,
+            }
+            for job in self.jobs
+        ]
+
+    def to_json(self) -> str:
+        """One document: `jobs`, the best first, each with its figures as in its `results.json`."""
+        jobs = [
+            {
+                "best": self.is_best(job),
+                "options": {name: job.overrides.get(name) for name in self.options},
+                **{figure: job.results.get(figure) for figure in self.ranking.quality},
+                "confidence": {figure: job.interval(figure) for figure in self.ranking.quality},
+                **{cost: job.results.get(cost) for cost in self.ranking.cost},
+                "folder": job.folder,
+                "error": job.error,
+            }
+            for job in self.jobs
+        ]
+        return to_json({"sweep": self.sweep, "ranked_by": next(iter(self.ranking.quality)), "jobs": jobs})
+
+    def to_text(self) -> str:
+        """A table for a terminal."""
+        header, cells = self._cells()
+        return table(cells, header)
+
+    def to_markdown(self) -> str:
+        """A table for a document."""
+        header, cells = self._cells()
+        rows = [header, ["---"] * len(header), *cells]
+        return "".join(f"| {' | '.join(cell.replace('|', '\\|') for cell in row)} |\n" for row in rows)
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and rows as they are read; the column of errors only if there are any."""
+        has_errors = any(job.error for job in self.jobs)
+        header = ["", *self.options]
+        for heading in self.ranking.quality.values():
+            header += [heading, "95% confidence"]
+        header += [*self.ranking.cost.values(), "job", *(["error"] if has_errors else [])]
+        return header, [self._told(job) + ([job.error or ""] if has_errors else []) for job in self.jobs]
+
+    def _told(self, job: Job) -> list[str]:
+        cells = [BEST if self.is_best(job) else "", *(job.overrides.get(name, "") for name in self.options)]
+        for figure in self.ranking.quality:
+            ends = job.interval(figure)
+            cells += [f"{job.results[figure]:.4f}" if job.results else ""]
+            cells += ["{:.4f} to {:.4f}".format(*ends) if ends else ""]
+        costs = (job.results.get(cost) for cost in self.ranking.cost)
+        return [*cells, *("" if cost is None else f"{cost:,}" for cost in costs), job.name]
+
+    def points(self) -> list[draw.Point]:
+        """The jobs that have a quality and a cost, to be drawn."""
+        quality, cost = next(iter(self.ranking.quality)), next(iter(self.ranking.cost))
+        return [
+            draw.Point(
+                " ".join(job.overrides.get(name, "") for name in self.options) or job.name,
+                job.results[quality],
+                job.results[cost],
+                job.interval(quality),
+                is_best=self.is_best(job),
+            )
+            for job in self.jobs
+            if job.results.get(cost)
+        ]
