@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -382,6 +383,9 @@ def _spread(positions: Vectors, count: int, gap: float) -> list[int]:
 # --- quality against cost -----------------------------------------------------------------------------------
 
 
+LONGEST_LABEL = 60
+
+
 @dataclass(frozen=True)
 class Point:
     """A job of a sweep."""
@@ -412,18 +416,23 @@ def quality_against_cost(points: Sequence[Point], file: Path, quality: str, cost
     points = sorted(points, key=lambda point: (point.quality, -point.cost))
     height = max(5.0, 0.3 * len(points) + 1)
     figure = Figure(figsize=(11, height), dpi=120)
-    longest = max(len(point.label) for point in points)
-    axes = figure.add_axes((0.08, 0.6 / height, max(0.3, 0.86 - 0.0085 * longest), 1 - 1.1 / height))
+    longest = min(LONGEST_LABEL, max(len(point.label) for point in points))
+    axes = figure.add_axes((0.08, 0.6 / height, max(0.3, 0.87 - 0.0079 * longest), 1 - 1.1 / height))
     costs = [point.cost for point in points]
     if max(costs) >= 10 * min(costs):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_minor_formatter(FuncFormatter(_first_digit_of_few))
     for point in points:
         colour = ACCENT if point.is_best else COLOURS[0]
         low, high = point.interval or (point.quality, point.quality)
         axes.plot([point.cost] * 2, [low, high], color=colour, alpha=0.35, linewidth=2.5, solid_capstyle="butt")
         axes.plot(point.cost, point.quality, "o", color=colour, markersize=8, markeredgecolor=PAPER, zorder=3)
     axes.margins(0.08, 0.08)
+    axes.autoscale_view()  # at once, for the labels' heights
+    axes.tick_params(which="both", length=4, color=FAINT)
+    title = f"{quality} and its 95% confidence interval, against {cost}"
+    axes.set_title(title, loc="left", color=INK, fontsize=13, parse_math=False)
     axes.set_xlabel(cost, color=INK, fontsize=12, parse_math=False)
     axes.set_ylabel(quality, color=INK, fontsize=12, parse_math=False)
     axes.grid(color=BLANK)
@@ -431,6 +440,15 @@ def quality_against_cost(points: Sequence[Point], file: Path, quality: str, cost
     axes.spines[:].set_color(BLANK)
     _label_at_the_right(axes, points, 0.24 / (height - 1.1))
     figure.savefig(file)
+
+
+def _first_digit_of_few(value: float, _: int) -> str:
+    """Ticks between powers of ten: as many as have room.
+
+    >>> [_first_digit_of_few(value, 0) for value in (20, 30, 500)]
+    ['20', '', '500']
+    """
+    return f"{value:,g}" if f"{value:e}"[0] in "25" else ""
 
 
 def _label_at_the_right(axes: Axes, points: Sequence[Point], gap: float) -> None:
@@ -446,7 +464,7 @@ def _label_at_the_right(axes: Axes, points: Sequence[Point], gap: float) -> None
     for point, height in zip(points, _apart(heights, gap), strict=True):
         colour = ACCENT if point.is_best else INK
         axes.annotate(
-            _plain(point.label),
+            textwrap.shorten(_plain(point.label), LONGEST_LABEL, placeholder=" ..."),
             (point.cost, point.quality),
             xytext=(1.03, height),
             textcoords="axes fraction",

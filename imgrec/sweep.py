@@ -107,31 +107,42 @@ def is_done(run: Run) -> bool:
     return all(job.record.get(name) == wanted[name] for name in SAME)
 
 
-def folders(sweep: Path) -> list[Path]:
-    """The folders of all jobs that a sweep's folder has, by number."""
-    found = [file.parent for file in sweep.rglob(RECORD)]
-    return sorted(found, key=lambda folder: (len(folder.name), folder.name))
+@dataclass(frozen=True)
+class Sweep:
+    """The jobs of a sweep, by number."""
+
+    folder: Path
+    jobs: Sequence[Job]
+
+    @classmethod
+    def read(cls, folder: Path, jobs: Sequence[Path] = ()) -> Sweep:
+        """A sweep from its folder and those of its jobs; without these all jobs that the folder has."""
+        found = sorted((file.parent for file in folder.rglob(RECORD)), key=lambda job: (len(job.name), job.name))
+        return cls(folder, [Job.read(job) for job in jobs or found])
+
+    def leaderboard(self) -> Leaderboard | None:
+        """The jobs ranked, as their stage says; None where that is by nothing."""
+        rankings = [job.ranking for job in self.jobs if job.ranking is not None]
+        return Leaderboard(self.folder, rankings[0], self._ranked(rankings[0])) if rankings else None
+
+    def _ranked(self, ranking: Ranking) -> list[Job]:
+        """The best first, those that failed last; damaged records tell no stage, and belong to it."""
+
+        def order(job: Job) -> tuple[bool, list[float]]:
+            return job.error is not None, [-job.results[figure] for figure in ranking.quality if job.results]
+
+        return sorted((job for job in self.jobs if job.ranking == ranking or not job.record), key=order)
 
 
 @dataclass(frozen=True)
 class Leaderboard:
     """The jobs of a sweep, the best first and those that failed last."""
 
-    sweep: Path
+    folder: Path
+    """The sweep's."""
+
     ranking: Ranking
     jobs: Sequence[Job]
-
-    @classmethod
-    def of(cls, sweep: Path, jobs: Sequence[Job]) -> Leaderboard | None:
-        """Ranked as the stage of the jobs says; None where no job's stage is ranked."""
-        ranked = [job for job in jobs if job.ranking is not None]
-        if not ranked or (ranking := ranked[0].ranking) is None:
-            return None
-
-        def order(job: Job) -> tuple[bool, list[float]]:
-            return job.error is not None, [-job.results[figure] for figure in ranking.quality if not job.error]
-
-        return cls(sweep, ranking, sorted(ranked, key=order))
 
     @property
     def options(self) -> list[str]:
@@ -149,7 +160,7 @@ class Leaderboard:
     @property
     def is_json(self) -> bool:
         """Whether the jobs were to print JSON."""
-        return all(job.record["configuration"].get("format") == "json" for job in self.jobs)
+        return all(job.record["configuration"].get("format") == "json" for job in self.jobs if job.record)
 
     def save(self) -> list[Path]:
         """Write `leaderboard.csv` and `.md`, and `.png` if there is a job to draw; into the sweep's folder.
@@ -157,7 +168,7 @@ class Leaderboard:
         Returns:
             what was written.
         """
-        files = [self.sweep / f"{NAME}.{ending}" for ending in ("csv", "md", "png")]
+        files = [self.folder / f"{NAME}.{ending}" for ending in ("csv", "md", "png")]
         rows = self.rows()
         with files[0].open("w", encoding="utf-8", errors="surrogateescape", newline="") as opened:
             writer = csv.DictWriter(opened, list(rows[0]), lineterminator="\n")
@@ -187,7 +198,7 @@ class Leaderboard:
                     )
                 },
                 **{cost: job.results.get(cost) for cost in self.ranking.cost},
-                "job": job.folder.relative_to(self.sweep).as_posix(),
+                "job": job.name,
                 "error": job.error,
             }
             for job in self.jobs
@@ -207,7 +218,7 @@ class Leaderboard:
             }
             for job in self.jobs
         ]
-        return to_json({"sweep": self.sweep, "ranked_by": next(iter(self.ranking.quality)), "jobs": jobs})
+        return to_json({"sweep": self.folder, "ranked_by": next(iter(self.ranking.quality)), "jobs": jobs})
 
     def to_text(self) -> str:
         """A table for a terminal."""
@@ -218,23 +229,21 @@ class Leaderboard:
         """A table for a document."""
         header, cells = self._cells()
         rows = [header, ["---"] * len(header), *cells]
-        return "".join(f"| {' | '.join(cell.replace('|', '\\|') for cell in row)} |\n" for row in rows)
+        return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in rows)
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         """Headings and rows as they are read; the column of errors only if there are any."""
         has_errors = any(job.error for job in self.jobs)
         header = ["", *self.options]
-        for heading in self.ranking.quality.values():
-            header += [heading, "95% confidence"]
-        header += [*self.ranking.cost.values(), "job", *(["error"] if has_errors else [])]
+        first, *others = self.ranking.quality.values()
+        header += [first, "95% confidence", *others, *self.ranking.cost.values(), "job", *(["error"] if has_errors else [])]
         return header, [self._told(job) + ([job.error or ""] if has_errors else []) for job in self.jobs]
 
     def _told(self, job: Job) -> list[str]:
         cells = [BEST if self.is_best(job) else "", *(job.overrides.get(name, "") for name in self.options)]
-        for figure in self.ranking.quality:
-            ends = job.interval(figure)
-            cells += [f"{job.results[figure]:.4f}" if job.results else ""]
-            cells += ["{:.4f} to {:.4f}".format(*ends) if ends else ""]
+        figures = [f"{job.results[figure]:.4f}" if job.results else "" for figure in self.ranking.quality]
+        ends = job.interval(next(iter(self.ranking.quality)))
+        cells += [figures[0], "{:.4f} to {:.4f}".format(*ends) if ends else "", *figures[1:]]
         costs = (job.results.get(cost) for cost in self.ranking.cost)
         return [*cells, *("" if cost is None else f"{cost:,}" for cost in costs), job.name]
 
