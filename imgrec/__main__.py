@@ -216,8 +216,8 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
     if is_ranked:
         from imgrec import sweep
 
-        if sweep.is_done(run):
-            sys.stderr.write(f"job {number}: done before, {sweep.Job.read(run.folder).told()}\n")
+        if before := sweep.done_before(run):
+            sys.stderr.write(f"job {number}: done before, {before.told()}\n")
             return
         run.is_quiet = True
     try:
@@ -235,7 +235,7 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
             _take_back(run.folder)
         raise
     if is_ranked:
-        sys.stderr.write(f"job {number}: {sweep.Job.read(run.folder).told()}\n")
+        sys.stderr.write(f"job {number}: {sweep.Job.of(run).told()}\n")
 
 
 def _of_job(number: int, error: BaseException) -> BaseException:

@@ -238,6 +238,8 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
         known = [each for each in error.options or [] if each]
         if group in registry.KINDS:
             known = known or presets.choices(group, _SearchPath.user_folders)
+        if (group, name) == ("hydra/launcher", "joblib"):
+            return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
         listed = f": available are {', '.join(known)}" if known else ""
         return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
     text = str(error)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,9 @@ SAME = ("stage", "directory", "choices", "configuration")
 class Job:
     """One job of a sweep, by its record."""
 
-    folder: Path
+    name: str
+    """Its folder's, below the sweep's: Hydra numbers them."""
+
     record: Mapping[str, Any]
     results: Mapping[str, Any]
     """Those that the leaderboard tells; empty where the job is not done."""
@@ -40,16 +43,17 @@ class Job:
     """Why it is not done, in a line."""
 
     @classmethod
-    def read(cls, folder: Path) -> Job:
-        """What a job left, whatever came of it."""
+    def read(cls, folder: Path, sweep: Path) -> Job:
+        """What a job left, whatever came of it; its folder, and its sweep's."""
+        name = os.path.relpath(folder, sweep)
         try:
             record = read_record(folder)
         except UsageError as error:
-            return cls(folder, {}, {}, str(error))
+            return cls(name, {}, {}, str(error))
         if record.get("status") != "done":
             error_or_status = record.get("error") or record.get("status")
-            return cls(folder, record, {}, " ".join(str(error_or_status).split()))
-        job = cls(folder, record, {}, None)
+            return cls(name, record, {}, " ".join(str(error_or_status).split()))
+        job = cls(name, record, {}, None)
         if job.ranking is None:
             return job
         try:
@@ -57,8 +61,13 @@ class Job:
             if lacking := [name for name in job.ranking.quality if not isinstance(results.get(name), int | float)]:
                 raise UsageError(f"{folder}: the results have no {lacking[0]!r}")
         except UsageError as error:
-            return cls(folder, record, {}, str(error))
-        return cls(folder, record, results, None)
+            return cls(name, record, {}, str(error))
+        return cls(name, record, results, None)
+
+    @classmethod
+    def of(cls, run: Run) -> Job:
+        """What is in a run's folder."""
+        return cls.read(run.folder, run.sweep or run.folder.parent)
 
     @property
     def ranking(self) -> Ranking | None:
@@ -71,11 +80,6 @@ class Job:
         """What its command line set."""
         found: Mapping[str, str] = self.record.get("overrides", {})
         return found
-
-    @property
-    def name(self) -> str:
-        """Its folder's: Hydra numbers them."""
-        return self.folder.name
 
     def interval(self, figure: str) -> tuple[float, float] | None:
         """The ends of a figure's confidence interval."""
@@ -95,16 +99,16 @@ class Job:
         return ", ".join(parts)
 
 
-def is_done(run: Run) -> bool:
-    """Whether a job was done by an earlier sweep in the same folder, with the same configuration.
+def done_before(run: Run) -> Job | None:
+    """What an earlier sweep in the same folder left of a job, if it is done and had the same configuration.
 
     Only of stages that are ranked: the results of others are wanted again.
     """
-    job = Job.read(run.folder)
+    job = Job.of(run)
     if job.error is not None or job.ranking is None:
-        return False
+        return None
     wanted = json.loads(to_json({name: getattr(run, name) for name in SAME}))
-    return all(job.record.get(name) == wanted[name] for name in SAME)
+    return job if all(job.record.get(name) == wanted[name] for name in SAME) else None
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Sweep:
     def read(cls, folder: Path, jobs: Sequence[Path] = ()) -> Sweep:
         """A sweep from its folder and those of its jobs; without these all jobs that the folder has."""
         found = sorted((file.parent for file in folder.rglob(RECORD)), key=lambda job: (len(job.name), job.name))
-        return cls(folder, [Job.read(job) for job in jobs or found])
+        return cls(folder, [Job.read(job, folder) for job in jobs or found])
 
     def leaderboard(self) -> Leaderboard | None:
         """The jobs ranked, as their stage says; None where that is by nothing."""
@@ -206,6 +210,7 @@ class Leaderboard:
 
     def to_json(self) -> str:
         """One document: `jobs`, the best first, each with its figures as in its `results.json`."""
+        folder = self.folder.absolute()
         jobs = [
             {
                 "best": self.is_best(job),
@@ -213,12 +218,12 @@ class Leaderboard:
                 **{figure: job.results.get(figure) for figure in self.ranking.quality},
                 "confidence": {figure: job.interval(figure) for figure in self.ranking.quality},
                 **{cost: job.results.get(cost) for cost in self.ranking.cost},
-                "folder": job.folder,
+                "folder": folder / job.name,
                 "error": job.error,
             }
             for job in self.jobs
         ]
-        return to_json({"sweep": self.folder, "ranked_by": next(iter(self.ranking.quality)), "jobs": jobs})
+        return to_json({"sweep": folder, "ranked_by": next(iter(self.ranking.quality)), "jobs": jobs})
 
     def to_text(self) -> str:
         """A table for a terminal."""
