@@ -71,13 +71,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if read.needs_stage and stage is None:
             sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; --help tells more\n\n{help.stage_list()}\n")
             return UsageError.exit_code
-        sweep = _run_hydra(read, [sys.argv[0], *words])
-        for error in _errors:
-            if isinstance(error, BrokenPipeError):
-                raise error
-        if sweep is not None:
-            return _outcome_of_sweep(sweep)
-        return max((_tell(error, debug=debug) for error in _errors), default=0)
+        return _outcome(_run_hydra(read, [sys.argv[0], *words]), debug=debug)
     except KeyboardInterrupt as error:
         return _tell(error, debug=debug)
     except SystemExit as error:  # Hydra's, after --help and the like
@@ -156,8 +150,13 @@ def _sweep_that_goes_on() -> Iterator[None]:
         ) from None
 
 
-def _outcome_of_sweep(sweep: Sweep) -> int:
-    """Tell the leaderboard and which jobs failed; the exit code."""
+def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
+    """Tell a run's error, or a sweep's leaderboard and which of its jobs failed; the exit code."""
+    for error in _errors:
+        if isinstance(error, BrokenPipeError):
+            raise error
+    if sweep is None:
+        return max((_tell(error, debug=debug) for error in _errors), default=0)
     if board := sweep.leaderboard():
         files = board.save()
         sys.stdout.write(f"{board.to_json() if board.is_json else board.to_text()}\n")
@@ -171,9 +170,9 @@ def _outcome_of_sweep(sweep: Sweep) -> int:
 
 
 def _task(configuration: object, command: Sequence[str], config_folders: tuple[str, ...]) -> None:
-    """One job: build the stage, run it, keep its error for the end.
+    """One job: run the stage, and keep its error for the end; a sweep's is told at once.
 
-    A sweep's may run in another process, of which only its folder is known later: its errors are told at once.
+    Jobs of a sweep may run in other processes, which know nothing but what they are given here.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -229,9 +228,11 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
         with run.recorded():
             stage.execute(run)
         logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
-    except UsageError as error:
-        run.fail(error)
-        if number is None:
+    except Exception as error:
+        is_usage = isinstance(error, UsageError)
+        if is_usage or run.status == "running":  # else it is recorded
+            run.fail(error)
+        if is_usage and number is None:
             _take_back(run.folder)
         raise
     if is_ranked:

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
@@ -234,14 +234,7 @@ def plain(configuration: DictConfig) -> dict[str, Any]:
 def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageError:
     """What Hydra or OmegaConf refuse, as one line that names what there is instead."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        known = [each for each in error.options or [] if each]
-        if group in registry.KINDS:
-            known = known or presets.choices(group, _SearchPath.user_folders)
-        if (group, name) == ("hydra/launcher", "joblib"):
-            return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
-        listed = f": available are {', '.join(known)}" if known else ""
-        return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
+        return _missing(error.missing_cfg_file, error.options or [])
     text = str(error)
     if match := re.match(r"Could not override '([^']+)'", text):
         return _unknown_option(match[1], stage, words)
@@ -258,6 +251,18 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     if match := re.match(r"Ambiguous value for argument '(.*?)'", text):
         return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
     return UsageError(_first_line(error))
+
+
+def _missing(file: str, options: Sequence[str | None]) -> UsageError:
+    """A choice, or a preset, that is not there."""
+    group, _, name = file.rpartition("/")
+    if file == "hydra/launcher/joblib":
+        return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
+    known = [each for each in options if each]
+    if group in registry.KINDS:
+        known = known or presets.choices(group, _SearchPath.user_folders)
+    listed = f": available are {', '.join(known)}" if known else ""
+    return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
 
 
 def _wrong_in_file(file: str, problem: str, text: str, stage: str | None, words: Sequence[str]) -> UsageError:

@@ -474,7 +474,14 @@ def _label_at_the_right(axes: Axes, points: Sequence[Point], gap: float) -> None
             fontweight="bold" if point.is_best else "normal",
             parse_math=False,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.25, "shrinkA": 2, "shrinkB": 4, "relpos": (0, 0.5)},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "alpha": 0.25,
+                "shrinkA": 2,
+                "shrinkB": 4,
+                "relpos": (0, 0.5),
+            },
         )
 
 

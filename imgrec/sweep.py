@@ -1,6 +1,6 @@
 """A sweep's leaderboard: its jobs, best first, from what each of them left in its folder.
 
-Jobs may have run in other processes, or in an earlier sweep that was interrupted: their records are all that is asked.
+Jobs may have run in other processes, or in an earlier sweep that was interrupted: only their records are asked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from imgrec import draw, stages
 from imgrec.errors import UsageError
-from imgrec.run import RECORD, Run, read_record, read_results, table, to_json
+from imgrec.run import RECORD, RESULTS, Run, read_record, read_results, table, to_json
 from imgrec.stages import Ranking
 
 NAME = "leaderboard"
@@ -45,23 +45,14 @@ class Job:
     @classmethod
     def read(cls, folder: Path, sweep: Path) -> Job:
         """What a job left, whatever came of it; its folder, and its sweep's."""
-        name = os.path.relpath(folder, sweep)
+        name, record = os.path.relpath(folder, sweep), {}
         try:
             record = read_record(folder)
+            if record.get("status") != "done":
+                raise UsageError(str(record.get("error") or record.get("status")))
+            results = _figures(folder, _ranking_of(record))
         except UsageError as error:
-            return cls(name, {}, {}, str(error))
-        if record.get("status") != "done":
-            error_or_status = record.get("error") or record.get("status")
-            return cls(name, record, {}, " ".join(str(error_or_status).split()))
-        job = cls(name, record, {}, None)
-        if job.ranking is None:
-            return job
-        try:
-            results = read_results(folder)
-            if lacking := [name for name in job.ranking.quality if not isinstance(results.get(name), int | float)]:
-                raise UsageError(f"{folder}: the results have no {lacking[0]!r}")
-        except UsageError as error:
-            return cls(name, record, {}, str(error))
+            return cls(name, record, {}, " ".join(str(error).split()))
         return cls(name, record, results, None)
 
     @classmethod
@@ -72,8 +63,7 @@ class Job:
     @property
     def ranking(self) -> Ranking | None:
         """What its stage is ranked by; None where that is by nothing, or not known."""
-        stage = stages.available().get(self.record.get("stage", ""))
-        return stage.ranking if stage else None
+        return _ranking_of(self.record)
 
     @property
     def overrides(self) -> Mapping[str, str]:
@@ -97,6 +87,21 @@ class Job:
                 f"{heading} {self.results[figure]:.4f}" + (f" ({ends[0]:.4f} to {ends[1]:.4f})" if ends else "")
             )
         return ", ".join(parts)
+
+
+def _ranking_of(record: Mapping[str, Any]) -> Ranking | None:
+    stage = stages.available().get(record.get("stage", ""))
+    return stage.ranking if stage else None
+
+
+def _figures(folder: Path, ranking: Ranking | None) -> dict[str, Any]:
+    """The results of a job that is ranked."""
+    if ranking is None:
+        return {}
+    results: dict[str, Any] = read_results(folder)
+    if lacking := [figure for figure in ranking.quality if figure not in results]:
+        raise UsageError(f"{folder / RESULTS} lacks {lacking[0]!r}")
+    return results
 
 
 def done_before(run: Run) -> Job | None:
@@ -151,8 +156,9 @@ class Leaderboard:
     @property
     def options(self) -> list[str]:
         """What was not set alike in all jobs."""
-        names = {name: None for job in self.jobs for name in job.overrides}
-        return [name for name in names if len({job.overrides.get(name) for job in self.jobs}) > 1]
+        all_overrides = [job.overrides for job in self.jobs if job.record]
+        names = {name: None for overrides in all_overrides for name in overrides}
+        return [name for name in names if len({overrides.get(name) for overrides in all_overrides}) > 1]
 
     def is_best(self, job: Job) -> bool:
         """Whether no job has a better figure: the first one, and those that are as good by all figures."""
@@ -241,7 +247,14 @@ class Leaderboard:
         has_errors = any(job.error for job in self.jobs)
         header = ["", *self.options]
         first, *others = self.ranking.quality.values()
-        header += [first, "95% confidence", *others, *self.ranking.cost.values(), "job", *(["error"] if has_errors else [])]
+        header += [
+            first,
+            "95% confidence",
+            *others,
+            *self.ranking.cost.values(),
+            "job",
+            *(["error"] if has_errors else []),
+        ]
         return header, [self._told(job) + ([job.error or ""] if has_errors else []) for job in self.jobs]
 
     def _told(self, job: Job) -> list[str]:
@@ -257,7 +270,7 @@ class Leaderboard:
         quality, cost = next(iter(self.ranking.quality)), next(iter(self.ranking.cost))
         return [
             draw.Point(
-                " ".join(job.overrides.get(name, "") for name in self.options) or job.name,
+                " ".join(_short(name, job.overrides.get(name, "")) for name in self.options) or job.name,
                 job.results[quality],
                 job.results[cost],
                 job.interval(quality),
@@ -266,3 +279,13 @@ class Leaderboard:
             for job in self.jobs
             if job.results.get(cost)
         ]
+
+
+def _short(option: str, value: str) -> str:
+    """What was set, without the option's name where the value tells it.
+
+    >>> _short("metric", "cosine"), _short("projection.n_components", "64"), _short("projection", "none")
+    ('cosine', 'n_components=64', 'projection=none')
+    """
+    tells_enough = value[:1].isalpha() and value not in {"none", "null", "true", "false"}
+    return value if tells_enough else f"{option.rpartition('.')[2]}={value}"

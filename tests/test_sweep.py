@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def test_ctrl_c_says_how_the_sweep_goes_on(tmp_path: Path) -> None:
 def test_labels_of_points_that_touch_are_drawn_apart(tmp_path: Path) -> None:
     heights = [0.1, 0.5, 0.5, 0.5, 0.52, 0.9]
     apart = draw._apart(heights, 0.05)
-    assert all(above - below >= 0.05 - 1e-6 for below, above in zip(apart, apart[1:], strict=False))
+    assert all(above - below >= 0.05 - 1e-6 for below, above in pairwise(apart))
     assert (apart[0], apart[-1]) == (0.1, 0.9)
     assert sum(apart) == pytest.approx(sum(heights))
     points = [draw.Point(f"hog {i}", 0.5, 10.0 ** (i % 3 + 1), (0.4, 0.6), is_best=i == 0) for i in range(8)]
