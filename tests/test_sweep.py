@@ -16,9 +16,10 @@ from typing import Any
 
 import PIL.Image
 import pytest
+from hydra.errors import MissingConfigException
 
 from conftest import Cli, shared
-from imgrec import draw
+from imgrec import config, draw
 from test_registry import install
 
 COSTS = {"images_per_s", "query_ms"}
@@ -221,3 +222,8 @@ def test_labels_of_points_that_touch_are_drawn_apart(tmp_path: Path) -> None:
     draw.quality_against_cost(points, tmp_path / "points.png", "mAP", "images/s")
     with PIL.Image.open(tmp_path / "points.png") as picture:
         assert picture.size == (1320, 600)
+
+
+def test_the_launcher_that_is_not_installed_is_named() -> None:
+    error = MissingConfigException("", "hydra/launcher/joblib", ["basic"])
+    assert "pip install 'imgrec[parallel]'" in str(config.explain(error, "evaluate", []))
