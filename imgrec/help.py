@@ -52,7 +52,7 @@ Choices, each with options of its own (extractor=timm extractor.model=resnet50):
   rerank={_choices("rerank", user_folders)}
 
 imgrec STAGE --help        the stage's options, with those of its components
-imgrec STAGE ... -m        a sweep: every combination of options that are given as a,b,c
+imgrec STAGE ... -m        a sweep: every combination of options given as a,b,c; of evaluate, a leaderboard
 imgrec STAGE ... --cfg job the configuration as it would be, without a run
 imgrec STAGE ... --config-dir mine    your own YAML files, before imgrec's; so does IMGREC_CONFIG_DIR
 imgrec STAGE ... +experiment=x        the options in mine/experiment/x.yaml

@@ -35,7 +35,7 @@ from imgrec.gallery import Gallery
 from imgrec.options import option
 from imgrec.run import Run, table, to_json
 from imgrec.search import Field
-from imgrec.stages import Stage, part
+from imgrec.stages import Ranking, Stage, part
 from imgrec.stages.ingest import changed, ingest
 from imgrec.threads import each
 from imgrec.views import Fusion, View
@@ -54,6 +54,10 @@ class Evaluate(Stage):
     """Measure how well similar images are found: by labels, or without any by altered copies."""
 
     positional: ClassVar[str | None] = "source"
+    ranking: ClassVar[Ranking | None] = Ranking(
+        quality={"map": "mAP", "precision_at_k": "precision"},
+        cost={"images_per_s": "images/s", "query_ms": "ms a query", "bytes_per_image": "bytes an image"},
+    )
 
     source: Any = option(
         None, path=True, help="the gallery's folders, ingested first; null: all that the store has"
