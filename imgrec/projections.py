@@ -151,7 +151,7 @@ def _read(folder: Path, space: Space, reducer: Reducer) -> Projection | None:
     """What was kept; None where there is nothing, or nothing right."""
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        with np.load(folder / "state.npz", allow_pickle=False) as arrays:
+        with (folder / "state.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             restored = reducer.restore(dict(arrays))
         found = Projection(restored, _space_of(space, restored), about["images"])
         problem = None if (about["format"], about["key"]) == (FORMAT, found.space.key) else "it was changed"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from imgrec import help, hookspecs, presets, registry, stages
 from imgrec.options import option_rows
-from imgrec.testing import EXTRACTOR_CHECKS, REDUCER_CHECKS, STORE_CHECKS, Check
+from imgrec.testing import EXTRACTOR_CHECKS, REDUCER_CHECKS, RERANKER_CHECKS, STORE_CHECKS, Check
 
 
 def summary(cls: object) -> str:
@@ -72,6 +73,7 @@ def check_table() -> str:
         "extractor": EXTRACTOR_CHECKS,
         "store": STORE_CHECKS,
         "reducer": REDUCER_CHECKS,
+        "reranker": RERANKER_CHECKS,
     }
     rows = [
         [kind, each.name.replace("_", " "), each.contract] for kind, checks in kinds.items() for each in checks
@@ -85,6 +87,12 @@ def preset_table() -> str:
 
     rows = []
     for file in sorted((Path(presets.conf_folders()[0].path) / "extractor").glob("*.yaml")):
-        comment, *_, model = file.read_text().strip().split("\n")
-        rows.append([f"`extractor={file.stem}`", f"`{model.removeprefix('model: ')}`", comment.removeprefix("# ")])
-    return table(["preset", "timm model", ""], rows)
+        text = file.read_text().strip()
+        comment = text.split("\n")[0]
+        if model := re.search(r"^model: (.*)", text, re.MULTILINE):
+            of = f"`{model[1]}`"
+        else:
+            weights = re.search(r"^weights: \{(.*)\}", text, re.MULTILINE)
+            of = f"fusion: {weights[1]}" if weights else ""
+        rows.append([f"`extractor={file.stem}`", of, comment.removeprefix("# ")])
+    return table(["preset", "timm model, or parts of a fusion", ""], rows)
