@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ WORTH_KEEPING = 32_000_000
 
 ABANDONED = 3600
 """Seconds after which files that are being written belong to a run that was killed."""
+
+CHECKED = 16_384
+"""Rows that are compared with the store at a time."""
 
 ROWS = ("digests", "vectors", "usable")
 LEVEL = ("axes", "columns", "rests")
@@ -202,3 +205,64 @@ def _agrees(index: Index, store: Store, space: Space) -> bool:
     names, vectors = store.vectors(space, list(row_of))
     rows = [row_of[name] for name in names]
     return len(rows) == len(row_of) and np.array_equal(index.vectors[rows], vectors)
+
+
+# --- checking -----------------------------------------------------------------------------------------------
+
+
+def kept(store: Store) -> Iterator[tuple[Space, Path]]:
+    """The derived files that are of the store as it is now: the space, and the folder."""
+    for space in store.spaces() if store.derived_folder else ():
+        generation = store.generation(space)
+        if (
+            generation
+            and store.derived_folder
+            and (folder := store.derived_folder / space.key / generation).exists()
+        ):
+            yield space, folder
+
+
+def problem(store: Store, space: Space, folder: Path) -> str | None:
+    """What is wrong with derived files, every row compared with the store; None where nothing is."""
+    try:
+        index = _read(folder)
+        if not _agrees(index, store, space):
+            return "it does not agree with the store"
+        present = {record.digest for record in store.records() if not record.missing}
+        if len(index.digests) != len(store.digests(space)) or len(set(index.digests.tolist())) != len(
+            index.digests
+        ):
+            return "it has other images than the store"
+        for start in range(0, len(index.digests), CHECKED):
+            rows = slice(start, start + CHECKED)
+            names = [digest.decode() for digest in index.digests[rows].tolist()]
+            found, vectors = store.vectors(space, names)
+            row_of = {name: row for row, name in enumerate(found)}
+            if row_of.keys() != set(names):
+                return "it has other images than the store"
+            if not np.array_equal(index.vectors[rows], vectors[[row_of[name] for name in names]]):
+                return "it has other vectors than the store"
+            if index.usable[rows].tolist() != [name in present for name in names]:
+                return "it has other files as missing than the store"
+            if not _is_compressed(index.vectors[rows], index.compressed, rows):
+                return "its compressed vectors are not those of its vectors"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def _is_compressed(vectors: Vectors, compressed: Compressed, rows: slice) -> bool:
+    """Whether squares, columns and rests follow from the vectors, but for rounding."""
+    exact = vectors.astype(np.float64)
+    squares = np.einsum("ij,ij->i", exact, exact)
+    some = 1e-5 * squares
+    if not (np.abs(compressed.squares[rows] - squares) <= some).all():
+        return False
+    for level in compressed.levels:
+        seen = exact @ level.axes.astype(np.float64)
+        left = np.maximum(squares - np.einsum("ij,ij->i", seen, seen), 0)
+        if not (np.abs(level.columns[rows] - seen) <= 1e-5 * np.sqrt(squares)[:, None]).all():
+            return False
+        if not (np.abs(level.rests[rows].astype(np.float64) ** 2 - left) <= some).all():
+            return False
+    return True
