@@ -166,7 +166,7 @@ def _mapped(folder: Path, store: Store, space: Space) -> Index | None:
     try:
         index = _read(folder)
         problem = None if _agrees(index, store, space) else "it does not agree with the store"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         problem = str(error)
     if problem is None:
         return index
@@ -246,20 +246,23 @@ def problem(store: Store, space: Space, folder: Path) -> str | None:
                 return "it has other files as missing than the store"
             if not _is_compressed(index.vectors[rows], index.compressed, rows):
                 return "its compressed vectors are not those of its vectors"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         return str(error)
     return None
 
 
 def _is_compressed(vectors: Vectors, compressed: Compressed, rows: slice) -> bool:
-    """Whether squares, columns and rests follow from the vectors, but for rounding."""
+    """Whether squares, columns and rests follow from the vectors and orthonormal axes, but for rounding."""
     exact = vectors.astype(np.float64)
     squares = np.einsum("ij,ij->i", exact, exact)
     some = 1e-5 * squares
     if not (np.abs(compressed.squares[rows] - squares) <= some).all():
         return False
     for level in compressed.levels:
-        seen = exact @ level.axes.astype(np.float64)
+        axes = level.axes.astype(np.float64)
+        if not (np.abs(axes.T @ axes - np.eye(axes.shape[1])) <= 1e-5).all():
+            return False
+        seen = exact @ axes
         left = np.maximum(squares - np.einsum("ij,ij->i", seen, seen), 0)
         if not (np.abs(level.columns[rows] - seen) <= 1e-5 * np.sqrt(squares)[:, None]).all():
             return False

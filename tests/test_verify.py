@@ -16,6 +16,7 @@ from conftest import Cli, Result
 from imgrec import index
 from imgrec.contracts import Batch
 from imgrec.gallery import Gallery
+from imgrec.stages.verify import verify
 
 CHECKS = ["database", "rows", "vectors", "files", "digests", "derived files"]
 
@@ -47,7 +48,7 @@ def rewritten(file: Path, content: bytes) -> None:
 
 @pytest.fixture
 def ingested(cli: Cli, few: Path) -> Path:
-    """Twelve images in two spaces, one file that failed; with a backup. Not with the CSV store's slow pandas."""
+    """Twelve images, one file that failed; with a backup."""
     (few / "bad.jpg").write_bytes(b"no image")
     cli("ingest", few, "extractor.bins=2", "backup=csv")
     return few
@@ -125,26 +126,29 @@ def test_vectors_of_other_lengths_are_never_searched(cli: Cli, ingested: Path, t
         )
 
 
-@pytest.mark.parametrize(
-    "content", ["path,digest,size,time,missing\n/a,00,x,1,0\n/b,00,1,1,0\n", "\0\n/b,00,1,1,0\n"]
-)
-def test_a_csv_store_that_cannot_be_read(cli: Cli, tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("row", ["/a,00,x,1,0", "/a,00,1"])
+def test_a_csv_store_that_cannot_be_read(cli: Cli, tmp_path: Path, row: str) -> None:
     imgrec.build("store", "csv", path=str(tmp_path / "csv")).open(create=True).close()
-    (tmp_path / "csv" / "records.csv").write_text(content)
+    (tmp_path / "csv" / "records.csv").write_text(f"path,digest,size,time,missing\n{row}\n/b,00,1,1,0\n")
     last = cli("verify", "store=csv", "store.path=csv", code=1).err.splitlines()[-1]
     assert last.startswith("imgrec: store csv is damaged: ")
 
 
-def test_vectors_of_a_csv_store_that_cannot_be_read(cli: Cli, few: Path, tmp_path: Path) -> None:
-    choice = ("store=csv", "store.path=csv")
-    cli("ingest", few, *choice, "extractor.bins=2")
-    (file,) = (tmp_path / "csv").glob("colour-*.csv")
+@pytest.mark.parametrize("value", ["nan", "zero", ""])
+def test_vectors_of_a_csv_store_that_cannot_be_read(cli: Cli, few: Path, tmp_path: Path, value: str) -> None:
+    """From the store that it is the backup of all comes back."""
+    csv = ("store=csv", "store.path=outputs/gallery-csv")
+    cli("ingest", few, "extractor.bins=2", "backup=csv")
+    (file,) = (tmp_path / "outputs" / "gallery-csv").glob("colour-*.csv")
     lines = file.read_text().splitlines(keepends=True)
-    for bad in (lines[3].replace("\n", ",1,2,3\n"), lines[3].replace(",0", ",zero", 1)):
-        file.write_text("".join([*lines[:3], bad, *lines[4:]]))
-        done = cli("verify", *choice, "format=json", code=1)
-        assert f"{file.name} is damaged: " in done.json()["checks"][0]["lines"][0]
-        assert "is damaged" in cli("recommend", few / "china" / "china-0-0.jpg", *choice, code=1).err
+    path, digest, _, *values = lines[3].split(",")
+    file.write_text("".join([*lines[:3], ",".join([path, digest, value, *values]), *lines[4:]]))
+    done = cli("verify", *csv, "format=json", "fix=true", code=1)
+    assert f"{file.name} is damaged: " in done.json()["checks"][0]["lines"][0]
+    assert "is damaged" in cli("recommend", few / "china" / "china-0-0.jpg", *csv, code=1).err
+    told = cli("verify", "backup=csv", "fix=true", code=1)
+    assert "gallery-csv: " in told.out
+    assert "(backup)" in told.err
 
 
 # --- rows and vectors ---------------------------------------------------------------------------------------
@@ -170,20 +174,6 @@ def test_vectors_that_are_not_finite(cli: Cli, ingested: Path, tmp_path: Path, v
     assert "2 new, 10 unchanged" in cli("ingest", ingested).out
     assert verified(cli) == {}
     assert cli("recommend", ingested / "china" / "china-0-0.jpg", "k=11").out == good
-
-
-def test_values_of_a_csv_store_that_are_not_finite(cli: Cli, few: Path, tmp_path: Path) -> None:
-    choice = ("store=csv", "store.path=csv")
-    cli("ingest", few, *choice, "extractor.bins=2")
-    (file,) = (tmp_path / "csv").glob("colour-*.csv")
-    lines = file.read_text().splitlines(keepends=True)
-    path, digest, *values = lines[3].split(",")
-    lines[3] = ",".join([path, digest, "nan", *values[1:]])
-    file.write_text("".join(lines))
-    assert verified(cli, *choice, code=1) == {"vectors": 1}
-    assert verified(cli, *choice, "fix=true") == {"vectors": 1}
-    assert "1 new, 11 unchanged" in cli("ingest", few, *choice).out
-    assert verified(cli, *choice) == {}
 
 
 def test_what_cannot_be_extracted_again_is_left(cli: Cli, ingested: Path, tmp_path: Path) -> None:
@@ -214,10 +204,11 @@ def test_a_file_with_another_content_is_extracted_anew(cli: Cli, few: Path, kind
     """Of the same size and time of change, so that no ingest sees it."""
     choice = (f"store={kind}", "store.path=g")
     cli("ingest", few, *choice)
-    rewritten(few / "china" / "china-0-1.jpg", (few / "flower" / "flower-1-1.jpg").read_bytes())
+    smaller, file = sorted((few / "china").iterdir(), key=lambda each: each.stat().st_size)[:2]
+    rewritten(file, smaller.read_bytes())
     assert "0 new, 12 unchanged" in cli("ingest", few, *choice).out
     done = cli("verify", *choice, code=1)
-    assert f"{few / 'china' / 'china-0-1.jpg'}: it has another content than when it was extracted" in done.out
+    assert f"{file}: it has another content than when it was extracted" in done.out
     assert done.err.splitlines()[-1] == "imgrec: g is not sound (digests): fix=true repairs what can be derived"
     assert verified(cli, *choice, "fix=true") == {"digests": 1}
     assert "1 new, 11 unchanged" in cli("ingest", few, *choice).out
@@ -253,44 +244,53 @@ def test_a_pipe_and_a_folder_in_the_place_of_a_file(cli: Cli, ingested: Path) ->
 
 
 @pytest.fixture
-def indexed(cli: Cli, ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a search index, which so few images would not get; with 64 values it has a level of axes."""
+def indexed(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[imgrec.Store, Path]:
+    """A store and the folder of its search index, which so few images would not get."""
     monkeypatch.setattr(index, "WORTH_KEEPING", 1)
-    monkeypatch.chdir(tmp_path)
-    cli("ingest", ingested, "store.path=indexed.sqlite", "extractor=colour", "extractor.bins=4")
-    with imgrec.build("store", "sqlite", path="indexed.sqlite") as store:
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "indexed.sqlite"))
+    imgrec.ingest(few, imgrec.build("extractor", "colour", bins=4), store)  # 64 values: one level of axes
+    with store:
         for _ in range(2):
             Gallery(store, store.spaces()[0])
         ((_, folder),) = index.kept(store)
-    return tmp_path / folder
+    return store, folder
 
 
-def test_a_sound_index(cli: Cli, indexed: Path) -> None:
+def found(store: imgrec.Store, *, fix: bool = False) -> dict[str, tuple[int, int]]:
+    """How many things were wrong and are left, in this process; without checks that found nothing."""
+    return {each.check: (len(each.wrong), each.left) for each in verify(store, fix=fix) if each.wrong}
+
+
+def test_a_sound_index(cli: Cli, indexed: tuple[imgrec.Store, Path]) -> None:
     done = cli("verify", "store.path=indexed.sqlite", "format=json").json()["checks"][-1]
     assert (done["check"], done["looked_at"], done["wrong"]) == ("derived files", 1, 0)
 
 
-def _value(folder: Path, name: str, row: int = 7) -> None:
-    array = np.load(folder / f"{name}.npy", allow_pickle=False)
-    array[row] = ~array[row] if array.dtype == bool else array[row] * 1.01 + 0.01
-    np.save(folder / f"{name}.npy", array)
-
-
 @pytest.mark.parametrize("name", ["vectors", "usable", "squares", "columns-0", "rests-0", "axes-0"])
-def test_an_index_that_is_not_the_store_s(cli: Cli, indexed: Path, name: str) -> None:
+def test_an_index_that_is_not_the_store_s(indexed: tuple[imgrec.Store, Path], name: str) -> None:
     """One row of many, which the search's own samples would not see."""
-    _value(indexed, name)
-    assert verified(cli, "store.path=indexed.sqlite", code=1) == {"derived files": 1}
-    assert verified(cli, "store.path=indexed.sqlite", "fix=true") == {"derived files": 1}
-    assert not indexed.exists()
-    assert verified(cli, "store.path=indexed.sqlite") == {}
+    store, folder = indexed
+    array = np.load(folder / f"{name}.npy", allow_pickle=False)
+    array[7] = ~array[7] if array.dtype == bool else array[7] * 1.01 + 0.01
+    np.save(folder / f"{name}.npy", array)
+    assert found(store) == {"derived files": (1, 1)}
+    assert found(store, fix=True) == {"derived files": (1, 0)}
+    assert not folder.exists()
+    assert found(store) == {}
 
 
 @pytest.mark.parametrize("name", ["about.json", "digests.npy", "rests-0.npy"])
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x93NUMPY"])
-def test_an_index_that_cannot_be_read(cli: Cli, indexed: Path, name: str, content: bytes) -> None:
-    (indexed / name).write_bytes(content)
-    assert verified(cli, "store.path=indexed.sqlite", "fix=true") == {"derived files": 1}
+def test_an_index_that_cannot_be_read(indexed: tuple[imgrec.Store, Path], name: str, content: bytes) -> None:
+    """Nor does it stop a search, which makes it again."""
+    store, folder = indexed
+    (folder / name).write_bytes(content)
+    assert found(store) == {"derived files": (1, 1)}
+    with store:
+        assert len(Gallery(store, store.spaces()[0])) == 12
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    assert found(store, fix=True) == {"derived files": (1, 0)}
 
 
 # --- the backup ---------------------------------------------------------------------------------------------
