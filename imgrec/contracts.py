@@ -1,8 +1,8 @@
 """The contracts that plugins fulfil, and the records that travel between them.
 
-A plugin is a dataclass that derives from `Extractor`, `Store`, `Reducer` or `Decoder`: its fields are its options,
-its docstring is its help, its methods do its work. Constructors only store options; models, files and connections
-are opened at first use.
+A plugin is a dataclass that derives from `Extractor`, `Store`, `Reducer`, `Reranker` or `Decoder`: its fields are
+its options, its docstring is its help, its methods do its work. Constructors only store options; models, files and
+connections are opened at first use.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Component(Options, ABC):
     """
 
     kind: ClassVar[str]
-    """`extractor`, `store`, `reducer` or `decoder`; of the first three also the name of its Hydra config group."""
+    """`extractor`, `store`, `reducer`, `reranker` or `decoder`."""
 
     name: ClassVar[str]
     """What it is chosen by: the class's name in lower case, unless the class says otherwise."""
@@ -528,6 +528,38 @@ class Reducer(Component):
     @abstractmethod
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Become what `state` was taken from, given the same options; `report` says the same as well."""
+
+
+# --- rerankers ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Reranker(Component):
+    """Asks a second time: makes a better query of the first one and of what it found.
+
+    In a fusion each part's vectors are treated by themselves, for the images that all parts together found.
+
+    >>> import numpy as np, imgrec
+    >>> reranker = imgrec.build("reranker", "query_expansion", neighbours=1)
+    >>> reranker.expand(np.array([1, 0], np.float32), np.array([[1, 1]], np.float32)).round(2)
+    array([1.  , 0.26], dtype=float32)
+    """
+
+    kind: ClassVar[str] = "reranker"
+
+    neighbours: int = option(20, minimum=1, help="how many of the first answer are looked at")
+
+    @abstractmethod
+    def expand(self, query: Vectors, nearest: Vectors) -> Vectors:
+        """The query of the second search.
+
+        Args:
+            query: `float32 (dim,)`; of unit length where the metric is cosine, unless it is zero.
+            nearest: `float32 (m, dim)`: the first answer, nearest first, `neighbours` rows or fewer, at least one.
+
+        Returns:
+            `float32 (dim,)`, finite. Without negative values where neither has any.
+        """
 
 
 # --- decoders of image formats ------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ import imgrec
 from conftest import Cli, Result
 from imgrec import index
 from imgrec.contracts import Batch
-from imgrec.gallery import Gallery
 from imgrec.stages.verify import verify
 
 CHECKS = ["database", "rows", "vectors", "files", "digests", "derived files"]
@@ -251,7 +250,7 @@ def indexed(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
     imgrec.ingest(few, imgrec.build("extractor", "colour", bins=4), store)  # 64 values: one level of axes
     with store:
         for _ in range(2):
-            Gallery(store, store.spaces()[0])
+            index.load(store, store.spaces()[0])
         ((_, folder),) = index.kept(store)
     return store, folder
 
@@ -287,7 +286,7 @@ def test_an_index_that_cannot_be_read(indexed: tuple[imgrec.Store, Path], name: 
     (folder / name).write_bytes(content)
     assert found(store) == {"derived files": (1, 1)}
     with store:
-        assert len(Gallery(store, store.spaces()[0])) == 12
+        assert index.load(store, store.spaces()[0]).images == 12
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
     assert found(store, fix=True) == {"derived files": (1, 0)}

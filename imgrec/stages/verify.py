@@ -264,9 +264,9 @@ def _forget(store: Store, records: Sequence[Record]) -> int:
 def _derived(finding: Finding, store: Store) -> Repair:
     """The files that searches map are those of the store as it is now."""
     bad = []
-    for space, folder in index.kept(store):
+    for source, folder in index.kept(store):
         finding.looked_at += 1
-        if (problem := index.problem(store, space, folder)) is not None:
+        if (problem := index.problem(source, folder)) is not None:
             finding.wrong.append(f"{folder}: {problem}")
             bad.append(folder)
 
