@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec import registry, stages
+from imgrec import presets, registry, stages
 from imgrec.errors import UsageError
 from imgrec.options import option_names, suggestion
 from imgrec.stages import Stage
@@ -75,6 +75,7 @@ def read(words: Sequence[str]) -> Arguments:
     paths = path_options(stage)
     hydra = [f"+stage={stage}"] if stage else []
     overrides += _unnamed_parts(overrides)
+    overrides = [_experiment_for(word, stage, folders) for word in overrides]
     hydra += [_override(word, paths, is_multirun=is_multirun) for word in overrides]
     return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
 
@@ -170,6 +171,28 @@ def path_options(stage: str | None) -> set[str]:
 
 def _paths_of(cls: type) -> set[str]:
     return {spec.name for spec in dataclasses.fields(cls) if spec.metadata.get("path")}
+
+
+def _experiment_for(word: str, stage: str | None, folders: Sequence[str]) -> str:
+    """Of an experiment that is a folder, with a file for each stage, the stage's file.
+
+    Raises:
+        UsageError: it has none for this stage.
+    """
+    key, _, value = word.partition("=")
+    if key.lstrip("+") != "experiment" or stage is None:
+        return word
+    return f"{key}={','.join(_file_of_experiment(name, stage, folders) for name in value.split(','))}"
+
+
+def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
+    found = presets.files(f"experiment/{name}", folders)
+    if not found or name in presets.files("experiment", folders):
+        return name
+    if stage not in found:
+        known = ", ".join(each for each in found if each in stages.available())
+        raise UsageError(f"experiment {name} is not for {stage}: it is for {known}")
+    return f"{name}/{stage}"
 
 
 OF_A_PART = re.compile(r"(?:default_)?extractor\.(parts|projections)\.\w+")

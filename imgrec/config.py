@@ -12,13 +12,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
@@ -217,6 +221,34 @@ def choices(settings: HydraConf) -> dict[str, str | None]:
     return {group.rpartition("@")[2]: name for group, name in chosen.items() if not group.startswith("options")}
 
 
+def overrides(settings: HydraConf) -> dict[str, str]:
+    """What the command line set, by option; of a sweep, what this job has of it."""
+    parsed = OverridesParser.create().parse_overrides(list(settings.overrides.task))
+    return {each.package or each.key_or_group: _unquoted(each) for each in parsed}
+
+
+def _unquoted(override: Override) -> str:
+    value = override.value()
+    return value if isinstance(value, str) else override.get_value_element_as_str()
+
+
+class SweepFolder(Callback):
+    """Called by Hydra (conf/config.yaml), which alone knows where a sweep writes."""
+
+    path: ClassVar[str | None] = None
+    """As the configuration has it; None where there is no sweep."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember it."""
+        SweepFolder.path = config.hydra.sweep.dir
+
+
+def job_folders(returned: Sequence[Sequence[JobReturn]]) -> list[Path]:
+    """The folders of a sweep's jobs, in the order of their numbers, from what Hydra returns."""
+    jobs = [job.hydra_cfg for batch in returned for job in batch]
+    return [Path(settings.hydra.runtime.output_dir) for settings in jobs if settings is not None]
+
+
 def plain(configuration: DictConfig) -> dict[str, Any]:
     """A configuration as plain data, interpolations resolved."""
     return OmegaConf.to_container(configuration, resolve=True, enum_to_str=True)  # type: ignore[return-value]
@@ -228,12 +260,7 @@ def plain(configuration: DictConfig) -> dict[str, Any]:
 def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageError:
     """What Hydra or OmegaConf refuse, as one line that names what there is instead."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        known = [each for each in error.options or [] if each]
-        if group in registry.KINDS:
-            known = known or presets.choices(group, _SearchPath.user_folders)
-        listed = f": available are {', '.join(known)}" if known else ""
-        return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
+        return _missing(error.missing_cfg_file, error.options or [])
     text = str(error)
     if match := re.match(r"Could not override '([^']+)'", text):
         return _unknown_option(match[1], stage, words)
@@ -250,6 +277,18 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     if match := re.match(r"Ambiguous value for argument '(.*?)'", text):
         return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
     return UsageError(_first_line(error))
+
+
+def _missing(file: str, options: Sequence[str | None]) -> UsageError:
+    """A choice, or a preset, that is not there."""
+    group, _, name = file.rpartition("/")
+    if file == "hydra/launcher/joblib":
+        return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
+    known = [each for each in options if each]
+    if group in registry.KINDS:
+        known = known or presets.choices(group, _SearchPath.user_folders)
+    listed = f": available are {', '.join(known)}" if known else ""
+    return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
 
 
 def _wrong_in_file(file: str, problem: str, text: str, stage: str | None, words: Sequence[str]) -> UsageError:

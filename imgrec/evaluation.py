@@ -303,7 +303,7 @@ class Pool:
         label_of_content = dict(zip(self.digests.tolist(), self.keys.tolist(), strict=True))
         told = {}
         for i, part in enumerate(self.view.parts):
-            if part.projection is None:
+            if part.projection is None or len(set(self.digests.tolist())) < part.projected_from:
                 continue
             if part.projection.supervised and queries.grouped_by != "by_class":
                 raise UsageError(f"projection={part.projection.name} learns from labels, and there are none")

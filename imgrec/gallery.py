@@ -93,8 +93,11 @@ class Gallery:
     def _load(self, part: views.Part) -> Index:
         if part.projection is None:
             return index.load(self._store, part.space)
-        projection, loaded = projections.load(self._store, part.space, part.projection, self._labels_of)
-        self.projections[part.name] = projection
+        projection, loaded = projections.load(
+            self._store, part.space, part.projection, self._labels_of, part.projected_from
+        )
+        if projection is not None:
+            self.projections[part.name] = projection
         return loaded
 
     def _by_part(self) -> list[tuple[Index, search.Rows | None]]:

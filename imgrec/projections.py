@@ -89,8 +89,8 @@ def _space_of(space: Space, fitted: Reducer) -> Space:
 
 
 def load(
-    store: Store, space: Space, reducer: Reducer, labels_of: Callable[[Sequence[str]], list[str]]
-) -> tuple[Projection, Index]:
+    store: Store, space: Space, reducer: Reducer, labels_of: Callable[[Sequence[str]], list[str]], least: int = 0
+) -> tuple[Projection | None, Index]:
     """The projection of a space of a store, as it was kept or fitted now; and the projected vectors.
 
     It is fitted now where none was kept, or where the gallery has grown by a quarter since.
@@ -100,6 +100,7 @@ def load(
         space: that the store holds.
         reducer: not fitted yet.
         labels_of: as `fit` has it.
+        least: of fewer images, copies not counted, there is no projection, and vectors are as they are.
 
     Raises:
         UsageError: as `fit`.
@@ -120,6 +121,8 @@ def load(
     else:
         fresh = reducer
     whole = index.load(store, space)
+    if found is None and whole.usable.sum() < least:
+        return None, whole
     made = fit(fresh, space, whole.digests[whole.usable], whole.vectors[whole.usable], labels_of)
     if found is None:
         told = "" if kept else f"; store={store.name} keeps none, so that it is fitted for each run"

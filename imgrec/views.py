@@ -37,6 +37,9 @@ class Fusion(Options):
     parts: dict[str, Any] = option({}, help="each part's extractor, its options extractor.parts.NAME.OPTION")
     projections: dict[str, Any] = option({}, help="each part's projection: extractor.projections.NAME=pca")
     metrics: dict[str, str] = option({}, help="each part's metric, where it is not the stage's")
+    projected_from: int = option(
+        0, minimum=0, help="images from which on parts are projected; of fewer they are compared as they are"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,6 +76,7 @@ class Fusion(Options):
             parts=parts,
             projections=self.projections,
             metrics={**self.metrics, **options.get("metrics", {})},
+            projected_from=self.projected_from,
         )
 
     def recipe(self) -> dict[str, Any]:
@@ -82,6 +86,7 @@ class Fusion(Options):
             "spaces": {name: Space.of(self.parts[name]).key for name in self.weights},
             "projections": {name: [each.name, each.plain_options()] for name, each in self.projections.items()},
             "metrics": dict(self.metrics),
+            "projected_from": self.projected_from,
         }
 
 
@@ -116,6 +121,9 @@ class Part:
     """What extracts into it; or options to change on what was recorded."""
 
     projection: Reducer | None = None
+    projected_from: int = 0
+    """Of fewer images, copies not counted, they are compared as they are."""
+
     metric: str | None = None
     """None for that of the stage."""
 
@@ -211,6 +219,7 @@ def _view_of(store: Store, fusion: Fusion) -> View:
             name,
             fusion.parts[name],
             fusion.projections.get(name),
+            fusion.projected_from,
             fusion.metrics.get(name),
             share,
         )
@@ -263,7 +272,8 @@ def _fused(key: str, recipe: Mapping[str, Any], spaces: Mapping[str, Space], cha
         if options.get(name):
             _check_overrides(space, options[name])
         reducer = registry.build("reducer", projection[0], **projection[1]) if projection else None
-        parts.append(Part(space, name, options.get(name, {}), reducer, metrics.get(name), share))
+        least = recipe["projected_from"]
+        parts.append(Part(space, name, options.get(name, {}), reducer, least, metrics.get(name), share))
     return View(key, tuple(parts), {**recipe, "weights": weights, "metrics": metrics})
 
 

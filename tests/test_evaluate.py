@@ -129,11 +129,6 @@ def test_a_gallery_that_is_not_there(cli: Cli) -> None:
     assert "name its photographs with source=" in cli("evaluate", code=2).err
 
 
-def test_a_sweep_shares_the_vectors(cli: Cli, few: Path) -> None:
-    done = cli("-m", "evaluate", few, "extractor=colour,hog", "metric=euclidean,cosine")
-    assert done.out.count("mAP, whole ranking") == 4
-
-
 def test_a_replay_finds_the_same(cli: Cli, few: Path) -> None:
     run = cli("evaluate", few, *LIGHT).runs()[-1]
     assert cli("replay", run).out.startswith("identical")

@@ -46,6 +46,17 @@ def kind_of(spec: Field[Any]) -> str:
     return OPTIONAL.get(group, group)
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """By which figures of `results.json` a sweep ranks a stage's jobs. Each with the heading that tells it."""
+
+    quality: Mapping[str, str]
+    """More is better; the first decides. `confidence` in `results.json` may have the ends of their intervals."""
+
+    cost: Mapping[str, str]
+    """What the quality costs; the first is what it is drawn against."""
+
+
 @dataclass(kw_only=True)
 class Stage(Options, ABC):
     """One job of a run. Its fields are its options, and the components that it works with (`part`)."""
@@ -55,6 +66,9 @@ class Stage(Options, ABC):
 
     takes_several: ClassVar[bool] = False
     """Whether several bare arguments make a list of it."""
+
+    ranking: ClassVar[Ranking | None] = None
+    """What a sweep's leaderboard is made of, all that its jobs print; None: each job prints its own results."""
 
     seed: int = option(0, minimum=0, maximum=2**32 - 1, help="of everything random")
     debug: bool = option(False, help="show the traceback of an error")

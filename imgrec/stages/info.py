@@ -15,7 +15,7 @@ from imgrec.stages import Stage, part
 
 @dataclass(kw_only=True)
 class Info(Stage):
-    """Tell what the gallery holds: its spaces and their options, counts, sizes, and the files that failed."""
+    """Tell what the gallery holds: its spaces with their options, fusions, counts, sizes, files that failed."""
 
     positional: ClassVar[str | None] = None
 
@@ -61,6 +61,10 @@ def describe(store: Store) -> dict[str, Any]:
         **records,
         "contents": len(contents),
         "spaces": spaces,
+        "fusions": [
+            {"key": name, **recipe, "summary": views.described_recipe(name, recipe)}
+            for name, recipe in views.recipes(store).items()
+        ],
         "failed": [{"path": failure.path, "reason": failure.reason} for failure in failures],
     }
 
@@ -74,6 +78,8 @@ def as_text(result: dict[str, Any], failures: int) -> str:
     rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), s["summary"]] for s in result["spaces"]]
     if rows:
         lines += ["", table(rows, header=["vectors", "dim", "size", "space"])]
+    if result["fusions"]:
+        lines += ["", table([[each["summary"]] for each in result["fusions"]], header=["fusion"])]
     failed = [[failure["reason"], failure["path"]] for failure in result["failed"][:failures]]
     if failed:
         lines += ["", table(failed, header=["failed because", "path"])]
