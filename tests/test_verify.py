@@ -49,7 +49,7 @@ def rewritten(file: Path, content: bytes) -> None:
 def ingested(cli: Cli, few: Path) -> Path:
     """Twelve images, one file that failed; with a backup."""
     (few / "bad.jpg").write_bytes(b"no image")
-    cli("ingest", few, "extractor.bins=2", "backup=csv")
+    cli("ingest", few, "extractor=colour", "extractor.bins=2", "backup=csv")
     return few
 
 
@@ -58,7 +58,7 @@ def test_a_sound_gallery(cli: Cli, few: Path, tmp_path: Path, kind: str) -> None
     backup = {"sqlite": "csv", "csv": "sqlite"}[kind]
     choice = [f"store={kind}", "store.path=g", f"backup={backup}", "backup.path=b"]
     (few / "bad.jpg").touch()
-    cli("ingest", few, *choice, "extractor.bins=2")
+    cli("ingest", few, *choice, "extractor=colour", "extractor.bins=2")
     done = cli("verify", *choice, "sample=5")
     lines = [line.split() for line in done.out.splitlines()]
     assert lines[0] == ["check", "looked", "at", "wrong", "fixed", "what", "is", "wrong"]
@@ -70,7 +70,7 @@ def test_a_sound_gallery(cli: Cli, few: Path, tmp_path: Path, kind: str) -> None
 
 def test_where_there_is_no_gallery_or_no_backup(cli: Cli, few: Path) -> None:
     assert "there is no gallery at" in cli("verify", code=2).err
-    cli("ingest", few)
+    cli("ingest", few, "extractor=colour")
     assert "there is no gallery at" in cli("verify", "backup=csv", code=2).err
     both = cli("verify", "backup=sqlite", "backup.path=outputs/gallery.sqlite", code=2).err
     assert "store and backup are both outputs/gallery.sqlite" in both
@@ -137,7 +137,7 @@ def test_a_csv_store_that_cannot_be_read(cli: Cli, tmp_path: Path, row: str) -> 
 def test_vectors_of_a_csv_store_that_cannot_be_read(cli: Cli, few: Path, tmp_path: Path, value: str) -> None:
     """From the store that it is the backup of all comes back."""
     csv = ("store=csv", "store.path=outputs/gallery-csv")
-    cli("ingest", few, "extractor.bins=2", "backup=csv")
+    cli("ingest", few, "extractor=colour", "extractor.bins=2", "backup=csv")
     (file,) = (tmp_path / "outputs" / "gallery-csv").glob("colour-*.csv")
     lines = file.read_text().splitlines(keepends=True)
     path, digest, _, *values = lines[3].split(",")
@@ -202,7 +202,7 @@ def test_what_cannot_be_extracted_again_is_left(cli: Cli, ingested: Path, tmp_pa
 def test_a_file_with_another_content_is_extracted_anew(cli: Cli, few: Path, kind: str) -> None:
     """Of the same size and time of change, so that no ingest sees it."""
     choice = (f"store={kind}", "store.path=g")
-    cli("ingest", few, *choice)
+    cli("ingest", few, *choice, "extractor=colour")
     smaller, file = sorted((few / "china").iterdir(), key=lambda each: each.stat().st_size)[:2]
     rewritten(file, smaller.read_bytes())
     assert "0 new, 12 unchanged" in cli("ingest", few, *choice).out
