@@ -364,6 +364,14 @@ class Store(Component):
         """Small facts that are kept with a gallery, JSON data by name; nothing in a store that keeps none."""
         return {}
 
+    def problems(self) -> Iterator[str]:
+        """What is wrong inside, a line each, as far as only the store can tell: by default nothing.
+
+        Damage that its reading methods would not notice, rows that belong to nothing. What was cut off and costs
+        nothing is none.
+        """
+        return iter(())
+
     def size(self) -> int | None:
         """Bytes on disk; None where that cannot be told."""
         return None

@@ -256,7 +256,7 @@ def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any]) -> V
         told = "several, choose one with space=" if known else f"none of space={wanted}"
         listed = "; ".join([*map(described_recipe, fusions, fusions.values()), *map(describe, spaces.values())])
         raise UsageError(f"the gallery {store.location} has {told}: {listed}")
-    space = choose_space(store, known[0] if known else wanted, changes)
+    space = choose_space(store, known[0] if len(known) == 1 else wanted, changes)
     return View(space.key, (Part(space, extractor=changes),))
 
 
