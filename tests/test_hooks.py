@@ -200,6 +200,8 @@ def test_imgrec_run_started(cli: Cli, few: Path, tmp_path: Path) -> None:
         "stage": "recommend",
         "store": "sqlite",
         "extractor": None,
+        "projection": "none",
+        "rerank": "none",
     }
     assert "run.json" in started["files"]  # type: ignore[operator]
 

@@ -275,15 +275,15 @@ def test_each_store_works_alone_with_its_backup_beside_it(cli: Cli, few: Path) -
 
 
 def test_default_extractor_of_a_new_gallery(cli: Cli, few: Path) -> None:
-    cli("ingest", few, "extractor.bins=2", "store.path=two.sqlite")
+    cli("ingest", few, "default_extractor=colour", "extractor.bins=2", "store.path=two.sqlite")
     assert "bins=2" in cli("info", "store.path=two.sqlite").out
-    assert cli("ingest", few, "default_extractor=colour", "store.path=three.sqlite").code == 0
+    assert "12 extracted" in cli("ingest", few, "default_extractor=hog", "store.path=three.sqlite").out
     cli("ingest", few, "default_extractor=nonsense", code=2)
 
 
 def test_info(cli: Cli, few: Path) -> None:
     (few / "broken.jpg").write_text("no image")
-    cli("ingest", few, "extractor.colour_space=lab")
+    cli("ingest", few, "extractor=colour", "extractor.colour_space=lab")
     told = cli("info", "format=json").json()
     assert {name: told[name] for name in ("images", "missing", "contents")} == {
         "images": 12, "missing": 0, "contents": 12

@@ -252,7 +252,7 @@ def offences(source: str) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.partition(".")[0] in MODULES]
         elif isinstance(node, ast.ImportFrom):
-            found += [node.module] if (node.module or "").partition(".")[0] in MODULES else []
+            found += [node.module] if node.module and node.module.partition(".")[0] in MODULES else []
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             given = {each.arg: getattr(each.value, "value", None) for each in node.keywords}

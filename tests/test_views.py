@@ -112,7 +112,7 @@ def test_parts_have_options_and_projections(cli: Cli, few: Path) -> None:
         ([*COLOUR_AND_HOG, "projection=pca"], "extractor.projections.NAME=pca"),
         (["extractor.weights={colors: 1}"], "did you mean colour?"),
         (["extractor.bins=3"], "has no option 'bins'"),
-        (["space=nowhere"], "none of space=nowhere"),
+        (["space=nowhere"], "has no space 'nowhere'; it has fusion-"),
     ],
 )
 def test_what_cannot_be_is_told_in_a_line(cli: Cli, few: Path, words: list[str], told: str) -> None:
