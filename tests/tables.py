@@ -96,3 +96,21 @@ def preset_table() -> str:
             of = f"fusion: {weights[1]}" if weights else ""
         rows.append([f"`extractor={file.stem}`", of, comment.removeprefix("# ")])
     return table(["preset", "timm model, or parts of a fusion", ""], rows)
+
+
+def layer_table() -> str:
+    """The modules of the core from the top layer down, as import-linter has them, and what each says it is."""
+    import ast
+    import tomllib
+    from pathlib import Path
+
+    root = Path(__file__).parent.parent
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rows = []
+    for layer in next(each["layers"] for each in contracts if each["type"] == "layers"):
+        for name in layer.split(" | "):
+            file = root / "imgrec" / f"{name}.py"
+            file = file if file.exists() else root / "imgrec" / name / "__init__.py"
+            doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+            rows.append([f"`{name}`", doc.split("\n")[0]])
+    return table(["module", ""], rows)
