@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import io
 import json
 import os
@@ -230,10 +231,14 @@ def test_postscript_is_not_run(cli: Cli, few: Path, tmp_path: Path) -> None:
 
 # --- the code itself ----------------------------------------------------------------------------------------
 
-PLUGINS = Path(imgrec_sqlite.__file__).parent
+PLUGINS = Path(inspect.getfile(imgrec_sqlite)).parent
 
 SOURCES = sorted(
-    [*Path(imgrec.__file__).parent.rglob("*.py"), *PLUGINS.glob("imgrec_*.py"), *PLUGINS.glob("imgrec_*/*.py")]
+    [
+        *Path(inspect.getfile(imgrec)).parent.rglob("*.py"),
+        *PLUGINS.glob("imgrec_*.py"),
+        *PLUGINS.glob("imgrec_*/*.py"),
+    ]
 )
 
 MODULES = frozenset("pickle cPickle dill cloudpickle joblib shelve marshal jsonpickle".split())
