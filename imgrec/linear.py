@@ -43,7 +43,7 @@ class LinearReducer(Reducer):
 
     def transform(self, vectors: Vectors) -> Vectors:
         """`float32 (n, n_components)`."""
-        reduced: Vectors = (as_euclidean(vectors, self.metric) - self._mean) @ self._components.T
+        reduced: Vectors = np.matmul(as_euclidean(vectors, self.metric) - self._mean, self._components.T)
         return reduced
 
     def report(self) -> dict[str, float]:
