@@ -97,8 +97,7 @@ class Source:
         names, vectors = self.store.vectors(self.space, digests)
         if self.project is None or not names:
             return names, vectors
-        blocks = [self.project(vectors[start : start + 8192]) for start in range(0, len(vectors), 8192)]
-        return names, np.concatenate(blocks)
+        return names, in_blocks(self.project, vectors)
 
     def agrees(self, digests: Sequence[str], vectors: Vectors) -> bool:
         """Whether these are the vectors of some contents, row by row; projected ones but for rounding."""
@@ -110,6 +109,13 @@ class Source:
         if self.project is None:
             return np.array_equal(found, true)
         return found.shape == true.shape and np.allclose(found, true, rtol=1e-4, atol=1e-4 * np.abs(true).max())
+
+
+def in_blocks(project: Callable[[Vectors], Vectors], vectors: Vectors, size: int = 8192) -> Vectors:
+    """What `project` makes of vectors, of so many rows at a time: what it needs besides stays small."""
+    return np.concatenate(
+        [project(vectors[start : start + size]) for start in range(0, max(1, len(vectors)), size)]
+    )
 
 
 def load(store: Store, space: Space) -> Index:
@@ -131,14 +137,29 @@ def load_from(source: Source) -> Index:
     if (found := _mapped(kept, source)) is not None:
         return found
     made = _from(source)
-    worth = WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8  # it saves reading longer vectors
-    if made.vectors.nbytes < worth or not _is_second_look(kept):
-        return made
+    return keep(source, made, generation) if is_large(source, made) and _is_second_look(kept) else made
+
+
+def is_large(source: Source, made: Index) -> bool:
+    """Whether it is worth files of its own. Projected vectors are soon: they save the reading of longer ones."""
+    return made.vectors.nbytes >= (WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8)
+
+
+def keep(source: Source, made: Index, generation: str) -> Index:
+    """An index, compressed and kept for later searches, unless the store has changed since.
+
+    Args:
+        source: where it comes from.
+        made: the index.
+        generation: of the store, before the index was made.
+    """
+    folder = source.store.derived_folder
+    assert folder is not None
     log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
     made = replace(made, compressed=search.compress(made.vectors))
-    if store.generation(space) == generation:  # it still is what was loaded
+    if source.store.generation(source.space) == generation:
         with contextlib.suppress(OSError):  # a medium that is full or read-only
-            _keep(made, kept)
+            _keep(made, folder / source.key / generation)
     return made
 
 
