@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from imgrec import locks
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.options import Options, option
 
@@ -372,6 +373,22 @@ class Store(Component):
     def derived_folder(self) -> Path | None:
         """Where such forms may be kept; None where they may not."""
         return None
+
+    @property
+    def lock_file(self) -> Path | None:
+        """The file that stands for the right to write, beside the store; None where writers need not take turns."""
+        return None
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Be the only one that writes, of all processes and threads; `write` is so by itself for its batch.
+
+        Another one is waited for, with a line on stderr that says who it is. Readers neither wait nor are waited
+        for. A thread may nest it; it ends with the process, however that ends.
+
+        Raises:
+            UsageError: nothing can be written where the store is.
+        """
+        return nullcontext() if self.lock_file is None else locks.only_writer(self.lock_file, self.location)
 
     def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
         """Copy every record, failure and vector that `other` holds and this store lacks or has otherwise.

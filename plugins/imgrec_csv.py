@@ -12,11 +12,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import numpy as np
 
 import imgrec
+from imgrec import locks
 from imgrec.contracts import Batch, Failure, Record, Space, Vectors
 from imgrec.errors import NoStoreError
 from imgrec.options import option
@@ -45,7 +46,6 @@ class Csv(imgrec.Store):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._index: _Index | None = None
-        self._locked: TextIO | None = None
 
     @property
     def location(self) -> str:
@@ -58,71 +58,45 @@ class Csv(imgrec.Store):
             return self
         folder = Path(self.path)
         if create:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                if not any(folder.iterdir()):
-                    _append(folder / RECORDS, RECORD_END, RECORD_COLUMNS, [])
-            except OSError as error:
-                raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
-        if not os.path.exists(folder):
-            raise NoStoreError(
-                f"there is no gallery at {Path(self.path).absolute()}: make it with `imgrec ingest FOLDER`"
-            )
+            with self.writing():
+                self._make(folder)
+        if not os.path.exists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+            raise NoStoreError(f"there is no gallery at {folder.absolute()}: make it with `imgrec ingest FOLDER`")
         if not (folder / RECORDS).is_file():
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")
-        if create:
-            self._lock()
         self._index = self._read()
         return self
 
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not any(folder.iterdir()):
+                _append(folder / RECORDS, 0, RECORD_COLUMNS, [])
+        except OSError as error:
+            raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
+
     def _read(self) -> _Index:
-        with self._reading():
+        with self._batch(alone=False):
             return _Index(Path(self.path))
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """While no other run is in the middle of a batch."""
-        if self._locked is not None:  # then it is this one that writes
-            yield
-            return
-        with _turn(Path(self.path), alone=False):
-            yield
+    def _batch(self, *, alone: bool) -> contextlib.AbstractContextManager[None]:
+        """While no other run is in the middle of a batch; alone: nor reads."""
+        return locks.turn(Path(self.path) / ".batch", alone=alone)
 
-    def _lock(self) -> None:
-        """Be the only writer until closed, as far as the system has locks.
-
-        Raises:
-            UsageError: another run is.
-        """
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        if self._locked is None:
-            handle = (Path(self.path) / ".lock").open("w")
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                handle.close()
-                raise imgrec.UsageError(
-                    f"another run is writing to {self.path}: try again when it is done"
-                ) from None
-            self._locked = handle
-            if self._index is not None:
-                self._index = self._read()  # it may have changed before the lock was ours
+    @property
+    def lock_file(self) -> Path:
+        """Beside the folder."""
+        return Path(f"{Path(self.path).absolute()}.lock")
 
     def close(self) -> None:
         """Drop what was read; files are closed after every use."""
         self._index = None
-        if self._locked is not None:
-            self._locked.close()
-            self._locked = None
 
     @property
     def _opened(self) -> _Index:
         self.open()
         assert self._index is not None
-        if self._locked is None and self._index.stamp != _stamp(Path(self.path)):
+        if self._index.stamp != _stamp(Path(self.path)):
             self._index = self._read()  # another run has written
         return self._index
 
@@ -130,12 +104,14 @@ class Csv(imgrec.Store):
         """Vectors first, records last; after an error every file is as it was."""
         if not batch:
             return
-        self.open()._lock()
-        with _turn(Path(self.path), alone=True):
-            self._write(batch)
+        with self.writing():
+            index = self._opened
+            with self._batch(alone=True):
+                self._write(batch, index)
+                index.stamp = _stamp(Path(self.path))
 
-    def _write(self, batch: Batch) -> None:
-        index, change = self._opened, _Change(Path(self.path))
+    def _write(self, batch: Batch, index: _Index) -> None:
+        change = _Change(Path(self.path))
         try:
             change.add_spaces(batch.vectors, index.spaces)
             for space, (digests, vectors) in batch.vectors.items():
@@ -184,7 +160,7 @@ class Csv(imgrec.Store):
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
         """Contents with a vector; see `Store.digests`."""
         index = self._opened
-        with self._reading():
+        with self._batch(alone=False):
             held, contents = index.digests(space), index.paths_of
         return {digest for digest in (held if among is None else among) if digest in held and digest in contents}
 
@@ -194,7 +170,7 @@ class Csv(imgrec.Store):
         wanted = contents.keys() if digests is None else contents.keys() & set(digests)
         rows: dict[str, Vectors] = {}
         dim = 0
-        with self._reading():
+        with self._batch(alone=False):
             for names, values in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
                 dim = values.shape[1]
                 rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
@@ -202,7 +178,7 @@ class Csv(imgrec.Store):
 
     def generation(self, space: Space) -> str:
         """From the sizes and times of change of the files."""
-        with self._reading():
+        with self._batch(alone=False):
             stamp = _stamp(Path(self.path), RECORDS, f"{space.key}.csv")
         return hashlib.sha256(repr(stamp).encode()).hexdigest()[:32]
 
@@ -280,8 +256,9 @@ class _Change:
 
     def append(self, name: str, row_end: re.Pattern[bytes], header: Sequence[str], rows: Iterable[Any]) -> None:
         file = self.folder / name
-        self._sizes.setdefault(file, file.stat().st_size if file.exists() else 0)
-        _append(file, row_end, header, rows)
+        length = _whole_length(file, row_end)
+        self._sizes.setdefault(file, length)
+        _append(file, length, header, rows)
 
     def replace(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
         aside = self.folder / f".{name}.new"
@@ -336,21 +313,6 @@ def _stamp(folder: Path, *names: str) -> list[tuple[int, int, int] | None]:
     return found
 
 
-@contextlib.contextmanager
-def _turn(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Wait until nobody is writing a batch; alone: nor reading. As far as the system has locks."""
-    try:
-        import fcntl
-
-        handle = (folder / ".batch").open("w" if alone else "r")
-    except (ImportError, FileNotFoundError):  # Windows; nobody has written here
-        yield
-        return
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
-
-
 def _vector_end(dim: int) -> re.Pattern[bytes]:
     return re.compile(rb",(v%d|[0-9a-f]+(,-?[0-9.e+-]+){%d})\n" % (dim - 1, dim))
 
@@ -380,10 +342,9 @@ def _cell(value: Any) -> str:
     return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text
 
 
-def _append(file: Path, row_end: re.Pattern[bytes], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Add rows after the last whole one, below a header, and see them on the disk."""
+def _append(file: Path, length: int, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Add rows after the last whole one, which ends at `length`, below a header, and see them on the disk."""
     with file.open("ab") as handle:
-        length = _whole_length(file, row_end)
         handle.truncate(length)
         handle.write(_csv(rows if length else [header, *rows]))
         handle.flush()
@@ -392,6 +353,8 @@ def _append(file: Path, row_end: re.Pattern[bytes], header: Sequence[str], rows:
 
 def _whole_length(file: Path, row_end: re.Pattern[bytes]) -> int:
     """Bytes up to the end of the last whole row: what a run cut off in the middle left behind is not counted."""
+    if not file.exists():
+        return 0
     with file.open("rb") as handle:
         start = max(0, handle.seek(0, os.SEEK_END) - 4 * 1024 * 1024)
         handle.seek(start)

@@ -236,17 +236,6 @@ def test_failures_that_end_and_come_again(store: imgrec.Store) -> None:
         assert list(reopened(store).failures()) == []
 
 
-def test_one_writer_at_a_time(folder: imgrec.Store) -> None:
-    second = opened("csv", Path(folder.location))
-    assert len(list(second.records())) == 2  # reading is free
-    with pytest.raises(UsageError, match="another run is writing"):
-        second.write(Batch(records=[record("/c.jpg", "cc")]))
-    folder.write(Batch(records=[record("/d.jpg", "dd")]))
-    folder.close()
-    second.write(Batch(records=[record("/c.jpg", "cc")]))
-    assert {r.path for r in second.records()} >= {"/c.jpg", "/d.jpg"}
-
-
 def test_a_sqlite_store_serves_several_threads(tmp_path: Path) -> None:
     store = opened("sqlite", tmp_path / "g.sqlite", create=True)
     store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))

@@ -201,6 +201,7 @@ def ingest(
     spaces = {Space.of(each): each for each in extractors}
     _check_before(store, backup, extractors)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_only_writer(store, backup))
         stores = [stack.enter_context(store.open(create=True))]
         if backup is not None:
             stores.insert(0, stack.enter_context(backup.open(create=True)))
@@ -252,13 +253,25 @@ def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extra
     Raises:
         UsageError: saying what.
     """
-    if backup is not None:
-        if Path(backup.location).absolute() == Path(store.location).absolute():
-            raise UsageError(f"store and backup are both {store.location}: give backup.path=")
-        _check_backup(store, backup)
+    if backup is not None and Path(backup.location).absolute() == Path(store.location).absolute():
+        raise UsageError(f"store and backup are both {store.location}: give backup.path=")
     if not _is_there(store):
         for extractor in extractors:
             _try_out(extractor)
+
+
+@contextlib.contextmanager
+def _only_writer(store: Store, backup: Store | None) -> Iterator[None]:
+    """Be the only writer of both."""
+    if backup is None:
+        with store.writing():
+            yield
+        return
+    # In one order everywhere: two runs of which each keeps the other's store as backup do not wait for ever.
+    first, second = sorted((store, backup), key=lambda each: Path(each.location).absolute())
+    with first.writing(), second.writing():
+        _check_backup(store, backup)
+        yield
 
 
 def _check_backup(store: Store, backup: Store) -> None:
