@@ -376,7 +376,7 @@ class Store(Component):
 
     @property
     def lock_file(self) -> Path | None:
-        """The file that stands for the right to write, beside the store; None where writers need not take turns."""
+        """What stands for the right to write, beside the store; None where writers need not take turns."""
         return None
 
     def writing(self) -> AbstractContextManager[None]:

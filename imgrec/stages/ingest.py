@@ -212,14 +212,22 @@ def ingest(
         for each in (pool, extraction):
             stack.callback(each.shutdown, cancel_futures=True)
         job = _Job(spaces, stores, summary or Summary())
-        # This thread looks for files, plans and writes; the others read, decode and extract ahead of it.
-        changed = job.changed(images.find(roots), advance)
-        read = ahead(pool, _read, changed, 4 * threads)
-        planned = job.planned(read, chunk=2 * threads)
-        decoded = ahead(pool, _decode, planned, 4 * threads)
-        for batch in ahead(extraction, job.extracted, _batches(decoded, batch_size), 2):
-            job.write(batch)
-            advance(len(batch.items))
+
+        def extracted(files: Iterable[ImageFile]) -> Iterator[_Extracted]:
+            # This thread looks for files, plans and writes; the others read, decode and extract ahead of it.
+            read = ahead(pool, _read, job.changed(files, advance), 4 * threads)
+            planned = job.planned(read, chunk=2 * threads)
+            decoded = ahead(pool, _decode, planned, 4 * threads)
+            return ahead(extraction, job.extracted, _batches(decoded, batch_size), 2)
+
+        files: Iterable[ImageFile] = images.find(roots)
+        while files:
+            for batch in extracted(files):
+                job.write(batch)
+                advance(len(batch.items))
+            files = job.take_put_off()
+        if gone := next((root for root in roots if not os.path.exists(root)), None):
+            raise ImgrecError(f"source {gone} is gone: what was read of it is kept, the rest left as it was")
         job.mark_missing(roots)
         if total and job.summary.failed == total:
             example = min(store.failures(), key=lambda failure: failure.path)
@@ -360,6 +368,8 @@ class _Job:
         self.spaces, self.stores, self.summary = spaces, stores, summary
         self.store = stores[-1]  # a backup comes first, and is written first: it never lacks what the store has
         self._moved_from: set[str] = set()
+        self._unreachable: set[str] = set()
+        self._put_off: list[ImageFile] = []
 
     def changed(self, files: Iterable[ImageFile], advance: Any) -> Iterator[ImageFile]:
         """The files that the store does not have as they are: by size and time of change."""
@@ -391,12 +401,23 @@ class _Job:
             known: dict[str, list[Record]] = {}
             for record in self.store.records(digests=digests):
                 known.setdefault(record.digest, []).append(record)
+            unreachable = self._pass_over([item.file.path for item in some if _is_out_of_reach(item)])
             for item in some:
                 if item.reason is None:
                     item.lacks = lacking[item.digest]
                     item.sides = {self.spaces[space].side for space in item.lacks}
                     self._tell_move(item, known.get(item.digest, []))
-                yield item
+                if item.file.path not in unreachable:
+                    yield item
+
+    def _pass_over(self, paths: Sequence[str]) -> set[str]:
+        """Of files that cannot be opened, those that are no failures: recorded before, or gone by now.
+
+        What was extracted of them is kept, for a drive may be unplugged: they are missing.
+        """
+        recorded = {record.path for record in self.store.records(paths=paths)}
+        self._unreachable |= recorded
+        return recorded | {path for path in paths if not os.path.lexists(path)}
 
     def _tell_move(self, item: _Item, known: list[Record]) -> None:
         if any(record.path == item.file.path for record in known):
@@ -425,6 +446,7 @@ class _Job:
 
     def write(self, batch: _Extracted) -> None:
         """Write a batch as one transaction, and count it."""
+        self._put_off_orphans(batch)
         good = [item for item in batch.items if item.reason is None]
         bad = [item for item in batch.items if item.reason is not None]
         forgotten = [path for item in good for path in item.forgets]
@@ -436,11 +458,24 @@ class _Job:
             setattr(self.summary, counts_as, getattr(self.summary, counts_as) + 1)
         self.summary.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
 
+    def _put_off_orphans(self, batch: _Extracted) -> None:
+        """Leave out whose vector is gone since it was planned: the last other file of its content was changed."""
+        kept = [item for item in batch.items if item.reason is None and len(item.lacks) < len(self.spaces)]
+        lacking = self._lacking([item.digest for item in kept])
+        orphans = {item.file for item in kept if set(lacking[item.digest]).difference(item.lacks)}
+        batch.items = [item for item in batch.items if item.file not in orphans]
+        self._put_off += orphans
+
+    def take_put_off(self) -> list[ImageFile]:
+        """The files that are to be read and planned another time."""
+        files, self._put_off = self._put_off, []
+        return files
+
     def mark_missing(self, roots: Sequence[str]) -> None:
         """Mark the recorded files under the roots that are not there any more; forget such failures."""
         below = set(roots)
         inside = (r for r in self.store.records() if images.is_inside(r.path, below))
-        gone = [record for record in inside if not os.path.exists(record.path)]
+        gone = [r for r in inside if r.path in self._unreachable or not os.path.exists(r.path)]
         self.summary.missing += len(gone)
         marked = (Record(r.path, r.digest, r.size, r.mtime_ns, missing=True) for r in gone if not r.missing)
         for some in chunks(marked, 4096):
@@ -478,6 +513,10 @@ def _fails_alone(extractor: Extractor, item: _Item) -> bool:
     except Exception:
         return True
     return False
+
+
+def _is_out_of_reach(item: _Item) -> bool:
+    return item.reason is not None and item.reason.startswith(images.NOT_OPENED)
 
 
 def _same(known: Record | Failure, file: ImageFile) -> bool:
