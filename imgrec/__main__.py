@@ -8,22 +8,29 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import imgrec
-from imgrec import arguments, completion, help, presets  # noqa: A004 - it is what --help prints
+from imgrec import arguments, completion, help, presets, stages  # noqa: A004 - it is what --help prints
 from imgrec.errors import ImgrecError, UsageError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from imgrec.run import Run
+    from imgrec.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
-_command: list[str] = []
-"""What was typed."""
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 HELP = frozenset(("--help", "-h"))
 
 _errors: list[BaseException] = []
-"""What the jobs of this process raised: Hydra would print more than a line of it."""
+"""What the run raised: Hydra would print more than a line of it."""
 
 
 def program() -> int:
@@ -33,9 +40,15 @@ def program() -> int:
     """
     gc.disable()  # until a stage runs, see `_task`
     try:
-        return main()
+        code = main()
     finally:
         gc.freeze()
+    if code == INTERRUPTED:  # a thread may be in the middle of what takes long, and nobody waits for it
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    return code
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -48,12 +61,9 @@ def main(words: Sequence[str] | None = None) -> int:
         0; 1 for a failure; 2 for a usage error; 130 after Ctrl-C.
     """
     words = sys.argv[1:] if words is None else list(words)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names that are not UTF-8
+    _print_any_name()
     logging.basicConfig(format="imgrec: %(message)s", level=logging.WARNING)  # until Hydra sets up its own
     debug = "debug=true" in words
-    _command[:] = [sys.argv[0], *words]
     stage = None
     try:
         if "--version" in words:
@@ -70,8 +80,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if read.needs_stage and stage is None:
             sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; --help tells more\n\n{help.stage_list()}\n")
             return UsageError.exit_code
-        _run_hydra(read)
-        return _outcome(is_multirun=read.is_multirun, debug=debug)
+        return _outcome(_run_hydra(read, [sys.argv[0], *words]), debug=debug)
     except KeyboardInterrupt as error:
         return _tell(error, debug=debug)
     except SystemExit as error:  # Hydra's, after --help and the like
@@ -86,38 +95,94 @@ def main(words: Sequence[str] | None = None) -> int:
         _errors.clear()
 
 
-def _outcome(*, is_multirun: bool, debug: bool) -> int:
-    """Tell the errors of all jobs; the exit code."""
-    for error in _errors:
-        if isinstance(error, BrokenPipeError):
-            raise error
-    codes = [_tell(error, debug=debug) for error in _errors]
-    return ImgrecError.exit_code if codes and is_multirun else max(codes, default=0)
+def _print_any_name() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names that are not UTF-8
 
 
-def _run_hydra(read: arguments.Arguments) -> None:
+def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
+    """Run one job, or a sweep, which is returned."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
     from imgrec import config
 
+    def task(configuration: object) -> None:  # goes to other processes, with what it refers to
+        _task(configuration, command, read.config_folders)
+
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
-    folder = presets.conf_folders()[0].path
-    if not read.config_folders and not any(word.startswith(("-", "hydra.mode")) for word in read.hydra):
-        # A single run, as `hydra.main` has it, which would compose the configuration twice.
-        config.register(stage=read.stage)
+    config.SweepFolder.path = None
+    folder, returned = presets.conf_folders()[0].path, None
+    words = [word for word in read.hydra if word not in arguments.MULTIRUN]
+    is_plain = not any(word.startswith(("-", "hydra.mode")) for word in words)
+    if is_plain and (read.is_multirun or not read.config_folders):
+        # As `hydra.main` has it, which would compose the configuration twice, and not return a sweep's jobs.
+        config.register(read.config_folders, stage=None if read.is_multirun else read.stage)
         with hydra.initialize_config_dir(folder, job_name="imgrec", version_base="1.3"):
             application = GlobalHydra.instance().hydra
             assert application is not None
-            application.run("config", _task, read.hydra)
-        return
-    config.register(read.config_folders)
-    sys.argv = [sys.argv[0], *read.hydra]
-    hydra.main(version_base="1.3", config_path=folder, config_name="config")(_task)()
+            if read.is_multirun:
+                with _sweep_that_goes_on():
+                    returned = application.multirun("config", task, [*words, "hydra.mode=MULTIRUN"])
+            else:
+                application.run("config", task, words)
+    else:
+        config.register(read.config_folders)
+        sys.argv = [sys.argv[0], *read.hydra]
+        with _sweep_that_goes_on():
+            hydra.main(version_base="1.3", config_path=folder, config_name="config")(task)()
+    if config.SweepFolder.path is None:
+        return None
+    from imgrec.sweep import Sweep
+
+    return Sweep.read(Path(config.SweepFolder.path), config.job_folders(returned or []))
 
 
-def _task(configuration: object) -> None:
-    """One job: build the stage, run it, keep its error for the end."""
+@contextlib.contextmanager
+def _sweep_that_goes_on() -> Iterator[None]:
+    """Where a sweep ends early, say how it goes on."""
+    from concurrent.futures import BrokenExecutor
+
+    from imgrec import config
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if config.SweepFolder.path is None:
+            raise
+        raise KeyboardInterrupt(f" with hydra.sweep.dir={config.SweepFolder.path}") from None
+    except BrokenExecutor:
+        raise ImgrecError(
+            "the process of a job was killed, for want of memory maybe; "
+            f"the same command with hydra.sweep.dir={config.SweepFolder.path} goes on from here"
+        ) from None
+
+
+def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
+    """Tell a run's error, or a sweep's leaderboard and which of its jobs failed; the exit code."""
+    for error in _errors:
+        if isinstance(error, BrokenPipeError):
+            raise error
+    if sweep is None:
+        return max((_tell(error, debug=debug) for error in _errors), default=0)
+    if board := sweep.leaderboard():
+        files = board.save()
+        sys.stdout.write(f"{board.to_json() if board.is_json else board.to_text()}\n")
+        sys.stdout.flush()
+        sys.stderr.write(f"{', '.join(file.name for file in files)} in {sweep.folder}\n")
+    failed = [job.name for job in sweep.jobs if job.error]
+    if failed:
+        told = f"job {failed[0]}" if len(failed) == 1 else f"jobs {', '.join(failed)}"
+        sys.stderr.write(f"imgrec: {len(failed)} of {len(sweep.jobs)} jobs failed: {told} of {sweep.folder}\n")
+    return ImgrecError.exit_code if failed else 0
+
+
+def _task(configuration: object, command: Sequence[str], config_folders: tuple[str, ...]) -> None:
+    """One job: run the stage, and keep its error for the end; a sweep's is told at once.
+
+    Jobs of a sweep may run in other processes, which know nothing but what they are given here.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import DictConfig
@@ -131,35 +196,56 @@ def _task(configuration: object) -> None:
     settings = HydraConfig.get()
     name, folder = settings.runtime.choices["stage"], Path(settings.runtime.output_dir)
     is_job_of_sweep = settings.mode == RunMode.MULTIRUN
+    if is_job_of_sweep:
+        _print_any_name()
+        config.register(config_folders)
     try:
-        run = Run(
-            name,
-            folder,
-            _command or sys.argv,
-            config.plain(configuration),
-            config.choices(settings),
-            sweep=Path(settings.sweep.dir).absolute() if is_job_of_sweep else None,
-        )
-        try:
-            stage = config.build_stage(name, configuration, run.choices)
-            run.components = stage.plugins()
-            for component in stage.components():
-                run.uses(component.kind, component.name)
-            logging.getLogger("imgrec").info("%s: %s", name, run.configuration)
-            with run.recorded():
-                stage.execute(run)
-            logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
-        except UsageError as error:
-            run.fail(error)
-            if not is_job_of_sweep:
-                _take_back(folder)
-            raise
+        run = Run(name, folder, command, config.plain(configuration), config.choices(settings))
+        if is_job_of_sweep:
+            run.sweep = Path(settings.sweep.dir).absolute()
+            run.overrides = config.overrides(settings)
+        _execute(run, configuration, number=settings.job.num if is_job_of_sweep else None)
     except BaseException as error:
         if not isinstance(error, UsageError):
             log.info("%s", "".join(traceback.format_exception(error)))
-        _errors.append(_of_job(settings.job.num, error) if is_job_of_sweep else error)
+        if not is_job_of_sweep or isinstance(error, BrokenPipeError):
+            _errors.append(error)
+        elif not isinstance(error, KeyboardInterrupt):
+            _tell(_of_job(settings.job.num, error), debug=configuration.get("debug", False))
         if isinstance(error, KeyboardInterrupt):
             raise
+
+
+def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
+    """Build the stage and run it; `number` is that of a sweep's job."""
+    from imgrec import config
+
+    is_ranked = number is not None and stages.available()[run.stage].ranking is not None
+    if is_ranked:
+        from imgrec import sweep
+
+        if before := sweep.done_before(run):
+            sys.stderr.write(f"job {number}: done before, {before.told()}\n")
+            return
+        run.is_quiet = True
+    try:
+        stage = config.build_stage(run.stage, configuration, run.choices)
+        run.components = stage.plugins()
+        for component in stage.components():
+            run.uses(component.kind, component.name)
+        logging.getLogger("imgrec").info("%s: %s", run.stage, run.configuration)
+        with run.recorded():
+            stage.execute(run)
+        logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
+    except Exception as error:
+        is_usage = isinstance(error, UsageError)
+        if is_usage or run.status == "running":  # else it is recorded
+            run.fail(error)
+        if is_usage and number is None:
+            _take_back(run.folder)
+        raise
+    if is_ranked:
+        sys.stderr.write(f"job {number}: {sweep.Job.of(run).told()}\n")
 
 
 def _of_job(number: int, error: BaseException) -> BaseException:
@@ -220,8 +306,8 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
 def _tell(error: BaseException, *, debug: bool) -> int:
     """Say what went wrong, in a line; the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        sys.stderr.write("imgrec: interrupted; the same command goes on from here\n")
-        return 130
+        sys.stderr.write(f"imgrec: interrupted; the same command{error} goes on from here\n")
+        return INTERRUPTED
     if debug or not isinstance(error, ImgrecError | OSError):
         traceback.print_exception(error)
     else:

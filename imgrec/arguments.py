@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec import registry, stages
+from imgrec import presets, registry, stages
 from imgrec.errors import UsageError
 from imgrec.options import option_names, suggestion
 from imgrec.stages import Stage
@@ -74,6 +74,8 @@ def read(words: Sequence[str]) -> Arguments:
         overrides.insert(0, _positional(bare, stage))
     paths = path_options(stage)
     hydra = [f"+stage={stage}"] if stage else []
+    overrides += _unnamed_parts(overrides)
+    overrides = [_experiment_for(word, stage, folders) for word in overrides]
     hydra += [_override(word, paths, is_multirun=is_multirun) for word in overrides]
     return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
 
@@ -171,6 +173,44 @@ def _paths_of(cls: type) -> set[str]:
     return {spec.name for spec in dataclasses.fields(cls) if spec.metadata.get("path")}
 
 
+def _experiment_for(word: str, stage: str | None, folders: Sequence[str]) -> str:
+    """Of an experiment that is a folder, with a file for each stage, the stage's file.
+
+    Raises:
+        UsageError: it has none for this stage.
+    """
+    key, _, value = word.partition("=")
+    if key.lstrip("+") != "experiment" or stage is None:
+        return word
+    return f"{key}={','.join(_file_of_experiment(name, stage, folders) for name in value.split(','))}"
+
+
+def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
+    found = presets.files(f"experiment/{name}", folders)
+    if not found or name in presets.files("experiment", folders):
+        return name
+    if stage not in found:
+        known = ", ".join(each for each in found if each in stages.available())
+        raise UsageError(f"experiment {name} is not for {stage}: it is for {known}")
+    return f"{name}/{stage}"
+
+
+OF_A_PART = re.compile(r"(?:default_)?extractor\.(parts|projections)\.\w+")
+"""The key of what a part of a fusion is: a choice, unlike that of an option of it."""
+
+GROUP_OF = {"parts": "extractor", "projections": "projection"}
+
+
+def _unnamed_parts(overrides: Sequence[str]) -> list[str]:
+    """The extractors of a fusion's parts that are called by their extractor's name, as mostly."""
+    given = dict(word.lstrip("+").partition("=")[::2] for word in overrides)
+    if given.get("extractor") != "fusion":
+        return []
+    named = dict.fromkeys(re.findall(r"[\w.-]+(?=\s*['\"]?\s*:)", given.get("extractor.weights", "")))
+    keys = (f"extractor.parts.{name}" for name in named)
+    return [f"{key}={key.rpartition('.')[2]}" for key in keys if key not in given]
+
+
 def _override(word: str, paths: set[str], *, is_multirun: bool) -> str:
     match = OVERRIDE.fullmatch(word)
     if not match:
@@ -180,6 +220,8 @@ def _override(word: str, paths: set[str], *, is_multirun: bool) -> str:
         value = path_value(value, is_multirun=is_multirun)
     if key in ADDED_GROUPS:
         plus = "+"
+    if part := OF_A_PART.fullmatch(key):
+        plus, key = "+", f"{GROUP_OF[part[1]]}@{key}"
     return f"{plus}{GROUP_ALIASES.get(key, key)}={value}"
 
 

@@ -12,13 +12,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
@@ -28,6 +32,7 @@ from imgrec.contracts import Component
 from imgrec.errors import UsageError
 from imgrec.options import check_option_names, option_names, suggestion, type_hints
 from imgrec.stages import Stage
+from imgrec.views import Fusion
 
 # --- from dataclasses to config groups ----------------------------------------------------------------------
 
@@ -54,8 +59,12 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     known = stages.available()
     used = {stage: known[stage]} if stage in known else known
     parts = [spec for cls in used.values() for spec in cls.parts().values()]
-    optional = {spec.metadata["group"] for spec in parts} & stages.OPTIONAL.keys()
-    for kind in sorted({stages.kind_of(spec) for spec in parts}):
+    groups = {spec.metadata["group"] for spec in parts}
+    optional = groups & stages.OPTIONAL.keys()
+    if "extractor" in groups:
+        optional.add("projection")  # of a fusion's parts
+        _store(user_folders, "extractor", Fusion.name, schema(Fusion))
+    for kind in sorted({stages.kind_of(spec) for spec in parts} | {stages.OPTIONAL[each] for each in optional}):
         presets.choices(kind)  # finds out whether two plugins claim one name
         for name, plugin in registry.available(kind).items():
             try:
@@ -115,7 +124,7 @@ def _beside(store: DictConfig, name: str) -> str:
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
 
 
-def schema(cls: type[Component]) -> DictConfig:
+def schema(cls: type[Component | Fusion]) -> DictConfig:
     """A plugin's options as a typed node: a wrong name or type is Hydra's to refuse, mappings take any key."""
     node: DictConfig = OmegaConf.structured(cls)
     OmegaConf.set_struct(node, True)
@@ -178,17 +187,66 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
                 f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
                 f"begin it with `defaults: [{next(iter(registry.available(stages.kind_of(spec))))}, _self_]`"
             )
-        if isinstance(component, type) and issubclass(component, Component):
+        if isinstance(component, type) and issubclass(component, Component | Fusion):
             plugins[key] = component.name
+        if component is Fusion:
+            plugins |= _parts_of_fusion(key, configuration[key])
     # Not `plain`: paths and members of an Enum stay what they are.
     options: Any = OmegaConf.to_container(configuration, resolve=True)
     return stages.build(name, options, plugins)
+
+
+def _parts_of_fusion(key: str, fusion: DictConfig) -> dict[str, str]:
+    """The plugin of each part's extractor and projection, as `Stage.plugins` has them.
+
+    Raises:
+        UsageError: options are given of a part for which nothing was chosen.
+    """
+    found = {}
+    for what, group in (("parts", "extractor"), ("projections", "projection")):
+        for name in fusion[what]:
+            component = OmegaConf.get_type(fusion[what][name])
+            if isinstance(component, type) and issubclass(component, Component):
+                found[f"{key}.{what}.{name}"] = component.name
+            elif fusion[what][name]:
+                raise UsageError(
+                    f"{key}.{what}.{name} has options, and no {group} was chosen for it: {key}.{what}.{name}=NAME"
+                )
+    return found
 
 
 def choices(settings: HydraConf) -> dict[str, str | None]:
     """What was chosen of each config group, Hydra's own left out."""
     chosen = {group: name for group, name in settings.runtime.choices.items() if not group.startswith("hydra/")}
     return {group.rpartition("@")[2]: name for group, name in chosen.items() if not group.startswith("options")}
+
+
+def overrides(settings: HydraConf) -> dict[str, str]:
+    """What the command line set, by option; of a sweep, what this job has of it."""
+    parsed = OverridesParser.create().parse_overrides(list(settings.overrides.task))
+    return {each.package or each.key_or_group: _unquoted(each) for each in parsed}
+
+
+def _unquoted(override: Override) -> str:
+    value = override.value()
+    return value if isinstance(value, str) else override.get_value_element_as_str()
+
+
+class SweepFolder(Callback):
+    """Called by Hydra (conf/config.yaml), which alone knows where a sweep writes."""
+
+    path: ClassVar[str | None] = None
+    """As the configuration has it; None where there is no sweep."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember it."""
+        SweepFolder.path = config.hydra.sweep.dir
+
+
+def job_folders(returned: Sequence[Sequence[JobReturn]]) -> list[Path]:
+    """The folders of a sweep's jobs, in the order of their numbers, from what Hydra returns."""
+    jobs = [job.hydra_cfg for batch in returned for job in batch]
+    return [Path(settings.hydra.runtime.output_dir) for settings in jobs if settings is not None]
 
 
 def plain(configuration: DictConfig) -> dict[str, Any]:
@@ -202,12 +260,7 @@ def plain(configuration: DictConfig) -> dict[str, Any]:
 def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageError:
     """What Hydra or OmegaConf refuse, as one line that names what there is instead."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        known = [each for each in error.options or [] if each]
-        if group in registry.KINDS:
-            known = known or presets.choices(group, _SearchPath.user_folders)
-        listed = f": available are {', '.join(known)}" if known else ""
-        return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
+        return _missing(error.missing_cfg_file, error.options or [])
     text = str(error)
     if match := re.match(r"Could not override '([^']+)'", text):
         return _unknown_option(match[1], stage, words)
@@ -224,6 +277,18 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     if match := re.match(r"Ambiguous value for argument '(.*?)'", text):
         return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
     return UsageError(_first_line(error))
+
+
+def _missing(file: str, options: Sequence[str | None]) -> UsageError:
+    """A choice, or a preset, that is not there."""
+    group, _, name = file.rpartition("/")
+    if file == "hydra/launcher/joblib":
+        return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
+    known = [each for each in options if each]
+    if group in registry.KINDS:
+        known = known or presets.choices(group, _SearchPath.user_folders)
+    listed = f": available are {', '.join(known)}" if known else ""
+    return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
 
 
 def _wrong_in_file(file: str, problem: str, text: str, stage: str | None, words: Sequence[str]) -> UsageError:

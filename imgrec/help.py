@@ -11,6 +11,7 @@ from imgrec import presets, registry, stages
 from imgrec.errors import UsageError
 from imgrec.options import first_line, option_rows, suggestion
 from imgrec.stages import Stage
+from imgrec.views import Fusion
 
 
 def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[str] = ()) -> str:
@@ -48,9 +49,10 @@ Choices, each with options of its own (extractor=timm extractor.model=resnet50):
   backup={_choices("backup", user_folders)}
   reducer={_choices("reducer", user_folders)}
   projection={_choices("projection", user_folders)}
+  rerank={_choices("rerank", user_folders)}
 
 imgrec STAGE --help        the stage's options, with those of its components
-imgrec STAGE ... -m        a sweep: every combination of options that are given as a,b,c
+imgrec STAGE ... -m        a sweep: every combination of options given as a,b,c; of evaluate, a leaderboard
 imgrec STAGE ... --cfg job the configuration as it would be, without a run
 imgrec STAGE ... --config-dir mine    your own YAML files, before imgrec's; so does IMGREC_CONFIG_DIR
 imgrec STAGE ... +experiment=x        the options in mine/experiment/x.yaml
@@ -111,10 +113,12 @@ def _components(group: str, spec: dataclasses.Field[Any], chosen: set[str]) -> l
     lines = []
     plugins = registry.available(stages.kind_of(spec))
     for name, plugin in plugins.items():
-        if not chosen.isdisjoint(plugins) and name not in chosen:
+        if not chosen.isdisjoint([*plugins, Fusion.name]) and name not in chosen:
             continue
         needs = "".join(f" Needs {command}." for command in plugin.cls.missing_libraries().values())
         lines += [f"  {group}={name}: {first_line(plugin.cls)}{needs}", *_options(plugin.cls, group)]
+    if group == "extractor" and chosen <= {Fusion.name}:
+        lines += [f"  {group}={Fusion.name}: {first_line(Fusion)}", *_options(Fusion, group)]
     if group == "backup":  # conf has it so, see config.register
         lines = [re.sub(r"path=\S+( +)", r"path=...\1beside the store: ", line) for line in lines]
     for option, default in stages.DEFAULTS.get(group, {}).items():

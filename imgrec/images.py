@@ -156,15 +156,14 @@ def _paths_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
     except OSError as error:
         log.warning("%s cannot be listed: %s", folder, error.strerror)
         return
-    known = suffixes()
+    known, prefix = suffixes(), os.path.join(folder, "")
     for name in listed:
         if name.startswith("."):
             continue
-        path = os.path.join(folder, name)
         if name.endswith(os.sep):
-            yield from _paths_in(path.rstrip(os.sep), seen)
-        elif os.path.splitext(name)[1].lower() in known:
-            yield path
+            yield from _paths_in(prefix + name.rstrip(os.sep), seen)
+        elif name[name.rfind(".") :].lower() in known:  # a name without a dot has no such end
+            yield prefix + name
 
 
 def _examine(path: str) -> ImageFile:

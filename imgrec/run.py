@@ -39,8 +39,8 @@ LIBRARIES = {
 }
 
 
-RECORD, DIFF = "run.json", "git.diff"
-"""Files of a run's folder: its record, and how tracked files differed from the commit."""
+RECORD, RESULTS, DIFF = "run.json", "results.json", "git.diff"
+"""Files of a run's folder: its record, its results, and how tracked files differed from the commit."""
 
 LONGEST_DIFF = 1_000_000
 """Bytes of `git.diff` that are kept."""
@@ -56,6 +56,9 @@ class Run:
     configuration: Mapping[str, Any]
     choices: Mapping[str, str | None] = field(default_factory=dict)
     """What was chosen of each config group."""
+
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """What the command line set, by option."""
 
     sweep: Path | None = None
     """The folder of the sweep that it is a job of."""
@@ -79,7 +82,7 @@ class Run:
     status: str = "running"
     error: str | None = None
     is_quiet: bool = False
-    """Print no results, for they are another run's."""
+    """Print no results: they are another run's, or the leaderboard of a sweep tells them."""
 
     directory: Path = field(default_factory=Path.cwd)
     """The working directory: what relative paths begin at."""
@@ -96,18 +99,22 @@ class Run:
         plugin = registry.available(kind).get(name)
         self.plugins[f"{kind}={name}"] = plugin.origin if plugin else "not installed"
 
-    def reads(self, images: int, fingerprint: str, spaces: Sequence[Space]) -> None:
+    def reads(
+        self, images: int, fingerprint: str, spaces: Sequence[Space], notes: Mapping[str, Any] | None = None
+    ) -> None:
         """Record the gallery that the run works on.
 
         Args:
             images: how many files.
             fingerprint: of their contents, as `index.fingerprint` has it.
             spaces: those that are used; their identities have the digests of weights.
+            notes: of the store, as far as the run goes by them.
         """
         self.gallery = {
             "images": images,
             "fingerprint": fingerprint,
             "spaces": [each.to_json() for each in spaces],
+            "notes": dict(notes or {}),
         }
         for space in spaces:
             self.uses("extractor", space.extractor)
@@ -189,6 +196,7 @@ class Run:
             "seed": self.configuration.get("seed"),
             "sweep": self.sweep,
             "choices": self.choices,
+            "overrides": self.overrides,
             "components": self.components,
             "configuration": self.configuration,
             "gallery": self.gallery,
@@ -227,6 +235,19 @@ def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(record, dict) or not isinstance(record.get("stage"), str):
         raise UsageError(f"{Path(folder, RECORD)} is not a record of a run: it names no stage")
     return record
+
+
+def read_results(folder: str | os.PathLike[str]) -> Any:
+    """The `results.json` of a run's folder; empty where the stage writes none.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    file = Path(folder, RESULTS)
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from None
 
 
 def flat(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import imgrec
-from imgrec import gallery, search
+from imgrec import search, views
 from imgrec.contracts import Batch, Record, Space
 from imgrec.errors import UsageError
 from imgrec.gallery import Gallery
@@ -31,7 +31,7 @@ def filled(tmp_path: Path) -> Iterator[tuple[imgrec.Store, Space]]:
 
 def test_copies_are_found_each_and_missing_files_are_not(filled: tuple[imgrec.Store, Space]) -> None:
     pool = Gallery(*filled)
-    matches = pool.neighbours(np.zeros(1, np.float32), 5)
+    matches = pool.neighbours([np.zeros(1, np.float32)], 5)
     assert [(m.rank, m.path, m.distance) for m in matches] == [
         (1, "/a/copy of 0.jpg", 0.0),
         (2, "/c/0.jpg", 0.0),
@@ -43,7 +43,7 @@ def test_copies_are_found_each_and_missing_files_are_not(filled: tuple[imgrec.St
 
 
 def test_the_query_itself_means_its_content(filled: tuple[imgrec.Store, Space]) -> None:
-    matches = Gallery(*filled).neighbours(np.zeros(1, np.float32), 1, leave_out="00")
+    matches = Gallery(*filled).neighbours([np.zeros(1, np.float32)], 1, leave_out="00")
     assert [m.path for m in matches] == ["/a/1.jpg"]
 
 
@@ -67,13 +67,13 @@ def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int) -> No
         pool = Gallery(store, space)
         store.write(Batch(forgotten=[records[0].path]))
         queries, left_out = vectors[:70], [*digests[:40], *[None] * 30]
-        together = pool.neighbours_of_many(queries, k, metric, leave_out=left_out)
+        together = pool.neighbours_of_many([queries], k, metric, leave_out=left_out)
         alone = [
-            pool.neighbours(query, k, metric, leave_out=digest)
+            pool.neighbours([query], k, metric, leave_out=digest)
             for query, digest in zip(queries, left_out, strict=True)
         ]
         assert together == alone
-        assert pool.neighbours_of_many(queries[:0], k, metric) == []
+        assert pool.neighbours_of_many([queries[:0]], k, metric) == []
         digest_of = {record.path: record.digest for record in records}
         for matches, digest in zip(together, left_out, strict=True):
             assert len(matches) == k
@@ -84,7 +84,7 @@ def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int) -> No
 @pytest.mark.parametrize(("k", "metric", "message"), [(0, "euclidean", "at least 1"), (1, "euklid", "one of")])
 def test_what_cannot_be_asked(filled: tuple[imgrec.Store, Space], k: int, metric: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Gallery(*filled).neighbours(np.zeros(1, np.float32), k, metric)
+        Gallery(*filled).neighbours([np.zeros(1, np.float32)], k, metric)
 
 
 def test_spaces_are_chosen_by_key_beginning_extractor_or_named_in_the_error(
@@ -92,19 +92,19 @@ def test_spaces_are_chosen_by_key_beginning_extractor_or_named_in_the_error(
 ) -> None:
     store, space = filled
     other = Space.of(imgrec.build("extractor", "colour", bins=3))
-    assert gallery.choose_space(store) == space
+    assert views.choose_space(store) == space
     store.write(Batch(vectors={other: (["00"], np.ones((1, 27), np.float32))}))
     with pytest.raises(UsageError, match=rf"several spaces.*{space.key}.*{other.key} \(bins=3\)"):
-        gallery.choose_space(store)
-    assert gallery.choose_space(store, other.key[:-3]) == other
-    assert gallery.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=3)) == other
+        views.choose_space(store)
+    assert views.choose_space(store, other.key[:-3]) == other
+    assert views.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=3)) == other
     with pytest.raises(UsageError, match=r"has no vectors of .*bins=7"):
-        gallery.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=7))
+        views.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=7))
     with pytest.raises(UsageError, match="no space 'timm'"):
-        gallery.choose_space(store, "timm")
+        views.choose_space(store, "timm")
 
 
 def test_an_extractor_of_another_identity_is_refused_and_what_differs_is_named() -> None:
     space = Space.of(imgrec.build("extractor", "colour"))
     with pytest.raises(UsageError, match="bins was 5 and is 6"):
-        gallery.extractor_of(space, {"bins": 6})
+        views.extractor_of(space, {"bins": 6})

@@ -95,6 +95,18 @@ def imgrec_decoders():
 )
 
 
+def test_imgrec_rerankers(cli: Cli, few: Path, tmp_path: Path) -> None:
+    code = IMPORTS + (
+        "@dataclass\nclass Nearest(imgrec.Reranker):\n"
+        "    def expand(self, query, nearest):\n        return nearest[0]\n"
+        "@imgrec.hookimpl\ndef imgrec_rerankers():\n    return [Nearest]\n"
+    )
+    env = install(tmp_path / "site", "imgrec_nearest", code)
+    cli("ingest", few, "extractor=colour")
+    done = cli("recommend", next(few.rglob("*.jpg")), "rerank=nearest", "format=json", env=env)
+    assert json.loads(done.out)["matches"][0]["distance"] == 0  # the nearest one asks for itself
+
+
 def test_imgrec_decoders(cli: Cli, few: Path, tmp_path: Path) -> None:
     env = install(tmp_path / "site", "imgrec_flat", DECODER)
     (few / "red.flat").write_bytes(b"FLAT" + json.dumps([20, 255, 0, 0]).encode())

@@ -49,7 +49,7 @@ def looked_at(store: imgrec.Store) -> None:
 
 
 def found(store: imgrec.Store, query: Vectors, **options: Any) -> list[tuple[str, float]]:
-    return [(match.path, match.distance) for match in Gallery(store, SPACE).neighbours(query, 5, **options)]
+    return [(match.path, match.distance) for match in Gallery(store, SPACE).neighbours([query], 5, **options)]
 
 
 def test_it_is_kept_and_mapped_and_finds_the_same(
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing(store: imgrec.Store, vect
 def test_what_is_forgotten_after_the_index_was_loaded_is_not_found(store: imgrec.Store, vectors: Vectors) -> None:
     pool = Gallery(store, SPACE)
     store.write(Batch(forgotten=["/00007.jpg"]))
-    matches = pool.neighbours(vectors[7], 5)
+    matches = pool.neighbours([vectors[7]], 5)
     assert len(matches) == 5
     assert "/00007.jpg" not in {match.path for match in matches}
 

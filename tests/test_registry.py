@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -42,12 +43,15 @@ def install(site: Path, name: str, code: str) -> dict[str, str]:
         f"Metadata-Version: 2.1\nName: {name}\nVersion: 2.5\n"
     )
     (site / f"{name}-2.5.dist-info" / "entry_points.txt").write_text(f"[imgrec]\n{name} = {name}\n")
-    return {"PYTHONPATH": str(site)}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))}
 
 
 def test_a_plugin_of_another_distribution_is_typed_listed_and_swept(cli: Cli, few: Path, tmp_path: Path) -> None:
     env = install(tmp_path / "site", "imgrec_grey", GOOD)
-    assert "extractor=clip_vit_b32|colour|dinov2_small|efficientnet_b0|grey|hog|" in cli("--help", env=env).out
+    assert (
+        "extractor=clip_vit_b32|colour|dinov2_small|efficientnet_b0|fusion|grey|handcrafted|hog|"
+        in cli("--help", env=env).out
+    )
     assert "extractor.power=1.0" in cli("ingest", "--help", env=env).out
     listed = {each["name"]: each for each in cli("plugins", "format=json", env=env).json()}
     assert listed["grey"]["distribution"] == "imgrec_grey"

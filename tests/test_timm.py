@@ -347,7 +347,7 @@ def test_hits_among_the_five_nearest(model: str, floors: dict[str, float], tmp_p
         hits = [
             match.label == file.parent.name
             for file, vector in zip(queries, vectors, strict=True)
-            for match in pool.neighbours(vector, 5, metric)
+            for match in pool.neighbours([vector], 5, metric)
         ]
         assert np.mean(hits) >= floor
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 from imgrec import draw
 from imgrec.errors import UsageError
 from imgrec.options import option, written
-from imgrec.run import Run, flat, read_record, table
+from imgrec.run import Run, flat, read_record, read_results, table
 from imgrec.stages import Stage
 
 SETTINGS = ("stage", "choices", "configuration", "directory", "gallery", "inputs", "plugins", "versions", "git")
@@ -85,7 +84,7 @@ def compare(folders: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, li
         and any(value not in (None, {}, []) for value in values)
     }
     measured = [
-        {**flat(_results(Path(folder))), **flat({name: record.get(name) for name in MEASURED})}
+        {**flat(read_results(folder)), **flat({name: record.get(name) for name in MEASURED})}
         for folder, record in zip(folders, records, strict=True)
     ]
     figures = {
@@ -94,14 +93,6 @@ def compare(folders: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, li
         if not OF_AN_ITEM.search(key) and any(map(_is_number, values))
     }
     return {"differs": differs, "figures": figures}
-
-
-def _results(folder: Path) -> Any:
-    file = folder / "results.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from None
 
 
 def _aligned(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

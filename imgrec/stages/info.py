@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from imgrec import gallery
+from imgrec import views
 from imgrec.contracts import Store
 from imgrec.options import option
 from imgrec.run import Run, table, to_json
@@ -15,7 +15,7 @@ from imgrec.stages import Stage, part
 
 @dataclass(kw_only=True)
 class Info(Stage):
-    """Tell what the gallery holds: its spaces and their options, counts, sizes, and the files that failed."""
+    """Tell what the gallery holds: its spaces with their options, fusions, counts, sizes, files that failed."""
 
     positional: ClassVar[str | None] = None
 
@@ -52,7 +52,7 @@ def describe(store: Store) -> dict[str, Any]:
                 "bytes": 4 * len(held) * some.shape[1],
                 "options": space.options,
                 "identity": space.identity,
-                "summary": gallery.describe(space),
+                "summary": views.describe(space),
             }
         )
     return {
@@ -61,6 +61,10 @@ def describe(store: Store) -> dict[str, Any]:
         **records,
         "contents": len(contents),
         "spaces": spaces,
+        "fusions": [
+            {"key": name, **recipe, "summary": views.described_recipe(name, recipe)}
+            for name, recipe in views.recipes(store).items()
+        ],
         "failed": [{"path": failure.path, "reason": failure.reason} for failure in failures],
     }
 
@@ -74,6 +78,8 @@ def as_text(result: dict[str, Any], failures: int) -> str:
     rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), s["summary"]] for s in result["spaces"]]
     if rows:
         lines += ["", table(rows, header=["vectors", "dim", "size", "space"])]
+    if result["fusions"]:
+        lines += ["", table([[each["summary"]] for each in result["fusions"]], header=["fusion"])]
     failed = [[failure["reason"], failure["path"]] for failure in result["failed"][:failures]]
     if failed:
         lines += ["", table(failed, header=["failed because", "path"])]

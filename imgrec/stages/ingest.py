@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from imgrec import gallery, images, index, registry
+from imgrec import images, index, registry, views
 from imgrec.contracts import (
     Batch,
     Component,
@@ -34,6 +35,7 @@ from imgrec.options import option
 from imgrec.run import Run, progress
 from imgrec.stages import Stage, part
 from imgrec.threads import ahead, cores
+from imgrec.views import Fusion
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,9 @@ class Summary:
     extracted: int = 0
     """Vectors made."""
 
+    pruned: int = 0
+    """Missing, and forgotten because it was asked for."""
+
     def __str__(self) -> str:
         return ", ".join(f"{count:,} {name}" for name, count in asdict(self).items())
 
@@ -73,16 +78,20 @@ class Ingest(Stage):
     takes_several: ClassVar[bool] = True
 
     source: Any = option(path=True, help="a folder, a file, or a list [a,b] of them")
-    extractor: Extractor | dict[str, Any] = part("extractor")
-    default_extractor: Extractor = part("extractor")
+    extractor: Extractor | Fusion | dict[str, Any] = part("extractor")
+    default_extractor: Extractor | Fusion = part("extractor")
     store: Store = part("store")
     backup: Store | None = part("backup")
     batch_size: int = option(64, minimum=1, help="images a transaction")
+    retry_failed: bool = option(False, help="try files again that failed and have not changed since")
+    prune: bool = option(False, help="forget the images below the source that are missing")
+    force: bool = option(False, help="prune although more than half of the gallery is missing")
 
     def execute(self, run: Run) -> None:
         """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
         roots = images.roots(self.source)
-        extractors = self._extractors()
+        chosen = self._chosen()
+        extractors = extractors_of(chosen)
         for extractor in extractors:
             run.uses("extractor", extractor.name)
         spaces = [Space.of(extractor) for extractor in extractors]
@@ -91,14 +100,19 @@ class Ingest(Stage):
             with run.timed("ingest"):
                 ingest(
                     roots,
-                    extractors,
+                    chosen,
                     self.store,
                     self.backup,
                     batch_size=self.batch_size,
+                    retry_failed=self.retry_failed,
+                    prune=self.prune,
+                    force=self.force,
                     summary=summary,
                     show_progress=True,
                 )
-        except UsageError:
+        except UsageError:  # it leaves no folder of the run
+            if any(asdict(summary).values()):
+                run.print(f"{self.store.location}: {summary}")
             raise
         except BaseException:
             self._tell(run, summary, spaces)
@@ -110,10 +124,10 @@ class Ingest(Stage):
         self._tell(run, summary, spaces)
 
     def _tell(self, run: Run, summary: Summary, spaces: list[Space]) -> None:
+        run.print(f"{self.store.location}: {summary}")
         run.counts.update(asdict(summary))
         keys = [space.key for space in spaces]
         run.write_json("results.json", {"store": self.store.location, "spaces": keys, **asdict(summary)})
-        run.print(f"{self.store.location}: {summary}")
 
     @classmethod
     def reproducible(cls, results: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -121,31 +135,25 @@ class Ingest(Stage):
         present = results["new"] + results["unchanged"] + results["moved"]
         return {"spaces": results["spaces"], "images": present, "failed": results["failed"]}
 
-    def _extractors(self) -> list[Extractor]:
-        """The one chosen; else those of the gallery's spaces; else, for a new gallery, the default."""
-        if isinstance(self.extractor, Extractor):
-            return [self.extractor]
+    def _chosen(self) -> Extractor | Fusion | list[Extractor]:
+        """What was chosen; else what extracted the gallery's spaces; else, for a new gallery, the default."""
+        if isinstance(self.extractor, Extractor | Fusion):
+            return self.extractor
         recorded: list[Space] = []
         with contextlib.suppress(NoStoreError), self.store as store:
             recorded = store.spaces()
         if recorded:
             return self._extractors_of(recorded)
-        return [
-            registry.build(
-                "extractor",
-                self.default_extractor.name,
-                **{**self.default_extractor.options(), **self.extractor},
-            )
-        ]
+        return changed(self.default_extractor, self.extractor)
 
     def _extractors_of(self, recorded: Sequence[Space]) -> list[Extractor]:
         """Those of recorded spaces. One whose plugin or weights are gone stays as it is, if there are others."""
-        assert not isinstance(self.extractor, Extractor)
+        assert not isinstance(self.extractor, Extractor | Fusion)
         found: list[Extractor] = []
         errors: list[UsageError] = []
         for space in recorded:
             try:
-                found.append(gallery.extractor_of(space, self.extractor))
+                found.append(views.extractor_of(space, self.extractor))
             except UsageError as error:
                 errors.append(error)
         if not found:
@@ -159,13 +167,35 @@ class Ingest(Stage):
         return (each for each in super().components() if each is not self.default_extractor)
 
 
+def extractors_of(chosen: Extractor | Fusion | Sequence[Extractor]) -> list[Extractor]:
+    """One by one, those of a fusion's parts; no space twice."""
+    if isinstance(chosen, Extractor):
+        return [chosen]
+    found = chosen.parts.values() if isinstance(chosen, Fusion) else chosen
+    return list({Space.of(each): each for each in found}.values())
+
+
+def changed(default: Extractor | Fusion, options: Mapping[str, Any]) -> Extractor | Fusion:
+    """A default extractor, with options given that belong to no other.
+
+    Raises:
+        UsageError: it has no such option.
+    """
+    if isinstance(default, Fusion):
+        return default.changed(options)
+    return registry.build("extractor", default.name, **{**default.options(), **options})
+
+
 def ingest(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    extractor: Extractor | Sequence[Extractor],
+    extractor: Extractor | Fusion | Sequence[Extractor],
     store: Store,
     backup: Store | None = None,
     *,
     batch_size: int = 64,
+    retry_failed: bool = False,
+    prune: bool = False,
+    force: bool = False,
     summary: Summary | None = None,
     show_progress: bool = False,
 ) -> Summary:
@@ -176,10 +206,14 @@ def ingest(
 
     Args:
         source: folders and files.
-        extractor: one extractor or several; each image is decoded once for all that need the same size.
+        extractor: one extractor or several, or a fusion, which the store notes; each image is decoded once for all
+            that need the same size.
         store: where to; made if it is not there.
         backup: a second store that gets the same, and all that `store` holds already.
         batch_size: images a transaction.
+        retry_failed: read files again that failed and have not changed since; one that changed is read anyway.
+        prune: forget the images below the source that are missing.
+        force: prune although more than half of the gallery is missing.
         summary: counts to add to, for who wants them even of a call that fails.
         show_progress: a progress bar on stderr.
 
@@ -192,7 +226,7 @@ def ingest(
             contract.
     """
     roots = images.roots(source)
-    extractors = [extractor] if isinstance(extractor, Extractor) else list(extractor)
+    extractors = extractors_of(extractor)
     if not extractors or batch_size < 1:
         raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
     total = sum(1 for _ in images.paths(roots))
@@ -210,8 +244,10 @@ def ingest(
         threads = cores()
         pool, extraction = ThreadPoolExecutor(threads), ThreadPoolExecutor(1)
         for each in (pool, extraction):
-            stack.callback(each.shutdown, cancel_futures=True)
-        job = _Job(spaces, stores, summary or Summary())
+            stack.push(functools.partial(_shut_down, each))
+        job = _Job(spaces, stores, summary or Summary(), retry_failed=retry_failed)
+        if isinstance(extractor, Fusion):
+            job.note(extractor)
 
         def extracted(files: Iterable[ImageFile]) -> Iterator[_Extracted]:
             # This thread looks for files, plans and writes; the others read, decode and extract ahead of it.
@@ -226,13 +262,16 @@ def ingest(
                 job.write(batch)
                 advance(len(batch.items))
             files = job.take_put_off()
-        if gone := next((root for root in roots if not os.path.exists(root)), None):
-            raise ImgrecError(f"source {gone} is gone: what was read of it is kept, the rest left as it was")
         job.mark_missing(roots)
-        if total and job.summary.failed == total:
-            example = min(store.failures(), key=lambda failure: failure.path)
-            raise ImgrecError(f"none of the {total:,} files could be read: {example.path}: {example.reason}")
+        if prune:
+            job.forget_missing(roots, force=force)
+        job.check_read(total)
     return job.summary
+
+
+def _shut_down(pool: ThreadPoolExecutor, reason: object, *_: object) -> None:
+    """End a pool. After Ctrl-C nobody waits for a batch that takes long."""
+    pool.shutdown(wait=reason is not KeyboardInterrupt, cancel_futures=True)
 
 
 def _is_there(store: Store) -> bool:
@@ -364,12 +403,23 @@ class _Extracted:
 class _Job:
     """What the steps of one ingest share."""
 
-    def __init__(self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary) -> None:
-        self.spaces, self.stores, self.summary = spaces, stores, summary
+    def __init__(
+        self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary, *, retry_failed: bool
+    ) -> None:
+        self.spaces, self.stores, self.summary, self.retry_failed = spaces, stores, summary, retry_failed
         self.store = stores[-1]  # a backup comes first, and is written first: it never lacks what the store has
         self._moved_from: set[str] = set()
         self._unreachable: set[str] = set()
         self._put_off: list[ImageFile] = []
+
+    def note(self, fusion: Fusion) -> None:
+        """Have the stores know a fusion, so that it is what a query is compared by."""
+        recipe = fusion.recipe()
+        name = views.note_of(recipe)
+        if self.store.notes().get(name) != recipe:
+            self._write(Batch(notes={name: recipe}))
+        if name not in self.store.notes():
+            log.warning("store=%s keeps no notes: give the fusion again with each query", self.store.name)
 
     def changed(self, files: Iterable[ImageFile], advance: Any) -> Iterator[ImageFile]:
         """The files that the store does not have as they are: by size and time of change."""
@@ -385,13 +435,16 @@ class _Job:
                     self.summary.unchanged += 1
                     if record.missing:
                         back.append(Record(record.path, record.digest, record.size, record.mtime_ns))
-                elif failure and _same(failure, file) and not images.is_worth_another_try(failure.reason):
+                elif failure and _same(failure, file) and not self._is_tried_again(failure):
                     self.summary.failed += 1
                 else:
                     yield file
                     continue
                 advance(1)
             self._write(Batch(records=back))
+
+    def _is_tried_again(self, failure: Failure) -> bool:
+        return self.retry_failed or images.is_worth_another_try(failure.reason)
 
     def planned(self, items: Iterable[_Item], chunk: int) -> Iterator[_Item]:
         """The files read, with what is to be done for each: content that is known is not extracted again."""
@@ -472,7 +525,13 @@ class _Job:
         return files
 
     def mark_missing(self, roots: Sequence[str]) -> None:
-        """Mark the recorded files under the roots that are not there any more; forget such failures."""
+        """Mark the recorded files under the roots that are not there any more; forget such failures.
+
+        Raises:
+            ImgrecError: a root itself is gone.
+        """
+        if lost := next((root for root in roots if not os.path.exists(root)), None):
+            raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
         below = set(roots)
         inside = (r for r in self.store.records() if images.is_inside(r.path, below))
         gone = [r for r in inside if r.path in self._unreachable or not os.path.exists(r.path)]
@@ -483,6 +542,38 @@ class _Job:
         failed = (f.path for f in self.store.failures() if images.is_inside(f.path, below))
         for paths in chunks([path for path in failed if not os.path.lexists(path)], 4096):
             self._write(Batch(forgotten=paths))
+
+    def forget_missing(self, roots: Sequence[str], *, force: bool) -> None:
+        """Forget the recorded files under the roots that are missing.
+
+        Raises:
+            UsageError: that is more than half of the gallery, and `force` is not set.
+        """
+        below, recorded, missing = set(roots), 0, []
+        for record in self.store.records():
+            recorded += 1
+            if record.missing and images.is_inside(record.path, below):
+                missing.append(record.path)
+        if 2 * len(missing) > recorded and not force:
+            raise UsageError(
+                f"{len(missing):,} of the gallery's {recorded:,} images are missing, and none was forgotten: "
+                f"is a drive unplugged? force=true forgets them"
+            )
+        if missing:
+            log.warning("forgetting %s missing images of %s", f"{len(missing):,}", f"{recorded:,}")
+        for paths in chunks(missing, 4096):
+            self._write(Batch(forgotten=paths))
+        self.summary.pruned += len(missing)
+
+    def check_read(self, total: int) -> None:
+        """Tell a source of which nothing could be read.
+
+        Raises:
+            ImgrecError: with the first file's reason.
+        """
+        if total and self.summary.failed == total:
+            example = min(self.store.failures(), key=lambda failure: failure.path)
+            raise ImgrecError(f"none of the {total:,} files could be read: {example.path}: {example.reason}")
 
     def _write(self, batch: Batch) -> None:
         for store in self.stores:

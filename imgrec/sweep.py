@@ -1,0 +1,291 @@
+"""A sweep's leaderboard: its jobs, best first, from what each of them left in its folder.
+
+Jobs may have run in other processes, or in an earlier sweep that was interrupted: only their records are asked.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from imgrec import draw, stages
+from imgrec.errors import UsageError
+from imgrec.run import RECORD, RESULTS, Run, read_record, read_results, table, to_json
+from imgrec.stages import Ranking
+
+NAME = "leaderboard"
+"""Of the files, their endings left out."""
+
+BEST = "*"
+"""What marks the best job, and those that are as good."""
+
+SAME = ("stage", "directory", "choices", "configuration")
+"""Parts of a record that must agree for a job to be done already."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep, by its record."""
+
+    name: str
+    """Its folder's, below the sweep's: Hydra numbers them."""
+
+    record: Mapping[str, Any]
+    results: Mapping[str, Any]
+    """Those that the leaderboard tells; empty where the job is not done."""
+
+    error: str | None
+    """Why it is not done, in a line."""
+
+    @classmethod
+    def read(cls, folder: Path, sweep: Path) -> Job:
+        """What a job left, whatever came of it; its folder, and its sweep's."""
+        name, record = os.path.relpath(folder, sweep), {}
+        try:
+            record = read_record(folder)
+            if record.get("status") != "done":
+                raise UsageError(str(record.get("error") or record.get("status")))
+            results = _figures(folder, _ranking_of(record))
+        except UsageError as error:
+            return cls(name, record, {}, " ".join(str(error).split()))
+        return cls(name, record, results, None)
+
+    @classmethod
+    def of(cls, run: Run) -> Job:
+        """What is in a run's folder."""
+        return cls.read(run.folder, run.sweep or run.folder.parent)
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """What its stage is ranked by; None where that is by nothing, or not known."""
+        return _ranking_of(self.record)
+
+    @property
+    def overrides(self) -> Mapping[str, str]:
+        """What its command line set."""
+        found: Mapping[str, str] = self.record.get("overrides", {})
+        return found
+
+    def interval(self, figure: str) -> tuple[float, float] | None:
+        """The ends of a figure's confidence interval."""
+        ends = self.results.get("confidence", {}).get(figure)
+        return (ends[0], ends[1]) if ends else None
+
+    def told(self) -> str:
+        """How it went, in a line."""
+        if self.error is not None or self.ranking is None:
+            return self.error or "done"
+        parts = []
+        for figure, heading in self.ranking.quality.items():
+            ends = self.interval(figure)
+            parts.append(
+                f"{heading} {self.results[figure]:.4f}" + (f" ({ends[0]:.4f} to {ends[1]:.4f})" if ends else "")
+            )
+        return ", ".join(parts)
+
+
+def _ranking_of(record: Mapping[str, Any]) -> Ranking | None:
+    stage = stages.available().get(record.get("stage", ""))
+    return stage.ranking if stage else None
+
+
+def _figures(folder: Path, ranking: Ranking | None) -> dict[str, Any]:
+    """The results of a job that is ranked."""
+    if ranking is None:
+        return {}
+    results: dict[str, Any] = read_results(folder)
+    if lacking := [figure for figure in ranking.quality if figure not in results]:
+        raise UsageError(f"{folder / RESULTS} lacks {lacking[0]!r}")
+    return results
+
+
+def done_before(run: Run) -> Job | None:
+    """What an earlier sweep in the same folder left of a job, if it is done and had the same configuration.
+
+    Only of stages that are ranked: the results of others are wanted again.
+    """
+    job = Job.of(run)
+    if job.error is not None or job.ranking is None:
+        return None
+    wanted = json.loads(to_json({name: getattr(run, name) for name in SAME}))
+    return job if all(job.record.get(name) == wanted[name] for name in SAME) else None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The jobs of a sweep, by number."""
+
+    folder: Path
+    jobs: Sequence[Job]
+
+    @classmethod
+    def read(cls, folder: Path, jobs: Sequence[Path] = ()) -> Sweep:
+        """A sweep from its folder and those of its jobs; without these all jobs that the folder has."""
+        found = sorted((file.parent for file in folder.rglob(RECORD)), key=lambda job: (len(job.name), job.name))
+        return cls(folder, [Job.read(job, folder) for job in jobs or found])
+
+    def leaderboard(self) -> Leaderboard | None:
+        """The jobs ranked, as their stage says; None where that is by nothing."""
+        rankings = [job.ranking for job in self.jobs if job.ranking is not None]
+        return Leaderboard(self.folder, rankings[0], self._ranked(rankings[0])) if rankings else None
+
+    def _ranked(self, ranking: Ranking) -> list[Job]:
+        """The best first, those that failed last; damaged records tell no stage, and belong to it."""
+
+        def order(job: Job) -> tuple[bool, list[float]]:
+            return job.error is not None, [-job.results[figure] for figure in ranking.quality if job.results]
+
+        return sorted((job for job in self.jobs if job.ranking == ranking or not job.record), key=order)
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The jobs of a sweep, the best first and those that failed last."""
+
+    folder: Path
+    """The sweep's."""
+
+    ranking: Ranking
+    jobs: Sequence[Job]
+
+    @property
+    def options(self) -> list[str]:
+        """What was not set alike in all jobs."""
+        all_overrides = [job.overrides for job in self.jobs if job.record]
+        names = {name: None for overrides in all_overrides for name in overrides}
+        return [name for name in names if len({overrides.get(name) for overrides in all_overrides}) > 1]
+
+    def is_best(self, job: Job) -> bool:
+        """Whether no job has a better figure: the first one, and those that are as good by all figures."""
+        first = self.jobs[0]
+        return job.error is None and all(
+            job.results[figure] == first.results[figure] for figure in self.ranking.quality
+        )
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the jobs were to print JSON."""
+        return all(job.record["configuration"].get("format") == "json" for job in self.jobs if job.record)
+
+    def save(self) -> list[Path]:
+        """Write `leaderboard.csv` and `.md`, and `.png` if there is a job to draw; into the sweep's folder.
+
+        Returns:
+            what was written.
+        """
+        files = [self.folder / f"{NAME}.{ending}" for ending in ("csv", "md", "png")]
+        rows = self.rows()
+        with files[0].open("w", encoding="utf-8", errors="surrogateescape", newline="") as opened:
+            writer = csv.DictWriter(opened, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        files[1].write_text(self.to_markdown(), encoding="utf-8", errors="surrogateescape")
+        if not (points := self.points()):
+            files.pop().unlink(missing_ok=True)
+            return files
+        quality, cost = next(iter(self.ranking.quality.values())), next(iter(self.ranking.cost.values()))
+        draw.quality_against_cost(points, files[2], quality, cost)
+        return files
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a job, for a CSV file: what was set, figures with their intervals, costs, folder and error."""
+        return [
+            {
+                "best": BEST if self.is_best(job) else "",
+                **{name: job.overrides.get(name, "") for name in self.options},
+                **{
+                    column: value
+                    for figure in self.ranking.quality
+                    for column, value in zip(
+                        (figure, f"{figure}_low", f"{figure}_high"),
+                        (job.results.get(figure), *(job.interval(figure) or (None, None))),
+                        strict=True,
+                    )
+                },
+                **{cost: job.results.get(cost) for cost in self.ranking.cost},
+                "job": job.name,
+                "error": job.error,
+            }
+            for job in self.jobs
+        ]
+
+    def to_json(self) -> str:
+        """One document: `jobs`, the best first, each with its figures as in its `results.json`."""
+        folder = self.folder.absolute()
+        jobs = [
+            {
+                "best": self.is_best(job),
+                "options": {name: job.overrides.get(name) for name in self.options},
+                **{figure: job.results.get(figure) for figure in self.ranking.quality},
+                "confidence": {figure: job.interval(figure) for figure in self.ranking.quality},
+                **{cost: job.results.get(cost) for cost in self.ranking.cost},
+                "folder": folder / job.name,
+                "error": job.error,
+            }
+            for job in self.jobs
+        ]
+        return to_json({"sweep": folder, "ranked_by": next(iter(self.ranking.quality)), "jobs": jobs})
+
+    def to_text(self) -> str:
+        """A table for a terminal."""
+        header, cells = self._cells()
+        return table(cells, header)
+
+    def to_markdown(self) -> str:
+        """A table for a document."""
+        header, cells = self._cells()
+        rows = [header, ["---"] * len(header), *cells]
+        return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in rows)
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and rows as they are read; the column of errors only if there are any."""
+        has_errors = any(job.error for job in self.jobs)
+        header = ["", *self.options]
+        first, *others = self.ranking.quality.values()
+        header += [
+            first,
+            "95% confidence",
+            *others,
+            *self.ranking.cost.values(),
+            "job",
+            *(["error"] if has_errors else []),
+        ]
+        return header, [self._told(job) + ([job.error or ""] if has_errors else []) for job in self.jobs]
+
+    def _told(self, job: Job) -> list[str]:
+        cells = [BEST if self.is_best(job) else "", *(job.overrides.get(name, "") for name in self.options)]
+        figures = [f"{job.results[figure]:.4f}" if job.results else "" for figure in self.ranking.quality]
+        ends = job.interval(next(iter(self.ranking.quality)))
+        cells += [figures[0], "{:.4f} to {:.4f}".format(*ends) if ends else "", *figures[1:]]
+        costs = (job.results.get(cost) for cost in self.ranking.cost)
+        return [*cells, *("" if cost is None else f"{cost:,}" for cost in costs), job.name]
+
+    def points(self) -> list[draw.Point]:
+        """The jobs that have a quality and a cost, to be drawn."""
+        quality, cost = next(iter(self.ranking.quality)), next(iter(self.ranking.cost))
+        return [
+            draw.Point(
+                " ".join(_short(name, job.overrides.get(name, "")) for name in self.options) or job.name,
+                job.results[quality],
+                job.results[cost],
+                job.interval(quality),
+                is_best=self.is_best(job),
+            )
+            for job in self.jobs
+            if job.results.get(cost)
+        ]
+
+
+def _short(option: str, value: str) -> str:
+    """What was set, without the option's name where the value tells it.
+
+    >>> _short("metric", "cosine"), _short("projection.n_components", "64"), _short("projection", "none")
+    ('cosine', 'n_components=64', 'projection=none')
+    """
+    tells_enough = value[:1].isalpha() and value not in {"none", "null", "true", "false"}
+    return value if tells_enough else f"{option.rpartition('.')[2]}={value}"

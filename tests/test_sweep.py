@@ -1,0 +1,229 @@
+"""Sweeps: what they end with, what becomes of jobs that fail, how they go on, and jobs side by side."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+from hydra.errors import MissingConfigException
+
+from conftest import Cli, shared
+from imgrec import config, draw
+from test_registry import install
+
+COSTS = {"images_per_s", "query_ms"}
+
+SWEEP = ["-m", "+stage=evaluate", "source=photos", "extractor=colour,hog", "hydra.sweep.dir=sweep"]
+
+
+@pytest.fixture(autouse=True)
+def clothes(tmp_path: Path) -> None:
+    """Thirty-two real photographs of four kinds, in `photos`."""
+    for kind in ("dress", "hat", "pants", "shoes"):
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for file in sorted(shared("photos", "clothing", "validation", kind).iterdir())[:8]:
+            shutil.copy(file, tmp_path / "photos" / kind)
+
+
+def jobs(sweep: Path) -> dict[str, Any]:
+    """What the jobs of a sweep found, by name."""
+    return {file.parent.name: json.loads(file.read_text()) for file in sweep.glob("*/results.json")}
+
+
+def rows(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "leaderboard.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_leaderboard_is_what_the_jobs_found(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*SWEEP, "metric=cosine,hellinger")
+    sweep = tmp_path / "sweep"
+    found = jobs(sweep)
+    assert len(found) == 4
+    ranked = rows(sweep)
+    assert [float(row["map"]) for row in ranked] == sorted((job["map"] for job in found.values()), reverse=True)
+    best = max((job["map"], job["precision_at_k"]) for job in found.values())
+    for row in ranked:
+        job = found[row["job"]]
+        assert row["metric"] == job["metric"]
+        assert job["space"].startswith(row["extractor"])
+        assert (row["best"] == "*") == ((job["map"], job["precision_at_k"]) == best)
+        assert [float(row["map_low"]), float(row["map_high"])] == job["confidence"]["map"]
+        assert all(float(row[name]) == job[name] for name in ("precision_at_k", "bytes_per_image", *COSTS))
+        assert row["error"] == ""
+    header, *lines = done.out.splitlines()
+    assert "extractor" in header
+    assert "95% confidence" in header
+    assert [line.split()[-1] for line in lines] == [row["job"] for row in ranked]
+    assert [line.startswith("*") for line in lines] == [row["best"] == "*" for row in ranked]
+    assert f"job 0: mAP {found['0']['map']:.4f}" in done.err
+    document = (sweep / "leaderboard.md").read_text().splitlines()
+    assert [line.split("|")[-2].strip() for line in document] == ["job", "---", *(row["job"] for row in ranked)]
+    with PIL.Image.open(sweep / "leaderboard.png") as picture:
+        assert picture.width > 1000
+
+
+COUNTING = """
+import os
+from dataclasses import dataclass
+import numpy as np
+import imgrec
+
+@dataclass
+class Counting(imgrec.Extractor):
+    def extract(self, images):
+        with open("extracted", "a") as file:
+            file.write(f"{len(images)}\\n")
+        return np.stack([image.mean(axis=(0, 1)) for image in images]).astype(np.float32)
+
+@dataclass
+class Deadly(imgrec.Extractor):
+    def extract(self, images):
+        os.kill(os.getpid(), 9)
+
+@imgrec.hookimpl
+def imgrec_extractors():
+    return [Counting, Deadly]
+"""
+
+
+def test_a_second_metric_does_not_extract_again(cli: Cli, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_counting", COUNTING)
+    cli("evaluate", "photos", "extractor=counting", env=env)
+    counted = tmp_path / "extracted"
+    with_ingest = sum(map(int, counted.read_text().split()))
+    counted.unlink()
+    cli("-m", "evaluate", "photos", "extractor=counting", "metric=cosine,manhattan", env=env)
+    timed_only = sum(map(int, counted.read_text().split()))
+    assert timed_only / 2 <= with_ingest - 32
+
+
+def test_json(cli: Cli, tmp_path: Path) -> None:
+    found = cli(*SWEEP, "metric=cosine", "format=json").json()
+    assert found["ranked_by"] == "map"
+    assert sorted(job["options"]["extractor"] for job in found["jobs"]) == ["colour", "hog"]
+    assert [job["best"] for job in found["jobs"]] == [True, False]
+    for job in found["jobs"]:
+        results = json.loads(Path(job["folder"], "results.json").read_text())
+        assert job["map"] == results["map"]
+        assert job["confidence"]["map"] == results["confidence"]["map"]
+
+
+def joblib() -> list[str]:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    return ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+@pytest.mark.parametrize("in_workers", [False, True])
+def test_a_failing_job_is_a_row_with_its_error(cli: Cli, tmp_path: Path, in_workers: bool) -> None:
+    launcher = joblib() if in_workers else []
+    if in_workers:
+        cli("ingest", "photos")
+    done = cli("-m", "evaluate", "photos", "k=5,0,3", "hydra.sweep.dir=sweep", *launcher, code=1)
+    first, second, failed = rows(tmp_path / "sweep")
+    assert {first["k"], second["k"]} == {"3", "5"}
+    assert (failed["k"], failed["map"], failed["best"], failed["job"]) == ("0", "", "", "1")
+    assert "at least 1" in failed["error"]
+    assert failed["error"] in done.out
+    assert f"job 1: {failed['error']}" in done.err
+    assert "1 of 3 jobs failed: job 1 of sweep" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_unexpected_error_is_a_row_too(cli: Cli, tmp_path: Path) -> None:
+    cli("ingest", "photos")
+    (tmp_path / "broken.csv").write_bytes(b"path,label\n\xff\xfe\x00,a\n")
+    cli("-m", "evaluate", "labels=folder,broken.csv", "hydra.sweep.dir=sweep", code=1)
+    done, failed = rows(tmp_path / "sweep")
+    assert (done["labels"], failed["labels"]) == ("folder", "broken.csv")
+    assert failed["error"]
+
+
+def test_jobs_side_by_side_find_what_they_find_one_after_the_other(cli: Cli, tmp_path: Path) -> None:
+    words = [*SWEEP[:-1], "metric=cosine"]
+    cli(*words, "hydra.sweep.dir=serial")
+    done = cli(*words, "hydra.sweep.dir=parallel", *joblib())
+    serial, parallel = (
+        [{name: value for name, value in row.items() if name not in COSTS} for row in rows(tmp_path / name)]
+        for name in ("serial", "parallel")
+    )
+    assert parallel == serial
+    assert len(done.out.splitlines()) == 3
+    record = json.loads((tmp_path / "parallel" / "0" / "run.json").read_text())
+    assert record["command"][1:] == [*words, "hydra.sweep.dir=parallel", *joblib()]
+
+
+def test_a_killed_process_of_a_job_is_told_and_the_sweep_goes_on(cli: Cli, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_counting", COUNTING)
+    words = ["-m", "evaluate", "photos", "extractor=colour,deadly", *joblib()]
+    done = cli(*words, env=env, code=1)
+    assert "Traceback" not in done.err
+    last = done.err.splitlines()[-1]
+    assert "process of a job was killed" in last
+    assert f"hydra.sweep.dir={next(tmp_path.glob('outputs/sweeps/*/*')).relative_to(tmp_path)} " in last
+
+
+def test_a_killed_sweep_goes_on(cli: Cli, tmp_path: Path) -> None:
+    words = [*SWEEP, "metric=euclidean,cosine"]
+    process = subprocess.Popen([sys.executable, "-m", "imgrec", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    second = tmp_path / "sweep" / "1" / "run.json"
+    until = time.monotonic() + 60
+    while not second.exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {file: file.read_text() for file in tmp_path.glob("sweep/*/run.json")}
+    kept = {file: text for file, text in before.items() if '"status": "done"' in text}
+    assert kept
+    assert not (tmp_path / "sweep" / "3").exists()
+    done = cli(*words)
+    assert len(rows(tmp_path / "sweep")) == 4
+    assert done.err.count("done before") == len(kept)
+    assert all(file.read_text() == text for file, text in kept.items())
+    changed = cli(*SWEEP, "metric=manhattan")  # other configurations: nothing is taken over, and no job left over
+    assert "done before" not in changed.err
+    assert [row["job"] for row in rows(tmp_path / "sweep")] in (["0", "1"], ["1", "0"])
+
+
+def test_ctrl_c_says_how_the_sweep_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "imgrec", *SWEEP, "metric=euclidean,cosine"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("job 0:"):
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == (
+        "imgrec: interrupted; the same command with hydra.sweep.dir=sweep goes on from here"
+    )
+
+
+def test_labels_of_points_that_touch_are_drawn_apart(tmp_path: Path) -> None:
+    heights = [0.1, 0.5, 0.5, 0.5, 0.52, 0.9]
+    apart = draw._apart(heights, 0.05)
+    assert all(above - below >= 0.05 - 1e-6 for below, above in pairwise(apart))
+    assert (apart[0], apart[-1]) == (0.1, 0.9)
+    assert sum(apart) == pytest.approx(sum(heights))
+    points = [draw.Point(f"hog {i}", 0.5, 10.0 ** (i % 3 + 1), (0.4, 0.6), is_best=i == 0) for i in range(8)]
+    draw.quality_against_cost(points, tmp_path / "points.png", "mAP", "images/s")
+    with PIL.Image.open(tmp_path / "points.png") as picture:
+        assert picture.size == (1320, 600)
+
+
+def test_the_launcher_that_is_not_installed_is_named() -> None:
+    error = MissingConfigException("", "hydra/launcher/joblib", ["basic"])
+    assert "pip install 'imgrec[parallel]'" in str(config.explain(error, "evaluate", []))
