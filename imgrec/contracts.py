@@ -397,6 +397,13 @@ class Store(Component):
         """
         return nullcontext() if self.lock_file is None else locks.only_writer(self.lock_file, self.location)
 
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Read, in this thread, what the open store holds at this moment, whatever others write meanwhile.
+
+        By itself each read is of a moment of its own, which is all that a store may give.
+        """
+        return nullcontext()
+
     def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
         """Copy every record, failure, vector and note that `other` holds and this store lacks or has otherwise.
 

@@ -59,6 +59,7 @@ class Csv(imgrec.Store):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._index: _Index | None = None
+        self._is_fixed = False
 
     @property
     def location(self) -> str:
@@ -161,9 +162,18 @@ class Csv(imgrec.Store):
     def _opened(self) -> _Index:
         self.open()
         assert self._index is not None
-        if self._index.stamp != _stamp(Path(self.path)):
+        if not self._is_fixed and self._index.stamp != _stamp(Path(self.path)):
             self._index = self._read()  # another run has written
         return self._index
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """The index in memory stays as it is, and a vector that was once written lies where it lay."""
+        self._index, self._is_fixed = self._opened, True
+        try:
+            yield
+        finally:
+            self._is_fixed = False
 
     def write(self, batch: Batch) -> None:
         """Vectors first, records last; after an error every file is as it was."""
@@ -249,8 +259,10 @@ class Csv(imgrec.Store):
         """Notes; see `Store.notes`."""
         return copy.deepcopy(self._opened.notes)
 
-    def generation(self, space: Space) -> str:
-        """From the sizes and times of change of the files."""
+    def generation(self, space: Space) -> str | None:
+        """From the sizes and times of change of the files; None for a snapshot that they have left behind."""
+        if self._is_fixed and self._opened.stamp != _stamp(Path(self.path)):
+            return None
         with self._batch(alone=False):
             stamp = _stamp(Path(self.path), RECORDS, f"{space.key}.csv")
         return hashlib.sha256(repr(stamp).encode()).hexdigest()[:32]

@@ -307,7 +307,7 @@ class Sqlite(imgrec.Store):
         """Vectors; see `Store.vectors`."""
         db = self._db
         # One read transaction: the count, the digests and the vectors are of one moment beside a writer.
-        with _transaction(db, "DEFERRED"):
+        with _reading(db):
             number, dim = self._number_and_dim(space)
             if number is None:
                 return [], np.empty((0, 0), np.float32)
@@ -358,6 +358,10 @@ class Sqlite(imgrec.Store):
         """Beside the database file."""
         return Path(f"{self.path}-index")
 
+    def snapshot(self) -> contextlib.AbstractContextManager[None]:
+        """One read transaction."""
+        return _reading(self._db)
+
     @property
     def lock_file(self) -> Path:
         """Beside the database file."""
@@ -396,6 +400,17 @@ def _copied(path: str, copy: Path) -> Iterator[None]:
         aside.rename(copy)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _reading(db: sqlite3.Connection) -> Iterator[None]:
+    """All reads are of one moment, the first one's."""
+    if db.in_transaction:
+        yield
+        return
+    with _transaction(db, "DEFERRED"):
+        db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        yield
 
 
 @contextlib.contextmanager

@@ -108,6 +108,20 @@ def test_a_copy_is_equal_and_copying_again_copies_nothing(tmp_path: Path, kinds:
     assert snapshot(second) == snapshot(first)
 
 
+def test_a_snapshot_is_of_one_moment(store: imgrec.Store) -> None:
+    old = [record("/a.jpg", "aa"), record("/b.jpg", "bb")]
+    store.write(Batch(records=old, vectors={RGB: (["aa", "bb"], rows(1, 2))}))
+    reader = opened(store.name, Path(store.location))
+    with reader.snapshot():
+        before, generation = snapshot(reader), reader.generation(RGB)
+        edited = Batch(records=[record("/a.jpg", "cc")], forgotten=["/b.jpg"], vectors={RGB: (["cc"], rows(3))})
+        store.write(edited)
+        assert snapshot(reader) == before
+        assert reader.generation(RGB) in (generation, None)
+    assert snapshot(reader) == snapshot(store) != before
+    assert reader.generation(RGB) == store.generation(RGB) != generation
+
+
 # --- sqlite only --------------------------------------------------------------------------------------------
 
 

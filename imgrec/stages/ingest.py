@@ -238,7 +238,7 @@ def ingest(
         stack.enter_context(_only_writer(store, backup))
         stores = [stack.enter_context(store.open(create=True))]
         if backup is not None:
-            stores.insert(0, stack.enter_context(backup.open(create=True)))
+            stores.append(stack.enter_context(backup.open(create=True)))
             backup.copy_from(store, exactly=True)
         advance = stack.enter_context(progress("ingest", total, shown=show_progress))
         threads = cores()
@@ -407,7 +407,7 @@ class _Job:
         self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary, *, retry_failed: bool
     ) -> None:
         self.spaces, self.stores, self.summary, self.retry_failed = spaces, stores, summary, retry_failed
-        self.store = stores[-1]  # a backup comes first, and is written first: it never lacks what the store has
+        self.store = stores[0]  # written before its backup, which is made equal to it when the next ingest begins
         self._moved_from: set[str] = set()
         self._unreachable: set[str] = set()
         self._put_off: list[ImageFile] = []
