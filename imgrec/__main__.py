@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 HELP = frozenset(("--help", "-h"))
 
 _errors: list[BaseException] = []
@@ -37,9 +40,15 @@ def program() -> int:
     """
     gc.disable()  # until a stage runs, see `_task`
     try:
-        return main()
+        code = main()
     finally:
         gc.freeze()
+    if code == INTERRUPTED:  # a thread may be in the middle of what takes long, and nobody waits for it
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    return code
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -298,7 +307,7 @@ def _tell(error: BaseException, *, debug: bool) -> int:
     """Say what went wrong, in a line; the exit code."""
     if isinstance(error, KeyboardInterrupt):
         sys.stderr.write(f"imgrec: interrupted; the same command{error} goes on from here\n")
-        return 130
+        return INTERRUPTED
     if debug or not isinstance(error, ImgrecError | OSError):
         traceback.print_exception(error)
     else:

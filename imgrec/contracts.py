@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from imgrec import locks
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.options import Options, option
 
@@ -387,6 +388,29 @@ class Store(Component):
     def derived_folder(self) -> Path | None:
         """Where such forms may be kept; None where they may not."""
         return None
+
+    @property
+    def lock_file(self) -> Path | None:
+        """What stands for the right to write, beside the store; None where writers need not take turns."""
+        return None
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Be the only one that writes, of all processes and threads; `write` is so by itself for its batch.
+
+        Another one is waited for, with a line on stderr that says who it is. Readers neither wait nor are waited
+        for. A thread may nest it; it ends with the process, however that ends.
+
+        Raises:
+            UsageError: nothing can be written where the store is.
+        """
+        return nullcontext() if self.lock_file is None else locks.only_writer(self.lock_file, self.location)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Read, in this thread, what the open store holds at this moment, whatever others write meanwhile.
+
+        By itself each read is of a moment of its own, which is all that a store may give.
+        """
+        return nullcontext()
 
     def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
         """Copy every record, failure, vector and note that `other` holds and this store lacks or has otherwise.

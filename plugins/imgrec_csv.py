@@ -15,11 +15,12 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import numpy as np
 
 import imgrec
+from imgrec import locks
 from imgrec.contracts import Batch, Failure, Record, Space, Vectors, free_name
 from imgrec.errors import NoStoreError
 from imgrec.options import option
@@ -58,7 +59,7 @@ class Csv(imgrec.Store):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._index: _Index | None = None
-        self._locked: TextIO | None = None
+        self._is_fixed = False
 
     @property
     def location(self) -> str:
@@ -71,24 +72,33 @@ class Csv(imgrec.Store):
             return self
         folder = Path(self.path)
         if create:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                if not any(folder.iterdir()):
-                    _append(folder / RECORDS, RECORD_END, RECORD_COLUMNS, [])
-                    _write_schema_version(folder)
-            except OSError as error:
-                raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
-        if not os.path.exists(folder):
-            raise NoStoreError(
-                f"there is no gallery at {Path(self.path).absolute()}: make it with `imgrec ingest FOLDER`"
-            )
+            with self.writing():
+                self._make(folder)
+        made = _aside(folder)
+        if not folder.exists() and (made / SCHEMA).exists():
+            with self.writing(), contextlib.suppress(FileNotFoundError):  # unless another run was quicker
+                made.rename(folder)  # a run was killed before it had put this in place
+        if not os.path.exists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+            raise NoStoreError(f"there is no gallery at {folder.absolute()}: make it with `imgrec ingest FOLDER`")
         if not (folder / RECORDS).is_file():
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")
         self._upgrade()
-        if create:
-            self._lock()
         self._index = self._read()
         return self
+
+    def _make(self, folder: Path) -> None:
+        made = _aside(folder)
+        try:
+            if (folder.exists() and any(folder.iterdir())) or (made / SCHEMA).exists():
+                return
+            made.mkdir(parents=True, exist_ok=True)
+            _append(made / RECORDS, 0, RECORD_COLUMNS, [])
+            _write_schema_version(made)
+            with contextlib.suppress(FileNotFoundError):
+                folder.rmdir()
+            made.rename(folder)
+        except OSError as error:
+            raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
 
     def _upgrade(self) -> None:
         """Bring an older schema up to date, all of it or nothing, and keep the folder as it was.
@@ -103,94 +113,83 @@ class Csv(imgrec.Store):
             )
         if version == newest:
             return
-        self._lock()
-        made, kept = Path(f"{folder}.new"), free_name(f"{folder}-schema-{version}")
-        try:
+        kept = free_name(f"{folder}-schema-{version}")
+        with self.writing():
             if _schema_version(folder) == newest:  # another run was quicker
                 return
+            self._migrate(folder, version, kept)
+        log.warning(
+            "%s is upgraded from schema %s to %s; it is kept as it was in %s", self.path, version, newest, kept
+        )
+
+    def _migrate(self, folder: Path, version: int, kept: Path) -> None:
+        made = _aside(folder)
+        try:
             shutil.rmtree(made, ignore_errors=True)
             shutil.copytree(folder, made)
             for migrate in MIGRATIONS[version - 1 :]:
                 migrate(made)
             _write_schema_version(made)
-            with _turn(folder, alone=True):
+            with self._batch(alone=True):
                 folder.rename(kept)
                 made.rename(folder)
         except (OSError, ValueError, LookupError) as error:
             raise imgrec.UsageError(
-                f"{self.path} is of an older schema, and stays so: it cannot be upgraded to {newest}: {error}"
+                f"{self.path} is of an older schema, and stays so: "
+                f"it cannot be upgraded to {1 + len(MIGRATIONS)}: {error}"
             ) from error
         finally:
-            self.close()  # the lock is of the folder that was
             shutil.rmtree(made, ignore_errors=True)
-        log.warning(
-            "%s is upgraded from schema %s to %s; it is kept as it was in %s", self.path, version, newest, kept
-        )
 
     def _read(self) -> _Index:
-        with self._reading():
+        with self._batch(alone=False):
             try:
                 return _Index(Path(self.path))
             except (ValueError, LookupError, TypeError) as error:
                 raise imgrec.ImgrecError(f"store {self.path} is damaged: {error}") from error
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """While no other run is in the middle of a batch."""
-        if self._locked is not None:  # then it is this one that writes
-            yield
-            return
-        with _turn(Path(self.path), alone=False):
-            yield
+    def _batch(self, *, alone: bool) -> contextlib.AbstractContextManager[None]:
+        """While no other run is in the middle of a batch; alone: nor reads."""
+        return locks.turn(Path(self.path) / ".batch", alone=alone)
 
-    def _lock(self) -> None:
-        """Be the only writer until closed, as far as the system has locks.
-
-        Raises:
-            UsageError: another run is.
-        """
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        if self._locked is None:
-            handle = (Path(self.path) / ".lock").open("w")
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                handle.close()
-                raise imgrec.UsageError(
-                    f"another run is writing to {self.path}: try again when it is done"
-                ) from None
-            self._locked = handle
-            if self._index is not None:
-                self._index = self._read()  # it may have changed before the lock was ours
+    @property
+    def lock_file(self) -> Path:
+        """Beside the folder."""
+        return Path(f"{Path(self.path).absolute()}.lock")
 
     def close(self) -> None:
         """Drop what was read; files are closed after every use."""
         self._index = None
-        if self._locked is not None:
-            self._locked.close()
-            self._locked = None
 
     @property
     def _opened(self) -> _Index:
         self.open()
         assert self._index is not None
-        if self._locked is None and self._index.stamp != _stamp(Path(self.path)):
+        if not self._is_fixed and self._index.stamp != _stamp(Path(self.path)):
             self._index = self._read()  # another run has written
         return self._index
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """The index in memory stays as it is, and a vector that was once written lies where it lay."""
+        self._index, self._is_fixed = self._opened, True
+        try:
+            yield
+        finally:
+            self._is_fixed = False
 
     def write(self, batch: Batch) -> None:
         """Vectors first, records last; after an error every file is as it was."""
         if not batch:
             return
-        self.open()._lock()
-        with _turn(Path(self.path), alone=True):
-            self._write(batch)
+        with self.writing():
+            index = self._opened
+            with self._batch(alone=True):
+                self._write(batch, index)
+                index.stamp = _stamp(Path(self.path))
 
-    def _write(self, batch: Batch) -> None:
-        index, change = self._opened, _Change(Path(self.path))
+    def _write(self, batch: Batch, index: _Index) -> None:
+        change = _Change(Path(self.path))
         try:
             change.add_spaces(batch.vectors, index.spaces)
             for space, (digests, vectors) in batch.vectors.items():
@@ -243,7 +242,7 @@ class Csv(imgrec.Store):
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
         """Contents with a vector; see `Store.digests`."""
         index = self._opened
-        with self._reading():
+        with self._batch(alone=False):
             held, contents = index.digests(space), index.paths_of
         return {digest for digest in (held if among is None else among) if digest in held and digest in contents}
 
@@ -253,7 +252,7 @@ class Csv(imgrec.Store):
         wanted = contents.keys() if digests is None else contents.keys() & set(digests)
         rows: dict[str, Vectors] = {}
         dim = 0
-        with self._reading():
+        with self._batch(alone=False):
             for names, values in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
                 dim = values.shape[1]
                 rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
@@ -267,15 +266,17 @@ class Csv(imgrec.Store):
         """Files of vectors that cannot be read whole; see `Store.problems`."""
         for space in self.spaces():
             try:
-                with self._reading():
+                with self._batch(alone=False):
                     for _ in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
                         pass
             except imgrec.ImgrecError as error:
                 yield str(error)
 
-    def generation(self, space: Space) -> str:
-        """From the sizes and times of change of the files."""
-        with self._reading():
+    def generation(self, space: Space) -> str | None:
+        """From the sizes and times of change of the files; None for a snapshot that they have left behind."""
+        if self._is_fixed and self._opened.stamp != _stamp(Path(self.path)):
+            return None
+        with self._batch(alone=False):
             stamp = _stamp(Path(self.path), RECORDS, f"{space.key}.csv")
         return hashlib.sha256(repr(stamp).encode()).hexdigest()[:32]
 
@@ -358,8 +359,9 @@ class _Change:
 
     def append(self, name: str, row_end: re.Pattern[bytes], header: Sequence[str], rows: Iterable[Any]) -> None:
         file = self.folder / name
-        self._sizes.setdefault(file, file.stat().st_size if file.exists() else 0)
-        _append(file, row_end, header, rows)
+        length = _whole_length(file, row_end)
+        self._sizes.setdefault(file, length)
+        _append(file, length, header, rows)
 
     def replace(self, name: str, content: bytes) -> None:
         aside = self.folder / f".{name}.new"
@@ -411,7 +413,14 @@ def _schema_version(folder: Path) -> int:
 
 
 def _write_schema_version(folder: Path) -> None:
-    (folder / SCHEMA).write_text(json.dumps({"schema": 1 + len(MIGRATIONS)}) + "\n")
+    aside = folder / f".{SCHEMA}.new"
+    aside.write_text(json.dumps({"schema": 1 + len(MIGRATIONS)}) + "\n")
+    aside.replace(folder / SCHEMA)  # last: what has it is whole
+
+
+def _aside(folder: Path) -> Path:
+    """Where a folder is made before it is put in its place."""
+    return Path(f"{folder}.new")
 
 
 def _stamp(folder: Path, *names: str) -> list[tuple[int, int, int] | None]:
@@ -425,21 +434,6 @@ def _stamp(folder: Path, *names: str) -> list[tuple[int, int, int] | None]:
         else:
             found.append((status.st_ino, status.st_size, status.st_mtime_ns))
     return found
-
-
-@contextlib.contextmanager
-def _turn(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Wait until nobody is writing a batch; alone: nor reading. As far as the system has locks."""
-    try:
-        import fcntl
-
-        handle = (folder / ".batch").open("w" if alone else "r")
-    except (ImportError, FileNotFoundError):  # Windows; nobody has written here
-        yield
-        return
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
 
 
 def _vector_end(dim: int) -> re.Pattern[bytes]:
@@ -471,10 +465,9 @@ def _cell(value: Any) -> str:
     return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text
 
 
-def _append(file: Path, row_end: re.Pattern[bytes], header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Add rows after the last whole one, below a header, and see them on the disk."""
+def _append(file: Path, length: int, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Add rows after the last whole one, which ends at `length`, below a header, and see them on the disk."""
     with file.open("ab") as handle:
-        length = _whole_length(file, row_end)
         handle.truncate(length)
         handle.write(_csv(rows if length else [header, *rows]))
         handle.flush()
@@ -483,6 +476,8 @@ def _append(file: Path, row_end: re.Pattern[bytes], header: Sequence[str], rows:
 
 def _whole_length(file: Path, row_end: re.Pattern[bytes]) -> int:
     """Bytes up to the end of the last whole row: what a run cut off in the middle left behind is not counted."""
+    if not file.exists():
+        return 0
     with file.open("rb") as handle:
         start = max(0, handle.seek(0, os.SEEK_END) - 4 * 1024 * 1024)
         handle.seek(start)

@@ -128,14 +128,13 @@ class Sqlite(imgrec.Store):
             return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
         connection.execute("PRAGMA page_size = 65536")
-        is_new = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-        if create and is_new and pragma("application_id") == 0:
-            connection.execute("PRAGMA journal_mode = WAL")
-            with _transaction(connection):
-                if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
-                    _execute_all(connection, SCHEMA)
-                    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version = {_schema_version()}")
+        if _is_empty(connection):
+            if not create:  # a run may have been killed before it had made its store
+                raise NoStoreError(
+                    f"{self.path} is empty, not an imgrec store: fill it with `imgrec ingest FOLDER`"
+                )
+            with self.writing():
+                self._make(connection)
         if pragma("application_id") != APPLICATION_ID:
             raise imgrec.UsageError(f"{self.path} is a SQLite database, but not an imgrec store")
         version, newest = pragma("user_version"), _schema_version()
@@ -152,6 +151,14 @@ class Sqlite(imgrec.Store):
         else:  # to read all vectors at once
             connection.execute("PRAGMA cache_size = -65536")
             connection.execute("PRAGMA mmap_size = 1099511627776")
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        with _transaction(connection):
+            if _is_empty(connection):
+                _execute_all(connection, SCHEMA)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {_schema_version()}")
 
     def _upgrade(self, connection: sqlite3.Connection) -> None:
         """Bring an older schema up to date, all of it or nothing, and keep a copy of the file as it was."""
@@ -192,7 +199,7 @@ class Sqlite(imgrec.Store):
             return
         db = self._db
         gone = batch.forgotten + [failure.path for failure in batch.failures]
-        with _transaction(db):
+        with self.writing(), _transaction(db):
             if replace(batch, notes={}):
                 db.execute("DELETE FROM generation")
                 db.execute("INSERT INTO generation VALUES (lower(hex(randomblob(16))))")
@@ -300,7 +307,7 @@ class Sqlite(imgrec.Store):
         """Vectors; see `Store.vectors`."""
         db = self._db
         # One read transaction: the count, the digests and the vectors are of one moment beside a writer.
-        with _transaction(db, "DEFERRED"):
+        with _reading(db):
             number, dim = self._number_and_dim(space)
             if number is None:
                 return [], np.empty((0, 0), np.float32)
@@ -374,6 +381,15 @@ class Sqlite(imgrec.Store):
         """Beside the database file."""
         return Path(f"{self.path}-index")
 
+    def snapshot(self) -> contextlib.AbstractContextManager[None]:
+        """One read transaction."""
+        return _reading(self._db)
+
+    @property
+    def lock_file(self) -> Path:
+        """Beside the database file."""
+        return Path(f"{Path(self.path).absolute()}.lock")
+
     def size(self) -> int:
         """Bytes on disk, with the write-ahead log."""
         return sum(file.stat().st_size for file in map(Path, (self.path, self.path + "-wal")) if file.exists())
@@ -410,14 +426,32 @@ def _copied(path: str, copy: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _reading(db: sqlite3.Connection) -> Iterator[None]:
+    """All reads are of one moment, the first one's."""
+    if db.in_transaction:
+        yield
+        return
+    with _transaction(db, "DEFERRED"):
+        db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        yield
+
+
+@contextlib.contextmanager
 def _transaction(db: sqlite3.Connection, mode: str = "IMMEDIATE") -> Iterator[None]:
     db.execute(f"BEGIN {mode}")
     try:
         yield
+        db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        if db.in_transaction:  # SQLite ends one by itself where, say, the disk is full
+            db.execute("ROLLBACK")
         raise
-    db.execute("COMMIT")
+
+
+def _is_empty(db: sqlite3.Connection) -> bool:
+    """Whether a database has nothing in it, and is nobody's."""
+    is_new = not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    return is_new and db.execute("PRAGMA application_id").fetchone() == (0,)
 
 
 def _to_sql(path: str) -> str | bytes:

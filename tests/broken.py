@@ -392,6 +392,20 @@ class Slow(Sqlite):
         super().write(batch)
 
 
+class Impatient(Sqlite):
+    writers: ClassVar[dict[str, Sqlite]] = {}
+
+    def write(self, batch: Batch) -> None:
+        if self.writers.setdefault(self.path, self) is not self:
+            raise imgrec.ImgrecError("another run is writing")
+        super().write(batch)
+
+    def close(self) -> None:
+        if self.writers.get(self.path) is self:
+            del self.writers[self.path]
+        super().close()
+
+
 class CopiesAgain(Sqlite):
     def copy_from(self, other: imgrec.Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
         return super().copy_from(other, exactly=exactly, batch_size=batch_size) or 1
@@ -444,6 +458,7 @@ STORES: dict[str, type[Sqlite]] = {
     "a_path_has_a_record_or_a_failure": Both,
     "ten_thousand_rows_are_kept": Small,
     "a_reader_sees_whole_batches": Slow,
+    "writers_take_turns": Impatient,
     "a_copy_is_equal": CopiesAgain,
     "notes_are_kept": OneNote,
     "a_sound_store_has_no_problems": Anxious,

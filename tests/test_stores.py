@@ -108,6 +108,20 @@ def test_a_copy_is_equal_and_copying_again_copies_nothing(tmp_path: Path, kinds:
     assert snapshot(second) == snapshot(first)
 
 
+def test_a_snapshot_is_of_one_moment(store: imgrec.Store) -> None:
+    old = [record("/a.jpg", "aa"), record("/b.jpg", "bb")]
+    store.write(Batch(records=old, vectors={RGB: (["aa", "bb"], rows(1, 2))}))
+    reader = opened(store.name, Path(store.location))
+    with reader.snapshot():
+        before, generation = snapshot(reader), reader.generation(RGB)
+        edited = Batch(records=[record("/a.jpg", "cc")], forgotten=["/b.jpg"], vectors={RGB: (["cc"], rows(3))})
+        store.write(edited)
+        assert snapshot(reader) == before
+        assert reader.generation(RGB) in (generation, None)
+    assert snapshot(reader) == snapshot(store) != before
+    assert reader.generation(RGB) == store.generation(RGB) != generation
+
+
 # --- sqlite only --------------------------------------------------------------------------------------------
 
 
@@ -234,17 +248,6 @@ def test_failures_that_end_and_come_again(store: imgrec.Store) -> None:
         assert list(reopened(store).failures()) == [failure]
         store.write(Batch(records=[record(f"/{i}.jpg", f"{i:02}")]))
         assert list(reopened(store).failures()) == []
-
-
-def test_one_writer_at_a_time(folder: imgrec.Store) -> None:
-    second = opened("csv", Path(folder.location))
-    assert len(list(second.records())) == 2  # reading is free
-    with pytest.raises(UsageError, match="another run is writing"):
-        second.write(Batch(records=[record("/c.jpg", "cc")]))
-    folder.write(Batch(records=[record("/d.jpg", "dd")]))
-    folder.close()
-    second.write(Batch(records=[record("/c.jpg", "cc")]))
-    assert {r.path for r in second.records()} >= {"/c.jpg", "/d.jpg"}
 
 
 def test_a_sqlite_store_serves_several_threads(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -233,14 +234,30 @@ def test_a_folder_whose_upgrade_fails_is_as_it_was(folder: Path, monkeypatch: py
     assert [each.name for each in folder.parent.iterdir()] == ["csv"]
 
 
-def test_a_folder_that_another_run_writes_to_waits_for_its_upgrade(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_that_another_run_writes_to_is_upgraded_when_that_is_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(imgrec_csv, "MIGRATIONS", (_shout,))
+    store = imgrec.build("store", "csv", path=str(folder))
+    opening = threading.Thread(target=store.open)
+    with imgrec.build("store", "csv", path=str(folder)).writing():
+        before = contents(folder)
+        opening.start()
+        while not caplog.messages:
+            pass
+        assert "waiting to write to" in caplog.text
+        assert contents(folder) == before
+    opening.join()
+    assert "is upgraded from schema 1 to 2" in caplog.messages[1]
+    assert sorted(each.name for each in folder.parent.iterdir()) == ["csv", "csv-schema-1"]
+
+
+def test_an_upgrade_that_was_killed_before_its_last_step_is_finished(folder: Path) -> None:
+    (folder / "schema.json").write_text('{"schema": 1}\n')
+    before = contents(folder)
+    folder.rename(f"{folder}.new")  # the old folder is out of the way, the new one not yet in its place
     with imgrec.build("store", "csv", path=str(folder)).open(create=True):
-        monkeypatch.setattr(imgrec_csv, "MIGRATIONS", (_shout,))
-        with pytest.raises(UsageError, match="another run is writing"):
-            imgrec.build("store", "csv", path=str(folder)).open()
-    assert [each.name for each in folder.parent.iterdir()] == ["csv"]
+        assert contents(folder) == before
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": null}', '{"schema": "new"}', '{"scheme": 1}'])

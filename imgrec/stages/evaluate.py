@@ -144,7 +144,7 @@ class Evaluate(Stage):
         outside = set() if self.queries is None else set(images.roots(self.queries))
         if self.source is not None:
             ingest(self.source, self._to_extract(chosen), self.store, show_progress=True)
-        with self.store as store:
+        with self.store as store, store.snapshot():
             view = views.choose(store, self.space, chosen, self.projection)
             whole = Gallery(store, view.not_projected())
             records = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -62,6 +63,9 @@ class Summary:
     extracted: int = 0
     """Vectors made."""
 
+    pruned: int = 0
+    """Missing, and forgotten because it was asked for."""
+
     def __str__(self) -> str:
         return ", ".join(f"{count:,} {name}" for name, count in asdict(self).items())
 
@@ -80,6 +84,8 @@ class Ingest(Stage):
     backup: Store | None = part("backup")
     batch_size: int = option(64, minimum=1, help="images a transaction")
     retry_failed: bool = option(False, help="try files again that failed and have not changed since")
+    prune: bool = option(False, help="forget the images below the source that are missing")
+    force: bool = option(False, help="prune although more than half of the gallery is missing")
 
     def execute(self, run: Run) -> None:
         """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
@@ -99,10 +105,14 @@ class Ingest(Stage):
                     self.backup,
                     batch_size=self.batch_size,
                     retry_failed=self.retry_failed,
+                    prune=self.prune,
+                    force=self.force,
                     summary=summary,
                     show_progress=True,
                 )
-        except UsageError:
+        except UsageError:  # it leaves no folder of the run
+            if any(asdict(summary).values()):
+                run.print(f"{self.store.location}: {summary}")
             raise
         except BaseException:
             self._tell(run, summary, spaces)
@@ -114,10 +124,10 @@ class Ingest(Stage):
         self._tell(run, summary, spaces)
 
     def _tell(self, run: Run, summary: Summary, spaces: list[Space]) -> None:
+        run.print(f"{self.store.location}: {summary}")
         run.counts.update(asdict(summary))
         keys = [space.key for space in spaces]
         run.write_json("results.json", {"store": self.store.location, "spaces": keys, **asdict(summary)})
-        run.print(f"{self.store.location}: {summary}")
 
     @classmethod
     def reproducible(cls, results: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -184,6 +194,8 @@ def ingest(
     *,
     batch_size: int = 64,
     retry_failed: bool = False,
+    prune: bool = False,
+    force: bool = False,
     summary: Summary | None = None,
     show_progress: bool = False,
 ) -> Summary:
@@ -200,6 +212,8 @@ def ingest(
         backup: a second store that gets the same, and all that `store` holds already.
         batch_size: images a transaction.
         retry_failed: read files again that failed and have not changed since; one that changed is read anyway.
+        prune: forget the images below the source that are missing.
+        force: prune although more than half of the gallery is missing.
         summary: counts to add to, for who wants them even of a call that fails.
         show_progress: a progress bar on stderr.
 
@@ -221,31 +235,43 @@ def ingest(
     spaces = {Space.of(each): each for each in extractors}
     _check_before(store, backup, extractors)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_only_writer(store, backup))
         stores = [stack.enter_context(store.open(create=True))]
         if backup is not None:
-            stores.insert(0, stack.enter_context(backup.open(create=True)))
+            stores.append(stack.enter_context(backup.open(create=True)))
             backup.copy_from(store, exactly=True)
         advance = stack.enter_context(progress("ingest", total, shown=show_progress))
         threads = cores()
         pool, extraction = ThreadPoolExecutor(threads), ThreadPoolExecutor(1)
         for each in (pool, extraction):
-            stack.callback(each.shutdown, cancel_futures=True)
+            stack.push(functools.partial(_shut_down, each))
         job = _Job(spaces, stores, summary or Summary(), retry_failed=retry_failed)
         if isinstance(extractor, Fusion):
             job.note(extractor)
-        # This thread looks for files, plans and writes; the others read, decode and extract ahead of it.
-        changed = job.changed(images.find(roots), advance)
-        read = ahead(pool, _read, changed, 4 * threads)
-        planned = job.planned(read, chunk=2 * threads)
-        decoded = ahead(pool, _decode, planned, 4 * threads)
-        for batch in ahead(extraction, job.extracted, _batches(decoded, batch_size), 2):
-            job.write(batch)
-            advance(len(batch.items))
+
+        def extracted(files: Iterable[ImageFile]) -> Iterator[_Extracted]:
+            # This thread looks for files, plans and writes; the others read, decode and extract ahead of it.
+            read = ahead(pool, _read, job.changed(files, advance), 4 * threads)
+            planned = job.planned(read, chunk=2 * threads)
+            decoded = ahead(pool, _decode, planned, 4 * threads)
+            return ahead(extraction, job.extracted, _batches(decoded, batch_size), 2)
+
+        files: Iterable[ImageFile] = images.find(roots)
+        while files:
+            for batch in extracted(files):
+                job.write(batch)
+                advance(len(batch.items))
+            files = job.take_put_off()
         job.mark_missing(roots)
-        if total and job.summary.failed == total:
-            example = min(store.failures(), key=lambda failure: failure.path)
-            raise ImgrecError(f"none of the {total:,} files could be read: {example.path}: {example.reason}")
+        if prune:
+            job.forget_missing(roots, force=force)
+        job.check_read(total)
     return job.summary
+
+
+def _shut_down(pool: ThreadPoolExecutor, reason: object, *_: object) -> None:
+    """End a pool. After Ctrl-C nobody waits for a batch that takes long."""
+    pool.shutdown(wait=reason is not KeyboardInterrupt, cancel_futures=True)
 
 
 def _is_there(store: Store) -> bool:
@@ -274,13 +300,25 @@ def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extra
     Raises:
         UsageError: saying what.
     """
-    if backup is not None:
-        if Path(backup.location).absolute() == Path(store.location).absolute():
-            raise UsageError(f"store and backup are both {store.location}: give backup.path=")
-        _check_backup(store, backup)
+    if backup is not None and Path(backup.location).absolute() == Path(store.location).absolute():
+        raise UsageError(f"store and backup are both {store.location}: give backup.path=")
     if not _is_there(store):
         for extractor in extractors:
             _try_out(extractor)
+
+
+@contextlib.contextmanager
+def _only_writer(store: Store, backup: Store | None) -> Iterator[None]:
+    """Be the only writer of both."""
+    if backup is None:
+        with store.writing():
+            yield
+        return
+    # In one order everywhere: two runs of which each keeps the other's store as backup do not wait for ever.
+    first, second = sorted((store, backup), key=lambda each: Path(each.location).absolute())
+    with first.writing(), second.writing():
+        _check_backup(store, backup)
+        yield
 
 
 def _check_backup(store: Store, backup: Store) -> None:
@@ -369,8 +407,10 @@ class _Job:
         self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary, *, retry_failed: bool
     ) -> None:
         self.spaces, self.stores, self.summary, self.retry_failed = spaces, stores, summary, retry_failed
-        self.store = stores[-1]  # a backup comes first, and is written first: it never lacks what the store has
+        self.store = stores[0]  # written before its backup, which is made equal to it when the next ingest begins
         self._moved_from: set[str] = set()
+        self._unreachable: set[str] = set()
+        self._put_off: list[ImageFile] = []
 
     def note(self, fusion: Fusion) -> None:
         """Have the stores know a fusion, so that it is what a query is compared by."""
@@ -414,12 +454,23 @@ class _Job:
             known: dict[str, list[Record]] = {}
             for record in self.store.records(digests=digests):
                 known.setdefault(record.digest, []).append(record)
+            unreachable = self._pass_over([item.file.path for item in some if _is_out_of_reach(item)])
             for item in some:
                 if item.reason is None:
                     item.lacks = lacking[item.digest]
                     item.sides = {self.spaces[space].side for space in item.lacks}
                     self._tell_move(item, known.get(item.digest, []))
-                yield item
+                if item.file.path not in unreachable:
+                    yield item
+
+    def _pass_over(self, paths: Sequence[str]) -> set[str]:
+        """Of files that cannot be opened, those that are no failures: recorded before, or gone by now.
+
+        What was extracted of them is kept, for a drive may be unplugged: they are missing.
+        """
+        recorded = {record.path for record in self.store.records(paths=paths)}
+        self._unreachable |= recorded
+        return recorded | {path for path in paths if not os.path.lexists(path)}
 
     def _tell_move(self, item: _Item, known: list[Record]) -> None:
         if any(record.path == item.file.path for record in known):
@@ -448,6 +499,7 @@ class _Job:
 
     def write(self, batch: _Extracted) -> None:
         """Write a batch as one transaction, and count it."""
+        self._put_off_orphans(batch)
         good = [item for item in batch.items if item.reason is None]
         bad = [item for item in batch.items if item.reason is not None]
         forgotten = [path for item in good for path in item.forgets]
@@ -459,11 +511,30 @@ class _Job:
             setattr(self.summary, counts_as, getattr(self.summary, counts_as) + 1)
         self.summary.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
 
+    def _put_off_orphans(self, batch: _Extracted) -> None:
+        """Leave out whose vector is gone since it was planned: the last other file of its content was changed."""
+        kept = [item for item in batch.items if item.reason is None and len(item.lacks) < len(self.spaces)]
+        lacking = self._lacking([item.digest for item in kept])
+        orphans = {item.file for item in kept if set(lacking[item.digest]).difference(item.lacks)}
+        batch.items = [item for item in batch.items if item.file not in orphans]
+        self._put_off += orphans
+
+    def take_put_off(self) -> list[ImageFile]:
+        """The files that are to be read and planned another time."""
+        files, self._put_off = self._put_off, []
+        return files
+
     def mark_missing(self, roots: Sequence[str]) -> None:
-        """Mark the recorded files under the roots that are not there any more; forget such failures."""
+        """Mark the recorded files under the roots that are not there any more; forget such failures.
+
+        Raises:
+            ImgrecError: a root itself is gone.
+        """
+        if lost := next((root for root in roots if not os.path.exists(root)), None):
+            raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
         below = set(roots)
         inside = (r for r in self.store.records() if images.is_inside(r.path, below))
-        gone = [record for record in inside if not os.path.exists(record.path)]
+        gone = [r for r in inside if r.path in self._unreachable or not os.path.exists(r.path)]
         self.summary.missing += len(gone)
         marked = (Record(r.path, r.digest, r.size, r.mtime_ns, missing=True) for r in gone if not r.missing)
         for some in chunks(marked, 4096):
@@ -471,6 +542,38 @@ class _Job:
         failed = (f.path for f in self.store.failures() if images.is_inside(f.path, below))
         for paths in chunks([path for path in failed if not os.path.lexists(path)], 4096):
             self._write(Batch(forgotten=paths))
+
+    def forget_missing(self, roots: Sequence[str], *, force: bool) -> None:
+        """Forget the recorded files under the roots that are missing.
+
+        Raises:
+            UsageError: that is more than half of the gallery, and `force` is not set.
+        """
+        below, recorded, missing = set(roots), 0, []
+        for record in self.store.records():
+            recorded += 1
+            if record.missing and images.is_inside(record.path, below):
+                missing.append(record.path)
+        if 2 * len(missing) > recorded and not force:
+            raise UsageError(
+                f"{len(missing):,} of the gallery's {recorded:,} images are missing, and none was forgotten: "
+                f"is a drive unplugged? force=true forgets them"
+            )
+        if missing:
+            log.warning("forgetting %s missing images of %s", f"{len(missing):,}", f"{recorded:,}")
+        for paths in chunks(missing, 4096):
+            self._write(Batch(forgotten=paths))
+        self.summary.pruned += len(missing)
+
+    def check_read(self, total: int) -> None:
+        """Tell a source of which nothing could be read.
+
+        Raises:
+            ImgrecError: with the first file's reason.
+        """
+        if total and self.summary.failed == total:
+            example = min(self.store.failures(), key=lambda failure: failure.path)
+            raise ImgrecError(f"none of the {total:,} files could be read: {example.path}: {example.reason}")
 
     def _write(self, batch: Batch) -> None:
         for store in self.stores:
@@ -501,6 +604,10 @@ def _fails_alone(extractor: Extractor, item: _Item) -> bool:
     except Exception:
         return True
     return False
+
+
+def _is_out_of_reach(item: _Item) -> bool:
+    return item.reason is not None and item.reason.startswith(images.NOT_OPENED)
 
 
 def _same(known: Record | Failure, file: ImageFile) -> bool:

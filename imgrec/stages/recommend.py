@@ -40,7 +40,7 @@ class Recommend(Stage):
 
     def execute(self, run: Run) -> None:
         """Search, print the matches, draw them, and keep them as JSON."""
-        with self.store as store:
+        with self.store as store, store.snapshot():
             view = views.choose(store, self.space, self.extractor, self.projection)
             with run.timed("query"):
                 vectors, digest = query_vectors(self.query, store, view)
@@ -128,7 +128,7 @@ def recommend(
     Raises:
         UsageError: no such query or store; the query is no image; the space is not clear; k below 1.
     """
-    with store:
+    with store, store.snapshot():
         view = views.choose(store, space, extractor, projection)
         vectors, digest = query_vectors(query, store, view)
         left_out = None if include_self else digest

@@ -24,7 +24,12 @@ class Restore(Stage):
         """Copy, and print how many images came back."""
         if self.backup is None:
             raise UsageError("restore from what? choose a backup, such as backup=csv")
-        with self.backup as backup, self.store.open(create=True) as store, run.timed("restore"):
+        with (
+            self.backup as backup,
+            self.store.writing(),
+            self.store.open(create=True) as store,
+            run.timed("restore"),
+        ):
             copied = store.copy_from(backup)
         run.counts.update(copied=copied)
         run.print(f"{self.store.location}: {copied:,} images restored from {self.backup.location}")

@@ -43,7 +43,7 @@ class Visualise(Stage):
         """Reduce, and draw `map.png` beside `map.csv`."""
         self.reducer.progress = progress
         with run.timed("reduce"):
-            with self.store as store:
+            with self.store as store, store.snapshot():
                 pool = Gallery(store, views.choose(store, self.space, self.extractor))
                 records = pool.records()
             run.reads(len(pool), pool.fingerprint, *pool.view.sources())
@@ -93,7 +93,7 @@ def visualise(
     """
     if show_progress:
         reducer.progress = progress
-    with store:
+    with store, store.snapshot():
         pool = Gallery(store, views.choose(store, space, extractor))
         records = pool.records()
     return _map_of(pool, records, reducer, labels, highlight, sample, seed)

@@ -354,6 +354,28 @@ def _batch(number: int) -> Batch:
     return Batch(records=records, vectors={SPACES[0]: (digests, rows(*range(AT_ONCE)))})
 
 
+def writers_take_turns(subject: Subject) -> None:
+    """What several write at the same time, each through an object of its own, is all there in the end."""
+    folder = subject.folder()
+    writers = [subject.opened(folder) for _ in range(2)]
+    errors: list[BaseException] = []
+
+    def write(writer: Store, first: int) -> None:
+        try:
+            for number in range(first, first + 10):
+                writer.write(_batch(number))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(writer, 10 * i)) for i, writer in enumerate(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    require(not errors, f"a writer failed beside another one: {errors[:1]}")
+    _same("records", sum(1 for _ in subject.opened(folder, create=False).records()), 20 * AT_ONCE)
+
+
 def a_copy_is_equal(subject: Subject) -> None:
     """`copy_from` makes a store equal to another, and copies nothing the second time.
 
@@ -471,6 +493,7 @@ CHECKS = tuple(
             a_path_has_a_record_or_a_failure,
             ten_thousand_rows_are_kept,
             a_reader_sees_whole_batches,
+            writers_take_turns,
             a_copy_is_equal,
             notes_are_kept,
             a_sound_store_has_no_problems,

@@ -58,6 +58,10 @@ class Npz(imgrec.Store):
 
     def write(self, batch):
         """Change a copy of the content, and put it in the place of the old."""
+        with self.writing():
+            self._write(batch)
+
+    def _write(self, batch):
         content = copy.deepcopy(self._now())
         for path in batch.forgotten:
             content.records.pop(path, None)
@@ -107,6 +111,11 @@ class Npz(imgrec.Store):
         held = self._now().vectors.get(space.key, {})
         names = [name for name in (held if digests is None else dict.fromkeys(digests)) if name in held]
         return names, np.stack([held[name] for name in names]) if names else np.empty((0, 0), np.float32)
+
+    @property
+    def lock_file(self):
+        """Beside the file."""
+        return Path(f"{self.path}.lock")
 
     def size(self):
         """Bytes of the file."""
