@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from imgrec.contracts import Batch, Decoder, Extractor, Failure, Record, Reducer, RunInfo, Space, Store
+from imgrec.contracts import Batch, Decoder, Extractor, Failure, Record, Reducer, Reranker, RunInfo, Space, Store
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.hookspecs import hookimpl
 from imgrec.options import option
@@ -45,6 +45,7 @@ __all__ = [
     "Match",
     "Record",
     "Reducer",
+    "Reranker",
     "RunInfo",
     "Space",
     "Store",

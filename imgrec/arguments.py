@@ -74,6 +74,7 @@ def read(words: Sequence[str]) -> Arguments:
         overrides.insert(0, _positional(bare, stage))
     paths = path_options(stage)
     hydra = [f"+stage={stage}"] if stage else []
+    overrides += _unnamed_parts(overrides)
     hydra += [_override(word, paths, is_multirun=is_multirun) for word in overrides]
     return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
 
@@ -171,6 +172,22 @@ def _paths_of(cls: type) -> set[str]:
     return {spec.name for spec in dataclasses.fields(cls) if spec.metadata.get("path")}
 
 
+OF_A_PART = re.compile(r"(?:default_)?extractor\.(parts|projections)\.\w+")
+"""The key of what a part of a fusion is: a choice, unlike that of an option of it."""
+
+GROUP_OF = {"parts": "extractor", "projections": "projection"}
+
+
+def _unnamed_parts(overrides: Sequence[str]) -> list[str]:
+    """The extractors of a fusion's parts that are called by their extractor's name, as mostly."""
+    given = dict(word.lstrip("+").partition("=")[::2] for word in overrides)
+    if given.get("extractor") != "fusion":
+        return []
+    named = dict.fromkeys(re.findall(r"[\w.-]+(?=\s*['\"]?\s*:)", given.get("extractor.weights", "")))
+    keys = (f"extractor.parts.{name}" for name in named)
+    return [f"{key}={key.rpartition('.')[2]}" for key in keys if key not in given]
+
+
 def _override(word: str, paths: set[str], *, is_multirun: bool) -> str:
     match = OVERRIDE.fullmatch(word)
     if not match:
@@ -180,6 +197,8 @@ def _override(word: str, paths: set[str], *, is_multirun: bool) -> str:
         value = path_value(value, is_multirun=is_multirun)
     if key in ADDED_GROUPS:
         plus = "+"
+    if part := OF_A_PART.fullmatch(key):
+        plus, key = "+", f"{GROUP_OF[part[1]]}@{key}"
     return f"{plus}{GROUP_ALIASES.get(key, key)}={value}"
 
 

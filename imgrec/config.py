@@ -28,6 +28,7 @@ from imgrec.contracts import Component
 from imgrec.errors import UsageError
 from imgrec.options import check_option_names, option_names, suggestion, type_hints
 from imgrec.stages import Stage
+from imgrec.views import Fusion
 
 # --- from dataclasses to config groups ----------------------------------------------------------------------
 
@@ -54,8 +55,12 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     known = stages.available()
     used = {stage: known[stage]} if stage in known else known
     parts = [spec for cls in used.values() for spec in cls.parts().values()]
-    optional = {spec.metadata["group"] for spec in parts} & stages.OPTIONAL.keys()
-    for kind in sorted({stages.kind_of(spec) for spec in parts}):
+    groups = {spec.metadata["group"] for spec in parts}
+    optional = groups & stages.OPTIONAL.keys()
+    if "extractor" in groups:
+        optional.add("projection")  # of a fusion's parts
+        _store(user_folders, "extractor", Fusion.name, schema(Fusion))
+    for kind in sorted({stages.kind_of(spec) for spec in parts} | {stages.OPTIONAL[each] for each in optional}):
         presets.choices(kind)  # finds out whether two plugins claim one name
         for name, plugin in registry.available(kind).items():
             try:
@@ -115,7 +120,7 @@ def _beside(store: DictConfig, name: str) -> str:
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
 
 
-def schema(cls: type[Component]) -> DictConfig:
+def schema(cls: type[Component | Fusion]) -> DictConfig:
     """A plugin's options as a typed node: a wrong name or type is Hydra's to refuse, mappings take any key."""
     node: DictConfig = OmegaConf.structured(cls)
     OmegaConf.set_struct(node, True)
@@ -178,11 +183,32 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
                 f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
                 f"begin it with `defaults: [{next(iter(registry.available(stages.kind_of(spec))))}, _self_]`"
             )
-        if isinstance(component, type) and issubclass(component, Component):
+        if isinstance(component, type) and issubclass(component, Component | Fusion):
             plugins[key] = component.name
+        if component is Fusion:
+            plugins |= _parts_of_fusion(key, configuration[key])
     # Not `plain`: paths and members of an Enum stay what they are.
     options: Any = OmegaConf.to_container(configuration, resolve=True)
     return stages.build(name, options, plugins)
+
+
+def _parts_of_fusion(key: str, fusion: DictConfig) -> dict[str, str]:
+    """The plugin of each part's extractor and projection, as `Stage.plugins` has them.
+
+    Raises:
+        UsageError: options are given of a part for which nothing was chosen.
+    """
+    found = {}
+    for what, group in (("parts", "extractor"), ("projections", "projection")):
+        for name in fusion[what]:
+            component = OmegaConf.get_type(fusion[what][name])
+            if isinstance(component, type) and issubclass(component, Component):
+                found[f"{key}.{what}.{name}"] = component.name
+            elif fusion[what][name]:
+                raise UsageError(
+                    f"{key}.{what}.{name} has options, and no {group} was chosen for it: {key}.{what}.{name}=NAME"
+                )
+    return found
 
 
 def choices(settings: HydraConf) -> dict[str, str | None]:

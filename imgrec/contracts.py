@@ -1,8 +1,8 @@
 """The contracts that plugins fulfil, and the records that travel between them.
 
-A plugin is a dataclass that derives from `Extractor`, `Store`, `Reducer` or `Decoder`: its fields are its options,
-its docstring is its help, its methods do its work. Constructors only store options; models, files and connections
-are opened at first use.
+A plugin is a dataclass that derives from `Extractor`, `Store`, `Reducer`, `Reranker` or `Decoder`: its fields are
+its options, its docstring is its help, its methods do its work. Constructors only store options; models, files and
+connections are opened at first use.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Component(Options, ABC):
     """
 
     kind: ClassVar[str]
-    """`extractor`, `store`, `reducer` or `decoder`; of the first three also the name of its Hydra config group."""
+    """`extractor`, `store`, `reducer`, `reranker` or `decoder`."""
 
     name: ClassVar[str]
     """What it is chosen by: the class's name in lower case, unless the class says otherwise."""
@@ -289,8 +289,11 @@ class Batch:
     vectors: dict[Space, tuple[list[str], Vectors]] = field(default_factory=dict)
     """For each space, digests and their vectors, row by row."""
 
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Small JSON data by name, in the place of what was kept under the name; None removes it."""
+
     def __bool__(self) -> bool:
-        return bool(self.records or self.failures or self.forgotten or self.vectors)
+        return bool(self.records or self.failures or self.forgotten or self.vectors or self.notes)
 
 
 @dataclass
@@ -357,6 +360,10 @@ class Store(Component):
         In a store that a run is writing, only whole batches are seen.
         """
 
+    def notes(self) -> dict[str, Any]:
+        """Small facts that are kept with a gallery, JSON data by name; nothing in a store that keeps none."""
+        return {}
+
     def size(self) -> int | None:
         """Bytes on disk; None where that cannot be told."""
         return None
@@ -374,7 +381,7 @@ class Store(Component):
         return None
 
     def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
-        """Copy every record, failure and vector that `other` holds and this store lacks or has otherwise.
+        """Copy every record, failure, vector and note that `other` holds and this store lacks or has otherwise.
 
         Args:
             other: the store to copy from, open.
@@ -398,7 +405,10 @@ class Store(Component):
             for some in chunks(lacked, 16 * batch_size):  # few passes where a selection reads a whole file
                 self.write(Batch(vectors={space: other.vectors(space, some)}))
             copied.update(lacked)
+        notes, kept = other.notes(), self.notes()
+        self.write(Batch(notes={name: value for name, value in notes.items() if kept.get(name) != value}))
         if exactly:
+            self.write(Batch(notes=dict.fromkeys(kept.keys() - notes.keys())))
             self._forget_all_but(other, batch_size)
         return len(copied)
 
@@ -512,6 +522,38 @@ class Reducer(Component):
         """Become what `state` was taken from, given the same options; `report` says the same as well."""
 
 
+# --- rerankers ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Reranker(Component):
+    """Asks a second time: makes a better query of the first one and of what it found.
+
+    In a fusion each part's vectors are treated by themselves, for the images that all parts together found.
+
+    >>> import numpy as np, imgrec
+    >>> reranker = imgrec.build("reranker", "query_expansion", neighbours=1)
+    >>> reranker.expand(np.array([1, 0], np.float32), np.array([[1, 1]], np.float32)).round(2)
+    array([1.  , 0.26], dtype=float32)
+    """
+
+    kind: ClassVar[str] = "reranker"
+
+    neighbours: int = option(20, minimum=1, help="how many of the first answer are looked at")
+
+    @abstractmethod
+    def expand(self, query: Vectors, nearest: Vectors) -> Vectors:
+        """The query of the second search.
+
+        Args:
+            query: `float32 (dim,)`; of unit length where the metric is cosine, unless it is zero.
+            nearest: `float32 (m, dim)`: the first answer, nearest first, `neighbours` rows or fewer, at least one.
+
+        Returns:
+            `float32 (dim,)`, finite. Without negative values where neither has any.
+        """
+
+
 # --- decoders of image formats ------------------------------------------------------------------------------
 
 
@@ -589,3 +631,9 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
+
+
+def free_name(name: str) -> Path:
+    """A path where nothing is: the name, or with a number behind it, `gallery-2`."""
+    numbered = (Path(name if i == 1 else f"{name}-{i}") for i in itertools.count(1))
+    return next(path for path in numbered if not os.path.lexists(path))

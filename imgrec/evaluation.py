@@ -9,15 +9,20 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from imgrec import gallery, projections, search
+from imgrec.contracts import Record, Reranker, Vectors, chunks
 from imgrec.errors import UsageError
 from imgrec.gallery import label_of
+from imgrec.search import Field
+from imgrec.views import View
 
 # --- labels -------------------------------------------------------------------------------------------------
 
@@ -232,3 +237,136 @@ def _values(per_query: Sequence[Quality]) -> npt.NDArray[np.float64]:
 
 def _means(values: npt.NDArray[np.float64]) -> dict[str, float]:
     return dict(zip(METRICS, values.mean(axis=0).tolist(), strict=True))
+
+
+# --- what is asked, and of what -----------------------------------------------------------------------------
+
+
+@dataclass
+class Queries:
+    """What is asked."""
+
+    about: str
+    records: Sequence[Record]
+    vectors: list[Vectors]
+    """For each part of the view `float32 (m, dim)`."""
+
+    wanted: Sequence[str]
+    """For each query the key of the rows that are hits."""
+
+    leaves_itself_out: bool = False
+    """Whether a query may not find its own content."""
+
+    alterations: Sequence[str] = ()
+    """What was done to each, if anything was."""
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """What queries are told apart by: their alterations, or their labels."""
+        return self.alterations or self.wanted
+
+    @property
+    def grouped_by(self) -> str:
+        """`by_alteration` or `by_class`."""
+        return "by_alteration" if self.alterations else "by_class"
+
+    @property
+    def names(self) -> list[str]:
+        """For people."""
+        return [f"{group}: {Path(r.path).name}" for group, r in zip(self.groups, self.records, strict=True)]
+
+
+class Pool:
+    """The gallery that is asked: its rows, and by which key each of them is a hit.
+
+    Args:
+        view: what is compared by.
+        records: one a row.
+        vectors: for each part of the view `float32 (n, dim)`, not yet projected.
+    """
+
+    def __init__(self, view: View, records: Sequence[Record], vectors: Sequence[Vectors]) -> None:
+        self.view, self.records, self.vectors = view, records, list(vectors)
+        self.digests = np.array([record.digest for record in records], dtype=np.bytes_)
+        self.keys: npt.NDArray[Any] = np.array([record.digest for record in records], dtype=object)
+        self._fields: list[Field] = []
+
+    def project(self, queries: Queries) -> dict[str, Any]:
+        """Replace vectors by what reducers make of them that are fitted on the gallery alone.
+
+        Returns:
+            For each part that has a reducer what is to be recorded of it.
+
+        Raises:
+            UsageError: a reducer learns from labels and there are none, or cannot be fitted.
+        """
+        label_of_content = dict(zip(self.digests.tolist(), self.keys.tolist(), strict=True))
+        told = {}
+        for i, part in enumerate(self.view.parts):
+            if part.projection is None:
+                continue
+            if part.projection.supervised and queries.grouped_by != "by_class":
+                raise UsageError(f"projection={part.projection.name} learns from labels, and there are none")
+            fitted = projections.fit(
+                part.projection,
+                part.space,
+                self.digests,
+                self.vectors[i],
+                lambda digests: [label_of_content[digest.encode()] for digest in digests],
+            )
+            self.vectors[i] = fitted.reducer.transform(self.vectors[i])
+            queries.vectors[i] = fitted.reducer.transform(queries.vectors[i])
+            told[part.name] = fitted.about()
+        return told
+
+    def compare_by(self, metric: str) -> list[Field]:
+        """Set and give the fields that are searched; see `Gallery.fields`."""
+        self._fields = [
+            Field(vectors, part.metric or metric, compressed=search.compress(vectors, ()))
+            for part, vectors in zip(self.view.parts, self.vectors, strict=True)
+        ]
+        if self.view.is_fused:
+            weights = [part.weight for part in self.view.parts]
+            self._fields = gallery.weighed(self._fields, weights, self.digests)
+        return self._fields
+
+    def rankings(self, queries: Queries, rerank: Reranker | None) -> Iterator[npt.NDArray[np.bool_]]:
+        """For each query, row by row from the nearest on, whether it is a hit."""
+        for numbers in chunks(range(len(queries.records)), 64):
+            for i, order in zip(numbers, self._orders(queries, numbers, rerank), strict=True):
+                yield self.keys[order] == queries.wanted[i]
+
+    def relevant(self, queries: Queries) -> list[int]:
+        """For each query, how many rows are hits."""
+        counts = []
+        for record, wanted in zip(queries.records, queries.wanted, strict=True):
+            hits = self.keys == wanted
+            if queries.leaves_itself_out:
+                hits &= self.digests != record.digest.encode()
+            counts.append(int(hits.sum()))
+        return counts
+
+    def nearest(self, queries: Queries, i: int, k: int, rerank: Reranker | None) -> list[tuple[str, bool]]:
+        """The paths of a query's k nearest rows, and whether they are hits."""
+        (order,) = self._orders(queries, [i], rerank)
+        return [(self.records[row].path, bool(self.keys[row] == queries.wanted[i])) for row in order[:k]]
+
+    def _orders(
+        self, queries: Queries, numbers: Sequence[int], rerank: Reranker | None
+    ) -> list[npt.NDArray[np.intp]]:
+        """Rows from the nearest on, equal distances in the order of paths; without the query's own content."""
+        targets = [vectors[list(numbers)] for vectors in queries.vectors]
+        orders = self._sorted(targets, queries, numbers)
+        if rerank is None:
+            return orders
+        first = [order[: rerank.neighbours] for order in orders]
+        return self._sorted(gallery.expanded(rerank, self._fields, targets, first), queries, numbers)
+
+    def _sorted(
+        self, targets: Sequence[Vectors], queries: Queries, numbers: Sequence[int]
+    ) -> list[npt.NDArray[np.intp]]:
+        orders = np.argsort(search.distances(self._fields, targets), axis=1, kind="stable")
+        if not queries.leaves_itself_out:
+            return list(orders)
+        own = [queries.records[i].digest.encode() for i in numbers]
+        return [order[self.digests[order] != digest] for order, digest in zip(orders, own, strict=True)]

@@ -15,7 +15,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from imgrec.contracts import Decoder, Extractor, Reducer, RunInfo, Store
+    from imgrec.contracts import Decoder, Extractor, Reducer, Reranker, RunInfo, Store
 
 hookspec = pluggy.HookspecMarker("imgrec")
 hookimpl = pluggy.HookimplMarker("imgrec")
@@ -71,6 +71,24 @@ def imgrec_reducers() -> Sequence[type[Reducer]]:
         @imgrec.hookimpl
         def imgrec_reducers():
             return [Isomap]                       # imgrec visualise reducer=isomap
+    """
+    raise AssertionError("a hook specification is not called")
+
+
+@hookspec
+def imgrec_rerankers() -> Sequence[type[Reranker]]:
+    """Reranker classes of this plugin: second searches, with a better query.
+
+    Called when somebody asks what rerankers there are, `--help` included, so the module that has it is light.
+
+    Returns:
+        Dataclasses derived from `imgrec.Reranker`; each is chosen by its `name`.
+
+    Example::
+
+        @imgrec.hookimpl
+        def imgrec_rerankers():
+            return [Rocchio]                      # imgrec recommend img.jpg rerank=rocchio
     """
     raise AssertionError("a hook specification is not called")
 

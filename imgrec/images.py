@@ -166,17 +166,20 @@ def paths(roots: Iterable[str]) -> Iterator[str]:
 
 
 def _paths_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    pending = [folder + os.sep]  # the next one last; a folder ends with a separator
-    while pending:
-        path = pending.pop()
-        if path.endswith(os.sep):
-            pending.extend(os.path.join(path, name) for name in reversed(_listed(path, seen)))
+    levels = [(os.path.join(folder, ""), iter(_listed(folder, seen)))]  # no recursion: folders may be a thousand deep
+    while levels:
+        prefix, names = levels[-1]
+        for name in names:
+            if name.endswith(os.sep):
+                levels.append((prefix + name, iter(_listed(prefix + name, seen))))
+                break
+            yield prefix + name
         else:
-            yield path
+            levels.pop()
 
 
 def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
-    """The folders and image files in a folder that was not seen before, in the order of names."""
+    """The folders (with a separator at the end) and image files in a folder not seen before, in the order of names."""
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
@@ -191,7 +194,8 @@ def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
     return sorted(
         name
         for name in names
-        if not name.startswith(".") and (name.endswith(os.sep) or os.path.splitext(name)[1].lower() in known)
+        # A name without a dot has no such end.
+        if not name.startswith(".") and (name.endswith(os.sep) or name[name.rfind(".") :].lower() in known)
     )
 
 

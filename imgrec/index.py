@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,20 +75,61 @@ def fingerprint(digests: Collection[str] | npt.NDArray[np.bytes_]) -> str:
     return hashlib.sha256(np.sort(names).tobytes()).hexdigest()  # NumPy sorts them five times as fast
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where the vectors of an index come from: a space of the store, as it is or projected."""
+
+    store: Store
+    space: Space
+    """That the store holds."""
+
+    key: str
+    """Of the vectors' own space: that of `space`, or another where they are projected."""
+
+    project: Callable[[Vectors], Vectors] | None = None
+    """Makes the index's vectors of the store's, row by row."""
+
+    def vectors(self, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
+        """Digests and vectors, row by row: all, or those of the given digests."""
+        names, vectors = self.store.vectors(self.space, digests)
+        if self.project is None or not names:
+            return names, vectors
+        blocks = [self.project(vectors[start : start + 8192]) for start in range(0, len(vectors), 8192)]
+        return names, np.concatenate(blocks)
+
+    def agrees(self, digests: Sequence[str], vectors: Vectors) -> bool:
+        """Whether these are the vectors of some contents, row by row; projected ones but for rounding."""
+        names, true = self.vectors(digests)
+        row_of = {digest: row for row, digest in enumerate(digests)}
+        if len(names) != len(row_of):
+            return False
+        found = vectors[[row_of[name] for name in names]]
+        if self.project is None:
+            return np.array_equal(found, true)
+        return found.shape == true.shape and np.allclose(found, true, rtol=1e-4, atol=1e-4 * np.abs(true).max())
+
+
 def load(store: Store, space: Space) -> Index:
-    """The index of a space: mapped if it is there and right, else from the store.
+    """The index of a space of a store; see `load_from`."""
+    return load_from(Source(store, space, space.key))
+
+
+def load_from(source: Source) -> Index:
+    """An index: mapped if it is there and right, else from the store.
 
     It is made for later searches where the store has stayed as it is since an earlier one: beside an ingest, or
     for a single search, it would cost more than it gives.
     """
+    store, space = source.store, source.space
     generation, folder = store.generation(space), store.derived_folder
     if generation is None or folder is None:
-        return _from(store, space)
-    kept = folder / space.key / generation
-    if (found := _mapped(kept, store, space)) is not None:
+        return _from(source)
+    kept = folder / source.key / generation
+    if (found := _mapped(kept, source)) is not None:
         return found
-    made = _from(store, space)
-    if made.vectors.nbytes < WORTH_KEEPING or not _is_second_look(kept):
+    made = _from(source)
+    worth = WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8  # it saves reading longer vectors
+    if made.vectors.nbytes < worth or not _is_second_look(kept):
         return made
     log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
     made = replace(made, compressed=search.compress(made.vectors))
@@ -112,9 +153,9 @@ def _is_second_look(kept: Path) -> bool:
     return False
 
 
-def _from(store: Store, space: Space) -> Index:
-    digests, vectors = store.vectors(space)
-    files = Counter(record.digest for record in store.records() if not record.missing)
+def _from(source: Source) -> Index:
+    digests, vectors = source.vectors()
+    files = Counter(record.digest for record in source.store.records() if not record.missing)
     counts = np.array([files[digest] for digest in digests], dtype=np.int64)
     names = np.array(digests, dtype=np.bytes_)
     usable = counts > 0
@@ -156,13 +197,13 @@ def _keep(index: Index, folder: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _mapped(folder: Path, store: Store, space: Space) -> Index | None:
+def _mapped(folder: Path, source: Source) -> Index | None:
     """The index in a folder; None where there is none, or not a right one."""
     if not os.path.exists(folder):
         return None
     try:
         index = _read(folder)
-        problem = None if _agrees(index, store, space) else "it does not agree with the store"
+        problem = None if _agrees(index, source) else "it does not agree with the store"
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = str(error)
     if problem is None:
@@ -191,14 +232,12 @@ def _read(folder: Path) -> Index:
     )
 
 
-def _agrees(index: Index, store: Store, space: Space) -> bool:
+def _agrees(index: Index, source: Source) -> bool:
     """Whether all arrays are of one length, and the first, middle and last row are as the store has them."""
     count, compressed = len(index.digests), index.compressed
     others = [index.vectors, index.usable, compressed.squares]
     others += [array for level in compressed.levels for array in (level.columns, level.rests)]
     if not count or {len(each) for each in others} != {count}:
         return False
-    row_of = {index.digests[row].decode(): row for row in (0, count // 2, count - 1)}
-    names, vectors = store.vectors(space, list(row_of))
-    rows = [row_of[name] for name in names]
-    return len(rows) == len(row_of) and np.array_equal(index.vectors[rows], vectors)
+    rows = sorted({0, count // 2, count - 1})
+    return source.agrees([index.digests[row].decode() for row in rows], index.vectors[rows])

@@ -15,6 +15,9 @@ from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.registry import PluginError
 
+COMPOSITES = {"extractor": ("fusion",)}
+"""What can be chosen of a kind and is no plugin: several others together."""
+
 
 @dataclass(frozen=True)
 class ConfFolder:
@@ -83,5 +86,5 @@ def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> registr
 
 
 def choices(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
-    """What can be chosen of a kind: plugins, and the YAML presets on them."""
-    return sorted({*registry.available(kind), *files(kind, user_folders)})
+    """What can be chosen of a kind: plugins, composites, and the YAML presets on them."""
+    return sorted({*registry.available(kind), *COMPOSITES.get(kind, ()), *files(kind, user_folders)})

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, overload
 import pluggy
 
 from imgrec import hookspecs
-from imgrec.contracts import CONTRACT_VERSION, Component, Decoder, Extractor, Reducer, RunInfo, Store
+from imgrec.contracts import CONTRACT_VERSION, Component, Decoder, Extractor, Reducer, Reranker, RunInfo, Store
 from imgrec.errors import UsageError
 from imgrec.options import check_option_names, default_values, option_names, option_rows, suggestion
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-KINDS: dict[str, type[Component]] = {cls.kind: cls for cls in (Extractor, Store, Reducer, Decoder)}
+KINDS: dict[str, type[Component]] = {cls.kind: cls for cls in (Extractor, Store, Reducer, Reranker, Decoder)}
 """Kind to base class. The plugins of a kind come from the hook `imgrec_<kind>s`."""
 
 

@@ -96,18 +96,22 @@ class Run:
         plugin = registry.available(kind).get(name)
         self.plugins[f"{kind}={name}"] = plugin.origin if plugin else "not installed"
 
-    def reads(self, images: int, fingerprint: str, spaces: Sequence[Space]) -> None:
+    def reads(
+        self, images: int, fingerprint: str, spaces: Sequence[Space], notes: Mapping[str, Any] | None = None
+    ) -> None:
         """Record the gallery that the run works on.
 
         Args:
             images: how many files.
             fingerprint: of their contents, as `index.fingerprint` has it.
             spaces: those that are used; their identities have the digests of weights.
+            notes: of the store, as far as the run goes by them.
         """
         self.gallery = {
             "images": images,
             "fingerprint": fingerprint,
             "spaces": [each.to_json() for each in spaces],
+            "notes": dict(notes or {}),
         }
         for space in spaces:
             self.uses("extractor", space.extractor)

@@ -126,6 +126,34 @@ def _level(vectors: Vectors, axes: Vectors) -> Level:
 # --- the search ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Field:
+    """Vectors that are compared by a metric. Several fields that describe the same images make up one distance."""
+
+    vectors: Vectors
+    """`float32 (n, dim)`."""
+
+    metric: str
+    """One of `METRICS`."""
+
+    weight: float = 1.0
+    """What its distances are multiplied by before those of all fields are added; above 0."""
+
+    rows: Rows | None = None
+    """`(m,)`: the row of each image; None where image i is in row i, for all of them."""
+
+    compressed: Compressed | None = None
+    """The same vectors compressed: the result is the same, sooner."""
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.vectors if self.rows is None else self.rows)
+
+    def of(self, images: Rows) -> Vectors:
+        """The vectors of images, row by row."""
+        return self.vectors[images if self.rows is None else self.rows[images]]
+
+
 def nearest(
     vectors: Vectors,
     query: Vectors,
@@ -173,23 +201,44 @@ def nearest_of_many(
     >>> [int(rows[0]) for rows, _ in nearest_of_many(eye, eye[1:], 1, "cosine")]
     [1, 2]
     """
-    scans = _scans(vectors, metric, compressed)
-    if metric == "hellinger":
-        as_euclidean(queries, metric)  # refuses those that have no shares
-    first = max(FIRST_LOOK, 8 * k)
+    return nearest_by([Field(vectors, metric, compressed=compressed)], [queries], k, usable)
+
+
+def nearest_by(
+    fields: Sequence[Field], queries: Sequence[Vectors], k: int, usable: npt.NDArray[np.bool_] | None = None
+) -> list[tuple[Rows, Doubles]]:
+    """As `nearest_of_many`, by one field or by the weighted sum of the distances in several.
+
+    Args:
+        fields: of the same images.
+        queries: for each field the queries' vectors, `float32 (m, dim)`.
+        k: how many images at least, where there are as many.
+        usable: `bool (images,)`: those that may be found; None for all.
+
+    >>> eye = np.eye(3, dtype=np.float32)
+    >>> fields = [Field(eye, "euclidean"), Field(eye[::-1], "cosine")]
+    >>> [(rows, distances)] = nearest_by(fields, [eye[:1], eye[:1]], 1)
+    >>> rows[0], distances[0]
+    (np.int64(0), np.float64(1.0))
+    """
+    steps = _steps(fields)
+    for field, targets in zip(fields, queries, strict=True):
+        if field.metric == "hellinger":
+            as_euclidean(targets, field.metric)  # refuses those that have no shares
+    first, count = max(FIRST_LOOK, 8 * k), len(fields[0])
     if usable is not None and usable.all():
         usable = None
-    rows = np.arange(len(vectors)) if usable is None else np.flatnonzero(usable)
+    rows = np.arange(count) if usable is None else np.flatnonzero(usable)
     if len(rows) <= 2 * first:
-        return [_measured(vectors, query, metric, rows) for query in queries]
+        return [_measured(fields, query, rows) for query in zip(*queries, strict=True)]
     found = []
-    at_once = max(1, min(AT_ONCE, AT_ONCE_BYTES // (4 * len(vectors))))
-    for start in range(0, len(queries), at_once):
-        some = queries[start : start + at_once]
-        for query, lower in zip(some, scans[0].bounds(some), strict=True):
+    at_once = max(1, min(AT_ONCE, AT_ONCE_BYTES // (4 * count * len(fields))))
+    for start in range(0, len(queries[0]), at_once):
+        some = [targets[start : start + at_once] for targets in queries]
+        for query, lower in zip(zip(*some, strict=True), steps[0].bounds(some), strict=True):
             if usable is not None:
                 lower[~usable] = np.inf
-            found.append(_settled(vectors, query, k, metric, scans, lower))
+            found.append(_settled(fields, query, k, steps, lower))
     return found
 
 
@@ -204,56 +253,90 @@ AT_ONCE_BYTES = 2**28
 
 
 def _settled(
-    vectors: Vectors, query: Vectors, k: int, metric: str, scans: Sequence[_Scan], lower: Floats
+    fields: Sequence[Field], query: Sequence[Vectors], k: int, steps: Sequence[_Step], lower: Floats
 ) -> tuple[Rows, Doubles]:
-    """The nearest rows to one query, given the first scan's bounds of all of them, infinite for unusable ones."""
+    """The images nearest to one query, given the first step's bounds of all, infinite for unusable ones."""
     first, rows = max(FIRST_LOOK, 8 * k), None
-    for scan in scans:
+    for step in steps:
         if rows is not None:
-            (lower,) = scan.bounds(query[None], rows)
+            (lower,) = step.bounds([target[None] for target in query], rows)
         best = np.argpartition(lower, first)[:first]
-        _, distances = _measured(vectors, query, metric, best if rows is None else rows[best])
-        limit = distances[k - 1] ** 2 if metric in ("euclidean", "hellinger") else distances[k - 1]
-        # As float32 in which the bounds are, and not below: what ties with the k-th is found.
-        limit = np.nextafter(np.float32(min(limit, FLOAT.max)), FLOAT.max)
-        left = np.flatnonzero(lower <= limit)
+        _, distances = _measured(fields, query, best if rows is None else rows[best])
+        left = np.flatnonzero(lower <= step.limit(distances[k - 1]))
         rows = left if rows is None else rows[left]
         if len(rows) <= 4 * first:
             break
     assert rows is not None
-    return _measured(vectors, query, metric, rows)
+    return _measured(fields, query, rows)
 
 
-def _measured(vectors: Vectors, query: Vectors, metric: str, rows: Rows) -> tuple[Rows, Doubles]:
-    """Rows by their distances in float64, nearest first."""
-    if not len(rows):
-        return rows, np.empty(0)
-    measure, target = _DISTANCES[metric], query.astype(np.float64)
-    size = max(1, 2**17 // len(query))  # a block of 1 MB stays in the cache
-    blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    distances = np.concatenate([measure(vectors[block].astype(np.float64), target) for block in blocks])
+def _measured(fields: Sequence[Field], query: Sequence[Vectors], rows: Rows) -> tuple[Rows, Doubles]:
+    """Images by their distances in float64, nearest first."""
+    distances = np.zeros(len(rows))
+    for field, distance in zip(fields, measured_by(fields, query, rows), strict=True):
+        distances += field.weight * distance
     order = np.argsort(distances, kind="stable")
     return rows[order], distances[order]
 
 
-def distances(vectors: Vectors, queries: Vectors, metric: str) -> Doubles:
-    """All distances, `float64 (m, n)`, of queries `(m, dim)` from vectors `(n, dim)`: for rankings of everything.
+def measured_by(fields: Sequence[Field], query: Sequence[Vectors], rows: Rows) -> Iterator[Doubles]:
+    """For each field the distances of some images from one query, `float64 (images,)`, not yet weighted."""
+    for field, vector in zip(fields, query, strict=True):
+        measure, target = _DISTANCES[field.metric], vector.astype(np.float64)
+        size = max(1, 2**17 // len(vector))  # a block of 1 MB stays in the cache
+        blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
+        found = [measure(field.of(block).astype(np.float64), target) for block in blocks]
+        yield np.concatenate(found) if found else np.empty(0)
+
+
+def distances(fields: Sequence[Field], queries: Sequence[Vectors]) -> Doubles:
+    """All distances, `float64 (m, images)`, of queries: for rankings of everything.
 
     By scikit-learn, in float64.
 
-    >>> distances(np.eye(2, dtype=np.float32), np.array([[1, 0]], np.float32), "euclidean").round(3).tolist()
-    [[0.0, 1.414]]
+    Args:
+        fields: of the same images; their weighted distances are added.
+        queries: for each field the queries' vectors, `float32 (m, dim)`.
+
+    >>> field = Field(np.eye(2, dtype=np.float32), "euclidean", weight=10)
+    >>> distances([field], [np.array([[1, 0]], np.float32)]).round(3).tolist()
+    [[0.0, 14.142]]
     """
+    total = np.zeros((len(queries[0]), len(fields[0])))
+    for field, targets in zip(fields, queries, strict=True):
+        for start in range(0, len(field), 8192):
+            block = np.arange(start, min(start + 8192, len(field)))
+            total[:, block] += field.weight * between(targets, field.of(block), field.metric)
+    return total
+
+
+def between(vectors: Vectors, others: Vectors, metric: str) -> Doubles:
+    """The distances of `(m, dim)` from `(n, dim)` by a metric, `float64 (m, n)`; by scikit-learn."""
     from sklearn.metrics import pairwise_distances
 
     def prepared(some: Vectors) -> Doubles:
-        if metric == "hellinger":
-            some = as_euclidean(some, metric)
-        return some.astype(np.float64)
+        return (as_euclidean(some, metric) if metric == "hellinger" else some).astype(np.float64)
 
-    name, targets = ("euclidean" if metric == "hellinger" else metric), prepared(queries)
-    blocks = [prepared(vectors[start : start + 8192]) for start in range(0, len(vectors), 8192)]
-    return np.hstack([pairwise_distances(targets, block, metric=name) for block in blocks])
+    name = "euclidean" if metric == "hellinger" else metric
+    found: Doubles = pairwise_distances(prepared(vectors), prepared(others), metric=name)
+    return found
+
+
+def usual_distance(vectors: Vectors, metric: str) -> float:
+    """The median distance among vectors `float32 (n, dim)`, equal ones left aside; 1 where there is no other.
+
+    >>> usual_distance(np.array([[0], [0], [1], [3]], np.float32), "euclidean")
+    2.5
+    """
+    everything = np.arange(len(vectors))
+    found = [
+        distance
+        for i in everything
+        for distance in measured_by([Field(vectors, metric)], [vectors[i]], everything[i + 1 :])
+    ]
+    positive = np.concatenate(found) if found else np.empty(0)
+    positive = positive[positive > 0]
+    return float(np.median(positive)) if len(positive) else 1.0
 
 
 # --- scans: bounds of distances from below ------------------------------------------------------------------
@@ -265,6 +348,58 @@ class _Scan(Protocol):
 
         Squared where the metric is Euclidean or Hellinger's; -inf where nothing is known.
         """
+
+
+SQUARED = ("euclidean", "hellinger")
+"""Metrics of which scans bound the square."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One scan of each field, and what they say together."""
+
+    fields: Sequence[Field]
+    scans: Sequence[_Scan]
+
+    def bounds(self, queries: Sequence[Vectors], rows: Rows | None = None) -> Iterator[Floats]:
+        """For each query, bounds of its distances from all images or some; of one field as its scan has them."""
+        by_field = [
+            _bounds_of_images(field, scan, targets, rows)
+            for field, scan, targets in zip(self.fields, self.scans, queries, strict=True)
+        ]
+        return by_field[0] if len(by_field) == 1 else map(self._sum, zip(*by_field, strict=True))
+
+    @np.errstate(over="ignore")
+    def _sum(self, lowers: Sequence[Floats]) -> Floats:
+        total = np.zeros(len(lowers[0]), np.float32)
+        for field, lower in zip(self.fields, lowers, strict=True):
+            bound = np.maximum(lower, 0)
+            if field.metric in SQUARED:
+                np.sqrt(bound, out=bound)
+            total += bound * np.float32(min(field.weight, float(FLOAT.max)))
+        total *= np.float32(1 - 4 * (len(lowers) + 2) * EPS)
+        return np.minimum(total, FLOAT.max, out=total)
+
+    def limit(self, distance: float) -> np.float32:
+        """A distance as `bounds` has them, and not below it: what ties with it is found."""
+        if len(self.fields) == 1 and self.fields[0].metric in SQUARED:
+            distance = distance**2
+        return np.nextafter(np.float32(min(distance, float(FLOAT.max))), FLOAT.max)  # type: ignore[no-any-return]
+
+
+def _bounds_of_images(field: Field, scan: _Scan, queries: Vectors, rows: Rows | None) -> Iterator[Floats]:
+    if field.rows is None:
+        return scan.bounds(queries, rows)
+    if rows is None:
+        return (lower[field.rows] for lower in scan.bounds(queries))
+    return scan.bounds(queries, field.rows[rows])
+
+
+def _steps(fields: Sequence[Field]) -> list[_Step]:
+    """The coarsest first; the last one sees whole vectors. A field with few scans stays at its last one."""
+    by_field = [_scans(field.vectors, field.metric, field.compressed) for field in fields]
+    most = max(map(len, by_field))
+    return [_Step(fields, [scans[min(i, len(scans) - 1)] for scans in by_field]) for i in range(most)]
 
 
 def _scans(vectors: Vectors, metric: str, compressed: Compressed | None) -> Sequence[_Scan]:

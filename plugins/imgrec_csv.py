@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import csv
 import hashlib
 import io
 import json
+import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -17,17 +20,26 @@ from typing import Any, Self, TextIO
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Failure, Record, Space, Vectors
+from imgrec.contracts import Batch, Failure, Record, Space, Vectors, free_name
 from imgrec.errors import NoStoreError
 from imgrec.options import option
 
-RECORDS, FAILURES, SPACES = "records.csv", "failures.csv", "spaces.json"
+log = logging.getLogger(__name__)
+
+RECORDS, FAILURES, SPACES, NOTES = "records.csv", "failures.csv", "spaces.json", "notes.json"
+SCHEMA = "schema.json"
 RECORD_COLUMNS = ("path", "digest", "size", "time", "missing")
 FAILURE_COLUMNS = ("path", "size", "time", "reason", "tried")
 
 # How a whole row ends. Rows are told by their end because a file's name, at the start, may hold a line break.
 RECORD_END = re.compile(rb",(missing|[0-9a-f]+,\d+,-?\d+,[01])\n")
 FAILURE_END = re.compile(rb",(tried|[0-9.e+]+)\n")
+
+MIGRATIONS: tuple[Callable[[Path], None], ...] = ()
+"""What makes schema 2 of 1 in a folder, and so on; a folder that names none is of schema 1.
+
+There is a new one when an older imgrec would misread the files, not when there is one more that it passes over.
+"""
 
 
 @dataclass
@@ -38,6 +50,7 @@ class Csv(imgrec.Store):
     has path, digest and the values. Files grow at the end while images come; of rows with one path or one digest
     the last counts. Vectors are written before the records that they belong to, and what has no record does not
     count: a run cut off in the middle costs nothing. Removing rows writes a new file in the place of the old.
+    Notes are in `notes.json`.
     """
 
     path: str = option("outputs/gallery-csv", path=True, help="the folder")
@@ -62,6 +75,7 @@ class Csv(imgrec.Store):
                 folder.mkdir(parents=True, exist_ok=True)
                 if not any(folder.iterdir()):
                     _append(folder / RECORDS, RECORD_END, RECORD_COLUMNS, [])
+                    _write_schema_version(folder)
             except OSError as error:
                 raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
         if not os.path.exists(folder):
@@ -70,10 +84,48 @@ class Csv(imgrec.Store):
             )
         if not (folder / RECORDS).is_file():
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")
+        self._upgrade()
         if create:
             self._lock()
         self._index = self._read()
         return self
+
+    def _upgrade(self) -> None:
+        """Bring an older schema up to date, all of it or nothing, and keep the folder as it was.
+
+        Raises:
+            UsageError: the schema is newer than this imgrec; it cannot be upgraded.
+        """
+        folder, newest = Path(self.path), 1 + len(MIGRATIONS)
+        if not 1 <= (version := _schema_version(folder)) <= newest:
+            raise imgrec.UsageError(
+                f"{self.path} has schema version {version}, and this imgrec reads 1 to {newest}: update imgrec"
+            )
+        if version == newest:
+            return
+        self._lock()
+        made, kept = Path(f"{folder}.new"), free_name(f"{folder}-schema-{version}")
+        try:
+            if _schema_version(folder) == newest:  # another run was quicker
+                return
+            shutil.rmtree(made, ignore_errors=True)
+            shutil.copytree(folder, made)
+            for migrate in MIGRATIONS[version - 1 :]:
+                migrate(made)
+            _write_schema_version(made)
+            with _turn(folder, alone=True):
+                folder.rename(kept)
+                made.rename(folder)
+        except (OSError, ValueError, LookupError) as error:
+            raise imgrec.UsageError(
+                f"{self.path} is of an older schema, and stays so: it cannot be upgraded to {newest}: {error}"
+            ) from error
+        finally:
+            self.close()  # the lock is of the folder that was
+            shutil.rmtree(made, ignore_errors=True)
+        log.warning(
+            "%s is upgraded from schema %s to %s; it is kept as it was in %s", self.path, version, newest, kept
+        )
 
     def _read(self) -> _Index:
         with self._reading():
@@ -146,14 +198,18 @@ class Csv(imgrec.Store):
             failures, records = map(_failure_row, batch.failures), map(_record_row, batch.records)
             if ended:
                 kept = (_failure_row(f) for path, f in index.failures.items() if path not in ended)
-                change.replace(FAILURES, [FAILURE_COLUMNS, *kept, *failures])
+                change.replace(FAILURES, _csv([FAILURE_COLUMNS, *kept, *failures]))
             elif batch.failures:
                 change.append(FAILURES, FAILURE_END, FAILURE_COLUMNS, failures)
             if gone:
                 kept = (_record_row(r) for path, r in index.records.items() if path not in gone)
-                change.replace(RECORDS, [RECORD_COLUMNS, *kept, *records])
-            else:
+                change.replace(RECORDS, _csv([RECORD_COLUMNS, *kept, *records]))
+            elif batch.records:
                 change.append(RECORDS, RECORD_END, RECORD_COLUMNS, records)
+            if batch.notes:
+                notes = {**index.notes, **batch.notes}
+                kept_notes = {name: value for name, value in notes.items() if value is not None}
+                change.replace(NOTES, json.dumps(kept_notes, indent=1).encode())
             change.commit()
         except OSError as error:
             change.undo()
@@ -200,6 +256,10 @@ class Csv(imgrec.Store):
                 rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
         return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, dim), np.float32)
 
+    def notes(self) -> dict[str, Any]:
+        """Notes; see `Store.notes`."""
+        return copy.deepcopy(self._opened.notes)
+
     def generation(self, space: Space) -> str:
         """From the sizes and times of change of the files."""
         with self._reading():
@@ -233,6 +293,7 @@ class _Index:
         }
         listed = json.loads((folder / SPACES).read_text()) if (folder / SPACES).exists() else []
         self.spaces = {each["key"]: Space(**each) for each in listed}
+        self.notes = json.loads((folder / NOTES).read_text()) if (folder / NOTES).exists() else {}
         self.paths_of: dict[str, set[str]] = {}
         """The files of each content that has any."""
         for record in self.records.values():
@@ -263,6 +324,10 @@ class _Index:
             self.records[record.path] = record
             self.paths_of.setdefault(record.digest, set()).add(record.path)
         self.failures.update((failure.path, failure) for failure in batch.failures)
+        for name, value in batch.notes.items():
+            self.notes.pop(name, None)
+            if value is not None:
+                self.notes[name] = json.loads(json.dumps(value))
         for space, (digests, _) in batch.vectors.items():
             self.spaces.setdefault(space.key, space)
             if space.key in self._digests:
@@ -283,9 +348,9 @@ class _Change:
         self._sizes.setdefault(file, file.stat().st_size if file.exists() else 0)
         _append(file, row_end, header, rows)
 
-    def replace(self, name: str, rows: Iterable[Sequence[Any]]) -> None:
+    def replace(self, name: str, content: bytes) -> None:
         aside = self.folder / f".{name}.new"
-        aside.write_bytes(_csv(rows))
+        aside.write_bytes(content)
         self._replacements.append((aside, self.folder / name))
 
     def add_spaces(self, spaces: Iterable[Space], known: dict[str, Space]) -> None:
@@ -323,10 +388,23 @@ class _Change:
             aside.unlink(missing_ok=True)
 
 
+def _schema_version(folder: Path) -> int:
+    try:
+        return int(json.loads((folder / SCHEMA).read_text())["schema"])
+    except FileNotFoundError:
+        return 1
+    except (ValueError, LookupError, TypeError) as error:
+        raise imgrec.UsageError(f"{folder / SCHEMA} does not say which schema it is: {error}") from None
+
+
+def _write_schema_version(folder: Path) -> None:
+    (folder / SCHEMA).write_text(json.dumps({"schema": 1 + len(MIGRATIONS)}) + "\n")
+
+
 def _stamp(folder: Path, *names: str) -> list[tuple[int, int, int] | None]:
     """Changes when one of the files does: of those named, or of all that are kept in memory."""
     found: list[tuple[int, int, int] | None] = []
-    for name in names or (RECORDS, FAILURES, SPACES):
+    for name in names or (RECORDS, FAILURES, SPACES, NOTES):
         try:
             status = (folder / name).stat()
         except FileNotFoundError:

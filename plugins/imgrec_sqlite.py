@@ -5,24 +5,26 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import sqlite3
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Failure, Record, Space, Vectors, chunks
+from imgrec.contracts import Batch, Failure, Record, Space, Vectors, chunks, free_name
 from imgrec.errors import NoStoreError
 from imgrec.options import option
 
+log = logging.getLogger(__name__)
+
 APPLICATION_ID = int.from_bytes(b"imgr")
-SCHEMA_VERSION = 1
 
 # Vectors are kept by content, in one table a space: a whole space is then one sequential read. Pages of 64 KiB
 # hold a 4 KB vector without overflow pages.
@@ -38,9 +40,20 @@ CREATE TABLE images (
 CREATE INDEX images_by_content ON images (content);
 CREATE TABLE failures (path PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
                        reason TEXT NOT NULL, time REAL NOT NULL);
+-- A space's record is JSON of contracts.Space.
 CREATE TABLE spaces (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, dim INTEGER NOT NULL,
-                     record TEXT NOT NULL);              -- JSON of contracts.Space
+                     record TEXT NOT NULL);
+CREATE TABLE generation (value TEXT NOT NULL);
+CREATE TABLE notes (name TEXT PRIMARY KEY, json TEXT NOT NULL);
 """
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+CREATE TABLE IF NOT EXISTS generation (value TEXT NOT NULL);
+CREATE TABLE notes (name TEXT PRIMARY KEY, json TEXT NOT NULL);
+""",
+)
+"""What makes schema 2 of 1, and so on: `SCHEMA` is what the last one leads to."""
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -120,16 +133,18 @@ class Sqlite(imgrec.Store):
             connection.execute("PRAGMA journal_mode = WAL")
             with _transaction(connection):
                 if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
-                    for statement in SCHEMA.split(";\n"):
-                        connection.execute(statement)
+                    _execute_all(connection, SCHEMA)
                     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                    connection.execute(f"PRAGMA user_version = {_schema_version()}")
         if pragma("application_id") != APPLICATION_ID:
             raise imgrec.UsageError(f"{self.path} is a SQLite database, but not an imgrec store")
-        if (version := pragma("user_version")) != SCHEMA_VERSION:
+        version, newest = pragma("user_version"), _schema_version()
+        if not 1 <= version <= newest:
             raise imgrec.UsageError(
-                f"{self.path} has schema version {version}, and this imgrec reads {SCHEMA_VERSION}: update imgrec"
+                f"{self.path} has schema version {version}, and this imgrec reads 1 to {newest}: update imgrec"
             )
+        if version < newest:
+            self._upgrade(connection)
         # WAL with NORMAL keeps the file whole after a crash; FULL also keeps the last batch after a power cut.
         connection.execute("PRAGMA synchronous = FULL")
         if create:  # to write: an ingest of millions shall need no more memory than one of thousands
@@ -137,6 +152,27 @@ class Sqlite(imgrec.Store):
         else:  # to read all vectors at once
             connection.execute("PRAGMA cache_size = -65536")
             connection.execute("PRAGMA mmap_size = 1099511627776")
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        """Bring an older schema up to date, all of it or nothing, and keep a copy of the file as it was."""
+        newest = _schema_version()
+        try:
+            with _transaction(connection):
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                if version == newest:  # another run was quicker
+                    return
+                copy = free_name(f"{self.path}-schema-{version}")
+                with _copied(self.path, copy):
+                    for script in MIGRATIONS[version - 1 :]:
+                        _execute_all(connection, script)
+                    connection.execute(f"PRAGMA user_version = {newest}")
+        except (OSError, sqlite3.Error) as error:
+            raise imgrec.UsageError(
+                f"{self.path} is of an older schema, and stays so: it cannot be upgraded to {newest}: {error}"
+            ) from error
+        log.warning(
+            "%s is upgraded from schema %s to %s; it is kept as it was in %s", self.path, version, newest, copy
+        )
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -157,9 +193,9 @@ class Sqlite(imgrec.Store):
         db = self._db
         gone = batch.forgotten + [failure.path for failure in batch.failures]
         with _transaction(db):
-            db.execute("CREATE TABLE IF NOT EXISTS generation (value TEXT NOT NULL)")
-            db.execute("DELETE FROM generation")
-            db.execute("INSERT INTO generation VALUES (lower(hex(randomblob(16))))")
+            if replace(batch, notes={}):
+                db.execute("DELETE FROM generation")
+                db.execute("INSERT INTO generation VALUES (lower(hex(randomblob(16))))")
             stale = self._contents_of([*gone, *(record.path for record in batch.records)])
             db.executemany("DELETE FROM images WHERE path = ?", ((_to_sql(path),) for path in gone))
             db.executemany(
@@ -181,6 +217,9 @@ class Sqlite(imgrec.Store):
             for space, (digests, vectors) in batch.vectors.items():
                 self._write_vectors(space, digests, vectors)
             self._drop_unused(stale)
+            db.executemany("DELETE FROM notes WHERE name = ?", ((name,) for name in batch.notes))
+            kept = ((name, json.dumps(value)) for name, value in batch.notes.items() if value is not None)
+            db.executemany("INSERT INTO notes VALUES (?, ?)", kept)
 
     def _contents_of(self, paths: Sequence[str]) -> list[int]:
         return [row[0] for row in self._where("SELECT content FROM images WHERE path IN", map(_to_sql, paths))]
@@ -296,12 +335,15 @@ class Sqlite(imgrec.Store):
         for some in chunks(dict.fromkeys(values), 500):
             yield from self._db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
 
+    @_told
+    def notes(self) -> dict[str, Any]:
+        """Notes; see `Store.notes`."""
+        return {name: json.loads(text) for name, text in self._db.execute("SELECT name, json FROM notes")}
+
+    @_told
     def generation(self, space: Space) -> str | None:
-        """Another random name after every write."""
-        try:
-            row = self._db.execute("SELECT value FROM generation").fetchone()
-        except sqlite3.Error:  # written before there was such a table
-            return None
+        """Another random name after every write of more than notes."""
+        row = self._db.execute("SELECT value FROM generation").fetchone()
         return row[0] if row else None
 
     @property
@@ -312,6 +354,36 @@ class Sqlite(imgrec.Store):
     def size(self) -> int:
         """Bytes on disk, with the write-ahead log."""
         return sum(file.stat().st_size for file in map(Path, (self.path, self.path + "-wal")) if file.exists())
+
+
+def _schema_version() -> int:
+    return 1 + len(MIGRATIONS)
+
+
+def _execute_all(db: sqlite3.Connection, script: str) -> None:
+    """The statements of a script, inside the transaction that is under way: `executescript` would end it."""
+    for statement in script.split(";\n"):
+        db.execute(statement)
+
+
+@contextlib.contextmanager
+def _copied(path: str, copy: Path) -> Iterator[None]:
+    """A copy of a database that nobody else may write to now; none after an error inside.
+
+    It is read by a connection of its own, which does not see what is changed meanwhile.
+    """
+    aside = Path(f"{copy}.new")
+    try:
+        aside.unlink(missing_ok=True)
+        with (
+            contextlib.closing(sqlite3.connect(path)) as source,
+            contextlib.closing(sqlite3.connect(aside)) as target,
+        ):
+            source.backup(target)
+        yield
+        aside.rename(copy)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

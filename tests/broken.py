@@ -332,6 +332,13 @@ class CopiesAgain(Sqlite):
         return super().copy_from(other, exactly=exactly, batch_size=batch_size) or 1
 
 
+class OneNote(Sqlite):
+    def write(self, batch: Batch) -> None:
+        if any(value is not None for value in batch.notes.values()):
+            batch.notes = {**dict.fromkeys(self.notes()), **batch.notes}
+        super().write(batch)
+
+
 class Nowhere(Sqlite):
     @property
     def location(self) -> str:
@@ -368,6 +375,7 @@ STORES: dict[str, type[Sqlite]] = {
     "ten_thousand_rows_are_kept": Small,
     "a_reader_sees_whole_batches": Slow,
     "a_copy_is_equal": CopiesAgain,
+    "notes_are_kept": OneNote,
     "it_says_where_and_how_large": Nowhere,
     "the_generation_changes_with_every_write": Stuck,
     "options_come_through_yaml": TupleStore,

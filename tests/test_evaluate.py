@@ -143,7 +143,7 @@ def test_distances_of_rankings_are_those_of_neighbours() -> None:
     rng = np.random.default_rng(0)
     vectors, queries = (rng.random((count, 20), np.float32) for count in (50, 7))
     for metric in search.METRICS:
-        every = search.distances(vectors, queries, metric)
+        every = search.distances([search.Field(vectors, metric)], [queries])
         for row, query in zip(every, queries, strict=True):
             rows, nearest = search.nearest(vectors, query, 5, metric)
             np.testing.assert_allclose(row[rows], nearest, rtol=1e-6)

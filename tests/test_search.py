@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,10 +121,10 @@ def test_a_compressed_scan_measures_few_rows_of_vectors_like_real_ones(monkeypat
     original = search._measured
 
     def counting(
-        vectors: Vectors, query: Vectors, metric: str, rows: search.Rows
+        fields: Sequence[search.Field], query: Sequence[Vectors], rows: search.Rows
     ) -> tuple[search.Rows, search.Doubles]:
         measured.append(len(rows))
-        return original(vectors, query, metric, rows)
+        return original(fields, query, rows)
 
     monkeypatch.setattr(search, "_measured", counting)
     for i in range(20):
@@ -168,7 +170,7 @@ def test_no_bound_of_any_scan_is_above_the_distance(
         together = list(scan.bounds(queries, rows))
         for query, bounds in zip(queries, together, strict=True):
             (alone,) = scan.bounds(query[None], rows)
-            found, distances = search._measured(vectors, query, metric, among)
+            found, distances = search._measured([search.Field(vectors, metric)], [query], among)
             true = np.full(200, np.nan)
             true[found] = distances**2 if metric == "euclidean" else distances
             limit = np.nextafter(np.minimum(true[among], search.FLOAT.max).astype(np.float32), search.FLOAT.max)
@@ -186,3 +188,57 @@ def test_the_last_scan_finds_what_the_levels_leave_in_question() -> None:
         reference = expected(metric, vectors[9] + 0.01, vectors)
         assert rows[:5].tolist() == np.argsort(reference)[:5].tolist()
         np.testing.assert_allclose(distances[:5], np.sort(reference)[:5], rtol=1e-5)
+
+
+def several_fields(rng: np.random.Generator, count: int, metrics: list[str]) -> list[search.Field]:
+    """Fields of other lengths, weights and orders of rows, some of them compressed."""
+    fields = []
+    for metric in metrics:
+        dim = int(rng.integers(2, 40))
+        vectors = np.abs(rng.normal(size=(count, dim)) * rng.uniform(0.01, 1, dim) ** 3).astype(np.float32)
+        vectors[rng.integers(count, size=3)] = vectors[0]
+        fields.append(
+            search.Field(
+                vectors,
+                metric,
+                weight=float(10 ** rng.uniform(-3, 3)),
+                rows=rng.permutation(count) if rng.random() < 0.5 else None,
+                compressed=search.compress(vectors, (2, 8), sample=100) if rng.random() < 0.5 else None,
+            )
+        )
+    return fields
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.sampled_from(search.METRICS), min_size=2, max_size=3),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_several_fields_add_up(seed: int, metrics: list[str], k: int, are_all_usable: bool) -> None:
+    rng = np.random.default_rng(seed)
+    fields = several_fields(rng, 900, metrics)
+    queries = [field.of(np.array([5, 6])) * np.float32(1.01) for field in fields]
+    usable = None if are_all_usable else rng.random(900) < 0.6
+    reference = search.distances(fields, queries)
+    if usable is not None:
+        reference[:, ~usable] = np.inf
+    for (rows, distances), true in zip(search.nearest_by(fields, queries, k, usable), reference, strict=True):
+        np.testing.assert_allclose(distances, true[rows], rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(distances[:k], np.sort(true)[:k], rtol=1e-5, atol=1e-4)
+        assert set(rows.tolist()) >= set(np.flatnonzero(true < distances[k - 1] * (1 - 1e-5) - 1e-4).tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(search.METRICS), min_size=2, max_size=3))
+def test_no_bound_of_several_fields_is_above_the_distance(seed: int, metrics: list[str]) -> None:
+    rng = np.random.default_rng(seed)
+    fields = several_fields(rng, 200, metrics)
+    query = [field.of(np.array([5]))[0] * np.float32(1.01) for field in fields]
+    rows, distances = search._measured(fields, query, np.arange(200))
+    for step in search._steps(fields):
+        (lower,) = step.bounds([vector[None] for vector in query])
+        assert all(lower[row] <= step.limit(distance) for row, distance in zip(rows, distances, strict=True))
+        (some,) = step.bounds([vector[None] for vector in query], rows[:50])
+        assert all(low <= step.limit(distance) for low, distance in zip(some, distances, strict=False))

@@ -25,6 +25,7 @@ from imgrec.options import (
     type_hints,
 )
 from imgrec.run import Run
+from imgrec.views import Fusion
 
 
 def part(group: str, default: Any = MISSING) -> Any:
@@ -32,7 +33,7 @@ def part(group: str, default: Any = MISSING) -> Any:
     return field(default=default, metadata={"group": group})
 
 
-OPTIONAL = {"backup": "store", "projection": "reducer"}
+OPTIONAL = {"backup": "store", "projection": "reducer", "rerank": "reranker"}
 """Config groups that may be left empty (`none`), and the kind of plugin that fills them."""
 
 DEFAULTS = {"projection": {"n_components": 128}}
@@ -83,15 +84,26 @@ class Stage(Options, ABC):
         return {spec.name: spec for spec in fields(cls) if "group" in spec.metadata}
 
     def components(self) -> Iterator[Component]:
-        """The components that the configuration chose."""
+        """The components that the configuration chose, those of a fusion's parts among them."""
         for name in self.parts():
-            if isinstance(value := getattr(self, name), Component):
+            value = getattr(self, name)
+            if isinstance(value, Fusion):
+                yield from value.components().values()
+            elif isinstance(value, Component):
                 yield value
 
     def plugins(self) -> dict[str, str | None]:
-        """The name of each part's plugin; None where nothing was chosen, or options to change only."""
-        chosen = {name: getattr(self, name) for name in self.parts()}
-        return {name: each.name if isinstance(each, Component) else None for name, each in chosen.items()}
+        """The name of each part's plugin; None where nothing was chosen, or options to change only.
+
+        In a fusion those of its parts as well: `{"extractor": "fusion", "extractor.parts.colour": "colour"}`.
+        """
+        found: dict[str, str | None] = {}
+        for name in self.parts():
+            value = getattr(self, name)
+            found[name] = value.name if isinstance(value, Component | Fusion) else None
+            if isinstance(value, Fusion):
+                found |= {f"{name}.{key}": each.name for key, each in value.components().items()}
+        return found
 
 
 @functools.cache
@@ -116,7 +128,8 @@ def build(name: str, configuration: Mapping[str, Any], plugins: Mapping[str, str
     Args:
         name: of the stage.
         configuration: its options; those of its components under the names of the parts that they fill.
-        plugins: the plugin of each part; where there is none, the part may be left out, or take options only.
+        plugins: the plugin of each part, as `Stage.plugins` has them; where there is none, the part may be left
+            out, or take options only.
 
     Raises:
         UsageError: there is no such stage or plugin; an option is missing, unknown or not allowed; a library is
@@ -132,7 +145,9 @@ def build(name: str, configuration: Mapping[str, Any], plugins: Mapping[str, str
         options = values.get(key) or {}
         if not isinstance(options, Mapping):
             raise UsageError(f"{name}.{key} holds options by name, not {options!r}")
-        if plugin := plugins.get(key):
+        if (plugin := plugins.get(key)) == Fusion.name:
+            values[key] = _fusion(key, options, plugins)
+        elif plugin:
             values[key] = registry.build(kind_of(spec), plugin, **options)
         else:
             values[key] = _without_plugin(cls, key, options)
@@ -140,6 +155,20 @@ def build(name: str, configuration: Mapping[str, Any], plugins: Mapping[str, str
         raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see {name} --help")
     stage: Stage = cast("Any", cls)(**values)
     return stage
+
+
+def _fusion(key: str, options: Mapping[str, Any], plugins: Mapping[str, str | None]) -> Fusion:
+    """A fusion with its parts; one that its weights do not name is left out, for a preset may offer more."""
+    check_option_names(Fusion.name, option_names(Fusion), options)
+    values, weights = dict(options), options.get("weights") or {}
+    for what, kind in (("parts", "extractor"), ("projections", "reducer")):
+        given = {name: each or {} for name, each in (options.get(what) or {}).items() if name in weights}
+        values[what] = {
+            name: registry.build(kind, plugin, **each)
+            for name, each in given.items()
+            if (plugin := plugins.get(f"{key}.{what}.{name}"))
+        }
+    return Fusion(**values)
 
 
 def _without_plugin(cls: type[Stage], part: str, options: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from imgrec import gallery
+from imgrec import views
 from imgrec.contracts import Store
 from imgrec.options import option
 from imgrec.run import Run, table, to_json
@@ -52,7 +52,7 @@ def describe(store: Store) -> dict[str, Any]:
                 "bytes": 4 * len(held) * some.shape[1],
                 "options": space.options,
                 "identity": space.identity,
-                "summary": gallery.describe(space),
+                "summary": views.describe(space),
             }
         )
     return {

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from imgrec import gallery, images, index, registry
+from imgrec import images, index, registry, views
 from imgrec.contracts import (
     Batch,
     Component,
@@ -34,6 +34,7 @@ from imgrec.options import option
 from imgrec.run import Run, progress
 from imgrec.stages import Stage, part
 from imgrec.threads import ahead, cores, groups
+from imgrec.views import Fusion
 
 log = logging.getLogger(__name__)
 
@@ -80,16 +81,18 @@ class Ingest(Stage):
     takes_several: ClassVar[bool] = True
 
     source: Any = option(path=True, help="a folder, a file, or a list [a,b] of them")
-    extractor: Extractor | dict[str, Any] = part("extractor")
-    default_extractor: Extractor = part("extractor")
+    extractor: Extractor | Fusion | dict[str, Any] = part("extractor")
+    default_extractor: Extractor | Fusion = part("extractor")
     store: Store = part("store")
     backup: Store | None = part("backup")
     batch_size: int = option(64, minimum=1, help="images a transaction")
+    retry_failed: bool = option(False, help="try files again that failed and have not changed since")
 
     def execute(self, run: Run) -> None:
         """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
         roots = images.roots(self.source)
-        extractors = self._extractors()
+        chosen = self._chosen()
+        extractors = extractors_of(chosen)
         for extractor in extractors:
             run.uses("extractor", extractor.name)
         spaces = [Space.of(extractor) for extractor in extractors]
@@ -98,10 +101,11 @@ class Ingest(Stage):
             with run.timed("ingest"):
                 ingest(
                     roots,
-                    extractors,
+                    chosen,
                     self.store,
                     self.backup,
                     batch_size=self.batch_size,
+                    retry_failed=self.retry_failed,
                     summary=summary,
                     show_progress=True,
                 )
@@ -128,31 +132,25 @@ class Ingest(Stage):
         present = results["new"] + results["unchanged"] + results["moved"]
         return {"spaces": results["spaces"], "images": present, "failed": results["failed"]}
 
-    def _extractors(self) -> list[Extractor]:
-        """The one chosen; else those of the gallery's spaces; else, for a new gallery, the default."""
-        if isinstance(self.extractor, Extractor):
-            return [self.extractor]
+    def _chosen(self) -> Extractor | Fusion | list[Extractor]:
+        """What was chosen; else what extracted the gallery's spaces; else, for a new gallery, the default."""
+        if isinstance(self.extractor, Extractor | Fusion):
+            return self.extractor
         recorded: list[Space] = []
         with contextlib.suppress(NoStoreError), self.store as store:
             recorded = store.spaces()
         if recorded:
             return self._extractors_of(recorded)
-        return [
-            registry.build(
-                "extractor",
-                self.default_extractor.name,
-                **{**self.default_extractor.options(), **self.extractor},
-            )
-        ]
+        return changed(self.default_extractor, self.extractor)
 
     def _extractors_of(self, recorded: Sequence[Space]) -> list[Extractor]:
         """Those of recorded spaces. One whose plugin or weights are gone stays as it is, if there are others."""
-        assert not isinstance(self.extractor, Extractor)
+        assert not isinstance(self.extractor, Extractor | Fusion)
         found: list[Extractor] = []
         errors: list[UsageError] = []
         for space in recorded:
             try:
-                found.append(gallery.extractor_of(space, self.extractor))
+                found.append(views.extractor_of(space, self.extractor))
             except UsageError as error:
                 errors.append(error)
         if not found:
@@ -166,13 +164,33 @@ class Ingest(Stage):
         return (each for each in super().components() if each is not self.default_extractor)
 
 
+def extractors_of(chosen: Extractor | Fusion | Sequence[Extractor]) -> list[Extractor]:
+    """One by one, those of a fusion's parts; no space twice."""
+    if isinstance(chosen, Extractor):
+        return [chosen]
+    found = chosen.parts.values() if isinstance(chosen, Fusion) else chosen
+    return list({Space.of(each): each for each in found}.values())
+
+
+def changed(default: Extractor | Fusion, options: Mapping[str, Any]) -> Extractor | Fusion:
+    """A default extractor, with options given that belong to no other.
+
+    Raises:
+        UsageError: it has no such option.
+    """
+    if isinstance(default, Fusion):
+        return default.changed(options)
+    return registry.build("extractor", default.name, **{**default.options(), **options})
+
+
 def ingest(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    extractor: Extractor | Sequence[Extractor],
+    extractor: Extractor | Fusion | Sequence[Extractor],
     store: Store,
     backup: Store | None = None,
     *,
     batch_size: int = 64,
+    retry_failed: bool = False,
     summary: Summary | None = None,
     show_progress: bool = False,
 ) -> Summary:
@@ -183,10 +201,12 @@ def ingest(
 
     Args:
         source: folders and files.
-        extractor: one extractor or several; each image is decoded once for all that need the same size.
+        extractor: one extractor or several, or a fusion, which the store notes; each image is decoded once for all
+            that need the same size.
         store: where to; made if it is not there.
         backup: a second store that gets the same, and all that `store` holds already.
         batch_size: images a transaction.
+        retry_failed: read files again that failed and have not changed since; one that changed is read anyway.
         summary: counts to add to, for who wants them even of a call that fails.
         show_progress: a progress bar on stderr.
 
@@ -199,7 +219,7 @@ def ingest(
             contract.
     """
     roots = images.roots(source)
-    extractors = [extractor] if isinstance(extractor, Extractor) else list(extractor)
+    extractors = extractors_of(extractor)
     if not extractors or batch_size < 1:
         raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
     total = sum(1 for _ in images.paths(roots))
@@ -217,7 +237,9 @@ def ingest(
         pool, extraction = ThreadPoolExecutor(threads), ThreadPoolExecutor(1)
         for each in (pool, extraction):
             stack.callback(each.shutdown, cancel_futures=True)
-        job = _Job(spaces, stores, summary or Summary())
+        job = _Job(spaces, stores, summary or Summary(), retry_failed=retry_failed)
+        if isinstance(extractor, Fusion):
+            job.note(extractor)
         # This thread looks for files, plans and writes; the others read, decode and extract ahead of it.
         changed = job.changed(images.find(roots), advance)
         at_most = threads * DECODED_AHEAD
@@ -352,10 +374,21 @@ class _Extracted:
 class _Job:
     """What the steps of one ingest share."""
 
-    def __init__(self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary) -> None:
-        self.spaces, self.stores, self.summary = spaces, stores, summary
+    def __init__(
+        self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary, *, retry_failed: bool
+    ) -> None:
+        self.spaces, self.stores, self.summary, self.retry_failed = spaces, stores, summary, retry_failed
         self.store = stores[-1]  # a backup comes first, and is written first: it never lacks what the store has
         self._moved_from: set[str] = set()
+
+    def note(self, fusion: Fusion) -> None:
+        """Have the stores know a fusion, so that it is what a query is compared by."""
+        recipe = fusion.recipe()
+        name = views.note_of(recipe)
+        if self.store.notes().get(name) != recipe:
+            self._write(Batch(notes={name: recipe}))
+        if name not in self.store.notes():
+            log.warning("store=%s keeps no notes: give the fusion again with each query", self.store.name)
 
     def changed(self, files: Iterable[ImageFile], advance: Any) -> Iterator[ImageFile]:
         """The files that the store does not have as they are: by size and time of change."""
@@ -371,13 +404,16 @@ class _Job:
                     self.summary.unchanged += 1
                     if record.missing:
                         back.append(Record(record.path, record.digest, record.size, record.mtime_ns))
-                elif failure and _same(failure, file) and not images.is_worth_another_try(failure.reason):
+                elif failure and _same(failure, file) and not self._is_tried_again(failure):
                     self.summary.failed += 1
                 else:
                     yield file
                     continue
                 advance(1)
             self._write(Batch(records=back))
+
+    def _is_tried_again(self, failure: Failure) -> bool:
+        return self.retry_failed or images.is_worth_another_try(failure.reason)
 
     def planned(self, groups: Iterable[list[_Item]]) -> Iterator[_Item]:
         """The files read, with what is to be done for each: content that is known is not extracted again."""

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import registry, stages
-from imgrec.contracts import Extractor, Space, Store, chunks
+from imgrec.contracts import Batch, Extractor, Space, Store, chunks
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.options import option, option_names
 from imgrec.run import DIFF, RECORD, Run, flat, git_commit, git_diff, read_record, version_of
@@ -126,6 +126,9 @@ def replay(folder: str | os.PathLike[str], again: Path, run: Run) -> list[Differ
             made.uses(component.kind, component.name)
         with run.timed("extract"):
             ingest(files, extractors, stage.store, show_progress=True)  # type: ignore[attr-defined]
+            if notes := record["gallery"].get("notes"):
+                with stage.store as store:  # type: ignore[attr-defined]
+                    store.write(Batch(notes=notes))
         with run.timed("replay"):
             stage.execute(made)
         made.status = "done"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from imgrec import draw, gallery
+from imgrec import draw, gallery, views
 from imgrec.contracts import Extractor, Record, Reducer, Store
 from imgrec.draw import Map
 from imgrec.errors import ImgrecError, UsageError
@@ -18,6 +18,7 @@ from imgrec.gallery import Gallery
 from imgrec.options import option
 from imgrec.run import Run, progress
 from imgrec.stages import Stage, part
+from imgrec.views import Fusion
 
 LABELS = ("folder", "none")
 REST = "the rest"
@@ -34,18 +35,18 @@ class Visualise(Stage):
     highlight: str | None = option(None, path=True, help="a pattern of paths, */hat/*: these against the rest")
     sample: int | None = option(None, minimum=1, help="draw so many images, chosen at random; null: all")
     thumbnails: int = option(40, minimum=0, help="how many images to show as small pictures on the map")
-    space: str | None = option(None, help="which space, where the gallery has several: a key or its beginning")
+    space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     store: Store = part("store")
-    extractor: Extractor | dict[str, Any] = part("extractor")
+    extractor: Extractor | Fusion | dict[str, Any] = part("extractor")
 
     def execute(self, run: Run) -> None:
         """Reduce, and draw `map.png` beside `map.csv`."""
         self.reducer.progress = progress
         with run.timed("reduce"):
             with self.store as store:
-                pool = Gallery(store, gallery.choose_space(store, self.space, self.extractor))
+                pool = Gallery(store, views.choose(store, self.space, self.extractor))
                 records = pool.records()
-            run.reads(len(pool), pool.fingerprint, [pool.space])
+            run.reads(len(pool), pool.fingerprint, *pool.view.sources())
             points = _map_of(pool, records, self.reducer, self.labels, self.highlight, self.sample, self.seed)
         run.counts.update(images=len(points.paths), labels=len(set(points.labels)))
         with (run.folder / "map.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -66,7 +67,7 @@ def visualise(
     highlight: str | None = None,
     sample: int | None = None,
     space: str | None = None,
-    extractor: Extractor | Mapping[str, Any] | None = None,
+    extractor: Extractor | Fusion | Mapping[str, Any] | None = None,
     seed: int = 0,
     show_progress: bool = False,
 ) -> Map:
@@ -78,7 +79,8 @@ def visualise(
         labels: `folder` (the name of each image's folder) or `none`.
         highlight: a pattern of paths such as `*/hat/*`; labels are then the pattern and `the rest`.
         sample: so many images, chosen by `seed`; None for all.
-        space: which space, where the store has several: its key or the beginning of it.
+        space: which space or fusion, where the store has several: its key or the beginning of it. Of a fusion the
+            vectors of all parts are put side by side, by weight and usual distance.
         extractor: the same, by identity; or options to change on the recorded one.
         seed: of the sample.
         show_progress: progress bars on stderr.
@@ -92,7 +94,7 @@ def visualise(
     if show_progress:
         reducer.progress = progress
     with store:
-        pool = Gallery(store, gallery.choose_space(store, space, extractor))
+        pool = Gallery(store, views.choose(store, space, extractor))
         records = pool.records()
     return _map_of(pool, records, reducer, labels, highlight, sample, seed)
 
@@ -125,9 +127,9 @@ def _map_of(
             )
     else:
         names = [gallery.label_of(path) if labels == "folder" else "" for path in paths]
-    positions = reducer.fit_transform(pool.rows(records), names)
+    positions = reducer.fit_transform(pool.points(records), names)
     if positions.shape != (len(paths), 2) or not np.isfinite(positions).all():
         raise ImgrecError(f"reducer {reducer.name} made no map of these vectors: take another, or other options")
     return Map(
-        paths, positions, names, f"{reducer.name} of {gallery.title(pool.space)}", rest=REST if highlight else None
+        paths, positions, names, f"{reducer.name} of {views.title(pool.view)}", rest=REST if highlight else None
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -371,6 +372,39 @@ def a_copy_is_equal(subject: Subject) -> None:
     require(snapshot(again()) == snapshot(first), "an exact copy holds something else")
 
 
+def notes_are_kept(subject: Subject) -> None:
+    """Notes are JSON data by name: a batch puts some in place and removes those that are None, or does nothing.
+
+    A copy has them too. A store that keeps none takes such batches, and `notes` is empty.
+    """
+    store, again = subject.new()
+    first: dict[str, Any] = {"fusion a,b": {"weights": [0.25, 1], "name": "ä \udcff"}, "other": None, "third": "x"}
+    store.write(Batch(notes=first))
+    wanted = {name: value for name, value in first.items() if value is not None}
+    if (kept := store.notes()) == {}:
+        wanted = {}
+    _same("notes", kept, wanted)
+    store.write(Batch(records=[record("/a.jpg", "aa")], notes={"third": None, "fourth": False}))
+    if wanted:
+        wanted = {"fusion a,b": first["fusion a,b"], "fourth": False}
+    _same("after others were written", store.notes(), wanted)
+    generation = store.generation(SPACES[0])
+    with contextlib.suppress(Exception):  # a vector too few
+        store.write(Batch(notes={"bad": 1}, vectors={SPACES[0]: (["aa", "bb"], rows(1))}))
+    _same("after a batch that broke", store.notes(), wanted)
+    store.write(Batch(notes={"fourth": None}))
+    wanted.pop("fourth", None)
+    reopened = again()
+    _same("reopened", reopened.notes(), wanted)
+    _same("the generation of the same vectors", reopened.generation(SPACES[0]), generation)
+    other, other_again = subject.new()
+    other.write(Batch(notes={"more": [1]}))
+    other.copy_from(reopened)
+    _same("a copy", other.notes(), {"more": [1], **wanted} if wanted else {})
+    other.copy_from(reopened, exactly=True)
+    _same("an exact copy", other_again().notes(), wanted)
+
+
 def it_says_where_and_how_large(subject: Subject) -> None:
     """`location` says where the store is, and `size` how many bytes it takes, or None."""
     store, _ = subject.new()
@@ -426,6 +460,7 @@ CHECKS = tuple(
             ten_thousand_rows_are_kept,
             a_reader_sees_whole_batches,
             a_copy_is_equal,
+            notes_are_kept,
             it_says_where_and_how_large,
             the_generation_changes_with_every_write,
             options_come_through_yaml,

@@ -1,0 +1,177 @@
+"""Projections: reducers that are fitted on a gallery before it is searched, and the spaces that they make.
+
+A fitted reducer is kept in the store's `derived_folder`, one folder for each space, reducer and choice of options.
+It may be deleted at any time, and is then fitted anew: which is told, since distances change with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgrec import index, registry
+from imgrec.contracts import Reducer, Space, Store, Vectors
+from imgrec.index import Index, Source
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Of the files. Raised when they change."""
+
+MOST_FITTED = 50_000
+"""Images that a reducer is fitted on at the most: more would take memory and time, and tell nothing new."""
+
+GROWN = 1.25
+"""It is fitted anew when the gallery has so many times the images that it had."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A fitted reducer, and the space of the vectors that it makes."""
+
+    reducer: Reducer
+    space: Space
+    images: int
+    """How many the gallery had, copies not counted."""
+
+    def about(self) -> dict[str, Any]:
+        """For a run's record: the reducer's name and options, what it reports, and the number of images."""
+        told = {"reducer": self.reducer.name, **self.reducer.plain_options(), **self.reducer.report()}
+        return {**told, "images": self.images}
+
+
+def fit(
+    reducer: Reducer,
+    space: Space,
+    digests: npt.NDArray[np.bytes_],
+    vectors: Vectors,
+    labels_of: Callable[[Sequence[str]], list[str]],
+) -> Projection:
+    """Fit a reducer on a gallery's vectors, the same one whatever order they come in.
+
+    Args:
+        reducer: not fitted yet.
+        space: that of the vectors.
+        digests: `(n,)`, the content of each row.
+        vectors: `float32 (n, dim)`. Of more than `MOST_FITTED` those with the first digests are taken, which is as
+            good as chance.
+        labels_of: the labels of contents; asked only for a reducer that learns from labels.
+
+    Raises:
+        UsageError: too few vectors for the reducer, or labels that it cannot learn from.
+    """
+    chosen = np.argsort(digests, kind="stable")[:MOST_FITTED]
+    labels = labels_of([digest.decode() for digest in digests[chosen].tolist()]) if reducer.supervised else None
+    fitted = reducer.fit(vectors[chosen], labels)
+    return Projection(fitted, _space_of(space, fitted), len(digests))
+
+
+def _space_of(space: Space, fitted: Reducer) -> Space:
+    """The space that a fitted reducer makes of another: what was fitted is part of its identity."""
+    digest = hashlib.sha256()
+    for name, array in sorted(fitted.state().items()):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    about = {"reducer": fitted.name, **fitted.plain_options(), "fitted": digest.hexdigest()}
+    identity = {**space.identity, "projection": about}
+    return Space(f"{space.key}+{fitted.name}-{digest.hexdigest()[:12]}", space.extractor, space.options, identity)
+
+
+def load(
+    store: Store, space: Space, reducer: Reducer, labels_of: Callable[[Sequence[str]], list[str]]
+) -> tuple[Projection, Index]:
+    """The projection of a space of a store, as it was kept or fitted now; and the projected vectors.
+
+    It is fitted now where none was kept, or where the gallery has grown by a quarter since.
+
+    Args:
+        store: open.
+        space: that the store holds.
+        reducer: not fitted yet.
+        labels_of: as `fit` has it.
+
+    Raises:
+        UsageError: as `fit`.
+    """
+    kept = _folder(store, space, reducer)
+    found = _read(kept, space, reducer) if kept else None
+    if found:
+        projected = _index(store, space, found)
+        if len(projected.digests) < GROWN * found.images:
+            return found, projected
+        log.warning(
+            "%s was fitted on %s images, and the gallery has %s now: it is fitted anew, and distances change",
+            reducer.name,
+            f"{found.images:,}",
+            f"{len(projected.digests):,}",
+        )
+        fresh = registry.build("reducer", reducer.name, **reducer.options())
+    else:
+        fresh = reducer
+    whole = index.load(store, space)
+    made = fit(fresh, space, whole.digests[whole.usable], whole.vectors[whole.usable], labels_of)
+    if found is None:
+        told = "" if kept else f"; store={store.name} keeps none, so that it is fitted for each run"
+        log.warning("%s is fitted on %s images%s", reducer.name, f"{made.images:,}", told)
+    if kept:
+        with contextlib.suppress(OSError):  # a medium that is full or read-only
+            _keep(made, kept)
+            if found:
+                shutil.rmtree(kept.parent.parent / found.space.key, ignore_errors=True)  # its index
+    return made, _index(store, space, made)
+
+
+def _index(store: Store, space: Space, projection: Projection) -> Index:
+    return index.load_from(Source(store, space, projection.space.key, projection.reducer.transform))
+
+
+def _folder(store: Store, space: Space, reducer: Reducer) -> Path | None:
+    if store.derived_folder is None:
+        return None
+    options = json.dumps(reducer.plain_options(), sort_keys=True)
+    digest = hashlib.sha256(options.encode()).hexdigest()[:12]
+    return store.derived_folder / "projections" / f"{space.key}+{reducer.name}-{digest}"
+
+
+def _read(folder: Path, space: Space, reducer: Reducer) -> Projection | None:
+    """What was kept; None where there is nothing, or nothing right."""
+    try:
+        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        with np.load(folder / "state.npz", allow_pickle=False) as arrays:
+            restored = reducer.restore(dict(arrays))
+        found = Projection(restored, _space_of(space, restored), about["images"])
+        problem = None if (about["format"], about["key"]) == (FORMAT, found.space.key) else "it was changed"
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # whatever a damaged file makes of zip, NumPy, JSON or the reducer
+        problem = f"{type(error).__name__}: {error}"
+    if problem is None:
+        return found
+    log.warning("the projection in %s is not used: %s", folder, problem)
+    return None
+
+
+def _keep(made: Projection, folder: Path) -> None:
+    """Write the files aside, and put them in place whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        state: dict[str, Any] = made.reducer.state()
+        np.savez(aside / "state.npz", **state)
+        about = {"format": FORMAT, "images": made.images, "key": made.space.key}
+        (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

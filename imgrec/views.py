@@ -1,0 +1,403 @@
+"""Views: what images are compared by, which is one space, or several that are weighed against each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+from imgrec import registry
+from imgrec.contracts import Component, Extractor, Reducer, Space, Store
+from imgrec.errors import UsageError
+from imgrec.options import Options, check_option_names, default_values, option, written
+
+NOTE = "fusion-"
+"""How the names of a store's notes begin that record fusions."""
+
+
+@dataclass
+class Fusion(Options):
+    """Several extractors at once: distances of each, by the usual one in its space, weighed and added.
+
+    Raises:
+        UsageError: a weight is negative, or none is above 0; a part has no extractor; a projection or a metric
+            is of no part.
+
+    >>> colour, hog = (registry.build("extractor", name) for name in ("colour", "hog"))
+    >>> Fusion(weights={"colour": 1, "hog": 3}, parts={"colour": colour, "hog": hog}).shares()
+    {'colour': 0.25, 'hog': 0.75}
+    """
+
+    name: ClassVar[str] = "fusion"
+
+    weights: dict[str, float] = option({}, help="of each part in the distance: {colour: 0.25, mobilenetv1: 0.75}")
+    parts: dict[str, Any] = option({}, help="each part's extractor, its options extractor.parts.NAME.OPTION")
+    projections: dict[str, Any] = option({}, help="each part's projection: extractor.projections.NAME=pca")
+    metrics: dict[str, str] = option({}, help="each part's metric, where it is not the stage's")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _shares(self.weights)
+        for what in ("parts", "projections", "metrics"):
+            check_option_names(f"fusion.{what}", self.weights, getattr(self, what))
+        if absent := [name for name in self.weights if name not in self.parts]:
+            raise UsageError(f"fusion.parts: {absent[0]} has no extractor")
+
+    def components(self) -> dict[str, Component]:
+        """The parts' extractors and projections: `{"parts.colour": ..., "projections.colour": ...}`."""
+        both = {"parts": self.parts, "projections": self.projections}
+        return {f"{what}.{name}": each for what, some in both.items() for name, each in some.items()}
+
+    def shares(self) -> dict[str, float]:
+        """The weights of the parts that count, so that they add up to 1."""
+        return _shares(self.weights)
+
+    def changed(self, options: Mapping[str, Any]) -> Fusion:
+        """The same with other weights or metrics, and options of parts changed.
+
+        Raises:
+            UsageError: it has no such option or part.
+        """
+        _check_changes(self.name, options, self.parts)
+        parts = {
+            name: registry.build(
+                "extractor", each.name, **{**each.options(), **options.get("parts", {}).get(name, {})}
+            )
+            for name, each in self.parts.items()
+        }
+        return Fusion(
+            weights={**self.weights, **options.get("weights", {})},
+            parts=parts,
+            projections=self.projections,
+            metrics={**self.metrics, **options.get("metrics", {})},
+        )
+
+    def recipe(self) -> dict[str, Any]:
+        """What a store notes, to compare by the same parts when none are named; JSON data."""
+        return {
+            "weights": dict(self.weights),
+            "spaces": {name: Space.of(self.parts[name]).key for name in self.weights},
+            "projections": {name: [each.name, each.plain_options()] for name, each in self.projections.items()},
+            "metrics": dict(self.metrics),
+        }
+
+
+def _check_changes(owner: str, changes: Mapping[str, Any], parts: Iterable[str]) -> None:
+    """Refuse what cannot be changed of a fusion whose parts are known."""
+    check_option_names(owner, ("weights", "metrics", "parts"), changes)
+    for what, values in changes.items():
+        check_option_names(f"{owner}.{what}", parts, values)
+
+
+def _shares(weights: Mapping[str, float]) -> dict[str, float]:
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise UsageError(f"fusion.weights: the weight of {name} is a number from 0 on, not {weight!r}")
+    total = sum(weights.values())
+    if not total:
+        raise UsageError("fusion has no parts: extractor.weights={colour: 0.25, hog: 0.75} names and weighs them")
+    return {name: weight / total for name, weight in weights.items() if weight}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the spaces that images are compared in."""
+
+    space: Space
+    """As the store holds it, not yet projected."""
+
+    name: str = ""
+    """In a fusion."""
+
+    extractor: Extractor | Mapping[str, Any] = field(default_factory=dict)
+    """What extracts into it; or options to change on what was recorded."""
+
+    projection: Reducer | None = None
+    metric: str | None = None
+    """None for that of the stage."""
+
+    weight: float = 1.0
+
+    def ready_extractor(self) -> Extractor:
+        """What extracts a query into the space.
+
+        Raises:
+            UsageError: as `extractor_of`.
+        """
+        return (
+            self.extractor if isinstance(self.extractor, Extractor) else extractor_of(self.space, self.extractor)
+        )
+
+
+@dataclass(frozen=True)
+class View:
+    """What images are compared by."""
+
+    key: str
+    """The key of the only space; of several `fusion-` and a digest of them."""
+
+    parts: tuple[Part, ...]
+    recipe: Mapping[str, Any] | None = None
+    """Of a fusion, what a store notes of it."""
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether there are weights and shares to tell of."""
+        return self.recipe is not None
+
+    def not_projected(self) -> View:
+        """The same without projections, for who fits them himself."""
+        return replace(self, parts=tuple(replace(part, projection=None) for part in self.parts))
+
+    def sources(self) -> tuple[list[Space], dict[str, Any]]:
+        """What it takes of a store: spaces, not yet projected, and the note of a fusion."""
+        notes = {} if self.recipe is None else {self.key: dict(self.recipe)}
+        return list({part.space.key: part.space for part in self.parts}.values()), notes
+
+
+def of(space: Space) -> View:
+    """The view of one space as it is."""
+    return View(space.key, (Part(space),))
+
+
+# --- which view ---------------------------------------------------------------------------------------------
+
+
+def choose(
+    store: Store,
+    wanted: str | None = None,
+    extractor: Extractor | Fusion | Mapping[str, Any] | None = None,
+    projection: Reducer | None = None,
+) -> View:
+    """The view of a store that is meant: by key or its beginning, by extractors, or the only one.
+
+    Where a fusion was ingested it is that, and not its parts one by one.
+
+    Args:
+        store: the store, open.
+        wanted: the key of a space or of a fusion, the beginning of one, or the name of an extractor.
+        extractor: one or a fusion, as configured, matched by identity; or options to change on what is recorded.
+        projection: a reducer to fit on the gallery, or fitted on it before; of a view of one space.
+
+    Raises:
+        UsageError: there is none, it is not there, or several could be meant; the line lists them. Or the options
+            to change are none of the extractor's, or would make another space. Or a fusion is to be projected.
+    """
+    if isinstance(extractor, Fusion):
+        view = _view_of(store, extractor)
+    elif isinstance(extractor, Extractor):
+        view = View("", (Part(choose_space(store, extractor=extractor), extractor=extractor),))
+    else:
+        view = _recorded(store, wanted, extractor or {})
+    if view.is_fused and projection is not None:
+        names = ", ".join(part.name for part in view.parts)
+        raise UsageError(
+            f"projection= is for one extractor: of a fusion each part has its own, extractor.projections.NAME=pca "
+            f"for one of {names}"
+        )
+    if not view.is_fused:
+        (part,) = view.parts
+        view = View(part.space.key, (replace(part, projection=projection),))
+    return view
+
+
+def _view_of(store: Store, fusion: Fusion) -> View:
+    parts = [
+        Part(
+            choose_space(store, extractor=fusion.parts[name]),
+            name,
+            fusion.parts[name],
+            fusion.projections.get(name),
+            fusion.metrics.get(name),
+            share,
+        )
+        for name, share in fusion.shares().items()
+    ]
+    recipe = fusion.recipe()
+    return View(note_of(recipe), tuple(parts), recipe)
+
+
+def note_of(recipe: Mapping[str, Any]) -> str:
+    """The name of a fusion: its weights aside, with which it is the same one still."""
+    about = {name: value for name, value in recipe.items() if name != "weights"}
+    return NOTE + hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def recipes(store: Store) -> dict[str, dict[str, Any]]:
+    """The fusions that were ingested into a store, by their names."""
+    return {name: note for name, note in store.notes().items() if name.startswith(NOTE)}
+
+
+def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any]) -> View:
+    """The view that is meant, of those that a store records."""
+    spaces, fusions = {space.key: space for space in store.spaces()}, recipes(store)
+    fusions = {name: note for name, note in fusions.items() if spaces.keys() >= set(note["spaces"].values())}
+    parts = {key for note in fusions.values() for key in note["spaces"].values()}
+    if wanted is None:
+        known = [*fusions, *(key for key in spaces if key not in parts)]
+    else:
+        known = [key for key in (*fusions, *spaces) if key == wanted]
+        known = known or [key for key in (*fusions, *spaces) if key.startswith(wanted)]
+    if len(known) == 1 and known[0] in fusions:
+        return _fused(known[0], fusions[known[0]], spaces, changes)
+    if fusions and len(known) != 1:
+        told = "several, choose one with space=" if known else f"none of space={wanted}"
+        listed = "; ".join([*map(described_recipe, fusions, fusions.values()), *map(describe, spaces.values())])
+        raise UsageError(f"the gallery {store.location} has {told}: {listed}")
+    space = choose_space(store, known[0] if known else wanted, changes)
+    return View(space.key, (Part(space, extractor=changes),))
+
+
+def _fused(key: str, recipe: Mapping[str, Any], spaces: Mapping[str, Space], changes: Mapping[str, Any]) -> View:
+    """A recorded fusion, with other weights and metrics where they are given, and options of parts changed."""
+    _check_changes(key, changes, recipe["spaces"])
+    options = changes.get("parts", {})
+    metrics = {**recipe["metrics"], **changes.get("metrics", {})}
+    parts = []
+    weights = {**recipe["weights"], **changes.get("weights", {})}
+    for name, share in _shares(weights).items():
+        space, projection = spaces[recipe["spaces"][name]], recipe["projections"].get(name)
+        if options.get(name):
+            _check_overrides(space, options[name])
+        reducer = registry.build("reducer", projection[0], **projection[1]) if projection else None
+        parts.append(Part(space, name, options.get(name, {}), reducer, metrics.get(name), share))
+    return View(key, tuple(parts), {**recipe, "weights": weights, "metrics": metrics})
+
+
+# --- which space, and what extracts into it -----------------------------------------------------------------
+
+
+def choose_space(
+    store: Store, wanted: str | None = None, extractor: Extractor | Mapping[str, Any] | None = None
+) -> Space:
+    """The space of a store that is meant: by key or its beginning, by extractor, or the only one.
+
+    Args:
+        store: the store, open.
+        wanted: a space's key, the beginning of one, or the name of an extractor.
+        extractor: an extractor, as configured, matched by identity; or options to change on the recorded one.
+
+    Raises:
+        UsageError: there is none, it is not there, or several could be meant; the line lists them. Or the options
+            to change are none of the extractor's, or would make another space.
+    """
+    spaces = store.spaces()
+    if not spaces:
+        raise UsageError(f"the gallery {store.location} is empty: fill it with `imgrec ingest FOLDER`")
+    listed = "; ".join(map(describe, spaces))
+    if isinstance(extractor, Extractor):
+        try:
+            asked = Space.of(extractor)
+        except UsageError as error:
+            raise UsageError(f"{error}. Or choose one of the gallery's own with space=: {listed}") from error
+        if asked not in spaces:
+            raise UsageError(
+                f"the gallery {store.location} has no vectors of {describe(asked)}; it has {listed}. "
+                f"Leave extractor= out, choose space=, or ingest with this extractor first"
+            )
+        return asked
+    if wanted is not None:
+        spaces = [s for s in spaces if s.key == wanted] or [s for s in spaces if s.key.startswith(wanted)]
+        if not spaces:
+            raise UsageError(f"the gallery {store.location} has no space {wanted!r}; it has {listed}")
+    if len(spaces) > 1:
+        raise UsageError(f"the gallery {store.location} has several spaces, choose one with space=: {listed}")
+    if extractor:
+        _check_overrides(spaces[0], extractor)
+    return spaces[0]
+
+
+def _check_overrides(space: Space, overrides: Mapping[str, Any]) -> None:
+    changed = registry.build("extractor", space.extractor, **{**space.options, **overrides})
+    harmless = {spec.name for spec in fields(changed) if not spec.metadata.get("changes_vectors", True)}
+    if not harmless.issuperset(overrides):
+        check_identity(space, changed)  # may load a model, so not for device= or batch_size=
+
+
+def described_recipe(name: str, recipe: Mapping[str, Any]) -> str:
+    """A recorded fusion in a line: its name, and the weights of its parts.
+
+    >>> described_recipe("fusion-1234", {"weights": {"colour": 0.25, "hog": 0.75}})
+    'fusion-1234 (0.25 colour, 0.75 hog)'
+    """
+    return f"{name} ({', '.join(f'{weight:g} {part}' for part, weight in recipe['weights'].items())})"
+
+
+def describe(space: Space) -> str:
+    """A space in a line: its key, and the options that differ from the extractor's defaults.
+
+    >>> describe(Space.of(registry.build("extractor", "colour", bins=4)))
+    'colour-... (bins=4)'
+    """
+    return space.key + (f" ({', '.join(changed)})" if (changed := _changed(space)) else "")
+
+
+def _changed(space: Space) -> list[str]:
+    """The options that set a space apart from its extractor as it is by default."""
+    plugin = registry.available("extractor").get(space.extractor)
+    if plugin is None:
+        return [f"{name}={written(value)}" for name, value in space.options.items()]
+    usual = {name: written(value) for name, value in default_values(plugin.cls).items()}
+    harmless = {spec.name for spec in fields(plugin.cls) if not spec.metadata.get("changes_vectors", True)}
+    options = {name: written(value) for name, value in space.options.items() if name not in harmless}
+    return [f"{name}={value}" for name, value in options.items() if value != usual.get(name)]
+
+
+def title(view: View, longest: int = 60) -> str:
+    """A view for a picture's margin: the extractors, and the options that set one apart, files left out.
+
+    >>> title(of(Space.of(registry.build("extractor", "colour", bins=4))))
+    'colour, bins=4'
+    """
+    if view.is_fused:
+        text = " + ".join(f"{part.weight:.2g} {part.name}" for part in view.parts)
+    else:
+        (part,) = view.parts
+        plugin = registry.available("extractor").get(part.space.extractor)
+        paths = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
+        text = ", ".join(
+            [part.space.extractor, *(each for each in _changed(part.space) if each.partition("=")[0] not in paths)]
+        )
+        if part.projection is not None:
+            text += f", {part.projection.name} to {part.projection.n_components}"
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Extractor:
+    """The extractor that filled a space, as it was configured then, some options changed.
+
+    Raises:
+        UsageError: it cannot be built here, or what it extracts now would be another space.
+    """
+    if space.extractor not in registry.available("extractor"):
+        raise UsageError(
+            f"the gallery's space {space.key} is of the extractor {space.extractor}, which is not installed here"
+        )
+    try:
+        extractor = registry.build("extractor", space.extractor, **{**space.options, **(overrides or {})})
+        check_identity(space, extractor)
+    except UsageError as error:
+        raise UsageError(f"space {space.key}: {error}") from error
+    return extractor
+
+
+def check_identity(space: Space, extractor: Extractor) -> None:
+    """Refuse an extractor whose vectors belong to another space.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    now = Space.of(extractor)
+    if now != space:
+        changed = [
+            f"{name} was {space.identity.get(name)!r} and is {now.identity.get(name)!r}"
+            for name in {**space.identity, **now.identity}
+            if space.identity.get(name) != now.identity.get(name)
+        ]
+        raise UsageError(
+            f"the gallery's space {space.key} and the extractor's {now.key} cannot be compared: "
+            f"{'; '.join(changed)}. Put that back, or ingest anew"
+        )
