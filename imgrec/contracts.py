@@ -42,7 +42,7 @@ Vectors = npt.NDArray[np.float32]
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """What makes a progress bar, of a description and a total: its context gives the function that advances it."""
 
-DECODING_VERSION = 2
+DECODING_VERSION = 1
 """The version of the rules in `images.decode`. Part of every space: raised when decoded pixels change."""
 
 

@@ -2,7 +2,7 @@
 
 What decoding does is part of every space (`contracts.DECODING_VERSION`):
 
-* the format is one of `FORMATS`, told from the content, never from the name; plugins may add some (`imgrec_decoders`);
+* the format is one of `FORMATS`, or one that a plugin adds (`imgrec_decoders`): told from the content, not the name;
 * EXIF orientation is applied; embedded colour profiles are ignored;
 * grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
 * transparency is composited on white; of several frames the first is taken;
@@ -29,7 +29,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
-import PIL.ImageChops
 import PIL.ImageOps
 
 from imgrec import registry
@@ -45,7 +44,7 @@ SUFFIXES = frozenset(
 """What counts as an image file inside a folder, beside what decoders add (`suffixes`)."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
-"""What Pillow is let read, in this order. It knows forty more, of which some start programs or read other files."""
+"""What Pillow is let read, in this order. It knows thirty more, of which EPS is a program that it runs."""
 
 MAX_PIXELS = 2 * 89_478_485
 """Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
@@ -166,7 +165,8 @@ def paths(roots: Iterable[str]) -> Iterator[str]:
 
 
 def _paths_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    levels = [(os.path.join(folder, ""), iter(_listed(folder, seen)))]  # no recursion: folders may be a thousand deep
+    # No recursion: folders may be a thousand deep.
+    levels = [(os.path.join(folder, ""), iter(_listed(folder, seen)))]
     while levels:
         prefix, names = levels[-1]
         for name in names:
@@ -179,7 +179,7 @@ def _paths_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
 
 
 def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
-    """The folders (with a separator at the end) and image files in a folder not seen before, in the order of names."""
+    """The folders, with a separator at the end, and image files in a folder not seen before, in the order of names."""
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
@@ -222,9 +222,10 @@ def read(path: str) -> tuple[bytes, str]:
 
 def read_as_found(path: str) -> tuple[bytes, str, ImageFile]:
     """`read`, and the size and time of change that belong to just these bytes."""
+    if problem := _examine(path).problem:
+        raise UnreadableImageError(problem)
     try:
-        # A pipe that took the file's place would let a plain open wait for ever.
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
                 raise UnreadableImageError(NOT_REGULAR)
@@ -237,6 +238,11 @@ def read_as_found(path: str) -> tuple[bytes, str, ImageFile]:
     if len(data) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         raise UnreadableImageError(CHANGED)
     return data, hashlib.sha256(data).hexdigest(), ImageFile(path, after.st_size, after.st_mtime_ns)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens: for a pipe that has just taken a file's place, a plain open would wait for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def decode(data: bytes, side: int | None = None) -> Image:
@@ -262,11 +268,8 @@ class Encoded:
     width: int
     height: int
     channels: int
-    is_by_opencv: bool = False
-    """A JPEG that OpenCV reads: at half the time of Pillow."""
-
     keeps_coefficients: bool = False
-    """A JPEG of several scans: the decoder holds all of it, at whatever fraction it is decoded."""
+    """A JPEG of several scans: all of it is held, at whatever fraction it is decoded."""
 
     @classmethod
     def of(cls, data: bytes) -> Encoded:
@@ -286,7 +289,7 @@ class Encoded:
                 return cls(data, picture.format or "", width, height, channels)
             if (scans := _scans(data)) > MAX_SCANS:
                 raise UnreadableImageError(f"too large: a JPEG of {scans} scans, more than {MAX_SCANS}")
-            return cls(data, "JPEG", width, height, channels, not _is_plain_cmyk(picture), scans > 1)
+            return cls(data, "JPEG", width, height, channels, scans > 1)
 
     def decode(self, sides: Collection[int | None]) -> dict[int | None, Image]:
         """The image for each of some sides (see `decode`): one array where they lead to the same size.
@@ -298,11 +301,11 @@ class Encoded:
             told = f"{self.width} x {self.height} pixels, which take {needed:,} bytes to decode"
             raise UnreadableImageError(f"too large: {told}")
         reductions = {side: self._reduction(side) for side in sides}
-        images = {reduction: self._decode(reduction) for reduction in sorted(set(reductions.values()))}
+        images = {reduction: self._decode(reduction) for reduction in set(reductions.values())}
         return {side: images[reduction] for side, reduction in reductions.items()}
 
     def memory(self, sides: Collection[int | None]) -> int:
-        """Bytes that decoding for some sides takes at its height, the file's own included: a bound, rather high."""
+        """Bytes that decoding for some sides takes at its height, the file's own included, rounded up."""
         pixels = self.width * self.height
         if self.format == "JPEG":
             coefficients = 2 * self.channels * pixels if self.keeps_coefficients else 0
@@ -315,7 +318,7 @@ class Encoded:
 
     def _decode(self, reduction: int) -> Image:
         with _reasons():
-            image = _decode_jpeg(self.data, reduction) if self.is_by_opencv else None
+            image = _decode_jpeg(self.data, reduction) if self.format == "JPEG" else None
             if image is not None:
                 return image
             with _opened(self.data) as picture:
@@ -330,10 +333,10 @@ _BYTES_A_PIXEL = {
     "WEBP": 17,
     "JPEG2000": 25,
 }
-"""What each pixel takes while it is decoded, measured: Pillow's 4 bytes, the result's 3, and buffers of the format."""
+"""What a pixel takes while it is decoded, measured: Pillow's 4 bytes, the result's 3, and the format's buffers."""
 
 _BYTES_A_PIXEL_ELSE = 12
-"""HEIC takes 9."""
+"""For formats of plugins; HEIC takes 9."""
 
 
 @contextmanager
@@ -421,11 +424,6 @@ def _scans(jpeg: bytes) -> int:
     return scans
 
 
-def _is_plain_cmyk(picture: PIL.Image.Image) -> bool:
-    """Whether a JPEG holds ink as it is. With Adobe's marker it is inverted, which both libraries take for granted."""
-    return picture.mode == "CMYK" and "adobe" not in picture.info
-
-
 # REDUCED_GRAYSCALE_n is the bare reduction; together with COLOR_RGB it is "reduced, in RGB".
 _JPEG_FLAGS = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -446,7 +444,6 @@ def _decode_jpeg(data: bytes, reduction: int) -> Image | None:
 def _to_rgb(picture: PIL.Image.Image) -> Image:
     if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
         raise UnreadableImageError("pixels of 32 bits have no known range")
-    is_plain_cmyk = picture.format in ("JPEG", "MPO") and _is_plain_cmyk(picture)
     PIL.ImageOps.exif_transpose(picture, in_place=True)
     picture.load()
     image = np.empty((picture.height, picture.width, 3), np.uint8)
@@ -454,7 +451,7 @@ def _to_rgb(picture: PIL.Image.Image) -> Image:
     for top in range(0, picture.height, rows):  # of a large picture a part at a time, for the memory
         bottom = min(top + rows, picture.height)
         band = picture if rows >= picture.height else picture.crop((0, top, picture.width, bottom))
-        image[top:bottom] = _band_to_rgb(PIL.ImageChops.invert(band) if is_plain_cmyk else band)
+        image[top:bottom] = _band_to_rgb(band)
     return image
 
 

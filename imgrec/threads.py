@@ -26,7 +26,7 @@ def ahead(
     weight: Callable[[In], int] = lambda _: 0,
     most: int = 0,
 ) -> Iterator[Out]:
-    """`map` in a pool, in order, with at most `limit` results waiting that weigh at most `most`: memory stays bounded.
+    """`map` in a pool, in order, while at most `limit` results wait that weigh at most `most`: memory is bounded.
 
     What weighs more by itself is alone: begun when nothing waits any more, and nothing is begun until its result
     has been taken. Items are taken from `items` in the caller's thread.

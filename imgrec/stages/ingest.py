@@ -247,8 +247,7 @@ def ingest(
         planned = job.planned(groups(read, 2 * threads, _Item.memory, READ_AHEAD))
         decoded = ahead(pool, lambda item: _decode(item, at_most), planned, 4 * threads, _Item.memory, at_most)
         batches = groups(decoded, batch_size, _Item.memory, BATCH)
-        weight = lambda batch: sum(item.memory() for item in batch)
-        for batch in ahead(extraction, job.extracted, batches, 2, weight, 2 * BATCH):
+        for batch in ahead(extraction, job.extracted, batches, 2, _memory, 2 * BATCH):
             job.write(batch)
             advance(len(batch.items))
         job.mark_missing(roots)
@@ -339,6 +338,10 @@ class _Item:
         if self.encoded:
             return self.encoded.memory(self.sides)
         return sum(image.nbytes for image in {id(image): image for image in self.images.values()}.values())
+
+
+def _memory(items: Iterable[_Item]) -> int:
+    return sum(item.memory() for item in items)
 
 
 def _read(file: ImageFile) -> _Item:
