@@ -2,7 +2,7 @@
 
 What decoding does is part of every space (`contracts.DECODING_VERSION`):
 
-* the format is one of `FORMATS`, or one that a plugin adds (`imgrec_decoders`): told from the content, not the name;
+* the format is one of `FORMATS`, or one that a plugin adds (`imgrec_decoders`): from the content, not the name;
 * EXIF orientation is applied; embedded colour profiles are ignored;
 * grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
 * transparency is composited on white; of several frames the first is taken;
@@ -179,14 +179,14 @@ def _paths_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
 
 
 def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
-    """The folders, with a separator at the end, and image files in a folder not seen before, in the order of names."""
+    """The image files and folders (these end with a separator) of one not seen before, in the order of names."""
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
             return []
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:  # names only: a folder may hold millions
-            names = [entry.name + os.sep if entry.is_dir() else entry.name for entry in entries]
+            names = [entry.name + os.sep if _is_folder(entry) else entry.name for entry in entries]
     except OSError as error:
         log.warning("%s cannot be listed: %s", folder.rstrip(os.sep) or os.sep, error.strerror)
         return []
@@ -197,6 +197,13 @@ def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
         # A name without a dot has no such end.
         if not name.startswith(".") and (name.endswith(os.sep) or name[name.rfind(".") :].lower() in known)
     )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say
+        return False
 
 
 def _examine(path: str) -> ImageFile:

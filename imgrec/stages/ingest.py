@@ -322,6 +322,9 @@ class _Item:
     reason: str | None = None
     """Why it cannot be read."""
 
+    is_gone: bool = False
+    """It vanished before it was read. A record of it is then marked as missing, as of any file that is gone."""
+
     counts_as: str = "new"
     forgets: list[str] = field(default_factory=list)
     """The paths that it was moved from."""
@@ -351,7 +354,7 @@ def _read(file: ImageFile) -> _Item:
             data, item.digest, item.file = images.read_as_found(file.path)
             item.encoded = Encoded.of(data)
         except images.UnreadableImageError as error:
-            item.reason = str(error)
+            item.reason, item.is_gone = str(error), not os.path.lexists(file.path)
     return item
 
 
@@ -464,13 +467,15 @@ class _Job:
 
     def write(self, batch: _Extracted) -> None:
         """Write a batch as one transaction, and count it."""
-        good = [item for item in batch.items if item.reason is None]
-        bad = [item for item in batch.items if item.reason is not None]
+        items = [item for item in batch.items if not item.is_gone]
+        good = [item for item in items if item.reason is None]
+        bad = [item for item in items if item.reason is not None]
         forgotten = [path for item in good for path in item.forgets]
         self._write(Batch([_record(item) for item in good], list(map(_failure, bad)), forgotten, batch.vectors))
         for item in bad:
-            log.warning("%s: %s", item.file.path, item.reason)
-        for item in batch.items:
+            path = item.file.path
+            log.warning("%s: %s", path if path.isprintable() else ascii(path), item.reason)
+        for item in items:
             counts_as = "failed" if item.reason is not None else item.counts_as
             setattr(self.summary, counts_as, getattr(self.summary, counts_as) + 1)
         self.summary.extracted += sum(len(digests) for digests, _ in batch.vectors.values())

@@ -1,0 +1,1 @@
+"""Long jobs that try to lose something: `make soak`."""
