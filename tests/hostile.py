@@ -12,6 +12,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ def photograph(width: int = 160, height: int = 120) -> PIL.Image.Image:
     return PIL.Image.fromarray(np.stack([x, y, 90 + grain], axis=2).astype(np.uint8))
 
 
+def truncated(format: str) -> bytes:
+    data = encoded(photograph(), format)
+    return data[: len(data) * 2 // 3]
+
+
 # --- bombs: small files of many pixels ----------------------------------------------------------------------
 
 
@@ -47,10 +53,10 @@ def png(width: int, height: int, bits: int = 8, colour: int = 2, *, interlaced: 
         packed.append(packer.compress(line))
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlaced)
     body = b"".join([*packed, packer.flush()])
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
@@ -121,10 +127,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "drawing.svg": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image in a known format"),
     "program.jpg": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not an image in"),
     **{
-        f"truncated.{SUFFIXES.get(format, format.lower())}": (
-            lambda format=format: (data := encoded(photograph(), format))[: len(data) * 2 // 3],
-            "broken",
-        )
+        f"truncated.{SUFFIXES.get(format, format.lower())}": (partial(truncated, format), "broken")
         for format in ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "AVIF")
     },
     # bombs
@@ -143,8 +146,8 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "nearly-a-bomb-progressive.jpg": (lambda: jpeg(13_300, 13_300, progressive=True), "too large"),
     "scans.jpg": (lambda: jpeg(160, 120, 5_000, progressive=True), "too large: a JPEG of 50.. scans"),
     # large, and read
-    **{f"large-{i}.png": (lambda: png(9_900, 9_900), READ) for i in range(3)},
-    **{f"middling-{i}.png": (lambda: png(4_800, 4_800), READ) for i in range(8)},
+    **{f"large-{i}.png": (partial(png, 9_900, 9_900 - i), READ) for i in range(3)},
+    **{f"middling-{i}.png": (partial(png, 4_800, 4_800 - i), READ) for i in range(8)},
     "large-screen.gif": (lambda: gif(9_000, 9_000), READ),
     "large-grey.tif": (lambda: encoded(PIL.Image.new("L", (8_000, 8_000)), "TIFF"), READ),
     # odd, and read

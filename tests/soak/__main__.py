@@ -19,7 +19,9 @@ def main() -> None:
     only = [word for word in sys.argv[1:] if "=" not in word] or parts
     if unknown := [name for name in only if name not in parts]:
         sys.exit(f"there is no part {unknown[0]}: there are {', '.join(parts)}")
-    options = {name: int(value) for name, _, value in (word.partition("=") for word in sys.argv[1:] if "=" in word)}
+    options = {
+        name: int(value) for name, _, value in (word.partition("=") for word in sys.argv[1:] if "=" in word)
+    }
     for name in only:
         start = time.monotonic()
         told = importlib.import_module(f"soak.{name}").run(**options)
