@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import sys
+import tempfile
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -185,21 +186,28 @@ NAMES = {
 }
 """Odd names of files, each with a picture of its own."""
 
-ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "pipe.jpg": (os.mkfifo, "not a regular file"),
-    "device.jpg": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
-    "unreadable.jpg": (lambda path: path.symlink_to("/proc/self/mem"), "cannot be opened|changed"),
-    "socket.jpg": (lambda path: socket.socket(socket.AF_UNIX).bind(str(path)), "not a regular file"),
-    "broken-link.jpg": (lambda path: path.symlink_to("nowhere.jpg"), "cannot be opened: No such file"),
-    "link-to-itself.jpg": (lambda path: path.symlink_to(path.name), "cannot be opened: Too many levels"),
-    "12-GB.jpg": (lambda path: os.truncate(_touched(path), 12 * 2**30), "too large"),
-}
-"""What is no regular file, or no readable one."""
+
+def _bound(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as opened, tempfile.TemporaryDirectory(dir="/tmp") as short:
+        opened.bind(f"{short}/socket")  # a socket's path has 107 bytes at the most
+        Path(short, "socket").rename(path)
 
 
 def _touched(path: Path) -> Path:
     path.touch()
     return path
+
+
+ODD: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "pipe.jpg": (os.mkfifo, "not a regular file"),
+    "device.jpg": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+    "unreadable.jpg": (lambda path: path.symlink_to("/proc/self/mem"), "cannot be opened|changed"),
+    "socket.jpg": (_bound, "not a regular file"),
+    "broken-link.jpg": (lambda path: path.symlink_to("nowhere.jpg"), "cannot be opened: No such file"),
+    "link-to-itself.jpg": (lambda path: path.symlink_to(path.name), "cannot be opened: Too many levels"),
+    "12-GB.jpg": (lambda path: os.truncate(_touched(path), 12 * 2**30), "too large"),
+}
+"""What is no regular file, or no readable one."""
 
 
 def make(folder: Path) -> dict[str, str]:

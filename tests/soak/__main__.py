@@ -1,7 +1,7 @@
-"""`make soak`, or one part of it: `make soak ONLY=kills`, or smaller, `make soak ONLY="rounds images=500 rounds=5"`.
+"""`make soak`, or one part of it: `make soak ONLY=kills`, or smaller: `make soak ONLY="rounds images=500"`.
 
-Each module here that has a `run` is a part: its arguments are the options, and it returns a line that says what was
-tried and how often, or fails.
+Each module here that has a `run` is a part: its arguments are the options, and it returns a line that says what
+was tried and how often, or fails.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from pathlib import Path
 def main() -> None:
     parts = sorted(each.name for each in pkgutil.iter_modules([str(Path(__file__).parent)]))
     parts = [name for name in parts if hasattr(importlib.import_module(f"soak.{name}"), "run")]
-    only = [word for word in sys.argv[1:] if "=" not in word] or parts
+    words = [word.partition("=") for word in sys.argv[1:]]
+    only = [name for name, equals, _ in words if not equals] or parts
     if unknown := [name for name in only if name not in parts]:
         sys.exit(f"there is no part {unknown[0]}: there are {', '.join(parts)}")
-    options = {
-        name: int(value) for name, _, value in (word.partition("=") for word in sys.argv[1:] if "=" in word)
-    }
+    options = {name: int(value) for name, equals, value in words if equals}
     for name in only:
         start = time.monotonic()
         told = importlib.import_module(f"soak.{name}").run(**options)
