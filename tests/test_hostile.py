@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -384,18 +384,23 @@ def test_files_that_are_written_all_the_time_are_recorded_as_they_were_or_not_at
     assert list(store.failures()) == []
 
 
-def test_folders_a_thousand_deep_are_searched(tmp_path: Path) -> None:
+@pytest.fixture
+def deep(tmp_path: Path) -> Iterator[Path]:
+    """A folder of folders 1,200 deep, which Python's own ways of removing cannot remove."""
     home = os.open(".", os.O_RDONLY)
     os.chdir(tmp_path)
-    try:
-        for _ in range(1_200):
-            os.mkdir("d")  # noqa: PTH102
-            os.chdir("d")
-        Path("deep.png").write_bytes(picture(1))
-    finally:
-        os.fchdir(home)
-        os.close(home)
-    (found,) = images.find([str(tmp_path)])
+    for _ in range(1_200):
+        os.mkdir("d")  # noqa: PTH102
+        os.chdir("d")
+    Path("deep.png").write_bytes(picture(1))
+    os.fchdir(home)
+    os.close(home)
+    yield tmp_path
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)
+
+
+def test_folders_a_thousand_deep_are_searched(deep: Path) -> None:
+    (found,) = images.find([str(deep)])
     assert found.path.endswith("/d/d/deep.png")
     assert images.decode(images.read(found.path)[0]).shape == (64, 64, 3)
 
