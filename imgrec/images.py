@@ -313,11 +313,13 @@ class Encoded:
 
     def memory(self, sides: Collection[int | None]) -> int:
         """Bytes that decoding for some sides takes at its height, the file's own included, rounded up."""
+        if not sides:
+            return len(self.data)
         pixels = self.width * self.height
         if self.format == "JPEG":
             coefficients = 2 * self.channels * pixels if self.keeps_coefficients else 0
             made = [pixels // reduction**2 for reduction in {self._reduction(side) for side in sides}]
-            return len(self.data) + coefficients + 3 * sum(made) + 4 * max(made, default=0)
+            return len(self.data) + coefficients + 3 * sum(made) + 4 * max(made)
         return len(self.data) + _BYTES_A_PIXEL.get(self.format, _BYTES_A_PIXEL_ELSE) * pixels
 
     def _reduction(self, side: int | None) -> int:

@@ -49,7 +49,10 @@ def peak_memory(process: subprocess.Popen[Any], seconds: float = 300) -> int:
 def test_an_ingest_of_all_of_them(cli: Cli, tmp_path: Path) -> None:
     expected = hostile.make(tmp_path / "hostile")
     command = [sys.executable, "-m", "imgrec", "ingest", "hostile"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=open(tmp_path / "err", "wb")) as process:  # noqa: PTH123
+    with (
+        (tmp_path / "err").open("wb") as err,
+        subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=err) as process,
+    ):
         assert peak_memory(process) < GIB
         assert process.stdout is not None
         told = process.stdout.read().decode()
