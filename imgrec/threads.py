@@ -60,11 +60,12 @@ def groups(items: Iterable[In], size: int, weight: Callable[[In], int], most: in
     group: list[In] = []
     total = 0
     for item in items:
-        if group and total + weight(item) > most:
+        added = weight(item)
+        if group and total + added > most:
             yield group
             group, total = [], 0
         group.append(item)
-        total += weight(item)
+        total += added
         if len(group) == size or total >= most:
             yield group
             group, total = [], 0
