@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import threading
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -188,22 +188,22 @@ def test_reading_and_decoding_go_on_while_a_batch_is_extracted(
     few: Path, store: imgrec.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Patient.calls, Patient.third_is_read = [], threading.Event()
-    read, decoded = images.decode, 0
+    decode, decoded = images.Encoded.decode, 0
 
-    def decode(data: bytes, side: int | None = None) -> Image:
+    def counted(encoded: images.Encoded, sides: Collection[int | None]) -> dict[int | None, Image]:
         nonlocal decoded
         decoded += 1
         if decoded == 5:
             Patient.third_is_read.set()
-        return read(data, side)
+        return decode(encoded, sides)
 
-    monkeypatch.setattr(images, "decode", decode)
+    monkeypatch.setattr(images.Encoded, "decode", counted)
     assert imgrec.ingest(few, Patient(), store, batch_size=2).extracted == 12
     assert Patient.calls == [2] * 6
     with store:
         (space,) = store.spaces()
         names, vectors = store.vectors(space)
-        right = {r.digest: read(Path(r.path).read_bytes()).mean() for r in store.records()}
+        right = {r.digest: images.decode(Path(r.path).read_bytes()).mean() for r in store.records()}
     np.testing.assert_allclose(vectors[:, 0], [right[name] for name in names], rtol=1e-6)
 
 
