@@ -19,7 +19,8 @@ from imgrec.registry import available, build
 if TYPE_CHECKING:
     from imgrec.draw import Map
     from imgrec.gallery import Match
-    from imgrec.stages.ingest import Summary, ingest
+    from imgrec.pipeline import Summary
+    from imgrec.stages.ingest import ingest
     from imgrec.stages.recommend import recommend
     from imgrec.stages.visualise import visualise
     from imgrec.views import Fusion
@@ -30,7 +31,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Fusion": "imgrec.views",
     "Match": "imgrec.gallery",
-    "Summary": "imgrec.stages.ingest",
+    "Summary": "imgrec.pipeline",
     "ingest": "imgrec.stages.ingest",
     "recommend": "imgrec.stages.recommend",
     "Map": "imgrec.draw",

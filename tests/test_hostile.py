@@ -26,7 +26,7 @@ from conftest import Cli
 from hostile import encoded
 from imgrec import images
 from imgrec.contracts import Image, Vectors
-from imgrec.stages.ingest import _read
+from imgrec.pipeline import _read
 from soak import fuzz
 
 GIB = 2**30
