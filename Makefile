@@ -5,7 +5,7 @@ PHOTOS ?=
 TESTS ?=
 ONLY ?=
 
-.PHONY: demo test check format bench soak clean
+.PHONY: demo test check format bench soak audit clean
 
 demo: .venv/base  ## ingest a small gallery, recommend for one picture, draw the map
 	@PHOTOS="$(PHOTOS)" PYTHON=$(BIN)/python bash tests/demo.sh
@@ -27,6 +27,10 @@ format: .venv/all  ## put right what can be put right by machine
 
 bench: .venv/all  ## what is measured, as ratios in one run; ONLY=startup for one part
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ONLY)
+
+audit: .venv/all  ## known vulnerabilities of what is installed; it fails where they cannot be looked up
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip freeze --exclude-editable | $(BIN)/pip-audit --strict --no-deps --disable-pip -r /dev/stdin
 
 soak: .venv/all  ## long jobs that try to lose something; ONLY=kills for one part, ONLY="kills kills=10" for less of it
 	@PYTHONPATH=tests $(BIN)/python -m soak $(ONLY)

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from imgrec.stages.ingest import Summary, ingest
     from imgrec.stages.recommend import recommend
     from imgrec.stages.visualise import visualise
+    from imgrec.views import Fusion
 
 __version__ = "0.1.0"
 
 # What needs OpenCV or more is imported at use, so that a plugin's `import imgrec` stays light.
 _LAZY = {
+    "Fusion": "imgrec.views",
     "Match": "imgrec.gallery",
     "Summary": "imgrec.stages.ingest",
     "ingest": "imgrec.stages.ingest",
@@ -40,6 +42,7 @@ __all__ = [
     "Decoder",
     "Extractor",
     "Failure",
+    "Fusion",
     "ImgrecError",
     "Map",
     "Match",

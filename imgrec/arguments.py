@@ -186,12 +186,17 @@ def _experiment_for(word: str, stage: str | None, folders: Sequence[str]) -> str
 
 
 def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
-    found = presets.files(f"experiment/{name}", folders)
-    if not found or name in presets.files("experiment", folders):
+    known = presets.experiments(folders)
+    if name not in known:
+        raise UsageError(
+            f"there is no experiment {name!r}{suggestion(name, known)}: available are {', '.join(known)}; "
+            f"for one of your own name the folder that has experiment/{name}.yaml with --config-dir"
+        )
+    files = [each for each in known[name] if each in stages.available()]
+    if not files:
         return name
-    if stage not in found:
-        known = ", ".join(each for each in found if each in stages.available())
-        raise UsageError(f"experiment {name} is not for {stage}: it is for {known}")
+    if stage not in files:
+        raise UsageError(f"experiment {name} is not for {stage}: it is for {', '.join(files)}")
     return f"{name}/{stage}"
 
 

@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec import arguments, help, presets, stages  # noqa: A004 - it knows what can be chosen
+from imgrec import arguments, help, presets, registry, stages  # noqa: A004 - it knows what can be chosen
 from imgrec.contracts import Component
 from imgrec.errors import UsageError
 from imgrec.options import option_names, option_rows, values_of
 from imgrec.stages import Stage
+from imgrec.views import Fusion
 
 FLAGS = ("-sc", "--shell-completion")
 
@@ -169,13 +170,13 @@ class _Line:
         for part in self.cls.parts():
             yield f"{part}="
             yield f"{part}."
-        if presets.files("experiment", self.folders):
-            yield "experiment="
+        yield "experiment="
 
     def values(self, key: str) -> Iterable[str]:
         """What may stand behind a `=`, where that is known."""
         if key == "experiment":
-            return presets.files(key, self.folders)
+            found = presets.experiments(self.folders)
+            return [name for name, of_stages in found.items() if not of_stages or self.stage in of_stages]
         if key in self.cls.parts():
             return help.choices(self.cls.parts()[key].metadata["group"], self.folders)
         group, dot, name = key.rpartition(".")
@@ -183,7 +184,7 @@ class _Line:
         specs = {spec.name: spec for spec in dataclasses.fields(owner)} if owner else {}
         return values_of(owner, specs[name]) if owner and name in specs else ()
 
-    def component(self, group: str) -> type[Component] | None:
+    def component(self, group: str) -> type[Component | Fusion] | None:
         """The class of what is chosen of a group: by a word, or by default; a preset's is what it begins with."""
         if group not in self.cls.parts():
             return None
@@ -191,7 +192,10 @@ class _Line:
         chosen = [word.partition("=")[2] for word in self.before if word.lstrip("+").partition("=")[0] == group]
         defaults = help.default_choices(self.stage, self.folders)
         name = chosen[-1] if chosen else defaults.get(group) or defaults.get(f"default_{group}", "")
-        plugin = presets.plugin_of(kind, name, self.folders)
+        name = presets.begins_with(kind, name, self.folders) or ""
+        if name == Fusion.name:
+            return Fusion
+        plugin = registry.available(kind).get(name)
         return plugin.cls if plugin else None
 
 

@@ -172,11 +172,6 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
         raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see {name} --help")
     if "stage" in configuration:
         raise UsageError(f"stage/{name}.yaml: its first line is not `# @package _global_`")
-    if "experiment" in configuration:  # no folder has such a group, so it was taken for an option
-        raise UsageError(
-            f"there is no experiment {configuration['experiment']!r}: name the folder that has "
-            f"experiment/{configuration['experiment']}.yaml with --config-dir"
-        )
     check_option_names(name, option_names(cls), configuration)
     plugins: dict[str, str] = {}
     for key, spec in cls.parts().items():

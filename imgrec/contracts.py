@@ -365,6 +365,14 @@ class Store(Component):
         """Small facts that are kept with a gallery, JSON data by name; nothing in a store that keeps none."""
         return {}
 
+    def problems(self) -> Iterator[str]:
+        """What is wrong inside, a line each, as far as only the store can tell: by default nothing.
+
+        Damage that its reading methods would not notice, rows that belong to nothing. What was cut off and costs
+        nothing is none.
+        """
+        return iter(())
+
     def size(self) -> int | None:
         """Bytes on disk; None where that cannot be told."""
         return None
@@ -472,15 +480,24 @@ def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
         unit: Vectors = np.divide(vectors, np.where(lengths > 0, lengths, 1), dtype=np.float32)
         return unit
     if metric == "hellinger":
-        if vectors.size and vectors.min() < 0:
-            raise UsageError(
-                "metric=hellinger compares shares, and these vectors have negative values: "
-                "take metric=euclidean or metric=cosine"
-            )
+        check_shares(vectors)
         totals = vectors.sum(axis=1, keepdims=True)
         halved_shares: Vectors = np.divide(vectors, np.where(totals > 0, 2 * totals, 1), dtype=np.float32)
         return np.sqrt(halved_shares)
     return vectors
+
+
+def check_shares(vectors: Vectors) -> None:
+    """Refuse vectors with negative values, which have no Hellinger distance.
+
+    Raises:
+        UsageError: saying so.
+    """
+    if vectors.size and vectors.min() < 0:
+        raise UsageError(
+            "metric=hellinger compares shares, and these vectors have negative values: "
+            "take metric=euclidean or metric=cosine"
+        )
 
 
 def no_progress(description: str, total: int) -> AbstractContextManager[Callable[[int], None]]:

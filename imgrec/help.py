@@ -55,7 +55,7 @@ imgrec STAGE --help        the stage's options, with those of its components
 imgrec STAGE ... -m        a sweep: every combination of options given as a,b,c; of evaluate, a leaderboard
 imgrec STAGE ... --cfg job the configuration as it would be, without a run
 imgrec STAGE ... --config-dir mine    your own YAML files, before imgrec's; so does IMGREC_CONFIG_DIR
-imgrec STAGE ... +experiment=x        the options in mine/experiment/x.yaml
+imgrec STAGE ... +experiment=x        the options in mine/experiment/x.yaml; or {_experiments(user_folders)}
 imgrec -sc install=bash    completion by tab, for zsh too: eval "$(imgrec -sc install=bash)"
 imgrec --hydra-help        what Hydra offers besides; imgrec --version"""
 
@@ -66,6 +66,10 @@ def stage_list() -> str:
     return "\n".join(
         ["Stages:", *(f"  {name:{width}}  {first_line(cls)}" for name, cls in stages.available().items())]
     )
+
+
+def _experiments(user_folders: Sequence[str]) -> str:
+    return "|".join(presets.experiments(user_folders))
 
 
 def _choices(group: str, user_folders: Sequence[str]) -> str:

@@ -2,11 +2,12 @@
 
 What decoding does is part of every space (`contracts.DECODING_VERSION`):
 
-* the format is told from the content, never from the name; plugins may add formats (`imgrec_decoders`);
+* the format is one of `FORMATS`, or one that a plugin adds (`imgrec_decoders`): from the content, not the name;
 * EXIF orientation is applied; embedded colour profiles are ignored;
 * grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
 * transparency is composited on white; of several frames the first is taken;
-* JPEG may be decoded at 1/2, 1/4 or 1/8, never below the side that the extractor asks for.
+* JPEG may be decoded at 1/2, 1/4 or 1/8, never below the side that the extractor asks for;
+* what would take more memory than `MAX_MEMORY`, as its header tells, is refused undecoded.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import hashlib
 import io
 import logging
 import os
+import re
 import stat
 import warnings
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 import PIL.ImageOps
 
@@ -39,11 +43,20 @@ SUFFIXES = frozenset(
 )
 """What counts as an image file inside a folder, beside what decoders add (`suffixes`)."""
 
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
+"""What Pillow is let read, in this order. It knows thirty more, of which EPS is a program that it runs."""
+
 MAX_PIXELS = 2 * 89_478_485
 """Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
 
-MAX_BYTES = 2**29
+MAX_MEMORY = 840_000_000
+"""An image that takes more bytes while it is decoded, those of its file included, is refused."""
+
+MAX_BYTES = 400_000_000
 """Larger files are refused unread."""
+
+MAX_SCANS = 100
+"""A JPEG of more scans is refused: each makes the decoder pass over the whole picture. Usual are 1 to 12."""
 
 NOT_OPENED = "cannot be opened"
 """How reasons begin that lie with the system, not with the file."""
@@ -51,11 +64,17 @@ NOT_OPENED = "cannot be opened"
 NEEDS = "needs "
 """How reasons begin that lie with a library that is not installed."""
 
+NOT_REGULAR = "not a regular file"
+"""The reason for a pipe, a socket, a device or a folder."""
+
 UNKNOWN = "not an image in a known format"
 """The reason for what no decoder knows, so far."""
 
 DECODER = "decoder "
 """How reasons begin that lie with a decoder."""
+
+CHANGED = "changed while it was read"
+"""The reason for a file that somebody was writing."""
 
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
@@ -77,7 +96,7 @@ class ImageFile:
 
 def is_worth_another_try(reason: str) -> bool:
     """Whether a file that failed may be read another time although it has not changed."""
-    return reason.startswith((NOT_OPENED, NEEDS, UNKNOWN, DECODER))
+    return reason.startswith((NOT_OPENED, NEEDS, UNKNOWN, DECODER, CHANGED))
 
 
 # --- finding ------------------------------------------------------------------------------------------------
@@ -146,24 +165,45 @@ def paths(roots: Iterable[str]) -> Iterator[str]:
 
 
 def _paths_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+    # No recursion: folders may be a thousand deep.
+    levels = [(os.path.join(folder, ""), iter(_listed(folder, seen)))]
+    while levels:
+        prefix, names = levels[-1]
+        for name in names:
+            if name.endswith(os.sep):
+                levels.append((prefix + name, iter(_listed(prefix + name, seen))))
+                break
+            yield prefix + name
+        else:
+            levels.pop()
+
+
+def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
+    """The image files and folders (these end with a separator) of one not seen before, in the order of names."""
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
-            return
+            return []
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:  # names only: a folder may hold millions
-            listed = sorted(entry.name + os.sep if entry.is_dir() else entry.name for entry in entries)
+            names = [entry.name + os.sep if _is_folder(entry) else entry.name for entry in entries]
     except OSError as error:
-        log.warning("%s cannot be listed: %s", folder, error.strerror)
-        return
-    known, prefix = suffixes(), os.path.join(folder, "")
-    for name in listed:
-        if name.startswith("."):
-            continue
-        if name.endswith(os.sep):
-            yield from _paths_in(prefix + name.rstrip(os.sep), seen)
-        elif name[name.rfind(".") :].lower() in known:  # a name without a dot has no such end
-            yield prefix + name
+        log.warning("%s cannot be listed: %s", folder.rstrip(os.sep) or os.sep, error.strerror)
+        return []
+    known = suffixes()
+    return sorted(
+        name
+        for name in names
+        # A name without a dot has no such end.
+        if not name.startswith(".") and (name.endswith(os.sep) or name[name.rfind(".") :].lower() in known)
+    )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say
+        return False
 
 
 def _examine(path: str) -> ImageFile:
@@ -171,7 +211,7 @@ def _examine(path: str) -> ImageFile:
         status = os.stat(path)
     except OSError as error:
         return ImageFile(path, 0, 0, f"{NOT_OPENED}: {error.strerror}")
-    problem = None if stat.S_ISREG(status.st_mode) else "not a regular file"
+    problem = None if stat.S_ISREG(status.st_mode) else NOT_REGULAR
     return ImageFile(path, status.st_size, status.st_mtime_ns, problem)
 
 
@@ -182,15 +222,34 @@ def read(path: str) -> tuple[bytes, str]:
     """A file's bytes and their digest (SHA-256, hexadecimal).
 
     Raises:
-        UnreadableImageError: the file cannot be opened or read.
+        UnreadableImageError: the file cannot be opened or read, is no regular file, or changed meanwhile.
     """
+    return read_as_found(path)[:2]
+
+
+def read_as_found(path: str) -> tuple[bytes, str, ImageFile]:
+    """`read`, and the size and time of change that belong to just these bytes."""
+    if problem := _examine(path).problem:
+        raise UnreadableImageError(problem)
     try:
-        if (size := os.path.getsize(path)) > MAX_BYTES:
-            raise UnreadableImageError(f"too large: {size:,} bytes")
-        data = Path(path).read_bytes()
+        with open(path, "rb", opener=_without_waiting) as file:
+            before = os.fstat(file.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise UnreadableImageError(NOT_REGULAR)
+            if before.st_size > MAX_BYTES:
+                raise UnreadableImageError(f"too large: {before.st_size:,} bytes")
+            data = file.read(before.st_size + 1)
+            after = os.fstat(file.fileno())
     except OSError as error:
         raise UnreadableImageError(f"{NOT_OPENED}: {error.strerror}") from None
-    return data, hashlib.sha256(data).hexdigest()
+    if len(data) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise UnreadableImageError(CHANGED)
+    return data, hashlib.sha256(data).hexdigest(), ImageFile(path, after.st_size, after.st_mtime_ns)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens: for a pipe that has just taken a file's place, a plain open would wait for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def decode(data: bytes, side: int | None = None) -> Image:
@@ -204,18 +263,96 @@ def decode(data: bytes, side: int | None = None) -> Image:
     Raises:
         UnreadableImageError: with the reason.
     """
-    if not data:
-        raise UnreadableImageError("empty file")
-    try:
-        with _opened(data) as picture:
-            width, height = picture.size
+    return Encoded.of(data).decode([side])[side]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image file's bytes, and what their header tells."""
+
+    data: bytes
+    format: str
+    width: int
+    height: int
+    channels: int
+    keeps_coefficients: bool = False
+    """A JPEG of several scans: all of it is held, at whatever fraction it is decoded."""
+
+    @classmethod
+    def of(cls, data: bytes) -> Encoded:
+        """Read the header.
+
+        Raises:
+            UnreadableImageError: with the reason.
+        """
+        if not data:
+            raise UnreadableImageError("empty file")
+        with _reasons(), _opened(data) as picture:
+            width, height = _extent(picture)
             if width * height > MAX_PIXELS:
                 raise UnreadableImageError(f"too large: {width} x {height} pixels")
-            if picture.format in ("JPEG", "MPO"):
-                image = _decode_jpeg(data, _reduction(min(width, height), side))
-                if image is not None:
-                    return image
-            return _to_rgb(picture)
+            channels = len(picture.getbands())
+            if picture.format not in ("JPEG", "MPO"):
+                return cls(data, picture.format or "", width, height, channels)
+            if (scans := _scans(data)) > MAX_SCANS:
+                raise UnreadableImageError(f"too large: a JPEG of {scans} scans, more than {MAX_SCANS}")
+            return cls(data, "JPEG", width, height, channels, scans > 1)
+
+    def decode(self, sides: Collection[int | None]) -> dict[int | None, Image]:
+        """The image for each of some sides (see `decode`): one array where they lead to the same size.
+
+        Raises:
+            UnreadableImageError: with the reason.
+        """
+        if (needed := self.memory(sides)) > MAX_MEMORY:
+            told = f"{self.width} x {self.height} pixels, which take {needed:,} bytes to decode"
+            raise UnreadableImageError(f"too large: {told}")
+        reductions = {side: self._reduction(side) for side in sides}
+        images = {reduction: self._decode(reduction) for reduction in set(reductions.values())}
+        return {side: images[reduction] for side, reduction in reductions.items()}
+
+    def memory(self, sides: Collection[int | None]) -> int:
+        """Bytes that decoding for some sides takes at its height, the file's own included, rounded up."""
+        if not sides:
+            return len(self.data)
+        pixels = self.width * self.height
+        if self.format == "JPEG":
+            coefficients = 2 * self.channels * pixels if self.keeps_coefficients else 0
+            made = [pixels // reduction**2 for reduction in {self._reduction(side) for side in sides}]
+            return len(self.data) + coefficients + 3 * sum(made) + 4 * max(made)
+        return len(self.data) + _BYTES_A_PIXEL.get(self.format, _BYTES_A_PIXEL_ELSE) * pixels
+
+    def _reduction(self, side: int | None) -> int:
+        return reduction(min(self.width, self.height), side) if self.format == "JPEG" else 1
+
+    def _decode(self, reduction: int) -> Image:
+        with _reasons():
+            image = _decode_jpeg(self.data, reduction) if self.format == "JPEG" else None
+            if image is not None:
+                return image
+            with _opened(self.data) as picture:
+                picture.draft(None, (-(-self.width // reduction), -(-self.height // reduction)))
+                return _to_rgb(picture)
+
+
+_BYTES_A_PIXEL = {
+    **dict.fromkeys(("PNG", "GIF", "BMP", "DIB", "PPM", "TGA"), 8),
+    "TIFF": 10,
+    "AVIF": 14,
+    "WEBP": 17,
+    "JPEG2000": 25,
+}
+"""What a pixel takes while it is decoded, measured: Pillow's 4 bytes, the result's 3, and the format's buffers."""
+
+_BYTES_A_PIXEL_ELSE = 12
+"""For formats of plugins; HEIC takes 9."""
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Whatever a decoder raises, as an UnreadableImageError."""
+    try:
+        yield
     except PIL.UnidentifiedImageError:
         raise UnreadableImageError(UNKNOWN) from None
     except PIL.Image.DecompressionBombError as error:
@@ -230,6 +367,15 @@ def decode(data: bytes, side: int | None = None) -> Image:
         raise UnreadableImageError(f"broken image: {told}") from None
 
 
+def _extent(picture: PIL.Image.Image) -> tuple[int, int]:
+    """Width and height of what must be decoded: a TIFF's tile may be larger than the picture."""
+    tags = getattr(picture, "tag_v2", {})
+    return max(picture.width, int(tags.get(_TILE_WIDTH, 0))), max(picture.height, int(tags.get(_TILE_LENGTH, 0)))
+
+
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
+
+
 def _opened(data: bytes) -> PIL.Image.Image:
     """By the decoder that knows the format, else by Pillow."""
     head = data[:64]
@@ -242,7 +388,7 @@ def _opened(data: bytes) -> PIL.Image.Image:
                 told = f"{decoder.name} returned {type(opened).__name__}, not a PIL.Image.Image"
                 raise UnreadableImageError(f"{DECODER}{told}")
             return opened
-    return PIL.Image.open(io.BytesIO(data))
+    return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 def _recognises(decoder: type[Decoder], head: bytes) -> bool:
@@ -256,9 +402,35 @@ def _recognises(decoder: type[Decoder], head: bytes) -> bool:
         return False
 
 
-def _reduction(shorter: int, side: int | None) -> int:
+def reduction(shorter: int, side: int | None) -> int:
     """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
     return next((factor for factor in (8, 4, 2) if side and shorter >= factor * side), 1)
+
+
+_MARKER = re.compile(rb"\xff+([^\xff\x00\xd0-\xd7])")
+_SCAN, _END, _WITHOUT_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = (0xC0, 0xC1, 0xC9)
+
+
+def _scans(jpeg: bytes) -> int:
+    """How many scans of a JPEG's picture a decoder passes over (ITU-T T.81, annex B)."""
+    position, scans, frame, components = 2, 0, 0, 0
+    while found := _MARKER.search(jpeg, position):
+        kind, position = found[1][0], found.end()
+        if kind == _END:
+            break
+        if kind in _WITHOUT_LENGTH:
+            continue
+        segment = jpeg[position : position + 8]
+        if kind in _FRAMES and not frame and len(segment) == 8:
+            frame, components = kind, segment[7]
+        if kind == _SCAN:
+            scans += 1
+            if frame in _SEQUENTIAL and segment[2:3] == bytes([components]):
+                break  # all of the picture is in this scan, and no other is looked at
+        position += int.from_bytes(segment[:2], "big")
+    return scans
 
 
 # REDUCED_GRAYSCALE_n is the bare reduction; together with COLOR_RGB it is "reduced, in RGB".
@@ -279,14 +451,29 @@ def _decode_jpeg(data: bytes, reduction: int) -> Image | None:
 
 
 def _to_rgb(picture: PIL.Image.Image) -> Image:
-    PIL.ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
         raise UnreadableImageError("pixels of 32 bits have no known range")
-    if picture.mode.startswith("I"):  # 16 bits; of PNG and PPM some versions of Pillow make 32
-        high = (np.asarray(picture).astype(np.int64) >> 8).astype(np.uint8)
-        return np.repeat(high[:, :, None], 3, axis=2)
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
+    PIL.ImageOps.exif_transpose(picture, in_place=True)
+    picture.load()
+    image = np.empty((picture.height, picture.width, 3), np.uint8)
+    rows = max(1, _BAND // picture.width)
+    for top in range(0, picture.height, rows):  # of a large picture a part at a time, for the memory
+        bottom = min(top + rows, picture.height)
+        band = picture if rows >= picture.height else picture.crop((0, top, picture.width, bottom))
+        image[top:bottom] = _band_to_rgb(band)
+    return image
+
+
+_BAND = 2**20
+"""Pixels that are converted at once."""
+
+
+def _band_to_rgb(band: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    """`(height, width, 3)`, or of grey `(height, width, 1)`."""
+    if band.mode.startswith("I"):  # 16 bits; of PNG and PPM some versions of Pillow make 32
+        return (np.asarray(band) >> 8).astype(np.uint8)[:, :, None]
+    if band.has_transparency_data:
+        layer = band.convert("RGBA")
         white = PIL.Image.new("RGBA", layer.size, "white")
-        picture = PIL.Image.alpha_composite(white, layer)
-    return np.array(picture.convert("RGB"))
+        band = PIL.Image.alpha_composite(white, layer)
+    return np.asarray(band.convert("RGB"))

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ WORTH_KEEPING = 32_000_000
 
 ABANDONED = 3600
 """Seconds after which files that are being written belong to a run that was killed."""
+
+CHECKED = 16_384
+"""Rows that are compared with the store at a time."""
 
 ROWS = ("digests", "vectors", "usable")
 LEVEL = ("axes", "columns", "rests")
@@ -94,8 +97,7 @@ class Source:
         names, vectors = self.store.vectors(self.space, digests)
         if self.project is None or not names:
             return names, vectors
-        blocks = [self.project(vectors[start : start + 8192]) for start in range(0, len(vectors), 8192)]
-        return names, np.concatenate(blocks)
+        return names, in_blocks(self.project, vectors)
 
     def agrees(self, digests: Sequence[str], vectors: Vectors) -> bool:
         """Whether these are the vectors of some contents, row by row; projected ones but for rounding."""
@@ -107,6 +109,13 @@ class Source:
         if self.project is None:
             return np.array_equal(found, true)
         return found.shape == true.shape and np.allclose(found, true, rtol=1e-4, atol=1e-4 * np.abs(true).max())
+
+
+def in_blocks(project: Callable[[Vectors], Vectors], vectors: Vectors, size: int = 8192) -> Vectors:
+    """What `project` makes of vectors, of so many rows at a time: what it needs besides stays small."""
+    return np.concatenate(
+        [project(vectors[start : start + size]) for start in range(0, max(1, len(vectors)), size)]
+    )
 
 
 def load(store: Store, space: Space) -> Index:
@@ -128,14 +137,29 @@ def load_from(source: Source) -> Index:
     if (found := _mapped(kept, source)) is not None:
         return found
     made = _from(source)
-    worth = WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8  # it saves reading longer vectors
-    if made.vectors.nbytes < worth or not _is_second_look(kept):
-        return made
+    return keep(source, made, generation) if is_large(source, made) and _is_second_look(kept) else made
+
+
+def is_large(source: Source, made: Index) -> bool:
+    """Whether it is worth files of its own. Projected vectors are soon: they save the reading of longer ones."""
+    return made.vectors.nbytes >= (WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8)
+
+
+def keep(source: Source, made: Index, generation: str) -> Index:
+    """An index, compressed and kept for later searches, unless the store has changed since.
+
+    Args:
+        source: where it comes from.
+        made: the index.
+        generation: of the store, before the index was made.
+    """
+    folder = source.store.derived_folder
+    assert folder is not None
     log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
     made = replace(made, compressed=search.compress(made.vectors))
-    if store.generation(space) == generation:  # it still is what was loaded
+    if source.store.generation(source.space) == generation:
         with contextlib.suppress(OSError):  # a medium that is full or read-only
-            _keep(made, kept)
+            _keep(made, folder / source.key / generation)
     return made
 
 
@@ -204,7 +228,7 @@ def _mapped(folder: Path, source: Source) -> Index | None:
     try:
         index = _read(folder)
         problem = None if _agrees(index, source) else "it does not agree with the store"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         problem = str(error)
     if problem is None:
         return index
@@ -241,3 +265,57 @@ def _agrees(index: Index, source: Source) -> bool:
         return False
     rows = sorted({0, count // 2, count - 1})
     return source.agrees([index.digests[row].decode() for row in rows], index.vectors[rows])
+
+
+# --- checking -----------------------------------------------------------------------------------------------
+
+
+def kept(store: Store) -> Iterator[tuple[Source, Path]]:
+    """The derived files of the store's own spaces that are of the store as it is now: their source and folder."""
+    for space in store.spaces():
+        generation, derived = store.generation(space), store.derived_folder
+        if generation and derived and (folder := derived / space.key / generation).exists():
+            yield Source(store, space, space.key), folder
+
+
+def problem(source: Source, folder: Path) -> str | None:
+    """What is wrong with derived files, every row compared with the store; None where nothing is."""
+    try:
+        index = _read(folder)
+        if not _agrees(index, source):
+            return "it does not agree with the store"
+        names = [digest.decode() for digest in index.digests.tolist()]
+        if sorted(names) != sorted(source.store.digests(source.space)):
+            return "it has other images than the store"
+        present = {record.digest for record in source.store.records() if not record.missing}
+        if index.usable.tolist() != [name in present for name in names]:
+            return "it has other files as missing than the store"
+        for start in range(0, len(names), CHECKED):
+            rows = slice(start, start + CHECKED)
+            if not source.agrees(names[rows], index.vectors[rows]):
+                return "it has other vectors than the store"
+            if not _is_compressed(index.vectors[rows], index.compressed, rows):
+                return "its compressed vectors are not those of its vectors"
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def _is_compressed(vectors: Vectors, compressed: Compressed, rows: slice) -> bool:
+    """Whether squares, columns and rests follow from the vectors and orthonormal axes, but for rounding."""
+    exact = vectors.astype(np.float64)
+    squares = np.einsum("ij,ij->i", exact, exact)
+    some = 1e-5 * squares
+    if not (np.abs(compressed.squares[rows] - squares) <= some).all():
+        return False
+    for level in compressed.levels:
+        axes = level.axes.astype(np.float64)
+        if not (np.abs(axes.T @ axes - np.eye(axes.shape[1])) <= 1e-5).all():
+            return False
+        seen = exact @ axes
+        left = np.maximum(squares - np.einsum("ij,ij->i", seen, seen), 0)
+        if not (np.abs(level.columns[rows] - seen) <= 1e-5 * np.sqrt(squares)[:, None]).all():
+            return False
+        if not (np.abs(level.rests[rows].astype(np.float64) ** 2 - left) <= some).all():
+            return False
+    return True

@@ -71,18 +71,33 @@ def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
     return found
 
 
-def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> registry.Plugin | None:
-    """The plugin that a choice stands for: itself, or what a preset begins with; None where there is none."""
-    folders = list(user_folders)
-    plugins = registry.available(kind)
+def begins_with(kind: str, name: str, user_folders: Iterable[str] = ()) -> str | None:
+    """The plugin or composite that a choice stands for: itself, or what a preset begins with; None if none."""
+    folders, known = list(user_folders), {*registry.available(kind), *COMPOSITES.get(kind, ())}
     for _ in range(10):  # presets on presets
-        if name in plugins:
-            return plugins[name]
+        if name in known:
+            return name
         if (preset := files(kind, folders).get(name)) is None:
             return None
         begins = re.search(r"defaults:\s*\[?\s*-?\s*(\w+)", preset.read_text(encoding="utf-8"))
         name = begins[1] if begins else ""
     return None
+
+
+def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> registry.Plugin | None:
+    """The plugin that a choice stands for; None where there is none, or several are behind it."""
+    return registry.available(kind).get(begins_with(kind, name, user_folders) or "")
+
+
+def experiments(user_folders: Iterable[str] = ()) -> dict[str, list[str]]:
+    """The experiments by name, and the stages that each has a file for; none where it is one file for all."""
+    folders = [*user_folders, *(folder.path for folder in conf_folders())]
+    found: dict[str, list[str]] = {name: [] for name in files("experiment", user_folders)}
+    for folder in folders:
+        for file in sorted(Path(folder, "experiment").glob("*/*.yaml")):
+            if file.parent.name not in files("experiment", user_folders):
+                found.setdefault(file.parent.name, []).append(file.stem)
+    return dict(sorted(found.items()))
 
 
 def choices(kind: str, user_folders: Iterable[str] = ()) -> list[str]:

@@ -13,14 +13,14 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from imgrec import index, registry
+from imgrec import index, registry, search
 from imgrec.contracts import Reducer, Space, Store, Vectors
 from imgrec.index import Index, Source
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 """Of the files. Raised when they change."""
 
-MOST_FITTED = 50_000
+MOST_FITTED = 20_000
 """Images that a reducer is fitted on at the most: more would take memory and time, and tell nothing new."""
 
 GROWN = 1.25
@@ -57,6 +57,7 @@ def fit(
     digests: npt.NDArray[np.bytes_],
     vectors: Vectors,
     labels_of: Callable[[Sequence[str]], list[str]],
+    usable: npt.NDArray[np.bool_] | None = None,
 ) -> Projection:
     """Fit a reducer on a gallery's vectors, the same one whatever order they come in.
 
@@ -67,14 +68,16 @@ def fit(
         vectors: `float32 (n, dim)`. Of more than `MOST_FITTED` those with the first digests are taken, which is as
             good as chance.
         labels_of: the labels of contents; asked only for a reducer that learns from labels.
+        usable: `bool (n,)`: the rows that it may be fitted on; None for all.
 
     Raises:
         UsageError: too few vectors for the reducer, or labels that it cannot learn from.
     """
-    chosen = np.argsort(digests, kind="stable")[:MOST_FITTED]
+    rows = np.arange(len(digests)) if usable is None else np.flatnonzero(usable)
+    chosen = rows[np.argsort(digests[rows], kind="stable")[:MOST_FITTED]]
     labels = labels_of([digest.decode() for digest in digests[chosen].tolist()]) if reducer.supervised else None
     fitted = reducer.fit(vectors[chosen], labels)
-    return Projection(fitted, _space_of(space, fitted), len(digests))
+    return Projection(fitted, _space_of(space, fitted), len(rows))
 
 
 def _space_of(space: Space, fitted: Reducer) -> Space:
@@ -108,7 +111,7 @@ def load(
     kept = _folder(store, space, reducer)
     found = _read(kept, space, reducer) if kept else None
     if found:
-        projected = _index(store, space, found)
+        projected = index.load_from(_source(store, space, found))
         if len(projected.digests) < GROWN * found.images:
             return found, projected
         log.warning(
@@ -120,10 +123,10 @@ def load(
         fresh = registry.build("reducer", reducer.name, **reducer.options())
     else:
         fresh = reducer
-    whole = index.load(store, space)
+    generation, whole = store.generation(space), index.load(store, space)
     if found is None and whole.usable.sum() < least:
         return None, whole
-    made = fit(fresh, space, whole.digests[whole.usable], whole.vectors[whole.usable], labels_of)
+    made = fit(fresh, space, whole.digests, whole.vectors, labels_of, whole.usable)
     if found is None:
         told = "" if kept else f"; store={store.name} keeps none, so that it is fitted for each run"
         log.warning("%s is fitted on %s images%s", reducer.name, f"{made.images:,}", told)
@@ -132,11 +135,16 @@ def load(
             _keep(made, kept)
             if found:
                 shutil.rmtree(kept.parent.parent / found.space.key, ignore_errors=True)  # its index
-    return made, _index(store, space, made)
+    vectors = index.in_blocks(made.reducer.transform, whole.vectors)
+    projected = replace(whole, vectors=vectors, compressed=search.compress(vectors, ()))
+    source = _source(store, space, made)
+    if kept and generation is not None and index.is_large(source, projected):
+        projected = index.keep(source, projected, generation)
+    return made, projected
 
 
-def _index(store: Store, space: Space, projection: Projection) -> Index:
-    return index.load_from(Source(store, space, projection.space.key, projection.reducer.transform))
+def _source(store: Store, space: Space, projection: Projection) -> Source:
+    return Source(store, space, projection.space.key, projection.reducer.transform)
 
 
 def _folder(store: Store, space: Space, reducer: Reducer) -> Path | None:
@@ -151,7 +159,7 @@ def _read(folder: Path, space: Space, reducer: Reducer) -> Projection | None:
     """What was kept; None where there is nothing, or nothing right."""
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        with np.load(folder / "state.npz", allow_pickle=False) as arrays:
+        with (folder / "state.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             restored = reducer.restore(dict(arrays))
         found = Projection(restored, _space_of(space, restored), about["images"])
         problem = None if (about["format"], about["key"]) == (FORMAT, found.space.key) else "it was changed"

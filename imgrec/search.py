@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from imgrec.contracts import Vectors, as_euclidean
+from imgrec.contracts import Vectors, as_euclidean, check_shares
 
 Doubles = npt.NDArray[np.float64]
 
@@ -224,7 +224,8 @@ def nearest_by(
     steps = _steps(fields)
     for field, targets in zip(fields, queries, strict=True):
         if field.metric == "hellinger":
-            as_euclidean(targets, field.metric)  # refuses those that have no shares
+            check_shares(field.vectors)
+            check_shares(targets)
     first, count = max(FIRST_LOOK, 8 * k), len(fields[0])
     if usable is not None and usable.all():
         usable = None
@@ -407,7 +408,7 @@ def _scans(vectors: Vectors, metric: str, compressed: Compressed | None) -> Sequ
     if metric == "manhattan":
         return [_Differences(vectors)]
     if metric == "hellinger":
-        vectors, compressed = as_euclidean(vectors, metric), None
+        return [_Roots(vectors)]
     known = compressed or compress(vectors, ())
     by_levels = [_Products(level.columns, known, metric, level) for level in known.levels]
     return [*by_levels, _Products(vectors, known, metric)]
@@ -424,8 +425,6 @@ class _Products:
 
     def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
         """See `_Scan`."""
-        if self.metric == "hellinger":
-            queries = as_euclidean(queries, self.metric)
         seen = targets = queries.astype(np.float64)
         lengths = np.linalg.norm(targets, axis=1)
         # A dot product of n terms, summed in any order, is off by at most n eps / 2 |x||q| (Higham, Accuracy and
@@ -474,6 +473,23 @@ class _Products:
             most += np.float32(length**2 * (1 - 16 * EPS) - underflow)
             lower = most
         return _sound(lower)
+
+
+@dataclass(frozen=True)
+class _Roots:
+    """Bounds by the Hellinger distance: from the dot products of square roots of shares."""
+
+    points: Vectors
+
+    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+        """See `_Scan`."""
+        points, targets = self.points if rows is None else self.points[rows], as_euclidean(queries, "hellinger")
+        lower = np.empty((len(queries), len(points)), np.float32)
+        for start in range(0, len(points), 2**15):  # roots of all would take new memory, which is what takes time
+            roots = as_euclidean(points[start : start + 2**15], "hellinger")
+            scan = _Products(roots, compress(roots, ()), "euclidean")
+            lower[:, start : start + 2**15] = list(scan.bounds(targets))
+        return iter(lower)
 
 
 @dataclass(frozen=True)

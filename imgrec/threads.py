@@ -18,10 +18,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def ahead(pool: Executor, function: Callable[[In], Out], items: Iterable[In], limit: int) -> Iterator[Out]:
-    """`map` in a pool, in order, with at most `limit` results waiting: memory stays bounded.
+def ahead(
+    pool: Executor,
+    function: Callable[[In], Out],
+    items: Iterable[In],
+    limit: int,
+    weight: Callable[[In], int] = lambda _: 0,
+    most: int = 0,
+) -> Iterator[Out]:
+    """`map` in a pool, in order, while at most `limit` results wait that weigh at most `most`: memory is bounded.
 
-    Items are taken from `items` in the caller's thread.
+    What weighs more by itself is alone: begun when nothing waits any more, and nothing is begun until its result
+    has been taken. Items are taken from `items` in the caller's thread.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor(2) as pool:
@@ -29,12 +37,40 @@ def ahead(pool: Executor, function: Callable[[In], Out], items: Iterable[In], li
     [1, 2, 3]
     """
     waiting: deque[Future[Out]] = deque()
+    weights: deque[int] = deque()
     for item in items:
+        weights.append(weight(item))
+        while waiting and sum(weights) > most:
+            weights.popleft()
+            yield waiting.popleft().result()
         waiting.append(pool.submit(function, item))
-        if len(waiting) >= limit:
+        while waiting and (len(waiting) >= limit or sum(weights) > most):
+            weights.popleft()
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def groups(items: Iterable[In], size: int, weight: Callable[[In], int], most: int) -> Iterator[list[In]]:
+    """Lists of `size` items, or fewer that weigh `most` at the most; what weighs more has a list to itself.
+
+    >>> list(groups([1, 1, 1, 9, 1], 2, weight=abs, most=3))
+    [[1, 1], [1], [9], [1]]
+    """
+    group: list[In] = []
+    total = 0
+    for item in items:
+        added = weight(item)
+        if group and total + added > most:
+            yield group
+            group, total = [], 0
+        group.append(item)
+        total += added
+        if len(group) == size or total >= most:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
 
 
 def each(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:

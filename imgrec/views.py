@@ -253,10 +253,10 @@ def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any]) -> V
     if len(known) == 1 and known[0] in fusions:
         return _fused(known[0], fusions[known[0]], spaces, changes)
     if fusions and len(known) != 1:
-        told = "several, choose one with space=" if known else f"none of space={wanted}"
+        told = "several spaces, choose one with space=:" if known else f"no space {wanted!r}; it has"
         listed = "; ".join([*map(described_recipe, fusions, fusions.values()), *map(describe, spaces.values())])
-        raise UsageError(f"the gallery {store.location} has {told}: {listed}")
-    space = choose_space(store, known[0] if known else wanted, changes)
+        raise UsageError(f"the gallery {store.location} has {told} {listed}")
+    space = choose_space(store, known[0] if len(known) == 1 else wanted, changes)
     return View(space.key, (Part(space, extractor=changes),))
 
 

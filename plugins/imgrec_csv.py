@@ -143,7 +143,10 @@ class Csv(imgrec.Store):
 
     def _read(self) -> _Index:
         with self._batch(alone=False):
-            return _Index(Path(self.path))
+            try:
+                return _Index(Path(self.path))
+            except (ValueError, LookupError, TypeError) as error:
+                raise imgrec.ImgrecError(f"store {self.path} is damaged: {error}") from error
 
     def _batch(self, *, alone: bool) -> contextlib.AbstractContextManager[None]:
         """While no other run is in the middle of a batch; alone: nor reads."""
@@ -258,6 +261,16 @@ class Csv(imgrec.Store):
     def notes(self) -> dict[str, Any]:
         """Notes; see `Store.notes`."""
         return copy.deepcopy(self._opened.notes)
+
+    def problems(self) -> Iterator[str]:
+        """Files of vectors that cannot be read whole; see `Store.problems`."""
+        for space in self.spaces():
+            try:
+                with self._batch(alone=False):
+                    for _ in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
+                        pass
+            except imgrec.ImgrecError as error:
+                yield str(error)
 
     def generation(self, space: Space) -> str | None:
         """From the sizes and times of change of the files; None for a snapshot that they have left behind."""
@@ -512,16 +525,19 @@ def _vector_blocks(file: Path, *, names_only: bool = False) -> Iterator[tuple[li
         return
     whole = io.BufferedReader(_Prefix(file, _whole_length(file, _vector_end(dim))))
     columns = ["digest"] if names_only else ["digest", *(f"v{i}" for i in range(dim))]
-    with pd.read_csv(
-        whole,
-        usecols=columns,
-        dtype={"digest": str, **dict.fromkeys(columns[1:], np.float32)},
-        encoding_errors="surrogateescape",
-        na_filter=False,
-        chunksize=4096,
-    ) as blocks:
-        for block in blocks:
-            yield block["digest"].tolist(), block[columns[1:]].to_numpy(np.float32)
+    try:
+        with pd.read_csv(
+            whole,
+            usecols=columns,
+            dtype={"digest": str, **dict.fromkeys(columns[1:], np.float32)},
+            encoding_errors="surrogateescape",
+            na_filter=False,
+            chunksize=4096,
+        ) as blocks:
+            for block in blocks:
+                yield block["digest"].tolist(), block[columns[1:]].to_numpy(np.float32)
+    except ValueError as error:
+        raise imgrec.ImgrecError(f"{file} is damaged: {' '.join(str(error).split())}") from error
 
 
 class _Prefix(io.RawIOBase):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
 
 import imgrec
 from imgrec.contracts import Vectors, as_euclidean, check_labels
+from imgrec.linear import LinearReducer
 from imgrec.options import option
 
 SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -22,13 +22,14 @@ cross-validation on clothes: at full length 128 dimensions find a sixth less tha
 
 
 @dataclass
-class LDA(imgrec.Reducer):
+class LDA(LinearReducer):
     """Linear discriminants (Fisher 1936): the linear map that tells labels apart best. Learned from labels.
 
     By scikit-learn. Distances are in standard deviations of images of one label. Of c labels the first c - 1
     dimensions are Fisher's discriminants; any more are the principal components of what these leave, at a tenth of
     their length. The covariance within labels is shrunk towards a sphere, as images are too few to tell it; how
-    far is chosen by cross-validation on the vectors fitted.
+    far is chosen by cross-validation on the vectors fitted. `report` tells the `shrinkage` and its `accuracy`,
+    from 0 to 1: of labels told for images left out.
     """
 
     supervised: ClassVar[bool] = True
@@ -49,11 +50,7 @@ class LDA(imgrec.Reducer):
         from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
         labels = check_labels(labels, len(vectors), self)
-        if self.n_components > min(vectors.shape):
-            raise imgrec.UsageError(
-                f"lda to {self.n_components} dimensions needs as many images and values; "
-                f"there are {vectors.shape[0]} images of {vectors.shape[1]} values"
-            )
+        self._check_size(vectors)
         given = as_euclidean(vectors, self.metric).astype(np.float64)
         groups = (given[np.equal(labels, label)] for label in set(labels))
         if not any(np.ptp(group, axis=0).any() for group in groups):
@@ -73,30 +70,8 @@ class LDA(imgrec.Reducer):
         if more := self.n_components - count:
             rest = rest @ PCA(more, random_state=self.seed).fit(given @ rest).components_.T
             discriminants = np.hstack([discriminants, REST * rest])
-        self._mean = turned.mean_.astype(np.float32)
-        self._components = (discriminants.T @ turned.components_).astype(np.float32)
-        self._report = {"accuracy": float(search.best_score_), **search.best_params_}
-        return self
-
-    def transform(self, vectors: Vectors) -> Vectors:
-        """`float32 (n, n_components)`."""
-        reduced: Vectors = (as_euclidean(vectors, self.metric) - self._mean) @ self._components.T
-        return reduced
-
-    def report(self) -> dict[str, float]:
-        """`accuracy`, from 0 to 1: of labels told for images left out; and the `shrinkage` that has it."""
-        return dict(self._report)
-
-    def state(self) -> dict[str, npt.NDArray[Any]]:
-        """`mean (dim,)`, `components (n_components, dim)` and what `report` says."""
-        told = {name: np.array(value) for name, value in self._report.items()}
-        return {"mean": self._mean, "components": self._components, **told}
-
-    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Take over a `state`."""
-        self._mean, self._components = state["mean"], state["components"]
-        self._report = {name: float(state[name]) for name in ("accuracy", "shrinkage")}
-        return self
+        found = {"accuracy": float(search.best_score_), **search.best_params_}
+        return self._learned(turned.mean_, discriminants.T @ turned.components_, **found)
 
 
 @imgrec.hookimpl

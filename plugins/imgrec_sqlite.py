@@ -328,9 +328,13 @@ class Sqlite(imgrec.Store):
             packed = np.empty(4 * count * dim, np.uint8)
             target, position, order = packed.data, 0, []
             for digest, vector in rows:
-                target[position : position + len(vector)] = vector
+                target[position : position + len(vector)] = vector[: packed.size - position]
                 position += len(vector)
                 order.append(digest)
+        if position != packed.size:
+            raise imgrec.ImgrecError(
+                f"store {self.path}: space {space.key} has vectors of other lengths than {dim}"
+            )
         return order, packed.view("<f4").reshape(count, dim).astype(np.float32, copy=False)
 
     def _number_and_dim(self, space: Space) -> tuple[int | None, int]:
@@ -346,6 +350,25 @@ class Sqlite(imgrec.Store):
     def notes(self) -> dict[str, Any]:
         """Notes; see `Store.notes`."""
         return {name: json.loads(text) for name, text in self._db.execute("SELECT name, json FROM notes")}
+
+    @_told
+    def problems(self) -> Iterator[str]:
+        """What SQLite's own check finds, and rows that belong to nothing; see `Store.problems`."""
+        db = self._db
+        damages = [text for (text,) in db.execute("PRAGMA integrity_check(10)") if text != "ok"]
+        if damages:  # the rows of a damaged file tell nothing
+            return iter([f"PRAGMA integrity_check: {text}" for text in damages])
+        counts = {
+            "images without a content": "FROM images WHERE content NOT IN (SELECT id FROM contents)",
+            "contents without an image": "FROM contents WHERE id NOT IN (SELECT content FROM images)",
+            "paths that both have failed and not": "FROM images JOIN failures USING (path)",
+        }
+        for number, key, dim in db.execute("SELECT id, key, dim FROM spaces").fetchall():
+            of = f"FROM vectors_{number} WHERE"
+            counts[f"vectors of {key} without a content"] = f"{of} content NOT IN (SELECT id FROM contents)"
+            counts[f"vectors of {key} that are not {dim} values long"] = f"{of} length(vector) != {4 * dim}"
+        found = {what: db.execute(f"SELECT count(*) {rows}").fetchone()[0] for what, rows in counts.items()}
+        return iter([f"{count:,} {what}" for what, count in found.items() if count])
 
     @_told
     def generation(self, space: Space) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -15,6 +15,7 @@ import imgrec
 from imgrec.contracts import Batch, Image, Record, Space, Vectors
 from imgrec.options import option
 from imgrec_pca import PCA
+from imgrec_query_expansion import QueryExpansion
 from imgrec_sqlite import Sqlite
 
 
@@ -186,6 +187,9 @@ class Pickles(PCA):
     def state(self) -> dict[str, Any]:
         return {**super().state(), "model": np.array([{"a": 1}], dtype=object)}
 
+    def restore(self, state: Mapping[str, Any]) -> Self:
+        return super().restore({name: array for name, array in state.items() if name != "model"})
+
 
 class Centres(PCA):
     def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
@@ -230,6 +234,67 @@ REDUCERS: dict[str, type[PCA]] = {
     "vectors_stay_as_they_are": Centres,
     "options_come_through_yaml": Tuple,
     "module_is_light": HeavyReducer,
+}
+
+# --- rerankers ----------------------------------------------------------------------------------------------
+
+
+class InDoubles(QueryExpansion):
+    def expand(self, query: Vectors, nearest: Vectors) -> Vectors:
+        return super().expand(query, nearest).astype(np.float64)
+
+
+class WantsTwo(QueryExpansion):
+    def expand(self, query: Vectors, nearest: Vectors) -> Vectors:
+        made: Vectors = super().expand(query, nearest) + nearest[1] / 100
+        return made
+
+
+class Divides(QueryExpansion):
+    def expand(self, query: Vectors, nearest: Vectors) -> Vectors:
+        made: Vectors = super().expand(query, nearest) * (np.linalg.norm(query) / np.linalg.norm(query))
+        return made
+
+
+class Subtracts(QueryExpansion):
+    def expand(self, query: Vectors, nearest: Vectors) -> Vectors:
+        made: Vectors = query - 2 * nearest.mean(axis=0)
+        return made
+
+
+class Chance(QueryExpansion):
+    def expand(self, query: Vectors, nearest: Vectors) -> Vectors:
+        noise = np.random.default_rng().uniform(0, 0.01, query.shape)
+        return super().expand(query, nearest) + noise.astype(np.float32)
+
+
+class Normalises(QueryExpansion):
+    def expand(self, query: Vectors, nearest: Vectors) -> Vectors:
+        made = super().expand(query, nearest)
+        nearest /= 2
+        return made
+
+
+@dataclass
+class TupleOfReranker(QueryExpansion):
+    scale: Any = (1, 2)
+
+
+class HeavyReranker(QueryExpansion):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import sklearn.decomposition  # noqa: F401
+
+
+RERANKERS: dict[str, type[QueryExpansion]] = {
+    "result_is_a_vector": InDoubles,
+    "one_neighbour_is_enough": WantsTwo,
+    "zeros_are_taken": Divides,
+    "nothing_negative_is_made": Subtracts,
+    "the_same_is_said_again": Chance,
+    "vectors_stay_as_they_are": Normalises,
+    "options_come_through_yaml": TupleOfReranker,
+    "module_is_light": HeavyReranker,
 }
 
 # --- stores -------------------------------------------------------------------------------------------------
@@ -353,6 +418,11 @@ class OneNote(Sqlite):
         super().write(batch)
 
 
+class Anxious(Sqlite):
+    def problems(self) -> Iterator[str]:
+        yield "ok" if any(self.records()) else ""
+
+
 class Nowhere(Sqlite):
     @property
     def location(self) -> str:
@@ -391,6 +461,7 @@ STORES: dict[str, type[Sqlite]] = {
     "writers_take_turns": Impatient,
     "a_copy_is_equal": CopiesAgain,
     "notes_are_kept": OneNote,
+    "a_sound_store_has_no_problems": Anxious,
     "it_says_where_and_how_large": Nowhere,
     "the_generation_changes_with_every_write": Stuck,
     "options_come_through_yaml": TupleStore,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 from imgrec import help, hookspecs, presets, registry, stages
 from imgrec.options import option_rows
-from imgrec.testing import EXTRACTOR_CHECKS, REDUCER_CHECKS, STORE_CHECKS, Check
+from imgrec.testing import EXTRACTOR_CHECKS, REDUCER_CHECKS, RERANKER_CHECKS, STORE_CHECKS, Check
 
 
 def summary(cls: object) -> str:
@@ -72,6 +73,7 @@ def check_table() -> str:
         "extractor": EXTRACTOR_CHECKS,
         "store": STORE_CHECKS,
         "reducer": REDUCER_CHECKS,
+        "reranker": RERANKER_CHECKS,
     }
     rows = [
         [kind, each.name.replace("_", " "), each.contract] for kind, checks in kinds.items() for each in checks
@@ -85,6 +87,30 @@ def preset_table() -> str:
 
     rows = []
     for file in sorted((Path(presets.conf_folders()[0].path) / "extractor").glob("*.yaml")):
-        comment, *_, model = file.read_text().strip().split("\n")
-        rows.append([f"`extractor={file.stem}`", f"`{model.removeprefix('model: ')}`", comment.removeprefix("# ")])
-    return table(["preset", "timm model", ""], rows)
+        text = file.read_text().strip()
+        comment = text.split("\n")[0]
+        if model := re.search(r"^model: (.*)", text, re.MULTILINE):
+            of = f"`{model[1]}`"
+        else:
+            weights = re.search(r"^weights: \{(.*)\}", text, re.MULTILINE)
+            of = f"fusion: {weights[1]}" if weights else ""
+        rows.append([f"`extractor={file.stem}`", of, comment.removeprefix("# ")])
+    return table(["preset", "timm model, or parts of a fusion", ""], rows)
+
+
+def layer_table() -> str:
+    """The modules of the core from the top layer down, as import-linter has them, and what each says it is."""
+    import ast
+    import tomllib
+    from pathlib import Path
+
+    root = Path(__file__).parent.parent
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rows = []
+    for layer in next(each["layers"] for each in contracts if each["type"] == "layers"):
+        for name in layer.split(" | "):
+            file = root / "imgrec" / f"{name}.py"
+            file = file if file.exists() else root / "imgrec" / name / "__init__.py"
+            doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+            rows.append([f"`{name}`", doc.split("\n")[0]])
+    return table(["module", ""], rows)

@@ -17,9 +17,9 @@ import tiles
 from conftest import Cli
 
 THREE_SPELLINGS = [
-    (["+stage=ingest", "source=few"], ["+stage=recommend", "query={}"]),
-    (["stage=ingest", "source=few"], ["stage=recommend", "query={}"]),
-    (["ingest", "few"], ["recommend", "{}"]),
+    (["+stage=ingest", "source=few", "extractor=colour"], ["+stage=recommend", "query={}"]),
+    (["stage=ingest", "source=few", "extractor=colour"], ["stage=recommend", "query={}"]),
+    (["ingest", "few", "extractor=colour"], ["recommend", "{}"]),
 ]
 
 
@@ -40,7 +40,7 @@ def test_ingest_and_recommend(cli: Cli, few: Path, ingest: list[str], recommend:
 
 
 def test_what_a_run_leaves(cli: Cli, few: Path) -> None:
-    cli("ingest", few)
+    cli("ingest", few, "extractor=colour")
     done = cli("recommend", few / "flower" / "flower-0-0.jpg", "k=3", "seed=7")
     folder = done.runs()[-1]
     assert re.fullmatch(
@@ -68,7 +68,7 @@ def test_what_a_run_leaves(cli: Cli, few: Path) -> None:
 
 
 def test_stdout_carries_results_only(cli: Cli, few: Path) -> None:
-    done = cli("ingest", few)
+    done = cli("ingest", few, "extractor=colour")
     assert len(done.out.splitlines()) == 1
     assert "new" in (done.runs()[-1] / "imgrec.log").read_text()
     query = few / "china" / "china-0-0.jpg"
@@ -172,7 +172,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gallery, and what can be wrong beside it. What leaves nothing may share it."""
     base = tmp_path_factory.mktemp("prepared")
     tiles.cut(base / "few", columns=3, rows=2)
-    subprocess.run([sys.executable, "-m", "imgrec", "ingest", "few", "hydra.run.dir=first"], cwd=base, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "imgrec", "ingest", "few", "extractor=colour", "hydra.run.dir=first"],
+        cwd=base,
+        check=True,
+    )
     (base / "empty").mkdir()
     (base / "text.jpg").write_text("no image")
     (base / "text.sqlite").write_text("no database")

@@ -91,19 +91,31 @@ def test_lines_in_bash(tmp_path: Path) -> None:
         (
             "",
             [
-                *("compare ", "evaluate ", "info ", "ingest ", "new_plugin ", "plugins ", "recommend ", "replay "),
-                *("restore ", "visualise ", "+stage="),
+                *(
+                    "compare ",
+                    "evaluate ",
+                    "failures ",
+                    "info ",
+                    "ingest ",
+                    "new_plugin ",
+                    "plugins ",
+                    "recommend ",
+                ),
+                *("replay ", "restore ", "verify ", "visualise ", "+stage="),
             ],
         ),
         ("+stage=in", ["+stage=info ", "+stage=ingest "]),
         ("stage=rec", ["stage=recommend "]),
         ("+stage=recommend metric=ma", ["metric=manhattan "]),
         ("ingest photos extractor=mobilenetv", ["extractor=mobilenetv1 ", "extractor=mobilenetv2 "]),
-        ("ingest photos extractor.bi", ["extractor.bins="]),  # of the default
+        ("ingest photos extractor.we", ["extractor.weights="]),  # of the default
+        ("ingest photos extractor=colour extractor.bi", ["extractor.bins="]),
+        ("ingest +experiment=ima", ["+experiment=image_recommender "]),
+        ("info +experiment=ima", []),
         ("ingest photos extractor=timm extractor.in", ["extractor.input_size=", "extractor.interpolation="]),
         ("ingest photos extractor=resnet18 extractor.poo", ["extractor.pooling="]),  # of a preset
         ("ingest photos extractor=timm extractor.resize=", ["extractor.resize=exact ", "extractor.resize=fast "]),
-        ("ingest photos extractor.joint=f", ["extractor.joint=false "]),
+        ("ingest photos extractor=colour extractor.joint=f", ["extractor.joint=false "]),
         ("ingest photos backup=", ["backup=csv ", "backup=none ", "backup=sqlite "]),
         ("ingest photos back", ["backup=", "backup."]),
         ("-m recommend q.png metric=cosine,eu", ["metric=cosine,euclidean"]),
@@ -141,10 +153,13 @@ def test_the_users_own_presets_and_experiments(tmp_path: Path) -> None:
         (tmp_path / group).mkdir()
         (tmp_path / group / f"{name}.yaml").write_text("defaults: [colour, _self_]\n")
     before = ["--config-dir", str(tmp_path), "ingest", "photos"]
-    assert completion.candidates(before, "extractor=f") == ["extractor=fine "]
+    assert completion.candidates(before, "extractor=f") == ["extractor=fine ", "extractor=fusion "]
     assert completion.candidates([*before, "extractor=fine"], "extractor.bi") == ["extractor.bins="]
     assert completion.candidates(before, "exp") == ["experiment="]
-    assert completion.candidates(before, "+experiment=") == ["+experiment=my_run "]
+    assert completion.candidates(before, "+experiment=") == [
+        "+experiment=image_recommender ",
+        "+experiment=my_run ",
+    ]
 
 
 @pytest.mark.parametrize("words", [["-sc"], ["-sc", "install=fish"], ["--shell-completion", "bash"]])

@@ -148,10 +148,29 @@ def test_distances_of_rankings_are_those_of_neighbours() -> None:
     ("words", "floor"),
     [
         (["extractor=colour"], 0.12),
-        (["extractor=hog", "projection=pca", "projection.n_components=64", "projection.whiten=true"], 0.36),
+        (["extractor=hog", "projection=pca", "projection.n_components=64", "projection.whiten=true"], 0.47),
+        (["extractor=handcrafted"], 0.42),
     ],
 )
 def test_floors_on_real_photographs(cli: Cli, words: list[str], floor: float) -> None:
     clothing = shared("photos", "clothing")
     line = [f"source={clothing}/validation", f"queries={clothing}/test", "metric=cosine", "format=json"]
     assert cli("+stage=evaluate", *line, *words).json()["precision_at_k"] >= floor
+
+
+def test_floors_of_mobilenet_projections_and_query_expansion(cli: Cli) -> None:
+    """Each better than the one before, nothing fitted on the queries."""
+    pytest.importorskip("timm")
+    clothing, weights = shared("photos", "clothing"), shared("weights", "mobilenetv2_100.safetensors")
+    line = [f"source={clothing}/validation", f"queries={clothing}/test", "metric=cosine", "format=json"]
+    line += ["extractor=mobilenetv2", f"extractor.checkpoint={weights}", "extractor.model_kwargs.pad_type=same"]
+    line += ["extractor.mean=[0.5,0.5,0.5]", "extractor.std=[0.5,0.5,0.5]"]
+    steps = [
+        ([], 0.67),
+        (["projection=pca"], 0.70),
+        (["projection=pca", "rerank=query_expansion"], 0.71),
+        (["projection=lda"], 0.82),
+    ]
+    reached = [cli("+stage=evaluate", *line, *words).json()["precision_at_k"] for words, _ in steps]
+    assert all(figure >= floor for figure, (_, floor) in zip(reached, steps, strict=True)), reached
+    assert reached == sorted(reached)

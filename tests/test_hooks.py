@@ -103,7 +103,7 @@ def test_imgrec_rerankers(cli: Cli, few: Path, tmp_path: Path) -> None:
     )
     env = install(tmp_path / "site", "imgrec_nearest", code)
     cli("ingest", few, "extractor=colour")
-    done = cli("recommend", next(few.rglob("*.jpg")), "rerank=nearest", "format=json", env=env)
+    done = cli("recommend", min(few.rglob("*.jpg")), "rerank=nearest", "format=json", env=env)
     assert json.loads(done.out)["matches"][0]["distance"] == 0  # the nearest one asks for itself
 
 
@@ -200,6 +200,8 @@ def test_imgrec_run_started(cli: Cli, few: Path, tmp_path: Path) -> None:
         "stage": "recommend",
         "store": "sqlite",
         "extractor": None,
+        "projection": "none",
+        "rerank": "none",
     }
     assert "run.json" in started["files"]  # type: ignore[operator]
 

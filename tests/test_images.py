@@ -123,7 +123,7 @@ def test_a_jpeg_is_reduced_in_the_decoder_never_below_the_side(
 
 @given(st.integers(1, 20_000), st.integers(1, 2_000))
 def test_reduction_leaves_at_least_the_side(shorter: int, side: int) -> None:
-    factor = images._reduction(shorter, side)
+    factor = images.reduction(shorter, side)
     assert factor in (1, 2, 4, 8)
     assert factor == 1 or shorter / factor >= side
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import threading
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -188,22 +188,22 @@ def test_reading_and_decoding_go_on_while_a_batch_is_extracted(
     few: Path, store: imgrec.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Patient.calls, Patient.third_is_read = [], threading.Event()
-    read, decoded = images.decode, 0
+    decode, decoded = images.Encoded.decode, 0
 
-    def decode(data: bytes, side: int | None = None) -> Image:
+    def counted(encoded: images.Encoded, sides: Collection[int | None]) -> dict[int | None, Image]:
         nonlocal decoded
         decoded += 1
         if decoded == 5:
             Patient.third_is_read.set()
-        return read(data, side)
+        return decode(encoded, sides)
 
-    monkeypatch.setattr(images, "decode", decode)
+    monkeypatch.setattr(images.Encoded, "decode", counted)
     assert imgrec.ingest(few, Patient(), store, batch_size=2).extracted == 12
     assert Patient.calls == [2] * 6
     with store:
         (space,) = store.spaces()
         names, vectors = store.vectors(space)
-        right = {r.digest: read(Path(r.path).read_bytes()).mean() for r in store.records()}
+        right = {r.digest: images.decode(Path(r.path).read_bytes()).mean() for r in store.records()}
     np.testing.assert_allclose(vectors[:, 0], [right[name] for name in names], rtol=1e-6)
 
 
@@ -275,15 +275,15 @@ def test_each_store_works_alone_with_its_backup_beside_it(cli: Cli, few: Path) -
 
 
 def test_default_extractor_of_a_new_gallery(cli: Cli, few: Path) -> None:
-    cli("ingest", few, "extractor.bins=2", "store.path=two.sqlite")
+    cli("ingest", few, "default_extractor=colour", "extractor.bins=2", "store.path=two.sqlite")
     assert "bins=2" in cli("info", "store.path=two.sqlite").out
-    assert cli("ingest", few, "default_extractor=colour", "store.path=three.sqlite").code == 0
+    assert "12 extracted" in cli("ingest", few, "default_extractor=hog", "store.path=three.sqlite").out
     cli("ingest", few, "default_extractor=nonsense", code=2)
 
 
 def test_info(cli: Cli, few: Path) -> None:
     (few / "broken.jpg").write_text("no image")
-    cli("ingest", few, "extractor.colour_space=lab")
+    cli("ingest", few, "extractor=colour", "extractor.colour_space=lab")
     told = cli("info", "format=json").json()
     assert {name: told[name] for name in ("images", "missing", "contents")} == {
         "images": 12, "missing": 0, "contents": 12

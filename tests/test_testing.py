@@ -12,7 +12,7 @@ import pytest
 import broken
 import imgrec
 from imgrec import testing
-from imgrec.testing import Check, ContractError, check_extractor, check_reducer, check_store
+from imgrec.testing import Check, ContractError, check_extractor, check_reducer, check_reranker, check_store
 
 # --- every built-in plugin ----------------------------------------------------------------------------------
 
@@ -29,11 +29,12 @@ REDUCERS: dict[str, dict[str, Any]] = {
     "tsne": {"n_iter": 50, "n_jobs": 1},
     "umap": {"n_epochs": 50},
 }
+RERANKERS: dict[str, dict[str, Any]] = {"query_expansion": {"alpha": 0.5}}
 
 
 def test_no_plugin_is_left_out() -> None:
-    found = [set(imgrec.available(kind)) for kind in ("extractor", "store", "reducer")]
-    assert found == [set(EXTRACTORS), set(STORES), set(REDUCERS)]
+    found = [set(imgrec.available(kind)) for kind in ("extractor", "store", "reducer", "reranker")]
+    assert found == [set(EXTRACTORS), set(STORES), set(REDUCERS), set(RERANKERS)]
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
@@ -59,6 +60,11 @@ def test_a_reducer_keeps_its_contract(name: str) -> None:
     check_reducer(imgrec.build("reducer", name, **REDUCERS[name]))
 
 
+@pytest.mark.parametrize("name", RERANKERS)
+def test_a_reranker_keeps_its_contract(name: str) -> None:
+    check_reranker(imgrec.build("reranker", name, **RERANKERS[name]))
+
+
 def test_a_good_plugin_passes() -> None:
     check_extractor(broken.Good(shift=1))
 
@@ -68,6 +74,7 @@ def test_a_good_plugin_passes() -> None:
 CASES: list[tuple[Check[Any], Any, dict[str, Any]]] = [
     *((check, check_extractor, broken.EXTRACTORS) for check in testing.EXTRACTOR_CHECKS),
     *((check, check_reducer, broken.REDUCERS) for check in testing.REDUCER_CHECKS),
+    *((check, check_reranker, broken.RERANKERS) for check in testing.RERANKER_CHECKS),
     *((check, check_store, broken.STORES) for check in testing.STORE_CHECKS),
 ]
 
@@ -90,6 +97,7 @@ def test_there_is_a_broken_plugin_for_every_check_and_no_other() -> None:
     everything: list[tuple[tuple[Check[Any], ...], dict[str, Any]]] = [
         (testing.EXTRACTOR_CHECKS, broken.EXTRACTORS),
         (testing.REDUCER_CHECKS, broken.REDUCERS),
+        (testing.RERANKER_CHECKS, broken.RERANKERS),
         (testing.STORE_CHECKS, broken.STORES),
     ]
     for checks, plugins in everything:

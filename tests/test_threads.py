@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from imgrec.threads import ahead, cores, each
+from imgrec.threads import ahead, cores, each, groups
 
 
 def test_ahead_keeps_order_and_bounds_what_waits() -> None:
@@ -22,6 +24,36 @@ def test_ahead_keeps_order_and_bounds_what_waits() -> None:
         assert next(results) == 0
         assert len(taken) <= 5
         assert list(results) == [i * i for i in range(1, 100)]
+
+
+def test_ahead_bounds_the_weight_of_what_waits_and_leaves_the_heavy_alone() -> None:
+    weights = [1, 2, 3, 1, 50, 1, 3, 50, 50, 2, 1, 1]
+    under_way: list[int] = []  # taken, and its result not yet asked for
+    heaviest: list[int] = []
+
+    def items() -> Iterator[int]:
+        yield from range(len(weights))
+
+    def begin(i: int) -> int:
+        under_way.append(i)
+        heaviest.append(sum(weights[each] for each in under_way))
+        return i
+
+    with ThreadPoolExecutor(1) as pool:
+        order = []
+        for i in ahead(pool, begin, items(), 5, weights.__getitem__, 5):
+            order.append(i)
+            under_way.remove(i)
+    assert order == list(range(len(weights)))
+    assert set(heaviest) <= {*range(6), 50}
+    assert heaviest.count(50) == 3
+
+
+@given(st.lists(st.integers(0, 20)), st.integers(1, 5))
+def test_groups_keep_order_within_size_and_weight(weights: list[int], size: int) -> None:
+    made = list(groups(weights, size, weight=abs, most=10))
+    assert [each for group in made for each in group] == weights
+    assert all(1 <= len(group) <= size and (sum(group) <= 10 or len(group) == 1) for group in made)
 
 
 def test_each_keeps_order_and_works_on_all_cores_at_once() -> None:

@@ -45,7 +45,7 @@ def test_folders_of_the_environment_come_first(cli: Cli, few: Path, mine: Path, 
     write(other / "extractor" / "fine.yaml", "defaults: [colour, _self_]\nbins: 2\n")
     write(other / "extractor" / "mobilenet.yaml", "defaults: [colour, _self_]\nbins: 3\n")
     env = {"IMGREC_CONFIG_DIR": f"{mine}{os.pathsep}{other}"}
-    assert "|fine|hog|mobilenet|" in cli("ingest", "--help", env=env).out
+    assert "|fine|fusion|handcrafted|hog|mobilenet|" in cli("ingest", "--help", env=env).out
     cli("ingest", few, "extractor=fine", env=env)
     cli("ingest", few, "extractor=mobilenet", env=env)  # hides imgrec's own preset, as it says
     spaces = cli("info", "format=json").json()["spaces"]
@@ -86,7 +86,8 @@ def test_a_file_with_the_name_of_a_plugin_is_refused(
     [
         (GLOBAL + "k: 3\n", "experiment/x.yaml: ingest has no option 'k'"),
         (GLOBAL + "batch_size: many\n", "experiment/x.yaml: batch_size: Value 'many'"),
-        (GLOBAL + "extractor: {binz: 3}\n", "extractor colour has no option 'binz' (did you mean bins?)"),
+        (GLOBAL + "extractor: {binz: 3}\n", "fusion has no option 'binz': it has weights, metrics, parts"),
+        (GLOBAL + "defaults: [override /extractor: colour]\nextractor: {binz: 3}\n", "did you mean bins?"),
         (GLOBAL + "defaults: [override /extractor: colr]\n", "no extractor 'colr' (did you mean colour?)"),
         ("batch_size: 3\n", "experiment/x.yaml: its first line is not `# @package _global_`"),
         ("batch_size: [\n", 'x.yaml", line 2'),
@@ -125,5 +126,8 @@ def test_what_is_not_there_is_told(cli: Cli, few: Path, mine: Path) -> None:
     assert "there is no such folder" in cli("ingest", few, "--config-dir", "nowhere", code=2).err
     assert "IMGREC_CONFIG_DIR nowhere: there is" in cli("info", env={"IMGREC_CONFIG_DIR": "nowhere"}, code=2).err
     wrong = cli("ingest", few, "--config-dir", mine, "+experiment=my_rn", code=2)
-    assert "there is no experiment 'my_rn' (did you mean my_run?): available are my_run, three" in wrong.err
+    assert (
+        "there is no experiment 'my_rn' (did you mean my_run?): available are image_recommender, my_run, three"
+        in wrong.err
+    )
     assert "name the folder that has experiment/x.yaml" in cli("ingest", few, "+experiment=x", code=2).err

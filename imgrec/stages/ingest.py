@@ -30,17 +30,24 @@ from imgrec.contracts import (
     chunks,
 )
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
-from imgrec.images import ImageFile
+from imgrec.images import Encoded, ImageFile
 from imgrec.options import option
 from imgrec.run import Run, progress
 from imgrec.stages import Stage, part
-from imgrec.threads import ahead, cores
+from imgrec.threads import ahead, cores, groups
 from imgrec.views import Fusion
 
 log = logging.getLogger(__name__)
 
-MAX_BATCH_PIXELS = 32_000_000
-"""A batch of images ends here even if it is not full: 100 MB of pixels, of which three are under way."""
+# Memory, in bytes. What is larger than one of these is on its way alone: nothing is read or decoded beside it.
+READ_AHEAD = 64_000_000
+"""Of files that are read ahead, and again of those that are looked up in the store."""
+
+DECODED_AHEAD = 96_000_000
+"""Of images that are decoded ahead, for each core."""
+
+BATCH = 64_000_000
+"""Of a batch's images, which ends here even if it is not full; three are under way."""
 
 
 @dataclass
@@ -248,13 +255,16 @@ def ingest(
         job = _Job(spaces, stores, summary or Summary(), retry_failed=retry_failed)
         if isinstance(extractor, Fusion):
             job.note(extractor)
+        at_most = threads * DECODED_AHEAD
 
         def extracted(files: Iterable[ImageFile]) -> Iterator[_Extracted]:
             # This thread looks for files, plans and writes; the others read, decode and extract ahead of it.
-            read = ahead(pool, _read, job.changed(files, advance), 4 * threads)
-            planned = job.planned(read, chunk=2 * threads)
-            decoded = ahead(pool, _decode, planned, 4 * threads)
-            return ahead(extraction, job.extracted, _batches(decoded, batch_size), 2)
+            changed = job.changed(files, advance)
+            read = ahead(pool, _read, changed, 4 * threads, lambda file: file.size, READ_AHEAD)
+            planned = job.planned(groups(read, 2 * threads, _Item.memory, READ_AHEAD))
+            decoded = ahead(pool, lambda item: _decode(item, at_most), planned, 4 * threads, _Item.memory, at_most)
+            batches = groups(decoded, batch_size, _Item.memory, BATCH)
+            return ahead(extraction, job.extracted, batches, 2, _memory, 2 * BATCH)
 
         files: Iterable[ImageFile] = images.find(roots)
         while files:
@@ -344,7 +354,9 @@ class _Item:
     """One file on its way through an ingest."""
 
     file: ImageFile
-    data: bytes = b""
+    encoded: Encoded | None = None
+    """What was read, until it is decoded."""
+
     digest: str = ""
     reason: str | None = None
     """Why it cannot be read."""
@@ -360,36 +372,37 @@ class _Item:
     images: dict[int | None, Image] = field(default_factory=dict)
     """Decoded for each side that an extractor asks for."""
 
+    def memory(self) -> int:
+        """Bytes that it takes, or will take while it is decoded."""
+        if self.encoded:
+            return self.encoded.memory(self.sides)
+        return sum(image.nbytes for image in {id(image): image for image in self.images.values()}.values())
+
+
+def _memory(items: Iterable[_Item]) -> int:
+    return sum(item.memory() for item in items)
+
 
 def _read(file: ImageFile) -> _Item:
-    if file.problem:
-        return _Item(file, reason=file.problem)
-    try:
-        return _Item(file, *images.read(file.path))
-    except images.UnreadableImageError as error:
-        return _Item(file, reason=str(error))
-
-
-def _decode(item: _Item) -> _Item:
-    try:
-        item.images = {side: images.decode(item.data, side) for side in item.sides}
-    except images.UnreadableImageError as error:
-        item.reason = str(error)
-    item.data = b""
+    item = _Item(file, reason=file.problem)
+    if not file.problem:
+        try:
+            data, item.digest, item.file = images.read_as_found(file.path)
+            item.encoded = Encoded.of(data)
+        except images.UnreadableImageError as error:
+            item.reason = str(error)
     return item
 
 
-def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    batch: list[_Item] = []
-    pixels = 0
-    for item in items:
-        batch.append(item)
-        pixels += sum(image.shape[0] * image.shape[1] for image in item.images.values())
-        if len(batch) == size or pixels >= MAX_BATCH_PIXELS:
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch
+def _decode(item: _Item, at_most: int | None = None) -> _Item:
+    """Decode an image, unless that takes more than `at_most` bytes."""
+    if item.encoded and (at_most is None or item.memory() <= at_most):
+        try:
+            item.images = item.encoded.decode(item.sides)
+        except images.UnreadableImageError as error:
+            item.reason = str(error)
+        item.encoded = None
+    return item
 
 
 @dataclass
@@ -446,16 +459,18 @@ class _Job:
     def _is_tried_again(self, failure: Failure) -> bool:
         return self.retry_failed or images.is_worth_another_try(failure.reason)
 
-    def planned(self, items: Iterable[_Item], chunk: int) -> Iterator[_Item]:
+    def planned(self, groups: Iterable[list[_Item]]) -> Iterator[_Item]:
         """The files read, with what is to be done for each: content that is known is not extracted again."""
-        for some in chunks(items, chunk):
-            digests = [item.digest for item in some if item.reason is None]
+        for some in groups:
+            digests = [item.digest for item in some if item.digest]
             lacking = self._lacking(digests)
             known: dict[str, list[Record]] = {}
             for record in self.store.records(digests=digests):
                 known.setdefault(record.digest, []).append(record)
             unreachable = self._pass_over([item.file.path for item in some if _is_out_of_reach(item)])
             for item in some:
+                if item.digest and not lacking[item.digest]:
+                    item.reason = None  # a library that is gone, say: it is not needed
                 if item.reason is None:
                     item.lacks = lacking[item.digest]
                     item.sides = {self.spaces[space].side for space in item.lacks}
@@ -489,6 +504,8 @@ class _Job:
     def extracted(self, items: list[_Item]) -> _Extracted:
         """A batch with its vectors, and without its pixels."""
         vectors = {}
+        for item in items:
+            _decode(item)  # what was too large to be decoded beside others
         for space, extractor in self.spaces.items():
             todo = [item for item in items if item.reason is None and space in item.lacks]
             if todo:
@@ -505,7 +522,8 @@ class _Job:
         forgotten = [path for item in good for path in item.forgets]
         self._write(Batch([_record(item) for item in good], list(map(_failure, bad)), forgotten, batch.vectors))
         for item in bad:
-            log.warning("%s: %s", item.file.path, item.reason)
+            path = item.file.path
+            log.warning("%s: %s", path if path.isprintable() else ascii(path), item.reason)
         for item in batch.items:
             counts_as = "failed" if item.reason is not None else item.counts_as
             setattr(self.summary, counts_as, getattr(self.summary, counts_as) + 1)

@@ -16,6 +16,8 @@ from imgrec.testing.extractors import check_extractor
 from imgrec.testing.kit import HEAVY, Check, ContractError
 from imgrec.testing.reducers import CHECKS as REDUCER_CHECKS
 from imgrec.testing.reducers import check_reducer
+from imgrec.testing.rerankers import CHECKS as RERANKER_CHECKS
+from imgrec.testing.rerankers import check_reranker
 from imgrec.testing.stores import CHECKS as STORE_CHECKS
 from imgrec.testing.stores import check_store
 
@@ -23,10 +25,12 @@ __all__ = [
     "EXTRACTOR_CHECKS",
     "HEAVY",
     "REDUCER_CHECKS",
+    "RERANKER_CHECKS",
     "STORE_CHECKS",
     "Check",
     "ContractError",
     "check_extractor",
     "check_reducer",
+    "check_reranker",
     "check_store",
 ]

@@ -162,7 +162,7 @@ def in_new_process(component: Component, task: str, images: Iterable[npt.NDArray
         require(done.returncode == 0, f"in a new process: {last}")
         report: dict[str, Any] = json.loads(Path(folder, "report.json").read_text())
         if (vectors := Path(folder, "vectors.npy")).exists():
-            report["vectors"] = np.load(vectors)
+            report["vectors"] = np.load(vectors, allow_pickle=False)
         return report
 
 

@@ -27,13 +27,13 @@ def main() -> None:
 
         from imgrec.contracts import Space
 
-        with np.load(folder / "images.npz") as images:
+        with np.load(folder / "images.npz", allow_pickle=False) as images:
             np.save(folder / "vectors.npy", component.extract([images[str(i)] for i in range(len(images))]))
         report["space"] = Space.of(component).key  # type: ignore[assignment]
     if request["task"] == "reduce":
         import numpy as np
 
-        with np.load(folder / "images.npz") as given:
+        with np.load(folder / "images.npz", allow_pickle=False) as given:
             labels = given["1"].tolist() if "1" in given else None
             np.save(folder / "vectors.npy", component.fit_transform(given["0"], labels))
     (folder / "report.json").write_text(json.dumps(report))

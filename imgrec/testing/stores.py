@@ -427,6 +427,18 @@ def notes_are_kept(subject: Subject) -> None:
     _same("an exact copy", other_again().notes(), wanted)
 
 
+def a_sound_store_has_no_problems(subject: Subject) -> None:
+    """`problems` has a line for each thing that is wrong: none after writes, moves, edits, failures and copies."""
+    (store, again), (other, _) = subject.new(), subject.new()
+    _same("of an empty store", list(store.problems()), [])
+    store.write(_batch(0))
+    store.write(Batch(forgotten=["/0001.jpg"], records=[record("/moved.jpg", "0001"), record("/0002.jpg", "ee")]))
+    store.write(Batch(failures=[Failure("/0003.jpg", 1, 2, "broken", 3.5)], notes={"a": 1}))
+    other.copy_from(store)
+    for each in (store, again(), other):
+        _same("problems", list(each.problems()), [])
+
+
 def it_says_where_and_how_large(subject: Subject) -> None:
     """`location` says where the store is, and `size` how many bytes it takes, or None."""
     store, _ = subject.new()
@@ -484,6 +496,7 @@ CHECKS = tuple(
             writers_take_turns,
             a_copy_is_equal,
             notes_are_kept,
+            a_sound_store_has_no_problems,
             it_says_where_and_how_large,
             the_generation_changes_with_every_write,
             options_come_through_yaml,

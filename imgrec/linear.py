@@ -1,0 +1,61 @@
+"""Reducers that are linear maps: a mean and components, learned once, exact for new vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from imgrec.contracts import Reducer, Vectors, as_euclidean
+from imgrec.errors import UsageError
+
+MEAN, COMPONENTS = "mean", "components"
+
+
+@dataclass
+class LinearReducer(Reducer):
+    """A reducer that subtracts a mean and multiplies by components.
+
+    A subclass's `fit` calls `_check_size` first and `_learned` last.
+    """
+
+    def _check_size(self, vectors: Vectors) -> None:
+        """Refuse more components than there are vectors or values.
+
+        Raises:
+            UsageError: saying how many there are.
+        """
+        if self.n_components > min(vectors.shape):
+            raise UsageError(
+                f"{self.name} to {self.n_components} dimensions needs as many images and values; "
+                f"there are {vectors.shape[0]} images of {vectors.shape[1]} values"
+            )
+
+    def _learned(self, mean: npt.NDArray[Any], components: npt.NDArray[Any], **report: float) -> Self:
+        """Keep what `fit` found: `(dim,)`, `(n_components, dim)`, and what `report` is to say."""
+        self._mean: Vectors = np.asarray(mean, dtype=np.float32)
+        self._components: Vectors = np.asarray(components, dtype=np.float32)
+        self._report = report
+        return self
+
+    def transform(self, vectors: Vectors) -> Vectors:
+        """`float32 (n, n_components)`."""
+        reduced: Vectors = np.matmul(as_euclidean(vectors, self.metric) - self._mean, self._components.T)
+        return reduced
+
+    def report(self) -> dict[str, float]:
+        """What fitting found; see the class."""
+        return dict(self._report)
+
+    def state(self) -> dict[str, npt.NDArray[Any]]:
+        """`mean (dim,)`, `components (n_components, dim)` and what `report` says."""
+        told: dict[str, npt.NDArray[Any]] = {name: np.array(value) for name, value in self._report.items()}
+        return {MEAN: self._mean, COMPONENTS: self._components, **told}
+
+    def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Take over a `state`."""
+        report = {name: float(value) for name, value in state.items() if name not in (MEAN, COMPONENTS)}
+        return self._learned(state[MEAN], state[COMPONENTS], **report)

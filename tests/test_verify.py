@@ -1,0 +1,359 @@
+"""A gallery that is damaged in every way it can be: found, told, and put right where it can be derived."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import imgrec
+from conftest import Cli, Result
+from imgrec import index
+from imgrec.contracts import Batch
+from imgrec.stages.verify import verify
+
+CHECKS = ["database", "rows", "vectors", "files", "digests", "derived files"]
+
+STORE = Path("outputs/gallery.sqlite")
+
+
+def wrong(result: Result) -> dict[str, int]:
+    """What a check found, from the JSON on stdout; without those that found nothing."""
+    return {each["check"]: each["wrong"] for each in result.json()["checks"] if each["wrong"]}
+
+
+def verified(cli: Cli, *words: str, code: int = 0) -> dict[str, int]:
+    return wrong(cli("verify", "format=json", *words, code=code))
+
+
+def changed(cli_folder: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(cli_folder / STORE)) as db:
+        for statement in statements:
+            db.execute(statement)
+        db.commit()
+
+
+def rewritten(file: Path, content: bytes) -> None:
+    """Another content of the same size and time of change, which no ingest notices."""
+    status = file.stat()
+    file.write_bytes(content.ljust(status.st_size, b"\0")[: status.st_size])
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.fixture
+def ingested(cli: Cli, few: Path) -> Path:
+    """Twelve images, one file that failed; with a backup."""
+    (few / "bad.jpg").write_bytes(b"no image")
+    cli("ingest", few, "extractor=colour", "extractor.bins=2", "backup=csv")
+    return few
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "csv"])
+def test_a_sound_gallery(cli: Cli, few: Path, tmp_path: Path, kind: str) -> None:
+    backup = {"sqlite": "csv", "csv": "sqlite"}[kind]
+    choice = [f"store={kind}", "store.path=g", f"backup={backup}", "backup.path=b"]
+    (few / "bad.jpg").touch()
+    cli("ingest", few, *choice, "extractor=colour", "extractor.bins=2")
+    done = cli("verify", *choice, "sample=5")
+    lines = [line.split() for line in done.out.splitlines()]
+    assert lines[0] == ["check", "looked", "at", "wrong", "fixed", "what", "is", "wrong"]
+    assert [line[:-3] for line in lines[1:]] == [each.split() for each in [*CHECKS, "backup"]]
+    assert [line[-3:] for line in lines[1:]] == [[str(count), "0", "0"] for count in (13, 12, 12, 12, 5, 0, 25)]
+    assert done.record()["counts"] == dict.fromkeys([*CHECKS, "backup"], 0)
+    assert wrong(cli("+stage=verify", "format=json", *choice, "sample=null", "fix=true")) == {}
+
+
+def test_where_there_is_no_gallery_or_no_backup(cli: Cli, few: Path) -> None:
+    assert "there is no gallery at" in cli("verify", code=2).err
+    cli("ingest", few, "extractor=colour")
+    assert "there is no gallery at" in cli("verify", "backup=csv", code=2).err
+    both = cli("verify", "backup=sqlite", "backup.path=outputs/gallery.sqlite", code=2).err
+    assert "store and backup are both outputs/gallery.sqlite" in both
+
+
+# --- the database -------------------------------------------------------------------------------------------
+
+
+def test_damage_of_the_file(cli: Cli, ingested: Path, tmp_path: Path) -> None:
+    """A page of an index is overwritten: every row can be read, and a search by content misses some."""
+    with closing(sqlite3.connect(tmp_path / STORE)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'images_by_content'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    damaged = bytearray((tmp_path / STORE).read_bytes())
+    damaged[page * size - 40 : page * size] = bytes(40)
+    (tmp_path / STORE).write_bytes(damaged)
+    done = cli("verify", "fix=true", "format=json", "backup=csv", code=1)
+    database = done.json()["checks"][0]
+    assert (database["check"], database["fixed"]) == ("database", 0)
+    assert all(line.startswith("PRAGMA integrity_check: ") for line in database["lines"])
+    assert done.err.splitlines()[-1].startswith("imgrec: outputs/gallery.sqlite is not sound (database")
+    assert (tmp_path / STORE).read_bytes() == damaged
+    (tmp_path / STORE).unlink()
+    cli("restore", "backup=csv")
+    assert verified(cli, "backup=csv") == {}
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("DELETE FROM images WHERE path LIKE '%china-0-0%'", "1 contents without an image"),
+        ("DELETE FROM contents WHERE id = 3", "1 images without a content"),
+        ("INSERT INTO failures SELECT path, 1, 1, 'x', 1.0 FROM images LIMIT 1", "1 paths that both"),
+        ("INSERT INTO vectors_1 VALUES (99, x'00')", "1 vectors of colour-35760381895d without a content"),
+        ("UPDATE vectors_1 SET vector = x'0000803f' WHERE content < 3", "that are not 8 values long"),
+    ],
+)
+def test_rows_that_belong_to_nothing(cli: Cli, ingested: Path, tmp_path: Path, statement: str, told: str) -> None:
+    changed(tmp_path, statement)
+    done = cli("verify", "format=json", "fix=true", code=1)
+    database = done.json()["checks"][0]
+    assert any(told in line for line in database["lines"]), database
+    assert database["fixed"] == 0
+
+
+def test_vectors_of_other_lengths_are_never_searched(cli: Cli, ingested: Path, tmp_path: Path) -> None:
+    for short in ("x'0000803f'", f"x'{'00' * 36}'"):
+        changed(tmp_path, f"UPDATE vectors_1 SET vector = {short} WHERE content = 2")
+        told = cli("recommend", ingested / "china" / "china-0-0.jpg", code=1).err.splitlines()[-1]
+        assert told == (
+            "imgrec: store outputs/gallery.sqlite: space colour-35760381895d has vectors of other lengths than 8"
+        )
+
+
+@pytest.mark.parametrize("row", ["/a,00,x,1,0", "/a,00,1"])
+def test_a_csv_store_that_cannot_be_read(cli: Cli, tmp_path: Path, row: str) -> None:
+    imgrec.build("store", "csv", path=str(tmp_path / "csv")).open(create=True).close()
+    (tmp_path / "csv" / "records.csv").write_text(f"path,digest,size,time,missing\n{row}\n/b,00,1,1,0\n")
+    last = cli("verify", "store=csv", "store.path=csv", code=1).err.splitlines()[-1]
+    assert last.startswith("imgrec: store csv is damaged: ")
+
+
+@pytest.mark.parametrize("value", ["nan", "zero", ""])
+def test_vectors_of_a_csv_store_that_cannot_be_read(cli: Cli, few: Path, tmp_path: Path, value: str) -> None:
+    """From the store that it is the backup of all comes back."""
+    csv = ("store=csv", "store.path=outputs/gallery-csv")
+    cli("ingest", few, "extractor=colour", "extractor.bins=2", "backup=csv")
+    (file,) = (tmp_path / "outputs" / "gallery-csv").glob("colour-*.csv")
+    lines = file.read_text().splitlines(keepends=True)
+    path, digest, _, *values = lines[3].split(",")
+    file.write_text("".join([*lines[:3], ",".join([path, digest, value, *values]), *lines[4:]]))
+    done = cli("verify", *csv, "format=json", "fix=true", code=1)
+    assert f"{file.name} is damaged: " in done.json()["checks"][0]["lines"][0]
+    assert "is damaged" in cli("recommend", few / "china" / "china-0-0.jpg", *csv, code=1).err
+    told = cli("verify", "backup=csv", "fix=true", code=1)
+    assert "gallery-csv: " in told.out
+    assert "(backup)" in told.err
+
+
+# --- rows and vectors ---------------------------------------------------------------------------------------
+
+
+def test_a_record_without_a_vector_is_extracted_again(cli: Cli, ingested: Path, tmp_path: Path) -> None:
+    changed(tmp_path, "DELETE FROM vectors_1 WHERE content = 2")
+    assert verified(cli, code=1) == {"rows": 1}
+    assert verified(cli, "fix=true") == {"rows": 1}
+    assert "1 new, 11 unchanged" in cli("ingest", ingested).out
+    assert verified(cli) == {}
+
+
+@pytest.mark.parametrize("value", ["0000c07f", "0000807f"], ids=["nan", "infinite"])
+def test_vectors_that_are_not_finite(cli: Cli, ingested: Path, tmp_path: Path, value: str) -> None:
+    good = cli("recommend", ingested / "china" / "china-0-0.jpg", "k=11").out
+    changed(tmp_path, f"UPDATE vectors_1 SET vector = x'{value * 8}' WHERE content IN (2, 5)")
+    told = cli("verify", "format=json", code=1)
+    (check,) = (each for each in told.json()["checks"] if each["check"] == "vectors")
+    assert (check["looked_at"], check["wrong"], check["fixed"]) == (12, 2, 0)
+    assert all("values that are not finite" in line for line in check["lines"])
+    assert verified(cli, "fix=true") == {"vectors": 2}
+    assert "2 new, 10 unchanged" in cli("ingest", ingested).out
+    assert verified(cli) == {}
+    assert cli("recommend", ingested / "china" / "china-0-0.jpg", "k=11").out == good
+
+
+def test_what_cannot_be_extracted_again_is_left(cli: Cli, ingested: Path, tmp_path: Path) -> None:
+    gone = ingested / "china" / "china-0-0.jpg"
+    gone.rename(tmp_path / "elsewhere.jpg")
+    changed(
+        tmp_path,
+        f"UPDATE vectors_1 SET vector = x'{'0000c07f' * 8}' WHERE content = "
+        f"(SELECT content FROM images WHERE path = '{gone}')",
+    )
+    for left in ({"vectors": 1, "files": 1}, {"vectors": 1}):
+        done = cli("verify", "format=json", "fix=true", code=1)
+        assert wrong(done) == left
+        assert "what is left cannot be derived" in done.err
+    with imgrec.build("store", "sqlite", path=str(tmp_path / STORE)) as store:
+        (record,) = store.records(paths=[str(gone)])
+    assert record.missing
+    (tmp_path / "elsewhere.jpg").rename(gone)
+    assert verified(cli, "fix=true") == {"vectors": 1}
+    assert "1 new, 11 unchanged" in cli("ingest", ingested).out
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "csv"])
+def test_a_file_with_another_content_is_extracted_anew(cli: Cli, few: Path, kind: str) -> None:
+    """Of the same size and time of change, so that no ingest sees it."""
+    choice = (f"store={kind}", "store.path=g")
+    cli("ingest", few, *choice, "extractor=colour")
+    smaller, file = sorted((few / "china").iterdir(), key=lambda each: each.stat().st_size)[:2]
+    rewritten(file, smaller.read_bytes())
+    assert "0 new, 12 unchanged" in cli("ingest", few, *choice).out
+    done = cli("verify", *choice, code=1)
+    assert f"{file}: it has another content than when it was extracted" in done.out
+    assert done.err.splitlines()[-1] == "imgrec: g is not sound (digests): fix=true repairs what can be derived"
+    assert verified(cli, *choice, "fix=true") == {"digests": 1}
+    assert "1 new, 11 unchanged" in cli("ingest", few, *choice).out
+    assert verified(cli, *choice) == {}
+
+
+def test_a_sample_is_the_seed_s(cli: Cli, ingested: Path) -> None:
+    for file in (ingested / "china").iterdir():
+        rewritten(file, b"\xff\xd8")
+    assert verified(cli, "sample=null", code=1) == {"digests": 6}
+    counts = {seed: verified(cli, "sample=4", f"seed={seed}", code=1)["digests"] for seed in (1, 2)}
+    assert all(1 <= count <= 4 for count in counts.values())
+    assert verified(cli, "sample=4", "seed=1", code=1)["digests"] == counts[1]
+
+
+def test_files_that_are_gone_are_marked_as_missing(cli: Cli, ingested: Path) -> None:
+    (ingested / "china" / "china-0-0.jpg").unlink()
+    assert verified(cli, code=1) == {"files": 1}
+    assert verified(cli, "fix=true") == {"files": 1}
+    assert verified(cli) == {}
+    assert "11 images, 12 contents, 1 missing" in cli("info").out
+
+
+def test_a_pipe_and_a_folder_in_the_place_of_a_file(cli: Cli, ingested: Path) -> None:
+    for name, make in (("china-0-0.jpg", os.mkfifo), ("china-0-1.jpg", os.mkdir)):
+        (ingested / "china" / name).unlink()
+        make(ingested / "china" / name)
+    assert verified(cli, "fix=true") == {"digests": 2}
+    assert verified(cli) == {}
+
+
+# --- derived files ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def indexed(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[imgrec.Store, Path]:
+    """A store and the folder of its search index, which so few images would not get."""
+    monkeypatch.setattr(index, "WORTH_KEEPING", 1)
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "indexed.sqlite"))
+    imgrec.ingest(few, imgrec.build("extractor", "colour", bins=4), store)  # 64 values: one level of axes
+    with store:
+        for _ in range(2):
+            index.load(store, store.spaces()[0])
+        ((_, folder),) = index.kept(store)
+    return store, folder
+
+
+def found(store: imgrec.Store, *, fix: bool = False) -> dict[str, tuple[int, int]]:
+    """How many things were wrong and are left, in this process; without checks that found nothing."""
+    return {each.check: (len(each.wrong), each.left) for each in verify(store, fix=fix) if each.wrong}
+
+
+def test_a_sound_index(cli: Cli, indexed: tuple[imgrec.Store, Path]) -> None:
+    done = cli("verify", "store.path=indexed.sqlite", "format=json").json()["checks"][-1]
+    assert (done["check"], done["looked_at"], done["wrong"]) == ("derived files", 1, 0)
+
+
+@pytest.mark.parametrize("name", ["vectors", "usable", "squares", "columns-0", "rests-0", "axes-0"])
+def test_an_index_that_is_not_the_store_s(indexed: tuple[imgrec.Store, Path], name: str) -> None:
+    """One row of many, which the search's own samples would not see."""
+    store, folder = indexed
+    array = np.load(folder / f"{name}.npy", allow_pickle=False)
+    array[7] = ~array[7] if array.dtype == bool else array[7] * 1.01 + 0.01
+    np.save(folder / f"{name}.npy", array)
+    assert found(store) == {"derived files": (1, 1)}
+    assert found(store, fix=True) == {"derived files": (1, 0)}
+    assert not folder.exists()
+    assert found(store) == {}
+
+
+@pytest.mark.parametrize("name", ["about.json", "digests.npy", "rests-0.npy"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x93NUMPY"])
+def test_an_index_that_cannot_be_read(indexed: tuple[imgrec.Store, Path], name: str, content: bytes) -> None:
+    """Nor does it stop a search, which makes it again."""
+    store, folder = indexed
+    (folder / name).write_bytes(content)
+    assert found(store) == {"derived files": (1, 1)}
+    with store:
+        assert index.load(store, store.spaces()[0]).images == 12
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    assert found(store, fix=True) == {"derived files": (1, 0)}
+
+
+# --- the backup ---------------------------------------------------------------------------------------------
+
+
+def _forget(backup: imgrec.Store) -> None:
+    backup.write(Batch(forgotten=[next(backup.records()).path]))
+
+
+def _add(backup: imgrec.Store) -> None:
+    backup.write(Batch(records=[imgrec.Record("/extra.jpg", "ee", 1, 1)]))
+
+
+def _vector(backup: imgrec.Store) -> None:
+    (space,) = backup.spaces()
+    names, vectors = backup.vectors(space)
+    backup.write(Batch(vectors={space: (names[:1], vectors[:1] + np.float32(1e-6))}))
+
+
+def _failure(backup: imgrec.Store) -> None:
+    backup.write(Batch(forgotten=[next(backup.failures()).path]))
+
+
+def _note(backup: imgrec.Store) -> None:
+    backup.write(Batch(notes={"extra": 1}))
+
+
+@pytest.mark.parametrize(("change", "count"), [(_forget, 2), (_add, 1), (_vector, 1), (_failure, 1), (_note, 1)])
+def test_a_backup_that_is_not_equal(cli: Cli, ingested: Path, tmp_path: Path, change: Any, count: int) -> None:
+    with imgrec.build("store", "csv", path=str(tmp_path / "outputs" / "gallery-csv")) as backup:
+        change(backup)
+    assert verified(cli) == {}
+    assert verified(cli, "backup=csv", code=1) == {"backup": count}
+    assert verified(cli, "backup=csv", "fix=true") == {"backup": count}
+    assert verified(cli, "backup=csv") == {}
+
+
+def test_a_backup_never_follows_a_store_that_is_not_sound(cli: Cli, ingested: Path, tmp_path: Path) -> None:
+    changed(tmp_path, "DELETE FROM images WHERE path LIKE '%china-0%'")
+    found = verified(cli, "backup=csv", "fix=true", code=1)
+    assert found["database"] == 1
+    assert found["backup"] >= 3
+    (tmp_path / STORE).unlink()
+    assert "12 images restored" in cli("restore", "backup=csv").out
+
+
+def test_a_backup_never_follows_a_store_that_is_empty(cli: Cli, ingested: Path, tmp_path: Path) -> None:
+    (tmp_path / STORE).unlink()
+    imgrec.build("store", "sqlite", path=str(tmp_path / STORE)).open(create=True).close()
+    done = cli("verify", "backup=csv", "fix=true", code=1)
+    assert "the store does not have it" in done.out
+    assert "12 images restored" in cli("restore", "backup=csv").out
+
+
+def test_vectors_that_only_the_backup_has(cli: Cli, ingested: Path, tmp_path: Path) -> None:
+    changed(tmp_path, "DELETE FROM vectors_1 WHERE content = 2")
+    gone = ingested / "china"
+    gone.rename(tmp_path / "unplugged")
+    ingest = cli("ingest", ingested / "flower")
+    assert ingest.code == 0
+    done = cli("verify", "backup=csv", "fix=true", "format=json", code=1)
+    told = [line for check in done.json()["checks"] for line in check["lines"]]
+    assert any("the store lacks: `imgrec restore` brings it back" in line for line in told)
+    cli("restore", "backup=csv")
+    (tmp_path / "unplugged").rename(gone)
+    cli("ingest", ingested, "backup=csv")
+    assert verified(cli, "backup=csv") == {}
