@@ -16,7 +16,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -455,6 +455,16 @@ class Store(Component):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def only_writer(*stores: Store | None) -> Iterator[None]:
+    """Be the only one that writes to all of them; see `Store.writing`."""
+    with ExitStack() as stack:
+        # In one order everywhere: two runs of which each keeps the other's store as backup do not wait for ever.
+        for store in sorted(filter(None, stores), key=lambda each: Path(each.location).absolute()):
+            stack.enter_context(store.writing())
+        yield
 
 
 # --- reducers -----------------------------------------------------------------------------------------------
