@@ -16,7 +16,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -412,7 +412,7 @@ class Store(Component):
         """
         return nullcontext()
 
-    def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
+    def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 32_768) -> int:
         """Copy every record, failure, vector and note that `other` holds and this store lacks or has otherwise.
 
         Args:
@@ -424,19 +424,18 @@ class Store(Component):
             How many images were copied or completed.
         """
         copied: set[str] = set()
-        for rows in chunks(other.records(), batch_size):
+        spaces = other.spaces()
+        for rows in chunks(other.records(), batch_size):  # few passes where a selection reads a whole file
             have = {record.path: record for record in self.records(paths=[row.path for row in rows])}
             lacking = [row for row in rows if have.get(row.path) != row]
-            self.write(Batch(records=lacking))
-            copied.update(row.digest for row in lacking)
+            digests = sorted({row.digest for row in rows})
+            lacked = {space: other.digests(space, digests) - self.digests(space, digests) for space in spaces}
+            vectors = {space: other.vectors(space, sorted(some)) for space, some in lacked.items() if some}
+            self.write(Batch(records=lacking, vectors=vectors))  # cut off in the middle, no image lacks its vector
+            copied.update((row.digest for row in lacking), *lacked.values())
         for failures in chunks(other.failures(), batch_size):
             known = set(self.failures(paths=[failure.path for failure in failures]))
             self.write(Batch(failures=[failure for failure in failures if failure not in known]))
-        for space in other.spaces():
-            lacked = sorted(other.digests(space) - self.digests(space))
-            for some in chunks(lacked, 16 * batch_size):  # few passes where a selection reads a whole file
-                self.write(Batch(vectors={space: other.vectors(space, some)}))
-            copied.update(lacked)
         notes, kept = other.notes(), self.notes()
         self.write(Batch(notes={name: value for name, value in notes.items() if kept.get(name) != value}))
         if exactly:
@@ -456,6 +455,16 @@ class Store(Component):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def only_writer(*stores: Store | None) -> Iterator[None]:
+    """Be the only one that writes to all of them; see `Store.writing`."""
+    with ExitStack() as stack:
+        # In one order everywhere: two runs of which each keeps the other's store as backup do not wait for ever.
+        for store in sorted(filter(None, stores), key=lambda each: Path(each.location).absolute()):
+            stack.enter_context(store.writing())
+        yield
 
 
 # --- reducers -----------------------------------------------------------------------------------------------

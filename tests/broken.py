@@ -407,7 +407,7 @@ class Impatient(Sqlite):
 
 
 class CopiesAgain(Sqlite):
-    def copy_from(self, other: imgrec.Store, *, exactly: bool = False, batch_size: int = 4096) -> int:
+    def copy_from(self, other: imgrec.Store, *, exactly: bool = False, batch_size: int = 32_768) -> int:
         return super().copy_from(other, exactly=exactly, batch_size=batch_size) or 1
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import images, index, registry, views
-from imgrec.contracts import Component, Extractor, Space, Store, check_vectors
+from imgrec.contracts import Component, Extractor, Space, Store, check_vectors, only_writer
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.options import option
 from imgrec.pipeline import Job, Summary, process
@@ -189,7 +189,8 @@ def ingest(
     spaces = {Space.of(each): each for each in extractors}
     _check_before(store, backup, extractors)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_only_writer(store, backup))
+        stack.enter_context(only_writer(store, backup))
+        _check_backup(store, backup)
         stores = [stack.enter_context(store.open(create=True))]
         if backup is not None:
             stores.append(stack.enter_context(backup.open(create=True)))
@@ -239,26 +240,14 @@ def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extra
             _try_out(extractor)
 
 
-@contextlib.contextmanager
-def _only_writer(store: Store, backup: Store | None) -> Iterator[None]:
-    """Be the only writer of both."""
-    if backup is None:
-        with store.writing():
-            yield
-        return
-    # In one order everywhere: two runs of which each keeps the other's store as backup do not wait for ever.
-    first, second = sorted((store, backup), key=lambda each: Path(each.location).absolute())
-    with first.writing(), second.writing():
-        _check_backup(store, backup)
-        yield
-
-
-def _check_backup(store: Store, backup: Store) -> None:
+def _check_backup(store: Store, backup: Store | None) -> None:
     """Refuse to make a full backup follow a store that was lost.
 
     Raises:
         UsageError: the backup holds images, and the store none; or it is no store.
     """
+    if backup is None:
+        return
     with contextlib.suppress(NoStoreError), backup:
         held = next(backup.records(), None)
         with contextlib.suppress(NoStoreError), store:

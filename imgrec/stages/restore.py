@@ -26,6 +26,7 @@ class Restore(Stage):
             raise UsageError("restore from what? choose a backup, such as backup=csv")
         with (
             self.backup as backup,
+            backup.snapshot(),
             self.store.writing(),
             self.store.open(create=True) as store,
             run.timed("restore"),

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import index
-from imgrec.contracts import Batch, Record, Space, Store, Vectors, chunks
+from imgrec.contracts import Batch, Record, Space, Store, Vectors, chunks, only_writer
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.options import option
 from imgrec.run import Run, progress, table, to_json
@@ -140,7 +140,7 @@ def verify(
         except (ImgrecError, OSError) as error:
             finding.wrong.append(f"cannot be checked: {error}")
 
-    with store:
+    with store, only_writer(store, backup) if fix else store.snapshot():
         check("database", _database)
         check("rows", _rows)
         check("vectors", _vectors)

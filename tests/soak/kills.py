@@ -24,6 +24,8 @@ from soak.galleries import (
 )
 
 BATCH = 4
+MOST_A_GALLERY = 5
+"""Kills, before one is let live to its end."""
 
 INGEST = f"""
 import sys, imgrec
@@ -51,7 +53,7 @@ def kill_many(folder: Path, kills: int, images: int, seed: int = 0) -> int:
     random, killed, lives = Random(seed), 0, 0
     while killed < kills:
         pictures = Pictures(folder / str(lives), images, seed + lives)
-        begun, left = _Gallery(pictures, folder / f"{lives}-whole"), kills - killed
+        begun = _Gallery(pictures, folder / f"{lives}-whole")
         seconds = begun.ingest()
         for is_changed in (False, True):
             if is_changed:
@@ -60,9 +62,9 @@ def kill_many(folder: Path, kills: int, images: int, seed: int = 0) -> int:
                 seconds = begun.ingest()
             else:
                 interrupted = _Gallery(pictures, folder / f"{lives}-new")
-            killed += interrupted.ingest_killed(left // 2, seconds, random, begun.content())
+            most = min(MOST_A_GALLERY, kills - killed)
+            killed += interrupted.ingest_killed(most, seconds, random, begun.content())
             interrupted.check_like(begun)
-            left = kills - killed
         lives += 1
     return 2 * lives
 
