@@ -356,23 +356,32 @@ def _changed(space: Space) -> list[str]:
     return [f"{name}={value}" for name, value in options.items() if value != usual.get(name)]
 
 
-def title(view: View, longest: int = 60) -> str:
-    """A view for a picture's margin: the extractors, and the options that set one apart, files left out.
+def title(view: View, metric: str | None = None, longest: int = 70) -> str:
+    """A view for a picture's margin: the extractors, the options that set one apart (files left out), the metric.
 
-    >>> title(of(Space.of(registry.build("extractor", "colour", bins=4))))
-    'colour, bins=4'
+    Args:
+        view: what is compared by.
+        metric: of the parts that have none of their own; None to leave metrics out.
+        longest: characters; what is longer ends with an ellipsis.
+
+    >>> title(of(Space.of(registry.build("extractor", "colour", bins=4))), "cosine")
+    'colour, bins=4, cosine'
     """
-    if view.is_fused:
-        text = " + ".join(f"{part.weight:.2g} {part.name}" for part in view.parts)
-    else:
+    if not view.is_fused:
         (part,) = view.parts
         plugin = registry.available("extractor").get(part.space.extractor)
         paths = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
-        text = ", ".join(
-            [part.space.extractor, *(each for each in _changed(part.space) if each.partition("=")[0] not in paths)]
-        )
+        words = [
+            part.space.extractor,
+            *(each for each in _changed(part.space) if each.partition("=")[0] not in paths),
+        ]
         if part.projection is not None:
-            text += f", {part.projection.name} to {part.projection.n_components}"
+            words.append(f"{part.projection.name} to {part.projection.n_components}")
+    else:
+        own = {part.name: f" ({part.metric})" if metric and part.metric else "" for part in view.parts}
+        words = [" + ".join(f"{part.weight:.2g} {part.name}{own[part.name]}" for part in view.parts)]
+        metric = metric if any(part.metric is None for part in view.parts) else None
+    text = ", ".join([*words, metric] if metric else words)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 

@@ -109,7 +109,7 @@ class Evaluate(Stage):
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
         worst = evaluation.worst(per_query, WORST)
-        title = f"{views.title(pool.view)}, {self.metric}"
+        title = views.title(pool.view, self.metric)
         with run.timed("draw"):
             rows = [
                 (self._picture(asked, i), asked.names[i], pool.nearest(asked, i, self.k, self.rerank))

@@ -72,7 +72,7 @@ class Recommend(Stage):
         run.write_json("results.json", result)
         with run.timed("draw"):
             picture = run.folder / "recommendations.png"
-            draw.contact_sheet(self.query, matches, picture, f"{views.title(view)}, {self.metric}")
+            draw.contact_sheet(self.query, matches, picture, views.title(view, self.metric))
         if self.format == "json":
             run.print(to_json(result))
         elif self.format == "paths":
