@@ -186,6 +186,8 @@ def _experiment_for(word: str, stage: str | None, folders: Sequence[str]) -> str
 
 
 def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
+    if not re.fullmatch(r"[\w.-]+", name):  # glob(*), or a file of a folder: Hydra knows
+        return name
     known = presets.experiments(folders)
     if name not in known:
         raise UsageError(

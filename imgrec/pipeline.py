@@ -56,7 +56,10 @@ class Summary:
     """Missing, and forgotten because it was asked for."""
 
     def __str__(self) -> str:
-        return ", ".join(f"{count:,} {name}" for name, count in asdict(self).items())
+        counts = asdict(self)
+        if not self.pruned:  # mostly nobody has asked for it
+            del counts["pruned"]
+        return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def process(job: Job, files: Iterable[ImageFile], batch_size: int, advance: Callable[[int], object]) -> None:

@@ -310,7 +310,7 @@ def test_pruning_more_than_half_of_the_gallery_is_refused(cli: Cli, tmp_path: Pa
     assert (
         "20 of the gallery's 38 images are missing, and none was forgotten: is a drive unplugged?" in refused.err
     )
-    assert "18 unchanged, 0 moved, 20 missing, 2 failed, 0 extracted, 0 pruned" in refused.out
+    assert refused.out.endswith("18 unchanged, 0 moved, 20 missing, 2 failed, 0 extracted\n")
     assert len(content(gallery(tmp_path)).missing) == 20
     assert "20 pruned" in cli("ingest", pictures.folder, "prune=true", "force=true", "backup=csv").out
     for store in (gallery(tmp_path), backup(tmp_path)):
