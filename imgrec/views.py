@@ -201,10 +201,10 @@ def choose(
     else:
         view = _recorded(store, wanted, extractor or {})
     if view.is_fused and projection is not None:
-        names = ", ".join(part.name for part in view.parts)
+        keys = ", ".join(part.space.key for part in view.parts)
         raise UsageError(
-            f"projection= is for one extractor: of a fusion each part has its own, extractor.projections.NAME=pca "
-            f"for one of {names}"
+            f"projection= is for one extractor, and this is a fusion: choose a part with space= ({keys}), or give "
+            f"each part its own when it is ingested, extractor.projections.NAME=pca"
         )
     if not view.is_fused:
         (part,) = view.parts
