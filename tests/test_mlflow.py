@@ -57,13 +57,13 @@ def artifacts(run: Any) -> set[str]:
 def test_a_run_is_logged_with_configuration_metrics_pictures_and_results(
     cli: Cli, few: Path, env: dict[str, str], tracked: Any
 ) -> None:
-    done = cli("ingest", few, "extractor.bins=3", env=env)
+    done = cli("ingest", few, "extractor=colour", "extractor.bins=3", env=env)
     assert done.err == ""
     cli("recommend", few / "china" / "china-0-0.jpg", "k=4", env=env)
     ingested, recommended = tracked()
     assert ingested.data.params["extractor.bins"] == "3"
     assert ingested.data.params["store"] == "sqlite"
-    assert ingested.data.params["default_extractor"] == "colour"
+    assert ingested.data.params["extractor"] == "colour"
     assert (ingested.data.metrics["new"], ingested.data.metrics["extracted"]) == (12, 12)
     assert ingested.data.metrics["seconds.ingest"] > 0
     assert ingested.data.tags["stage"] == "ingest"

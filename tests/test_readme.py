@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from conftest import Cli
 from test_registry import install
@@ -43,7 +47,10 @@ def test_the_python_example(few: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert lines[0].startswith("11 new")
-    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3", "4", "5"]
+    assert [line.split()[0] for line in lines[1:6]] == ["1", "2", "3", "4", "5"]
+    shares = ast.literal_eval(lines[6])
+    assert shares.keys() == {"colour", "resnet"}
+    assert sum(shares.values()) == pytest.approx(1)
     assert (tmp_path / "map.png").stat().st_size > 10_000
 
 
@@ -57,10 +64,11 @@ def test_every_command_of_the_shell_section_is_accepted(cli: Cli, few: Path, tmp
         file.parent.mkdir(parents=True)
         file.write_text(text)
     section = README[README.index("## From the shell") : README.index("## From Python")]
+    section = section.replace("\\\n", "")
     commands = re.findall(r"^ {4}(?:python -m )?imgrec (.+?)(?: +#.*)?$", section, re.MULTILINE)
     assert len(commands) >= 9
     for command in commands:
-        words = [word.strip("'") for word in command.replace(" extractor=mobilenet", "").split()]
+        words = shlex.split(re.sub(r" extractor=mobilenet\b", "", command).replace("mobilenetv1", "hog"))
         if "RUN" in words:
             recommended = next(run for run in cli("--version").runs() if run.name.endswith("-recommend"))
             words = [str(recommended) if word == "RUN" else word for word in words]

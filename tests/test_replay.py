@@ -30,12 +30,12 @@ def changed(file: Path) -> Iterator[Any]:
 @pytest.fixture
 def recommended(cli: Cli, few: Path) -> Path:
     """The folder of a run of recommend, beside its gallery."""
-    cli("ingest", "few")
+    cli("ingest", "few", "extractor=colour")
     return cli("recommend", "few/china/china-0-0.jpg", "k=3").runs()[-1]
 
 
 def test_the_same_data_gives_the_same_results(cli: Cli, few: Path, tmp_path: Path) -> None:
-    ingested = cli("ingest", "few", "backup=csv", "extractor.bins=3").runs()[-1]
+    ingested = cli("ingest", "few", "backup=csv", "extractor=colour", "extractor.bins=3").runs()[-1]
     recommended = cli("recommend", "few/china/china-0-0.jpg", "k=3").runs()[-1]
     drawn = cli("visualise", "reducer=tsne", "reducer.n_iter=250").runs()[-1]
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "outputs").glob("gallery*")}
@@ -58,6 +58,20 @@ def test_an_ingest_that_came_later_and_a_gallery_that_is_gone(cli: Cli, few: Pat
     done = cli("replay", ingested)
     assert done.out == "identical\n"
     assert "vectors are not compared" in done.err
+
+
+def test_a_fusion_and_its_projection_are_made_again(cli: Cli, few: Path) -> None:
+    """With weights that the gallery has noted, and others; whatever is noted later."""
+    words = ["extractor=fusion", "extractor.weights={colour: 1, hog: 2}", "extractor.metrics={hog: cosine}"]
+    words += ["extractor.projections.hog=pca", "extractor.projections.hog.n_components=3"]
+    query = "few/china/china-0-0.jpg"
+    cli("ingest", "few", *words)
+    noted = cli("recommend", query, "rerank=query_expansion").runs()[-1]
+    others = cli("recommend", query, "extractor.weights={colour: 5}").runs()[-1]
+    evaluated = cli("evaluate", "few", "k=2").runs()[-1]
+    cli("ingest", "few", *words, "extractor.weights={colour: 9, hog: 1}")
+    for run in (noted, others, evaluated):
+        assert cli("replay", run).out == "identical\n"
 
 
 def test_changed_data(cli: Cli, few: Path, recommended: Path) -> None:
@@ -203,8 +217,8 @@ def recommended_once(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     import sys
 
     base = tmp_path_factory.mktemp("recorded")
-    query = next(photos.rglob("*.jpg"))
-    for words in (["ingest", photos], ["recommend", query, "hydra.run.dir=run"]):
+    query = min(photos.rglob("*.jpg"))
+    for words in (["ingest", photos, "extractor=colour"], ["recommend", query, "hydra.run.dir=run"]):
         subprocess.run(
             [sys.executable, "-m", "imgrec", *map(str, words)], cwd=base, check=True, capture_output=True
         )

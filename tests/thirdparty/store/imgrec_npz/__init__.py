@@ -22,6 +22,7 @@ class Content:
     failures: dict = field(default_factory=dict)  # by path
     spaces: dict = field(default_factory=dict)  # by key, in the order in which they came
     vectors: dict = field(default_factory=dict)  # by key: vectors by digest
+    notes: dict = field(default_factory=dict)  # by name
 
 
 @dataclass
@@ -75,6 +76,8 @@ class Npz(imgrec.Store):
         for space, (digests, vectors) in batch.vectors.items():
             content.spaces.setdefault(space.key, space)
             content.vectors.setdefault(space.key, {}).update(zip(digests, vectors, strict=True))
+        content.notes |= batch.notes
+        content.notes = {name: note for name, note in content.notes.items() if note is not None}
         wanted = {record.digest for record in content.records.values()}
         for key, rows in content.vectors.items():
             content.vectors[key] = {digest: row for digest, row in rows.items() if digest in wanted}
@@ -112,6 +115,10 @@ class Npz(imgrec.Store):
         names = [name for name in (held if digests is None else dict.fromkeys(digests)) if name in held]
         return names, np.stack([held[name] for name in names]) if names else np.empty((0, 0), np.float32)
 
+    def notes(self):
+        """Notes; see `Store.notes`."""
+        return copy.deepcopy(self._now().notes)
+
     @property
     def lock_file(self):
         """Beside the file."""
@@ -137,6 +144,7 @@ class Npz(imgrec.Store):
             "records": [asdict(record) for record in content.records.values()],
             "failures": [asdict(failure) for failure in content.failures.values()],
             "spaces": [space.to_json() for space in content.spaces.values()],
+            "notes": content.notes,
             "digests": {key: list(rows) for key, rows in content.vectors.items()},
         }
         arrays = {key: np.stack(list(rows.values())) for key, rows in content.vectors.items() if rows}
@@ -160,6 +168,7 @@ class Npz(imgrec.Store):
             {each["path"]: Failure(**each) for each in texts["failures"]},
             {each["key"]: Space(**each) for each in texts["spaces"]},
             {key: dict(zip(digests[key], arrays.get(key, []), strict=True)) for key in digests},
+            texts["notes"],
         )
 
 
