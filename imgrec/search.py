@@ -327,7 +327,7 @@ def usual_distance(vectors: Vectors, metric: str) -> float:
     """The median distance among vectors `float32 (n, dim)`, equal ones left aside; 1 where there is no other.
 
     >>> usual_distance(np.array([[0], [0], [1], [3]], np.float32), "euclidean")
-    2.5
+    2.0
     """
     everything = np.arange(len(vectors))
     found = [

@@ -179,6 +179,15 @@ def test_other_weights_are_another_export(own_cache: Path, tmp_path: Path, some:
     assert len(list(own_cache.rglob("model.xml"))) == 2
 
 
+def test_an_export_serves_every_way_to_come_to_its_size(own_cache: Path, some: list[Image]) -> None:
+    ways: list[dict[str, Any]] = [{}, {"crop_pct": 0.5}, {"resize": "exact"}]
+    assert len({random_model(**options).extract(some).tobytes() for options in ways}) == 3
+    exports = own_cache / "imgrec" / "timm" / "exported"
+    assert len(list(exports.iterdir())) == 1
+    random_model(mean=[0.1, 0.2, 0.3]).extract(some)
+    assert len(list(exports.iterdir())) == 2
+
+
 @pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
 @pytest.mark.parametrize("input_size", [(224, 224), (96, 160)])
 @pytest.mark.parametrize("crop_pct", [0.875, 1.0])

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("imgrec.timm")
 
+IN_THE_GRAPH = ("input_size", "mean", "std")
+"""The parts of the preprocessing that an export has in it: how images come to the size is done before."""
+
 PROBE = 8
 """Images on which an export is compared with torch."""
 
@@ -65,7 +68,7 @@ def exported(extractor: Timm, resolved: Resolved) -> Export:
         model=extractor.model,
         model_kwargs=extractor.model_kwargs,
         pooling=extractor.pooling,
-        preprocessing=resolved.preprocessing,
+        preprocessing={name: resolved.preprocessing[name] for name in IN_THE_GRAPH},
         weights=resolved.weights,
         libraries=[cache.version(each) for each in ("timm", "torch", "openvino")],
     )
