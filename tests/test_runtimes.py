@@ -54,6 +54,32 @@ def test_openvino_gives_torchs_vectors_in_the_same_space(model: str, some: list[
     np.testing.assert_array_equal(ours.extract(some[::-1])[::-1], found)  # no batches, so to the last bit
 
 
+TYPES_FROM_THREADS = """
+import sys, threading
+from imgrec_timm import export
+
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(4)
+
+def first() -> None:
+    export.core()
+    together.wait()
+    export._openvino().Type.f32.to_dtype()
+
+threads = [threading.Thread(target=first) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_the_first_images_of_several_threads_do_not_wait_for_each_other(_: int) -> None:
+    """OpenVINO's table of types did so in three of four such runs: one in twenty ingests of a few images hung."""
+    subprocess.run([sys.executable, "-c", TYPES_FROM_THREADS], check=True, timeout=60)
+
+
 def test_openvino_gives_torchs_vectors_of_real_photographs() -> None:
     files = sorted(shared("photos", "clothing", "test").rglob("*.jpg"))[:12]
     decoded = [images.decode(file.read_bytes(), 256) for file in files]

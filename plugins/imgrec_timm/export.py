@@ -10,6 +10,7 @@ import logging
 import shutil
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -196,16 +197,21 @@ def core() -> Any:
     return _openvino().Core()
 
 
-@functools.cache
 def _openvino() -> Any:
     """The module, without its telemetry, which would tell its makers of every import and export."""
-    telemetry = "openvino_telemetry"
-    is_loaded = telemetry in sys.modules
-    if not is_loaded:
-        sys.modules[telemetry] = None  # type: ignore[assignment]  # an import of it fails, as if it was absent
-    try:
-        import openvino
-    finally:
+    with _IMPORT:
+        telemetry = "openvino_telemetry"
+        is_loaded = telemetry in sys.modules
         if not is_loaded:
-            del sys.modules[telemetry]
-    return openvino
+            sys.modules[telemetry] = None  # type: ignore[assignment]  # an import of it fails, as if it was absent
+        try:
+            import openvino
+        finally:
+            if not is_loaded:
+                del sys.modules[telemetry]
+        # Its table of types is made when it is first asked for; two threads that do so at once hang (2026.4).
+        openvino.Type.f32.to_dtype()
+        return openvino
+
+
+_IMPORT = threading.Lock()
