@@ -118,9 +118,14 @@ def in_blocks(project: Callable[[Vectors], Vectors], vectors: Vectors, size: int
     )
 
 
+def whole(store: Store, space: Space) -> Source:
+    """The vectors of a space as they are."""
+    return Source(store, space, space.key)
+
+
 def load(store: Store, space: Space) -> Index:
     """The index of a space of a store; see `load_from`."""
-    return load_from(Source(store, space, space.key))
+    return load_from(whole(store, space))
 
 
 def load_from(source: Source) -> Index:
@@ -270,15 +275,14 @@ def _agrees(index: Index, source: Source) -> bool:
 # --- checking -----------------------------------------------------------------------------------------------
 
 
-def kept(store: Store) -> Iterator[tuple[Source, Path]]:
-    """The derived files of the store's own spaces that are of the store as it is now: their source and folder."""
-    for space in store.spaces():
-        generation, derived = store.generation(space), store.derived_folder
-        if generation and derived and (folder := derived / space.key / generation).exists():
-            yield Source(store, space, space.key), folder
+def check(source: Source) -> Iterator[tuple[Path, str | None]]:
+    """The folder with the index of a source as it is now, where there is one, and what is wrong with it."""
+    generation, derived = source.store.generation(source.space), source.store.derived_folder
+    if generation and derived and (folder := derived / source.key / generation).exists():
+        yield folder, _problem(source, folder)
 
 
-def problem(source: Source, folder: Path) -> str | None:
+def _problem(source: Source, folder: Path) -> str | None:
     """What is wrong with derived files, every row compared with the store; None where nothing is."""
     try:
         index = _read(folder)

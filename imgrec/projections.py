@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ import numpy.typing as npt
 
 from imgrec import index, registry, search
 from imgrec.contracts import Reducer, Space, Store, Vectors
+from imgrec.errors import ImgrecError
 from imgrec.index import Index, Source
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of the files. Raised when they change."""
 
 MOST_FITTED = 20_000
@@ -132,7 +133,7 @@ def load(
         log.warning("%s is fitted on %s images%s", reducer.name, f"{made.images:,}", told)
     if kept:
         with contextlib.suppress(OSError):  # a medium that is full or read-only
-            _keep(made, kept)
+            _keep(made, space, kept)
             if found:
                 shutil.rmtree(kept.parent.parent / found.space.key, ignore_errors=True)  # its index
     vectors = index.in_blocks(made.reducer.transform, whole.vectors)
@@ -158,31 +159,82 @@ def _folder(store: Store, space: Space, reducer: Reducer) -> Path | None:
 def _read(folder: Path, space: Space, reducer: Reducer) -> Projection | None:
     """What was kept; None where there is nothing, or nothing right."""
     try:
+        return _restored(folder, space, reducer)
+    except FileNotFoundError:
+        return None
+    except _DamagedError as error:
+        log.warning("the projection in %s is not used: %s", folder, error)
+        return None
+
+
+class _DamagedError(Exception):
+    """What was kept is not what was written."""
+
+
+def _restored(folder: Path, space: Space, reducer: Reducer) -> Projection:
+    """What was kept of a reducer fitted on a space.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        _DamagedError: nothing right.
+    """
+    try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         with (folder / "state.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             restored = reducer.restore(dict(arrays))
         found = Projection(restored, _space_of(space, restored), about["images"])
-        problem = None if (about["format"], about["key"]) == (FORMAT, found.space.key) else "it was changed"
+        is_right = (about["format"], about["key"]) == (FORMAT, found.space.key)
     except FileNotFoundError:
-        return None
+        raise
     except Exception as error:  # whatever a damaged file makes of zip, NumPy, JSON or the reducer
-        problem = f"{type(error).__name__}: {error}"
-    if problem is None:
-        return found
-    log.warning("the projection in %s is not used: %s", folder, problem)
-    return None
+        raise _DamagedError(f"{type(error).__name__}: {error}") from error
+    if not is_right:
+        raise _DamagedError("it was changed")
+    return found
 
 
-def _keep(made: Projection, folder: Path) -> None:
+def _keep(made: Projection, space: Space, folder: Path) -> None:
     """Write the files aside, and put them in place whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
         state: dict[str, Any] = made.reducer.state()
         np.savez(aside / "state.npz", **state)
-        about = {"format": FORMAT, "images": made.images, "key": made.space.key}
+        about = {
+            "format": FORMAT,
+            "images": made.images,
+            "key": made.space.key,
+            "space": space.key,
+            "reducer": made.reducer.name,
+            "options": made.reducer.plain_options(),
+        }
         (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def check(store: Store) -> Iterator[tuple[Path, str | None]]:
+    """Each folder kept of a store's projections and of the vectors they make, and what is wrong with it.
+
+    One whose reducer is not installed is passed over with a warning: it may be all right.
+    """
+    if store.derived_folder is None:
+        return
+    spaces = {space.key: space for space in store.spaces()}
+    for folder in sorted(store.derived_folder.glob("projections/[!.]*")):
+        try:
+            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+            if (space := spaces.get(about["space"])) is None:
+                yield folder, "the store has its space no more"
+                continue
+            reducer = registry.build("reducer", about["reducer"], **about["options"])
+            found = _restored(folder, space, reducer)
+        except ImgrecError as error:
+            log.warning("the projection in %s is not checked: %s", folder, error)
+        except (OSError, ValueError, KeyError, TypeError, _DamagedError) as error:
+            yield folder, str(error) or type(error).__name__
+        else:
+            yield folder, None
+            yield from index.check(_source(store, space, found))

@@ -106,7 +106,7 @@ def test_a_pickle_as_a_file_of_the_index(
         (space,) = store.spaces()
         for _ in range(2):
             whole = index.load(store, space)
-        ((_, folder),) = index.kept(store)
+        ((folder, _),) = index.check(index.whole(store, space))
         (folder / f"{name}.npy").write_bytes(evil_array(trap))
         assert index.load(store, space).digests.tolist() == whole.digests.tolist()
     assert "is made again" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 
 import imgrec
 from conftest import Cli, Result
-from imgrec import index
+from imgrec import index, projections
 from imgrec.contracts import Batch
 from imgrec.stages.verify import verify
 
@@ -251,7 +252,7 @@ def indexed(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple
     with store:
         for _ in range(2):
             index.load(store, store.spaces()[0])
-        ((_, folder),) = index.kept(store)
+        ((folder, _),) = index.check(index.whole(store, store.spaces()[0]))
     return store, folder
 
 
@@ -290,6 +291,62 @@ def test_an_index_that_cannot_be_read(indexed: tuple[imgrec.Store, Path], name: 
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
     assert found(store, fix=True) == {"derived files": (1, 0)}
+
+
+@pytest.fixture
+def projected(indexed: tuple[imgrec.Store, Path]) -> tuple[imgrec.Store, Path, Path]:
+    """A store, the folder of a projection of it, and that of the projected vectors."""
+    store, _ = indexed
+    reducer = imgrec.build("reducer", "pca", n_components=3)
+    with store:
+        projections.load(store, store.spaces()[0], reducer, lambda names: ["" for _ in names])
+        (fitted, _), (vectors, _) = projections.check(store)
+    return store, fitted, vectors
+
+
+def test_a_sound_projection(cli: Cli, projected: tuple[imgrec.Store, Path, Path]) -> None:
+    done = cli("verify", "store.path=indexed.sqlite", "format=json").json()["checks"][-1]
+    assert (done["check"], done["looked_at"], done["wrong"]) == ("derived files", 3, 0)
+
+
+def test_projected_vectors_that_are_not_the_projection_s(projected: tuple[imgrec.Store, Path, Path]) -> None:
+    store, fitted, vectors = projected
+    array = np.load(vectors / "vectors.npy")
+    array[7] += 1
+    np.save(vectors / "vectors.npy", array)
+    assert found(store) == {"derived files": (1, 1)}
+    assert found(store, fix=True) == {"derived files": (1, 0)}
+    assert (vectors.exists(), fitted.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"space": []}', b"PK"])
+@pytest.mark.parametrize("name", ["about.json", "state.npz"])
+def test_a_projection_that_cannot_be_read(
+    projected: tuple[imgrec.Store, Path, Path], name: str, content: bytes
+) -> None:
+    store, fitted, _ = projected
+    (fitted / name).write_bytes(content)
+    assert found(store) == {"derived files": (1, 1)}
+    assert found(store, fix=True) == {"derived files": (1, 0)}
+    assert not fitted.exists()
+
+
+def test_a_projection_of_a_space_that_is_gone(projected: tuple[imgrec.Store, Path, Path]) -> None:
+    store, fitted, _ = projected
+    about = json.loads((fitted / "about.json").read_text())
+    (fitted / "about.json").write_text(json.dumps({**about, "space": "colour-000000000000"}))
+    assert found(store) == {"derived files": (1, 1)}
+
+
+def test_a_projection_whose_plugin_is_not_installed_is_left(
+    projected: tuple[imgrec.Store, Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    store, fitted, _ = projected
+    about = json.loads((fitted / "about.json").read_text())
+    (fitted / "about.json").write_text(json.dumps({**about, "reducer": "theirs"}))
+    assert found(store, fix=True) == {}
+    assert "is not checked: " in caplog.text
+    assert fitted.exists()
 
 
 # --- the backup ---------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from imgrec import index
+from imgrec import index, projections
 from imgrec.contracts import Batch, Record, Space, Store, Vectors, chunks, only_writer
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.options import option
@@ -264,9 +265,10 @@ def _forget(store: Store, records: Sequence[Record]) -> int:
 def _derived(finding: Finding, store: Store) -> Repair:
     """The files that searches map are those of the store as it is now."""
     bad = []
-    for source, folder in index.kept(store):
+    whole = (index.check(index.whole(store, space)) for space in store.spaces())
+    for folder, problem in itertools.chain(*whole, projections.check(store)):
         finding.looked_at += 1
-        if (problem := index.problem(source, folder)) is not None:
+        if problem is not None:
             finding.wrong.append(f"{folder}: {problem}")
             bad.append(folder)
 
