@@ -315,16 +315,18 @@ class Job:
             self._write(Batch(forgotten=paths))
 
     def forget_missing(self, roots: Sequence[str], *, force: bool) -> None:
-        """Forget the recorded files under the roots that are missing.
+        """Forget the recorded files under the roots that are missing; but for those that may be there still.
 
         Raises:
             UsageError: that is more than half of the gallery, and `force` is not set.
         """
-        below, recorded, missing = set(roots), 0, []
+        below, recorded, missing, kept = set(roots), 0, [], []
         for record in self.store.records():
             recorded += 1
             if record.missing and images.is_inside(record.path, below):
-                missing.append(record.path)
+                (missing if _is_gone(record.path) else kept).append(record.path)
+        if kept:
+            log.warning("%s missing images are not forgotten: they may be there, as %s", f"{len(kept):,}", kept[0])
         if 2 * len(missing) > recorded and not force:
             raise UsageError(
                 f"{len(missing):,} of the gallery's {recorded:,} images are missing, and none was forgotten: "
@@ -391,3 +393,14 @@ def _record(item: _Item) -> Record:
 
 def _failure(item: _Item) -> Failure:
     return Failure(item.file.path, item.file.size, item.file.mtime_ns, item.reason or "", time.time())
+
+
+def _is_gone(path: str) -> bool:
+    """Whether there is no such file: one without the right to open it, or on a disk that fails, may be there."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -318,6 +318,44 @@ def test_pruning_more_than_half_of_the_gallery_is_refused(cli: Cli, tmp_path: Pa
         assert len(content(store).records) == 18
 
 
+WITHOUT_OVERRIDING = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, with which root reads what nobody may
+    libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+os.execv(sys.executable, [sys.executable, "-m", "imgrec", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root's rights are taken away by Linux's prctl")
+def test_what_may_not_be_read_is_told_and_never_forgotten(tmp_path: Path, few: Path) -> None:
+    def ingest(*words: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-c", WITHOUT_OVERRIDING, "ingest", str(few), "extractor=colour", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    folder, file = few / "china", few / "flower" / "flower-0-0.jpg"
+    folder.chmod(0)
+    file.chmod(0)
+    code, out, errors = ingest()
+    assert (code, f"{folder} cannot be listed: Permission denied" in errors) == (0, True)
+    assert f"{file}: cannot be opened: Permission denied" in errors
+    assert "5 new, 0 unchanged, 0 moved, 0 missing, 1 failed, 5 extracted" in out
+    folder.chmod(0o700)
+    file.chmod(0o600)
+    assert "7 new, 5 unchanged, 0 moved, 0 missing, 0 failed" in ingest()[1]
+    folder.chmod(0)
+    file.chmod(0)
+    (few / "flower" / "flower-0-1.jpg").unlink()
+    code, out, errors = ingest("prune=true")
+    assert "6 missing images are not forgotten: they may be there, as " in errors
+    assert "forgetting 1 missing images of 12" in errors
+    assert (code, "5 unchanged, 0 moved, 7 missing, 0 failed, 0 extracted, 1 pruned" in out) == (0, True), out
+    folder.chmod(0o700)
+    file.chmod(0o600)
+    assert "0 new, 11 unchanged, 0 moved, 0 missing, 0 failed, 0 extracted" in ingest()[1]
+
+
 # --- many hands ---------------------------------------------------------------------------------------------
 
 
