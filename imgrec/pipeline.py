@@ -320,7 +320,9 @@ class Job:
         Raises:
             UsageError: that is more than half of the gallery, and `force` is not set.
         """
-        below, recorded, missing, kept = set(roots), 0, [], []
+        below, recorded = set(roots), 0
+        missing: list[str] = []
+        kept: list[str] = []
         for record in self.store.records():
             recorded += 1
             if record.missing and images.is_inside(record.path, below):

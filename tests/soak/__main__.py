@@ -1,16 +1,21 @@
 """`make soak`, or one part of it: `make soak ONLY=kills`, or smaller: `make soak ONLY="rounds images=500"`.
 
 Each module here that has a `run` is a part: its arguments are the options, and it returns a line that says what
-was tried and how often, or fails.
+was tried and how often, or fails. What a part tells that was not made smaller is kept in `results.json`, for the
+README.
 """
 
 from __future__ import annotations
 
+import datetime
 import importlib
+import json
 import pkgutil
 import sys
 import time
 from pathlib import Path
+
+from soak import RESULTS
 
 
 def main() -> None:
@@ -23,8 +28,12 @@ def main() -> None:
     options = {name: int(value) for name, equals, value in words if equals}
     for name in only:
         start = time.monotonic()
-        told = importlib.import_module(f"soak.{name}").run(**options)
+        told = str(importlib.import_module(f"soak.{name}").run(**options))
         print(f"{name}: {told}, in {time.monotonic() - start:,.0f} s", flush=True)
+        if not options:
+            found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+            found[name] = {"day": datetime.date.today().isoformat(), "told": told}
+            RESULTS.write_text(json.dumps(dict(sorted(found.items())), indent=2) + "\n")
 
 
 if __name__ == "__main__":
