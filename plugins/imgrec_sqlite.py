@@ -57,19 +57,34 @@ CREATE TABLE notes (name TEXT PRIMARY KEY, json TEXT NOT NULL);
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
+Row = TypeVar("Row")
+
+
+@contextlib.contextmanager
+def _telling(path: str) -> Iterator[None]:
+    """SQLite's own errors, as one line that names the file."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise imgrec.ImgrecError(f"store {path}: {error}") from error
 
 
 def _told(method: Callable[Args, Result]) -> Callable[Args, Result]:
-    """SQLite's own errors, as one line that names the file."""
+    """A method whose errors are told so; those of rows that it gives one by one as well."""
 
     @functools.wraps(method)
     def wrapped(*args: Args.args, **kwargs: Args.kwargs) -> Result:
-        try:
-            return method(*args, **kwargs)
-        except sqlite3.Error as error:
-            raise imgrec.ImgrecError(f"store {args[0].path}: {error}") from error  # type: ignore[attr-defined]
+        path: str = args[0].path  # type: ignore[attr-defined]
+        with _telling(path):
+            found = method(*args, **kwargs)
+        return _told_one_by_one(path, found) if isinstance(found, Iterator) else found  # type: ignore[return-value]
 
     return wrapped
+
+
+def _told_one_by_one(path: str, rows: Iterator[Row]) -> Iterator[Row]:
+    with _telling(path):
+        yield from rows
 
 
 @dataclass
@@ -102,9 +117,10 @@ class Sqlite(imgrec.Store):
         try:
             if create:
                 file.parent.mkdir(parents=True, exist_ok=True)
-            # A gallery on a read-only medium has no place for SQLite's shared memory.
-            is_fixed = not create and not (os.access(file, os.W_OK) and os.access(file.absolute().parent, os.W_OK))
-            name = f"file:{urllib.parse.quote(os.fspath(file.absolute()))}" + ("?immutable=1" if is_fixed else "")
+            may_write = create or (os.access(file, os.W_OK) and os.access(file.absolute().parent, os.W_OK))
+            name = f"file:{urllib.parse.quote(os.fspath(file.absolute()))}" + (
+                "" if may_write else _read_only(file)
+            )
             connection = sqlite3.connect(name, uri=True, timeout=60, isolation_level=None, check_same_thread=False)
         except (OSError, sqlite3.Error) as error:
             raise imgrec.UsageError(f"store {self.path} cannot be opened: {error}") from None
@@ -381,9 +397,11 @@ class Sqlite(imgrec.Store):
         """Beside the database file."""
         return Path(f"{self.path}-index")
 
-    def snapshot(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
         """One read transaction."""
-        return _reading(self._db)
+        with _telling(self.path), _reading(self._db):
+            yield
 
     @property
     def lock_file(self) -> Path:
@@ -393,6 +411,14 @@ class Sqlite(imgrec.Store):
     def size(self) -> int:
         """Bytes on disk, with the write-ahead log."""
         return sum(file.stat().st_size for file in map(Path, (self.path, self.path + "-wal")) if file.exists())
+
+
+def _read_only(file: Path) -> str:
+    """How a database is opened where nothing may be written, such as shared memory beside it.
+
+    Somebody who may write is at it where there is a write-ahead log; else it stays as it is.
+    """
+    return "?mode=ro" if os.path.exists(f"{file}-wal") else "?immutable=1"
 
 
 def _schema_version() -> int:
@@ -431,14 +457,19 @@ def _reading(db: sqlite3.Connection) -> Iterator[None]:
     if db.in_transaction:
         yield
         return
-    with _transaction(db, "DEFERRED"):
+    db.execute("BEGIN DEFERRED")
+    try:
         db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
         yield
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")  # nothing was written; to commit fails where the file is damaged
 
 
 @contextlib.contextmanager
-def _transaction(db: sqlite3.Connection, mode: str = "IMMEDIATE") -> Iterator[None]:
-    db.execute(f"BEGIN {mode}")
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """To write: all of it or nothing."""
+    db.execute("BEGIN IMMEDIATE")
     try:
         yield
         db.execute("COMMIT")

@@ -15,7 +15,8 @@ import pytest
 import imgrec
 from conftest import Cli, Result
 from imgrec import index, projections
-from imgrec.contracts import Batch
+from imgrec.contracts import Batch, Failure
+from imgrec.errors import ImgrecError
 from imgrec.stages.verify import verify
 
 CHECKS = ["database", "rows", "vectors", "files", "digests", "derived files"]
@@ -78,6 +79,32 @@ def test_where_there_is_no_gallery_or_no_backup(cli: Cli, few: Path) -> None:
 
 
 # --- the database -------------------------------------------------------------------------------------------
+
+
+def test_damage_of_any_page_is_told(few: Path, tmp_path: Path) -> None:
+    """Whether it is seen at the first row, in the middle of many, or at the end of the transaction."""
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "sound.sqlite"))
+    imgrec.ingest(few, imgrec.build("extractor", "colour"), store)
+    with store, store.writing():
+        for i in range(60):  # records for many pages
+            names = [f"/{'long ' * 40}/{j}.jpg" for j in range(i * 50, i * 50 + 50)]
+            store.write(Batch(failures=[Failure(name, 1, 1, "broken " * 20, 0.0) for name in names]))
+    sound = (tmp_path / "sound.sqlite").read_bytes()
+    with closing(sqlite3.connect(tmp_path / "sound.sqlite")) as db:
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        used = {page for (page,) in db.execute("SELECT pageno FROM dbstat")}
+    assert len(used) > 12
+    for page in sorted(used):
+        damaged = bytearray(sound)
+        damaged[(page - 1) * size : (page - 1) * size + 100] = bytes(100)
+        file = tmp_path / f"{page}.sqlite"
+        file.write_bytes(damaged)
+        try:
+            findings = verify(imgrec.build("store", "sqlite", path=str(file)))
+        except ImgrecError as error:
+            assert str(file) in str(error), page
+        else:
+            assert any(each.wrong for each in findings), page
 
 
 def test_damage_of_the_file(cli: Cli, ingested: Path, tmp_path: Path) -> None:
