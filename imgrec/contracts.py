@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 T = TypeVar("T")
+Row = TypeVar("Row", "Record", "Failure")
 
 Image = npt.NDArray[np.uint8]
 """A picture: `uint8 (height, width, 3)`, RGB, upright."""
@@ -412,36 +413,58 @@ class Store(Component):
         """
         return nullcontext()
 
-    def copy_from(self, other: Store, *, exactly: bool = False, batch_size: int = 32_768) -> int:
+    def copy_from(
+        self, other: Store, *, exactly: bool = False, only_lacking: bool = False, batch_size: int = 32_768
+    ) -> int:
         """Copy every record, failure, vector and note that `other` holds and this store lacks or has otherwise.
 
         Args:
             other: the store to copy from, open.
             exactly: forget what `other` does not hold, as a backup does.
+            only_lacking: what this store has otherwise stays as it is: it may be newer.
             batch_size: images a transaction.
 
         Returns:
             How many images were copied or completed.
         """
-        copied: set[str] = set()
+        copied = 0
         spaces = other.spaces()
-        for rows in chunks(other.records(), batch_size):  # few passes where a selection reads a whole file
+        for held in chunks(other.records(), batch_size):  # few passes where a selection reads a whole file
+            rows = self._without_others(held) if only_lacking else held
             have = {record.path: record for record in self.records(paths=[row.path for row in rows])}
-            lacking = [row for row in rows if have.get(row.path) != row]
+            lacking = [
+                row for row in rows if (row.path not in have if only_lacking else have.get(row.path) != row)
+            ]
             digests = sorted({row.digest for row in rows})
             lacked = {space: other.digests(space, digests) - self.digests(space, digests) for space in spaces}
             vectors = {space: other.vectors(space, sorted(some)) for space, some in lacked.items() if some}
             self.write(Batch(records=lacking, vectors=vectors))  # cut off in the middle, no image lacks its vector
-            copied.update((row.digest for row in lacking), *lacked.values())
-        for failures in chunks(other.failures(), batch_size):
+            new, completed = {row.path for row in lacking}, set[str]().union(*lacked.values())
+            copied += sum(row.path in new or row.digest in completed for row in rows)
+        for failed in chunks(other.failures(), batch_size):
+            failures = self._without_others(failed) if only_lacking else failed
             known = set(self.failures(paths=[failure.path for failure in failures]))
             self.write(Batch(failures=[failure for failure in failures if failure not in known]))
         notes, kept = other.notes(), self.notes()
+        if only_lacking:
+            notes = {name: value for name, value in notes.items() if name not in kept}
         self.write(Batch(notes={name: value for name, value in notes.items() if kept.get(name) != value}))
         if exactly:
             self.write(Batch(notes=dict.fromkeys(kept.keys() - notes.keys())))
             self._forget_all_but(other, batch_size)
-        return len(copied)
+        return copied
+
+    def _without_others(self, rows: Sequence[Row]) -> list[Row]:
+        """Of another store's records or failures those of files that this one does not know, or has alike."""
+        paths = [row.path for row in rows]
+        mine = {record.path: record.digest for record in self.records(paths=paths)}
+        failed = {failure.path for failure in self.failures(paths=paths)}
+        return [
+            row
+            for row in rows
+            if row.path not in failed
+            and (row.path not in mine or (isinstance(row, Record) and mine[row.path] == row.digest))
+        ]
 
     def _forget_all_but(self, other: Store, batch_size: int) -> None:
         recorded = [row.path for row in self.records()] + [row.path for row in self.failures()]

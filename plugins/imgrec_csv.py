@@ -394,13 +394,15 @@ class _Change:
             aside.replace(file)
 
     def undo(self) -> None:
-        if self._old_spaces is not None:
-            self._list_spaces(self._old_spaces)
+        """What gives room comes first: the disk may be full."""
+        for aside in [*(aside for aside, _ in self._replacements), self.folder / f".{SPACES}.new"]:
+            aside.unlink(missing_ok=True)
         for file, size in self._sizes.items():
             if file.exists():
                 os.truncate(file, size)
-        for aside, _ in self._replacements:
-            aside.unlink(missing_ok=True)
+        if self._old_spaces is not None:
+            with contextlib.suppress(OSError):  # a space that is listed and has no vectors is none
+                self._list_spaces(self._old_spaces)
 
 
 def _schema_version(folder: Path) -> int:

@@ -407,8 +407,8 @@ class Impatient(Sqlite):
 
 
 class CopiesAgain(Sqlite):
-    def copy_from(self, other: imgrec.Store, *, exactly: bool = False, batch_size: int = 32_768) -> int:
-        return super().copy_from(other, exactly=exactly, batch_size=batch_size) or 1
+    def copy_from(self, other: imgrec.Store, **choices: Any) -> int:
+        return super().copy_from(other, **choices) or 1
 
 
 class OneNote(Sqlite):

@@ -258,6 +258,60 @@ def test_a_sqlite_store_serves_several_threads(tmp_path: Path) -> None:
     assert found == [{"aa": rows(1)[0].tolist()}] * 20
 
 
+def test_who_may_not_write_sees_what_a_writer_has_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = opened("sqlite", tmp_path / "g.sqlite", create=True)
+    writer.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    reader = opened("sqlite", tmp_path / "g.sqlite")
+    assert held(reader, RGB) == {"aa": rows(1)[0].tolist()}
+    writer.write(Batch(records=[record("/b.jpg", "bb")], vectors={RGB: (["bb"], rows(2))}))
+    assert held(reader, RGB).keys() == {"aa", "bb"}
+    with pytest.raises(ImgrecError, match="readonly"):
+        reader.write(Batch(forgotten=["/a.jpg"]))
+
+
+def test_a_full_disk_leaves_every_file_as_it_was(folder: imgrec.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be written any more when the vectors of a new space are, so nothing to undo it either."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    def add_vectors(*_: Any) -> None:
+        monkeypatch.setattr(Path, "write_text", full)
+        monkeypatch.setattr(Path, "write_bytes", full)
+        full()
+
+    before, files = snapshot(folder), {file.name for file in Path(folder.location).iterdir()}
+    monkeypatch.setattr("imgrec_csv._Change.add_vectors", add_vectors)
+    with pytest.raises(ImgrecError, match="cannot be written: No space left on device"):
+        folder.write(Batch(records=[record("/new.jpg", "ff")], vectors={HSV: (["ff"], rows(9))}))
+    monkeypatch.undo()
+    assert snapshot(reopened(folder)) == before
+    assert {file.name for file in Path(folder.location).iterdir()} == files
+
+
+def test_what_is_copied_to_complete_a_store_replaces_nothing(tmp_path: Path) -> None:
+    store, backup = (opened(kind, tmp_path / kind, create=True) for kind in ("sqlite", "csv"))
+    older = [record("/changed.jpg", "aa"), record("/broken.jpg", "bb"), record("/lost.jpg", "cc")]
+    older += [record("/copy.jpg", "cc"), record("/same.jpg", "dd")]
+    names = ["aa", "bb", "cc", "dd"]
+    backup.write(Batch(records=older, vectors={RGB: (names, rows(1, 2, 3, 4))}, notes={"one": 1, "two": 2}))
+    backup.write(
+        Batch(failures=[Failure("/mended.jpg", 1, 1, "broken", 1.0), Failure("/bad.jpg", 1, 1, "bad", 1.0)])
+    )
+    newer = [record("/changed.jpg", "ee"), record("/mended.jpg", "ff"), record("/same.jpg", "dd", mtime_ns=5)]
+    store.write(Batch(records=newer, vectors={RGB: (["ee", "ff"], rows(5, 6))}, notes={"two": 22}))
+    store.write(Batch(failures=[Failure("/broken.jpg", 9, 9, "broken", 9.0)]))
+    assert store.copy_from(backup, only_lacking=True) == 3  # lost, copy, and same, which has its vector now
+    assert {r.path: r.digest for r in store.records()} == {
+        "/changed.jpg": "ee", "/mended.jpg": "ff", "/same.jpg": "dd", "/lost.jpg": "cc", "/copy.jpg": "cc",
+    }  # fmt: skip
+    assert next(store.records(paths=["/same.jpg"])).mtime_ns == 5
+    assert held(store, RGB).keys() == {"cc", "dd", "ee", "ff"}
+    assert {f.path: f.time for f in store.failures()} == {"/broken.jpg": 9.0, "/bad.jpg": 1.0}
+    assert store.notes() == {"one": 1, "two": 22}
+
+
 def test_a_store_on_a_read_only_medium_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened("sqlite", tmp_path / "g #1?.sqlite", create=True)
     store.write(Batch(records=[record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))

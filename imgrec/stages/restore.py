@@ -13,7 +13,7 @@ from imgrec.stages import Stage, part
 
 @dataclass(kw_only=True)
 class Restore(Stage):
-    """Rebuild the store from its backup: records, vectors and failures that it lacks are copied."""
+    """Rebuild the store from its backup: records, vectors and failures that it lacks are copied, no others."""
 
     positional: ClassVar[str | None] = None
 
@@ -31,6 +31,6 @@ class Restore(Stage):
             self.store.open(create=True) as store,
             run.timed("restore"),
         ):
-            copied = store.copy_from(backup)
+            copied = store.copy_from(backup, only_lacking=True)
         run.counts.update(copied=copied)
         run.print(f"{self.store.location}: {copied:,} images restored from {self.backup.location}")
