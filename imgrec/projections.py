@@ -113,13 +113,14 @@ def load(
     found = _read(kept, space, reducer) if kept else None
     if found:
         projected = index.load_from(_source(store, space, found))
-        if len(projected.digests) < GROWN * found.images:
+        usable = int(projected.usable.sum())
+        if usable < GROWN * found.images:
             return found, projected
         log.warning(
             "%s was fitted on %s images, and the gallery has %s now: it is fitted anew, and distances change",
             reducer.name,
             f"{found.images:,}",
-            f"{len(projected.digests):,}",
+            f"{usable:,}",
         )
         fresh = registry.build("reducer", reducer.name, **reducer.options())
     else:

@@ -65,6 +65,17 @@ def test_it_is_fitted_anew_when_a_quarter_has_come(tmp_path: Path, caplog: pytes
         assert projected(store).key == grown.key
 
 
+def test_many_missing_images_make_no_other_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with imgrec.build("store", "sqlite", path=str(tmp_path / "g")).open(create=True) as store:
+        write(store, range(100))
+        gone = [Record(r.path, r.digest, r.size, r.mtime_ns, missing=True) for r in store.records()][:30]
+        store.write(Batch(records=gone))
+        first = projected(store)
+        assert "pca is fitted on 70 images" in caplog.text
+        caplog.clear()
+        assert (projected(store).key, caplog.text) == (first.key, "")
+
+
 def test_labels_are_the_folders_names_and_copies_change_nothing(tmp_path: Path) -> None:
     with imgrec.build("store", "sqlite", path=str(tmp_path / "g")).open(create=True) as store:
         write(store, range(60))
