@@ -80,6 +80,25 @@ def test_the_first_images_of_several_threads_do_not_wait_for_each_other(_: int) 
     subprocess.run([sys.executable, "-c", TYPES_FROM_THREADS], check=True, timeout=60)
 
 
+def test_a_model_is_made_ready_once_however_many_there_are(
+    some: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    whole = export.compiled
+
+    def compiled(file: Path, settings: dict[str, Any]) -> Any:
+        made.append(file)
+        return whole(file, settings)
+
+    monkeypatch.setattr(export, "compiled", compiled)
+    models = [random_model(), random_model(pooling="max"), random_model(pooling="avgmax")]
+    for _ in range(2):
+        for model in models:
+            model.extract(some)
+            model.extract(some[:1])  # a query has all cores
+    assert len(made) == 2 * len(set(made)) == 6
+
+
 def test_openvino_gives_torchs_vectors_of_real_photographs() -> None:
     files = sorted(shared("photos", "clothing", "test").rglob("*.jpg"))[:12]
     decoded = [images.decode(file.read_bytes(), 256) for file in files]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import logging
 import threading
@@ -132,12 +131,15 @@ class OpenVINO:
     def __init__(self, file: Path, preprocess: Preprocess, precision: str) -> None:
         self._file, self._preprocess = file, preprocess
         self._precision = {"float32": "f32", "bfloat16": "bf16"}[precision]
+        self._compiled: dict[int, Any] = {}
         self._requests: dict[int, threading.local] = {}
 
     def __call__(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """See `Runtime`. A single image, mostly a query, has all cores for itself."""
         streams = 1 if len(images) == 1 else cores()
-        compiled = self._compiled(streams)
+        if streams not in self._compiled:
+            self._compiled[streams] = self._compile(streams)
+        compiled = self._compiled[streams]
         requests = self._requests.setdefault(streams, threading.local())
 
         def features(image: Image) -> npt.NDArray[np.float32]:
@@ -149,8 +151,7 @@ class OpenVINO:
 
         return np.stack(each(features, images))
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019 - as long-lived as the runtime itself
-    def _compiled(self, streams: int) -> Any:
+    def _compile(self, streams: int) -> Any:
         from imgrec_timm import export
 
         settings = {
