@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 HELP = frozenset(("--help", "-h"))
 
-_errors: list[BaseException] = []
+_errors: list[tuple[BaseException, bool]] = []
 """What the run raised: Hydra would print more than a line of it."""
 
 
@@ -161,11 +161,11 @@ def _sweep_that_goes_on() -> Iterator[None]:
 
 def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
     """Tell a run's error, or a sweep's leaderboard and which of its jobs failed; the exit code."""
-    for error in _errors:
+    for error, _ in _errors:
         if isinstance(error, BrokenPipeError):
             raise error
     if sweep is None:
-        return max((_tell(error, debug=debug) for error in _errors), default=0)
+        return max((_tell(error, debug=debug or is_asked) for error, is_asked in _errors), default=0)
     if board := sweep.leaderboard():
         files = board.save()
         sys.stdout.write(f"{board.to_json() if board.is_json else board.to_text()}\n")
@@ -209,7 +209,7 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
         if not isinstance(error, UsageError):
             log.info("%s", "".join(traceback.format_exception(error)))
         if not is_job_of_sweep or isinstance(error, BrokenPipeError):
-            _errors.append(error)
+            _errors.append((error, bool(configuration.get("debug", False))))
         elif not isinstance(error, KeyboardInterrupt):
             _tell(_of_job(settings.job.num, error), debug=configuration.get("debug", False))
         if isinstance(error, KeyboardInterrupt):

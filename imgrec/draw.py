@@ -45,8 +45,8 @@ def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file:
         file: where to.
         subtitle: the space and metric, say.
     """
-    matches, heading = matches[:MOST], f"The {len(matches)} most similar"
-    heading += f", {MOST} of them drawn" if heading != f"The {len(matches)} most similar" else ""
+    heading = f"The {len(matches)} most similar" + (f", {MOST} of them drawn" if len(matches) > MOST else "")
+    matches = matches[:MOST]
     columns = max(1, min(COLUMNS, len(matches)))
     rows = max(1, -(-len(matches) // columns))
     left = MARGIN + CELL + 2 * GAP
@@ -73,7 +73,8 @@ def _cell(
     picture = thumbnail(path, CELL)
     if picture is None:
         pen.rectangle([x, y, x + CELL - 1, y + CELL - 1], fill=BLANK)
-        pen.text((x + CELL // 2, y + CELL // 2), "file not found", font=_font(15), fill=FAINT, anchor="mm")
+        why = "cannot be read" if os.path.exists(path) else "file not found"
+        pen.text((x + CELL // 2, y + CELL // 2), why, font=_font(15), fill=FAINT, anchor="mm")
     else:
         # At the bottom of its cell, so that all pictures of a row stand on the captions' line.
         sheet.paste(picture, (x + (CELL - picture.width) // 2, y + CELL - picture.height))

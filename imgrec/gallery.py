@@ -88,6 +88,7 @@ class Gallery:
             [each.usable if rows is None else each.usable[rows] for each, rows in self._by_part()]
         )
         self._tell_of_incomplete()
+        self._images = self._count()
         self._fields: dict[str, list[Field]] = {}
 
     def _load(self, part: views.Part) -> Index:
@@ -121,6 +122,9 @@ class Gallery:
 
     def __len__(self) -> int:
         """How many images, copies counted."""
+        return self._images
+
+    def _count(self) -> int:
         if all(rows is None for rows in self._rows):
             return self._indexes[0].images
         usable = self._digests[self._usable].tolist()

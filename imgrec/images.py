@@ -12,6 +12,7 @@ What decoding does is part of every space (`contracts.DECODING_VERSION`):
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -379,7 +380,7 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 def _opened(data: bytes) -> PIL.Image.Image:
     """By the decoder that knows the format, else by Pillow."""
     head = data[:64]
-    for decoder in _decoders():
+    for decoder in [*_decoders()]:  # one of them may be left out meanwhile
         if _recognises(decoder, head):
             for library, command in decoder.missing_libraries().items():
                 raise UnreadableImageError(f"{NEEDS}{library}: {command}")
@@ -396,7 +397,7 @@ def _recognises(decoder: type[Decoder], head: bytes) -> bool:
     try:
         return bool(decoder.recognises(head))
     except Exception as error:
-        if decoder in _decoders():
+        with contextlib.suppress(ValueError):  # another thread was quicker
             _decoders().remove(decoder)
             registry.warn_of(decoder, error)
         return False

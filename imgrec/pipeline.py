@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from imgrec import images, registry, views
-from imgrec.contracts import Batch, Extractor, Failure, Image, Record, Space, Store, Vectors, check_vectors, chunks
+from imgrec.contracts import Batch, Extractor, Failure, Image, Record, Space, Store, Vectors, chunks
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.images import Encoded, ImageFile
 from imgrec.threads import ahead, cores, groups
@@ -174,6 +174,7 @@ class Job:
     ) -> None:
         self.spaces, self.stores, self.summary, self.retry_failed = spaces, stores, summary, retry_failed
         self.store = stores[0]  # written before its backup, which is made equal to it when the next ingest begins
+        self._failed_before = summary.failed
         self._moved_from: set[str] = set()
         self._unreachable: set[str] = set()
         self._put_off: list[ImageFile] = []
@@ -238,13 +239,13 @@ class Job:
         """
         recorded = {record.path for record in self.store.records(paths=paths)}
         self._unreachable |= recorded
-        return recorded | {path for path in paths if not os.path.lexists(path)}
+        return recorded | {path for path in paths if _is_gone(path, follow_links=False)}
 
     def _tell_move(self, item: _Item, known: list[Record]) -> None:
         if any(record.path == item.file.path for record in known):
             item.counts_as = "unchanged"  # touched, or to be extracted into one more space
             return
-        gone = [r.path for r in known if r.path not in self._moved_from and not os.path.exists(r.path)]
+        gone = [r.path for r in known if r.path not in self._moved_from and _is_gone(r.path)]
         if gone:
             item.counts_as, item.forgets = "moved", gone[:1]
             self._moved_from.update(item.forgets)
@@ -262,7 +263,9 @@ class Job:
         for space, extractor in self.spaces.items():
             todo = [item for item in items if item.reason is None and space in item.lacks]
             if todo:
-                vectors[space] = ([item.digest for item in todo], _vectors(extractor, todo))
+                decoded = [item.images[extractor.side] for item in todo]
+                found = registry.extract(extractor, decoded, [item.file.path for item in todo])
+                vectors[space] = ([item.digest for item in todo], found)
         for item in items:
             item.images.clear()
         return _Extracted(items, vectors)
@@ -311,7 +314,7 @@ class Job:
         for some in chunks(marked, 4096):
             self._write(Batch(records=some))
         failed = (f.path for f in self.store.failures() if images.is_inside(f.path, below))
-        for paths in chunks([path for path in failed if not os.path.lexists(path)], 4096):
+        for paths in chunks([path for path in failed if _is_gone(path, follow_links=False)], 4096):
             self._write(Batch(forgotten=paths))
 
     def forget_missing(self, roots: Sequence[str], *, force: bool) -> None:
@@ -340,45 +343,22 @@ class Job:
             self._write(Batch(forgotten=paths))
         self.summary.pruned += len(missing)
 
-    def check_read(self, total: int) -> None:
+    def check_read(self, roots: Sequence[str], total: int) -> None:
         """Tell a source of which nothing could be read.
 
         Raises:
             ImgrecError: with the first file's reason.
         """
-        if total and self.summary.failed == total:
-            example = min(self.store.failures(), key=lambda failure: failure.path)
+        if not total or self.summary.failed - self._failed_before < total:
+            return
+        below = set(roots)
+        inside = (failure for failure in self.store.failures() if images.is_inside(failure.path, below))
+        if example := min(inside, key=lambda failure: failure.path, default=None):
             raise ImgrecError(f"none of the {total:,} files could be read: {example.path}: {example.reason}")
 
     def _write(self, batch: Batch) -> None:
         for store in self.stores:
             store.write(batch)
-
-
-def _vectors(extractor: Extractor, items: Sequence[_Item]) -> Vectors:
-    """Vectors of a batch.
-
-    Raises:
-        ImgrecError: the extractor failed; the line names it, where it comes from, and the image.
-    """
-    decoded = [item.images[extractor.side] for item in items]
-    try:
-        return check_vectors(extractor.extract(decoded), len(items), extractor)
-    except ImgrecError:
-        raise
-    except Exception as error:
-        path = next((item.file.path for item in items if _fails_alone(extractor, item)), None)
-        where = path or f"a batch of {len(items)} that begins with {items[0].file.path}"
-        name = f"extractor {extractor.name} of {registry.origin_of(extractor)}"
-        raise ImgrecError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
-
-
-def _fails_alone(extractor: Extractor, item: _Item) -> bool:
-    try:
-        extractor.extract([item.images[extractor.side]])
-    except Exception:
-        return True
-    return False
 
 
 def _is_out_of_reach(item: _Item) -> bool:
@@ -397,10 +377,10 @@ def _failure(item: _Item) -> Failure:
     return Failure(item.file.path, item.file.size, item.file.mtime_ns, item.reason or "", time.time())
 
 
-def _is_gone(path: str) -> bool:
+def _is_gone(path: str, *, follow_links: bool = True) -> bool:
     """Whether there is no such file: one without the right to open it, or on a disk that fails, may be there."""
     try:
-        os.stat(path)
+        os.stat(path, follow_symlinks=follow_links)
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

@@ -11,15 +11,27 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, overload
 
 import pluggy
 
 from imgrec import hookspecs
-from imgrec.contracts import CONTRACT_VERSION, Component, Decoder, Extractor, Reducer, Reranker, RunInfo, Store
-from imgrec.errors import UsageError
+from imgrec.contracts import (
+    CONTRACT_VERSION,
+    Component,
+    Decoder,
+    Extractor,
+    Image,
+    Reducer,
+    Reranker,
+    RunInfo,
+    Store,
+    Vectors,
+    check_vectors,
+)
+from imgrec.errors import ImgrecError, UsageError
 from imgrec.options import check_option_names, default_values, option_names, option_rows, suggestion
 
 log = logging.getLogger(__name__)
@@ -229,6 +241,36 @@ def _source_of(implementation: pluggy.HookImpl) -> importlib.metadata.Distributi
 def warn_of(cls: type[Component], error: BaseException) -> None:
     """Say that a component is left out, and where it comes from."""
     log.warning("%s=%s of %s left out: %s", cls.kind, cls.name, available(cls.kind)[cls.name].origin, _told(error))
+
+
+def extract(extractor: Extractor, images: Sequence[Image], names: Sequence[str]) -> Vectors:
+    """An extractor's vectors of images, `float32 (n, dim)`, held to its contract.
+
+    Args:
+        extractor: any.
+        images: of the size that it asks for.
+        names: of the images, for the error.
+
+    Raises:
+        ImgrecError: the extractor failed; the line names it, where it comes from, and the image.
+    """
+    try:
+        return check_vectors(extractor.extract(images), len(images), extractor)
+    except ImgrecError:
+        raise
+    except Exception as error:
+        failing = (name for image, name in zip(images, names, strict=True) if _fails_alone(extractor, image))
+        where = next(failing, None) or f"a batch of {len(names)} that begins with {names[0]}"
+        name = f"extractor {extractor.name} of {origin_of(extractor)}"
+        raise ImgrecError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
+
+
+def _fails_alone(extractor: Extractor, image: Image) -> bool:
+    try:
+        extractor.extract([image])
+    except Exception:
+        return True
+    return False
 
 
 def checked_class(kind: str, cls: object) -> type[Component]:

@@ -192,7 +192,8 @@ def choose(
 
     Raises:
         UsageError: there is none, it is not there, or several could be meant; the line lists them. Or the options
-            to change are none of the extractor's, or would make another space. Or a fusion is to be projected.
+            to change are none of the extractor's, or would make another space. Or a fusion is to be projected, or
+            an extractor is not that of the space wanted.
     """
     if isinstance(extractor, Fusion):
         view = _view_of(store, extractor)
@@ -209,6 +210,8 @@ def choose(
     if not view.is_fused:
         (part,) = view.parts
         view = View(part.space.key, (replace(part, projection=projection),))
+    if wanted is not None and isinstance(extractor, Extractor | Fusion) and not view.key.startswith(wanted):
+        raise UsageError(f"space={wanted} and extractor= are not of one space, {view.key}: leave one of them out")
     return view
 
 

@@ -207,6 +207,11 @@ BAD = [
     ("recommend {q} extractor.bin=4", "did you mean bins\\?"),
     ("recommend {q} extractor=colour extractor.bin=4", "did you mean bins\\?"),
     ("recommend {q} space=foo", "no space 'foo'; it has colour-"),
+    ("recommend {q} space=foo extractor=colour", "space=foo and extractor= are not of one space, colour-"),
+    (
+        "ingest few extractor=timm extractor.model=x +extractor.model_kwargs.cache_dir=few",
+        "cache_dir is not taken",
+    ),
     ("recommend a.jpg b.jpg", "one query, and these are 2: a.jpg b.jpg"),
     ("recommend {q} debug=maybe", "debug=maybe"),
     ("recommend {q} k=[", "not understood"),
@@ -272,7 +277,8 @@ def test_a_run_that_fails_leaves_its_folder_with_the_error(cli: Cli, few: Path) 
 
 
 def test_debug_shows_the_traceback(cli: Cli, tmp_path: Path) -> None:
-    assert "Traceback" in cli("recommend", "nofile.jpg", "debug=true", code=2).err
+    for word in ("debug=true", "debug=True", "debug=yes"):
+        assert "Traceback" in cli("recommend", "nofile.jpg", word, code=2).err
 
 
 def test_a_sweep_runs_every_job_and_a_failing_one_is_told_at_the_end(cli: Cli, few: Path) -> None:

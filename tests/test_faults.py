@@ -354,6 +354,12 @@ def test_what_may_not_be_read_is_told_and_never_forgotten(tmp_path: Path, few: P
     folder.chmod(0o700)
     file.chmod(0o600)
     assert "0 new, 11 unchanged, 0 moved, 0 missing, 0 failed, 0 extracted" in ingest()[1]
+    copies = few / "flower" / "copies"
+    shutil.copytree(folder, copies)
+    folder.chmod(0)
+    code, out, _ = ingest()  # originals out of sight are not moved
+    assert "6 new, 5 unchanged, 0 moved, 6 missing, 0 failed, 0 extracted" in out
+    folder.chmod(0o700)
 
 
 # --- many hands ---------------------------------------------------------------------------------------------

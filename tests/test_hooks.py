@@ -155,6 +155,16 @@ def test_a_faulty_decoder_costs_a_line_and_its_own_files(
     assert len([line for line in done.err.splitlines() if told in line]) == 1
 
 
+def test_a_decoder_that_fails_to_say_hides_no_other_one(cli: Cli, few: Path, tmp_path: Path) -> None:
+    broken = DECODER.replace("Flat", "Aaa").replace("return head", "raise ValueError\n        return head")
+    install(tmp_path / "site", "imgrec_aaa", broken.replace('".flat"', '".aaa"'))
+    env = install(tmp_path / "site", "imgrec_flat", DECODER)
+    (few / "red.flat").write_bytes(b"FLAT" + json.dumps([20, 255, 0, 0]).encode())
+    done = cli("ingest", few / "red.flat", env=env)
+    assert "1 new, 0 unchanged, 0 moved, 0 missing, 0 failed" in done.out
+    assert done.err.count("decoder=aaa of imgrec_aaa") == 1
+
+
 def test_imgrec_conf_packages(cli: Cli, few: Path, tmp_path: Path) -> None:
     hook = '\n@imgrec.hookimpl\ndef imgrec_conf_packages():\n    return ["imgrec_grey_conf"]\n'
     env = install(tmp_path / "site", "imgrec_grey", GOOD + hook)

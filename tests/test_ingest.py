@@ -219,6 +219,23 @@ def test_an_extractor_that_breaks_its_contract_is_named(
     assert not (tmp_path / "g.sqlite").exists()
 
 
+def test_a_source_of_which_nothing_is_read_names_a_file_of_its_own(few: Path, store: imgrec.Store) -> None:
+    (few / "china" / "broken.jpg").write_text("no image")
+    other = few.parent / "other"
+    other.mkdir()
+    (other / "broken.jpg").write_text("no image")
+    summary = imgrec.Summary()
+    imgrec.ingest(few, Mean(), store, summary=summary)
+    with pytest.raises(ImgrecError, match=f"none of the 1 files could be read: {other}/broken.jpg: "):
+        imgrec.ingest(other, Mean(), store, summary=summary)
+    assert summary.failed == 2
+
+
+def test_what_was_not_used_is_not_recorded(cli: Cli, few: Path) -> None:
+    used = cli("ingest", few, "extractor=colour").record()["plugins"]
+    assert used.keys() == {"extractor=colour", "store=sqlite"}
+
+
 def test_nothing_to_ingest(tmp_path: Path) -> None:
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite"))
     for source, message in [

@@ -150,6 +150,21 @@ def test_an_extractor_that_fails_on_an_image_is_named_with_it(cli: Cli, few: Pat
     )
 
 
+def test_an_extractor_that_fails_on_a_query_is_named_with_it(cli: Cli, few: Path, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_grey", GOOD)
+    cli("ingest", few, "extractor=grey", env=env)
+    module = tmp_path / "site" / "imgrec_grey.py"
+    module.write_text(
+        module.read_text().replace("        return np", "        raise OSError('no')\n        return np")
+    )
+    query = tmp_path / "outside.jpg"
+    query.write_bytes((few / "china" / "china-0-0.jpg").read_bytes() + b"x")
+    for words in (("recommend", query), ("evaluate", "labels=none")):
+        done = cli(*words, env=env, code=1)
+        assert "imgrec: extractor grey of imgrec_grey 2.5 failed on " in done.err.splitlines()[-1]
+        assert done.err.endswith("OSError: no\n")
+
+
 @pytest.mark.parametrize("returned", ["[[1.0]]", "np.ones((1, 1))", "np.ones((2, 1), np.float32)"])
 def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_path: Path, returned: str) -> None:
     env = install(tmp_path / "site", "imgrec_grey", GOOD)

@@ -98,8 +98,13 @@ class Stage(Options, ABC):
         return {spec.name: spec for spec in fields(cls) if "group" in spec.metadata}
 
     def components(self) -> Iterator[Component]:
-        """The components that the configuration chose, those of a fusion's parts among them."""
+        """The components that the configuration chose, those of a fusion's parts among them.
+
+        A default extractor is none of them: it may not be the one that is used.
+        """
         for name in self.parts():
+            if name == "default_extractor":
+                continue
             value = getattr(self, name)
             if isinstance(value, Fusion):
                 yield from value.components().values()

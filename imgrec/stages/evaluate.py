@@ -8,7 +8,7 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,6 @@ import numpy as np
 from imgrec import draw, evaluation, images, index, registry, search, views
 from imgrec.alterations import ALTERATIONS
 from imgrec.contracts import (
-    Component,
     Extractor,
     Image,
     Record,
@@ -26,7 +25,6 @@ from imgrec.contracts import (
     Reranker,
     Store,
     Vectors,
-    check_vectors,
     chunks,
 )
 from imgrec.errors import NoStoreError, UsageError
@@ -118,12 +116,6 @@ class Evaluate(Stage):
             draw.worst_queries(rows, run.folder / "worst.png", title)
         run.print(to_json(found) if self.format == "json" else _told(found, asked.grouped_by, title))
         run.note(f"the {len(worst)} worst are drawn in {run.folder / 'worst.png'}")
-
-    def components(self) -> Iterator[Component]:
-        """Without the default extractor, which may not be the one that is used."""
-        unused = self.default_extractor
-        left_out = unused.components().values() if isinstance(unused, Fusion) else [unused]
-        return (each for each in super().components() if all(each is not other for other in left_out))
 
     def _chosen(self) -> Extractor | Fusion | dict[str, Any]:
         """What was chosen; else options to change on what the gallery recorded; for a new one the default."""
@@ -235,15 +227,15 @@ class Evaluate(Stage):
 
 def _decoded(record: Record, side: int | None = None) -> Image | None:
     """A gallery's image; None where its file is gone or broken by now."""
-    with contextlib.suppress(images.UnreadableImageError):
-        return images.decode(images.read(record.path)[0], side)
-    return None
+    return _decoded_for([side], record).get(side)
 
 
 def _decoded_for(sides: Collection[int | None], record: Record) -> dict[int | None, Image]:
     """An image for each side that an extractor asks for; nothing where its file is gone or broken by now."""
-    decoded = {side: _decoded(record, side) for side in sides}
-    return {side: image for side, image in decoded.items() if image is not None}
+    with contextlib.suppress(images.UnreadableImageError):
+        data, _ = images.read(record.path)
+        return {side: images.decode(data, side) for side in sides}
+    return {}
 
 
 def _alter(image: Image, record: Record, alteration: str, seed: int) -> Image:
@@ -260,9 +252,10 @@ def _altered(records: Sequence[Record], extractors: Sequence[Extractor], seed: i
             (record, image) for record, image in zip(some, each(decoded, some), strict=True) if image is not None
         ]
         made = [_alter(image, record, name, seed) for record, image in originals for name in ALTERATIONS]
+        names = [f"{record.path} ({name})" for record, _ in originals for name in ALTERATIONS]
         for extractor, of_part in zip(extractors, vectors, strict=True):
             if made:
-                of_part.append(check_vectors(extractor.extract(made), len(made), extractor))
+                of_part.append(registry.extract(extractor, made, names))
         kept += [record for record, _ in originals for _ in ALTERATIONS]
     if not kept:
         raise UsageError("none of the gallery's files is there to be altered: evaluate by labels")

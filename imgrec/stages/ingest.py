@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import images, index, registry, views
-from imgrec.contracts import Component, Extractor, Space, Store, check_vectors, only_writer
+from imgrec.contracts import Extractor, Space, Store, only_writer
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.options import option
 from imgrec.pipeline import Job, Summary, process
@@ -116,10 +116,6 @@ class Ingest(Stage):
             log.warning("left as it is: %s", reason)
         return found
 
-    def components(self) -> Iterator[Component]:
-        """Without the default extractor, which may not be the one that is used."""
-        return (each for each in super().components() if each is not self.default_extractor)
-
 
 def extractors_of(chosen: Extractor | Fusion | Sequence[Extractor]) -> list[Extractor]:
     """One by one, those of a fusion's parts; no space twice."""
@@ -203,7 +199,7 @@ def ingest(
         job.mark_missing(roots)
         if prune:
             job.forget_missing(roots, force=force)
-        job.check_read(total)
+        job.check_read(roots, total)
     return job.summary
 
 
@@ -216,7 +212,7 @@ def _is_there(store: Store) -> bool:
 def _try_out(extractor: Extractor) -> None:
     """Let an extractor that cannot work, for want of a device say, fail before a store is made for it."""
     black = np.zeros((64, 64, 3), np.uint8)
-    check_vectors(extractor.extract([black]), 1, extractor)
+    registry.extract(extractor, [black], ["a black image"])
 
 
 def _holds_any(store: Store, roots: Sequence[str]) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from imgrec import draw, images, search, views
-from imgrec.contracts import Extractor, Reducer, Reranker, Store, Vectors, check_vectors
+from imgrec import draw, images, registry, search, views
+from imgrec.contracts import Extractor, Reducer, Reranker, Store, Vectors
 from imgrec.errors import UsageError
 from imgrec.gallery import Gallery, Match
 from imgrec.options import option
@@ -149,15 +149,15 @@ def query_vectors(query: str | os.PathLike[str], store: Store, view: View) -> tu
         raise UsageError(f"query {os.fspath(query)!r} is a folder or device, not a picture")
     try:
         data, digest = images.read(os.fspath(query))
-        return [_vector(data, digest, store, each) for each in view.parts], digest
+        return [_vector(os.fspath(query), data, digest, store, each) for each in view.parts], digest
     except images.UnreadableImageError as error:
         raise UsageError(f"query {os.fspath(query)!r} cannot be read: {error}") from None
 
 
-def _vector(data: bytes, digest: str, store: Store, of: Part) -> Vectors:
+def _vector(query: str, data: bytes, digest: str, store: Store, of: Part) -> Vectors:
     _, found = store.vectors(of.space, [digest])
     if not len(found):
         extractor = of.ready_extractor()
-        found = check_vectors(extractor.extract([images.decode(data, extractor.side)]), 1, extractor)
+        found = registry.extract(extractor, [images.decode(data, extractor.side)], [query])
     vector: Vectors = found[0]
     return vector

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from imgrec_timm.runtimes import Runtime
 
 # Pillow's by timm's names; as OpenCV has no such choice, `resize=fast` has its own.
+WEIGHTS_BY_OTHER_WAYS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+"""Arguments of timm.create_model that a space's identity would not know of."""
+
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")
 
 
@@ -64,6 +67,14 @@ class Timm(imgrec.Extractor):
     batch_size: int = option(
         32, minimum=1, help="images at once through the model, by torch", changes_vectors=False
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if taken := sorted(WEIGHTS_BY_OTHER_WAYS.intersection(self.model_kwargs)):
+            raise imgrec.UsageError(
+                f"extractor.model_kwargs.{taken[0]} is not taken: weights are chosen by extractor.pretrained and "
+                f"extractor.checkpoint, so that vectors of others are never compared"
+            )
 
     @property
     def side(self) -> int | None:

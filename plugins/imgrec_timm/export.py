@@ -98,16 +98,21 @@ def _make(extractor: Timm, resolved: Resolved, folder: Path) -> Export:
         aside = folder = Path(tempfile.mkdtemp(prefix="imgrec-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     problem, cosine = None, 0.0
+    device = models.best_device()
     try:
         graph = _converted(model, resolved.preprocessing)
         _openvino().save_model(graph, aside / "model.xml", compress_to_fp16=False)
         cosine = _agreement(graph, model, resolved.preprocessing)
+    except (OSError, MemoryError) as error:  # may be otherwise the next time
+        shutil.rmtree(aside, ignore_errors=True)
+        return Export(f"{extractor.model} cannot be exported now: {error}", 0.0, device, {})
     except Exception as error:  # the converter raises anything on what it does not know
         problem = f"{extractor.model} cannot be exported: {' '.join(str(error).split())[:200]}"
     digests = {file.name: models.digest_of(str(file)) for file in sorted(aside.iterdir())}
-    about = Export(problem, cosine, models.best_device(), digests)
+    about = Export(problem, cosine, device, digests)
     data = {name: value for name, value in asdict(about).items() if name != "folder"}
-    cache.write_text(aside / "about.json", json.dumps(data))
+    with contextlib.suppress(OSError):  # a full disk: what is there serves this run
+        cache.write_text(aside / "about.json", json.dumps(data))
     if aside != folder:
         shutil.rmtree(folder, ignore_errors=True)  # damaged
         with contextlib.suppress(OSError):  # another run was quicker
