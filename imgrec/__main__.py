@@ -171,6 +171,8 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
         sys.stdout.write(f"{board.to_json() if board.is_json else board.to_text()}\n")
         sys.stdout.flush()
         sys.stderr.write(f"{', '.join(file.name for file in files)} in {sweep.folder}\n")
+        if changed := sweep.changed():
+            sys.stderr.write(f"imgrec: {changed}\n")
     failed = [job.name for job in sweep.jobs if job.error]
     if failed:
         told = f"job {failed[0]}" if len(failed) == 1 else f"jobs {', '.join(failed)}"

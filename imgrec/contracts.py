@@ -190,8 +190,21 @@ class Space:
         return cls(f"{extractor.name}-{digest}", extractor.name, options, identity)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, for a store to keep; `Space(**data)` is its inverse."""
+        """Plain data, for a store to keep; `from_json` is its inverse."""
         return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object) -> Space:
+        """A space that was kept.
+
+        Raises:
+            ValueError: the data are none.
+        """
+        kinds = {"key": str, "extractor": str, "options": dict, "identity": dict}
+        is_one = isinstance(data, dict) and data.keys() == kinds.keys()
+        if not (is_one and all(isinstance(data[name], kind) for name, kind in kinds.items())):  # type: ignore[index]
+            raise ValueError("a space has key, extractor, options and identity, and here is something else")
+        return cls(**data)  # type: ignore[arg-type]
 
 
 def _plain(value: object) -> str:

@@ -306,7 +306,10 @@ class Pool:
             if part.projection is None or len(set(self.digests.tolist())) < part.projected_from:
                 continue
             if part.projection.supervised and queries.grouped_by != "by_class":
-                raise UsageError(f"projection={part.projection.name} learns from labels, and there are none")
+                raise UsageError(
+                    f"projection={part.projection.name} learns from labels, and there are none: "
+                    "they are the names of two folders or more, or in labels=FILE.csv"
+                )
             fitted = projections.fit(
                 part.projection,
                 part.space,

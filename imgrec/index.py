@@ -249,6 +249,8 @@ def _read(folder: Path) -> Index:
     about = json.loads((folder / "about.json").read_text())
     if about["format"] != FORMAT:
         raise ValueError(f"its format is {about['format']}")
+    if not _is_sound(about):
+        raise ValueError("its about.json was changed")
     levels = [
         Level(**{name: array(f"{name}-{i}") for name in LEVEL}, leak=leak) for i, leak in enumerate(about["leaks"])
     ]
@@ -258,6 +260,15 @@ def _read(folder: Path) -> Index:
         images=about["images"],
         fingerprint=about["fingerprint"],
         compressed=Compressed(array("squares"), levels),
+    )
+
+
+def _is_sound(about: dict[str, Any]) -> bool:
+    leaks, images = about["leaks"], about["images"]
+    return (
+        type(images) is int
+        and isinstance(about["fingerprint"], str)
+        and all(isinstance(leak, float) and 0 <= leak < 1 for leak in leaks)
     )
 
 
@@ -291,9 +302,13 @@ def _problem(source: Source, folder: Path) -> str | None:
         names = [digest.decode() for digest in index.digests.tolist()]
         if sorted(names) != sorted(source.store.digests(source.space)):
             return "it has other images than the store"
-        present = {record.digest for record in source.store.records() if not record.missing}
-        if index.usable.tolist() != [name in present for name in names]:
+        files = Counter(record.digest for record in source.store.records() if not record.missing)
+        if index.usable.tolist() != [name in files for name in names]:
             return "it has other files as missing than the store"
+        if index.images != sum(files[name] for name in names):
+            return "it has another number of images than the store"
+        if index.fingerprint != fingerprint(index.digests[index.usable]):
+            return "its fingerprint is not that of its images"
         for start in range(0, len(names), CHECKED):
             rows = slice(start, start + CHECKED)
             if not source.agrees(names[rows], index.vectors[rows]):
@@ -321,5 +336,8 @@ def _is_compressed(vectors: Vectors, compressed: Compressed, rows: slice) -> boo
         if not (np.abs(level.columns[rows] - seen) <= 1e-5 * np.sqrt(squares)[:, None]).all():
             return False
         if not (np.abs(level.rests[rows].astype(np.float64) ** 2 - left) <= some).all():
+            return False
+        kept = np.linalg.norm((exact - level.columns[rows] @ axes.T) @ axes, axis=1)
+        if not (kept <= 1.01 * level.leak * np.sqrt(squares) + 1e-15).all():
             return False
     return True

@@ -31,7 +31,7 @@ class LinearReducer(Reducer):
         if self.n_components > min(vectors.shape):
             raise UsageError(
                 f"{self.name} to {self.n_components} dimensions needs as many images and values; "
-                f"there are {vectors.shape[0]} images of {vectors.shape[1]} values"
+                f"there are {vectors.shape[0]} images of {vectors.shape[1]} values: choose a smaller n_components"
             )
 
     def _learned(self, mean: npt.NDArray[Any], components: npt.NDArray[Any], **report: float) -> Self:

@@ -185,6 +185,7 @@ def _restored(folder: Path, space: Space, reducer: Reducer) -> Projection:
             restored = reducer.restore(dict(arrays))
         found = Projection(restored, _space_of(space, restored), about["images"])
         is_right = (about["format"], about["key"]) == (FORMAT, found.space.key)
+        is_right = is_right and type(found.images) is int and found.images > 0
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever a damaged file makes of zip, NumPy, JSON or the reducer
@@ -224,7 +225,7 @@ def check(store: Store) -> Iterator[tuple[Path, str | None]]:
     if store.derived_folder is None:
         return
     spaces = {space.key: space for space in store.spaces()}
-    for folder in sorted(store.derived_folder.glob("projections/[!.]*")):
+    for folder in sorted(store.derived_folder.glob("projections/[!.]*/")):
         try:
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             if (space := spaces.get(about["space"])) is None:

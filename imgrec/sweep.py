@@ -129,6 +129,19 @@ class Sweep:
         found = sorted((file.parent for file in folder.rglob(RECORD)), key=lambda job: (len(job.name), job.name))
         return cls(folder, [Job.read(job, folder) for job in jobs or found])
 
+    def changed(self) -> str | None:
+        """That jobs of one source have seen different images, as after it was changed between two starts."""
+        seen: dict[str, set[tuple[str, int]]] = {}
+        for job in self.jobs:
+            if job.error is None and (gallery := job.record.get("gallery")):
+                source = json.dumps(job.record["configuration"].get("source"))
+                seen.setdefault(source, set()).add((gallery["fingerprint"], gallery["images"]))
+        for galleries in seen.values():
+            if len(galleries) > 1:
+                counts = " and ".join(f"{count:,}" for count in sorted(count for _, count in galleries))
+                return f"jobs have seen other images of one source ({counts}): start again in a new folder"
+        return None
+
     def leaderboard(self) -> Leaderboard | None:
         """The jobs ranked, as their stage says; None where that is by nothing."""
         rankings = [job.ranking for job in self.jobs if job.ranking is not None]

@@ -145,8 +145,11 @@ class Csv(imgrec.Store):
         with self._batch(alone=False):
             try:
                 return _Index(Path(self.path))
-            except (ValueError, LookupError, TypeError) as error:
-                raise imgrec.ImgrecError(f"store {self.path} is damaged: {error}") from error
+            except ValueError as error:
+                raise imgrec.ImgrecError(
+                    f"store {self.path} is damaged: {error}. If it is a backup, move it away, and the next ingest "
+                    "makes it again"
+                ) from error
 
     def _batch(self, *, alone: bool) -> contextlib.AbstractContextManager[None]:
         """While no other run is in the middle of a batch; alone: nor reads."""
@@ -249,6 +252,8 @@ class Csv(imgrec.Store):
     def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
         """Vectors; see `Store.vectors`. Reads the space's whole file."""
         contents = self._opened.paths_of
+        if space.key not in self._opened.spaces:
+            return [], np.empty((0, 0), np.float32)
         wanted = contents.keys() if digests is None else contents.keys() & set(digests)
         rows: dict[str, Vectors] = {}
         dim = 0
@@ -297,17 +302,16 @@ class _Index:
         self.folder = folder
         self.stamp = _stamp(folder)
         self.records = {
-            path: Record(path, digest, int(size), int(time), missing == "1")
-            for path, digest, size, time, missing in _rows(folder / RECORDS, RECORD_END)
+            row[0]: Record(row[0], row[1], int(row[2]), int(row[3]), row[4] == "1")
+            for row in _rows(folder / RECORDS, RECORD_END, (str, str, int, int, str))
         }
         self.failures = {
-            path: Failure(path, int(size), int(time), reason, float(tried))
-            for path, size, time, reason, tried in _rows(folder / FAILURES, FAILURE_END)
-            if path not in self.records  # a run was cut off between the two files: the next one tries it again
+            row[0]: Failure(row[0], int(row[1]), int(row[2]), row[3], float(row[4]))
+            for row in _rows(folder / FAILURES, FAILURE_END, (str, int, int, str, float))
+            if row[0] not in self.records  # a run was cut off between the two files: the next one tries it again
         }
-        listed = json.loads((folder / SPACES).read_text()) if (folder / SPACES).exists() else []
-        self.spaces = {each["key"]: Space(**each) for each in listed}
-        self.notes = json.loads((folder / NOTES).read_text()) if (folder / NOTES).exists() else {}
+        self.spaces = {each.key: each for each in map(Space.from_json, _json(folder / SPACES, list))}
+        self.notes: dict[str, Any] = _json(folder / NOTES, dict)
         self.paths_of: dict[str, set[str]] = {}
         """The files of each content that has any."""
         for record in self.records.values():
@@ -315,7 +319,9 @@ class _Index:
         self._digests: dict[str, set[str]] = {}
 
     def digests(self, space: Space) -> set[str]:
-        """The contents in a space's file, with or without a record."""
+        """The contents in a space's file, with or without a record; none of a space that is not listed."""
+        if space.key not in self.spaces:
+            return set()
         if space.key not in self._digests:
             blocks = _vector_blocks(self.folder / f"{space.key}.csv", names_only=True)
             self._digests[space.key] = {name for names, _ in blocks for name in names}
@@ -495,14 +501,41 @@ def _whole_length(file: Path, row_end: re.Pattern[bytes]) -> int:
     return start + end
 
 
-def _rows(file: Path, row_end: re.Pattern[bytes]) -> Iterator[list[str]]:
-    """The whole rows of a file, without its header; none where there is no file."""
+def _json(file: Path, kind: type) -> Any:
+    """What a file has, which is of a kind; nothing of it where there is no file.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        found = json.loads(file.read_text()) if file.exists() else kind()
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"{file.name} has a {type(found).__name__}, not a {kind.__name__}")
+    return found
+
+
+def _rows(file: Path, row_end: re.Pattern[bytes], cells: Sequence[Callable[[str], Any]]) -> Iterator[list[str]]:
+    """The whole rows of a file, without its header; none where there is no file.
+
+    Raises:
+        ValueError: a row has other cells than these can read.
+    """
     if not file.exists():
         return
     data = file.read_bytes()[: _whole_length(file, row_end)]
     rows = csv.reader(io.StringIO(data.decode(errors="surrogateescape"), newline=""))
     next(rows, None)
-    yield from rows
+    for row in rows:
+        try:
+            if len(row) != len(cells):
+                raise ValueError(f"{len(row)} cells, not {len(cells)}")
+            for cell, read in zip(row, cells, strict=True):
+                read(cell)
+        except ValueError as error:
+            raise ValueError(f"{file.name}, line {rows.line_num}: {error}") from error
+        yield row
 
 
 def _has_rows(file: Path) -> bool:

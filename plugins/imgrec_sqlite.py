@@ -306,7 +306,9 @@ class Sqlite(imgrec.Store):
     @_told
     def spaces(self) -> list[Space]:
         """The spaces; see `Store.spaces`."""
-        return [Space(**json.loads(row[0])) for row in self._db.execute("SELECT record FROM spaces ORDER BY id")]
+        with self._parsing("a space"):
+            rows = self._db.execute("SELECT record FROM spaces ORDER BY id")
+            return [Space.from_json(json.loads(row[0])) for row in rows]
 
     @_told
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
@@ -331,7 +333,7 @@ class Sqlite(imgrec.Store):
                 names = dict(db.execute("SELECT id, digest FROM contents").fetchall())
                 (count,) = db.execute(f"SELECT count(*) FROM vectors_{number}").fetchone()
                 rows: Iterator[Any] = (
-                    (names[content], vector)
+                    (names.get(content), vector)
                     for content, vector in db.execute(
                         f"SELECT content, vector FROM vectors_{number} ORDER BY content"
                     )
@@ -341,16 +343,19 @@ class Sqlite(imgrec.Store):
                 found = list(self._where(query + "WHERE digest IN", digests))
                 rows, count = iter(found), len(found)
             # Bytes to bytes: more than twice as fast as an array for each row, where rows are many.
-            packed = np.empty(4 * count * dim, np.uint8)
+            width = 4 * dim
+            packed = np.empty(width * count, np.uint8)
             target, position, order = packed.data, 0, []
             for digest, vector in rows:
-                target[position : position + len(vector)] = vector[: packed.size - position]
-                position += len(vector)
+                if digest is None or type(vector) is not bytes or len(vector) != width:
+                    wrong = "of no content" if digest is None else f"of other lengths than {dim}"
+                    raise imgrec.ImgrecError(
+                        f"store {self.path}: space {space.key} has vectors {wrong}: "
+                        "`imgrec verify` tells which, and with fix=true the next ingest extracts them again"
+                    )
+                target[position : position + width] = vector
+                position += width
                 order.append(digest)
-        if position != packed.size:
-            raise imgrec.ImgrecError(
-                f"store {self.path}: space {space.key} has vectors of other lengths than {dim}"
-            )
         return order, packed.view("<f4").reshape(count, dim).astype(np.float32, copy=False)
 
     def _number_and_dim(self, space: Space) -> tuple[int | None, int]:
@@ -365,7 +370,15 @@ class Sqlite(imgrec.Store):
     @_told
     def notes(self) -> dict[str, Any]:
         """Notes; see `Store.notes`."""
-        return {name: json.loads(text) for name, text in self._db.execute("SELECT name, json FROM notes")}
+        with self._parsing("a note"):
+            return {name: json.loads(text) for name, text in self._db.execute("SELECT name, json FROM notes")}
+
+    @contextlib.contextmanager
+    def _parsing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError) as error:
+            raise imgrec.ImgrecError(f"store {self.path} is damaged: {what} cannot be read: {error}") from error
 
     @_told
     def problems(self) -> Iterator[str]:
@@ -379,10 +392,9 @@ class Sqlite(imgrec.Store):
             "contents without an image": "FROM contents WHERE id NOT IN (SELECT content FROM images)",
             "paths that both have failed and not": "FROM images JOIN failures USING (path)",
         }
-        for number, key, dim in db.execute("SELECT id, key, dim FROM spaces").fetchall():
+        for number, key in db.execute("SELECT id, key FROM spaces").fetchall():
             of = f"FROM vectors_{number} WHERE"
             counts[f"vectors of {key} without a content"] = f"{of} content NOT IN (SELECT id FROM contents)"
-            counts[f"vectors of {key} that are not {dim} values long"] = f"{of} length(vector) != {4 * dim}"
         found = {what: db.execute(f"SELECT count(*) {rows}").fetchone()[0] for what, rows in counts.items()}
         return iter([f"{count:,} {what}" for what, count in found.items() if count])
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,8 +23,10 @@ collect_ignore = ["thirdparty"]
 """Tested where they are installed: test_thirdparty.py."""
 
 # What models are exported to is kept in a folder of the tests' own, which the workers share.
-os.environ["XDG_CACHE_HOME"] = os.environ.get("IMGREC_TEST_CACHE") or tempfile.mkdtemp(prefix="imgrec-cache-")
-os.environ["IMGREC_TEST_CACHE"] = os.environ["XDG_CACHE_HOME"]
+if "IMGREC_TEST_CACHE" not in os.environ:
+    os.environ["IMGREC_TEST_CACHE"] = tempfile.mkdtemp(prefix="imgrec-cache-")
+    atexit.register(shutil.rmtree, os.environ["IMGREC_TEST_CACHE"], ignore_errors=True)
+os.environ["XDG_CACHE_HOME"] = os.environ["IMGREC_TEST_CACHE"]
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

@@ -196,6 +196,15 @@ def test_a_killed_sweep_goes_on(cli: Cli, tmp_path: Path) -> None:
     assert [row["job"] for row in rows(tmp_path / "sweep")] in (["0", "1"], ["1", "0"])
 
 
+def test_a_sweep_that_goes_on_with_other_images_says_so(cli: Cli, tmp_path: Path) -> None:
+    assert "other images" not in cli(*SWEEP).err
+    shutil.copy(min((tmp_path / "photos" / "hat").iterdir()), tmp_path / "photos" / "copy.jpg")
+    PIL.Image.new("RGB", (64, 64)).save(tmp_path / "photos" / "hat" / "new.png")
+    shutil.rmtree(tmp_path / "sweep" / "1")
+    again = cli(*SWEEP).err
+    assert "jobs have seen other images of one source (32 and 34): start again in a new folder" in again
+
+
 def test_ctrl_c_says_how_the_sweep_goes_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "imgrec", *SWEEP, "metric=euclidean,cosine"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

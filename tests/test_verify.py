@@ -133,7 +133,6 @@ def test_damage_of_the_file(cli: Cli, ingested: Path, tmp_path: Path) -> None:
         ("DELETE FROM contents WHERE id = 3", "1 images without a content"),
         ("INSERT INTO failures SELECT path, 1, 1, 'x', 1.0 FROM images LIMIT 1", "1 paths that both"),
         ("INSERT INTO vectors_1 VALUES (99, x'00')", "1 vectors of colour-35760381895d without a content"),
-        ("UPDATE vectors_1 SET vector = x'0000803f' WHERE content < 3", "that are not 8 values long"),
     ],
 )
 def test_rows_that_belong_to_nothing(cli: Cli, ingested: Path, tmp_path: Path, statement: str, told: str) -> None:
@@ -149,8 +148,42 @@ def test_vectors_of_other_lengths_are_never_searched(cli: Cli, ingested: Path, t
         changed(tmp_path, f"UPDATE vectors_1 SET vector = {short} WHERE content = 2")
         told = cli("recommend", ingested / "china" / "china-0-0.jpg", code=1).err.splitlines()[-1]
         assert told == (
-            "imgrec: store outputs/gallery.sqlite: space colour-35760381895d has vectors of other lengths than 8"
+            "imgrec: store outputs/gallery.sqlite: space colour-35760381895d has vectors of other lengths than 8: "
+            "`imgrec verify` tells which, and with fix=true the next ingest extracts them again"
         )
+
+
+@pytest.mark.parametrize("value", ["x'0000803f'", "12", "'text'", "zeroblob(36)"])
+def test_vectors_that_cannot_be_read_are_extracted_again(
+    cli: Cli, ingested: Path, tmp_path: Path, value: str
+) -> None:
+    changed(tmp_path, f"UPDATE vectors_1 SET vector = {value} WHERE content IN (2, 9)")
+    done = cli("verify", "format=json", code=1)
+    assert wrong(done) == {"vectors": 2}
+    assert "its vector in colour-35760381895d cannot be read" in done.out
+    assert verified(cli, "fix=true") == {"vectors": 2}
+    assert "2 new, 10 unchanged" in cli("ingest", ingested).out
+    assert verified(cli) == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE spaces SET record = '{'",
+        "UPDATE spaces SET record = '[]'",
+        "UPDATE spaces SET record = '{\"key\": 1}'",
+        "UPDATE spaces SET dim = 100",
+        "INSERT INTO notes VALUES ('x', '{')",
+        "DELETE FROM contents WHERE id = 3",
+    ],
+)
+def test_damaged_rows_are_told_in_a_line(cli: Cli, ingested: Path, tmp_path: Path, statement: str) -> None:
+    changed(tmp_path, statement)
+    query = ingested / "china" / "china-0-0.jpg"
+    for words in (("verify", "backup=csv"), ("verify", "backup=csv", "fix=true"), ("recommend", query), ("info",)):
+        done = cli(*words, code=None)
+        assert "Traceback" not in done.err, words
+        assert (words[0] != "verify") or done.code == 1
 
 
 @pytest.mark.parametrize("row", ["/a,00,x,1,0", "/a,00,1"])
@@ -358,6 +391,41 @@ def test_a_projection_that_cannot_be_read(
     assert not fitted.exists()
 
 
+def test_a_file_among_projections_is_none(projected: tuple[imgrec.Store, Path, Path]) -> None:
+    store, fitted, _ = projected
+    (fitted.parent / "notes.txt").write_text("mine")
+    assert found(store) == {}
+
+
+@pytest.mark.parametrize("images", ["x", None, [], -3, 0, 1e999, True])
+def test_a_projection_of_no_number_of_images_is_not_used(
+    projected: tuple[imgrec.Store, Path, Path], images: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, fitted, _ = projected
+    about = json.loads((fitted / "about.json").read_text())
+    (fitted / "about.json").write_text(json.dumps({**about, "images": images}))
+    assert found(store) == {"derived files": (1, 1)}
+    with store:
+        reducer = imgrec.build("reducer", "pca", n_components=3)
+        projections.load(store, store.spaces()[0], reducer, lambda names: ["" for _ in names])
+    assert "is not used: it was changed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"images": "q"}, {"images": 5}, {"fingerprint": "zz"}, {"leaks": ["a"]}, {"leaks": [-5.0]}, {"leaks": [0.0]}],
+)
+def test_an_index_that_tells_wrong_things_of_itself(
+    indexed: tuple[imgrec.Store, Path], change: dict[str, object]
+) -> None:
+    store, folder = indexed
+    about = json.loads((folder / "about.json").read_text())
+    (folder / "about.json").write_text(json.dumps({**about, **change}))
+    assert found(store) == {"derived files": (1, 1)}
+    with store:
+        assert len(index.load(store, store.spaces()[0]).digests) == 12
+
+
 def test_a_projection_of_a_space_that_is_gone(projected: tuple[imgrec.Store, Path, Path]) -> None:
     store, fitted, _ = projected
     about = json.loads((fitted / "about.json").read_text())
@@ -409,6 +477,65 @@ def test_a_backup_that_is_not_equal(cli: Cli, ingested: Path, tmp_path: Path, ch
     assert verified(cli, "backup=csv", code=1) == {"backup": count}
     assert verified(cli, "backup=csv", "fix=true") == {"backup": count}
     assert verified(cli, "backup=csv") == {}
+
+
+@pytest.mark.parametrize("content", [None, "[]"])
+def test_a_backup_that_lists_no_space(cli: Cli, ingested: Path, tmp_path: Path, content: str | None) -> None:
+    """Its vectors lie there, and nobody would find them."""
+    spaces = tmp_path / "outputs" / "gallery-csv" / "spaces.json"
+    spaces.unlink() if content is None else spaces.write_text(content)
+    assert verified(cli, "backup=csv", code=1) == {"backup": 13}
+    assert verified(cli, "backup=csv", "fix=true") == {"backup": 13}
+    assert verified(cli, "backup=csv") == {}
+    (tmp_path / STORE).unlink()
+    cli("restore", "backup=csv")
+    assert verified(cli, "backup=csv") == {}
+
+
+def test_restoring_without_vectors_says_so(cli: Cli, ingested: Path, tmp_path: Path) -> None:
+    (tmp_path / "outputs" / "gallery-csv" / "spaces.json").unlink()
+    (tmp_path / STORE).unlink()
+    assert "12 images have no vector in the backup either: the next ingest" in cli("restore", "backup=csv").err
+    assert "12 extracted" in cli("ingest", ingested, "extractor=colour", "extractor.bins=2").out
+
+
+@pytest.mark.parametrize("content", [b"", bytes(range(128, 256)) * 20])
+def test_a_backup_that_holds_nothing_is_not_restored(
+    cli: Cli, ingested: Path, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "outputs" / "gallery-csv" / "records.csv").write_bytes(content)
+    (tmp_path / STORE).unlink()
+    assert "holds no images: it is empty or damaged" in cli("restore", "backup=csv", code=1).err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("spaces.json", "{", "spaces.json: Expecting property name"),
+        ("spaces.json", "[1]", "a space has key, extractor, options and identity"),
+        ("notes.json", "[]", "notes.json has a list, not a dict"),
+        (
+            "records.csv",
+            "path,digest,size,time,missing\n/a,00,x,1,0\n/b,00,1,1,0\n",
+            "records.csv, line 2: invalid",
+        ),
+        (
+            "records.csv",
+            "path,digest,size,time,missing\n/a,1,0\n/b,00,1,1,0\n",
+            "records.csv, line 2: 3 cells, not 5",
+        ),
+    ],
+)
+def test_a_backup_that_cannot_be_read_is_told_with_file_and_line(
+    cli: Cli, ingested: Path, tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    (tmp_path / "outputs" / "gallery-csv" / name).write_text(content)
+    done = cli("verify", "backup=csv", "format=json", code=1)
+    assert wrong(done) == {"backup": 1}  # what is told of the store is told nevertheless
+    assert told in done.out
+    refused = cli("ingest", ingested, "backup=csv", code=1).err.splitlines()[-1]
+    assert told in refused
+    assert refused.endswith("If it is a backup, move it away, and the next ingest makes it again")
 
 
 def test_a_backup_never_follows_a_store_that_is_not_sound(cli: Cli, ingested: Path, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 import functools
+import hashlib
 import itertools
+import logging
 import statistics
 import time
 from collections.abc import Collection, Sequence
@@ -37,6 +39,8 @@ from imgrec.stages import Ranking, Stage, part
 from imgrec.stages.ingest import changed, ingest
 from imgrec.threads import each
 from imgrec.views import Fusion, View
+
+log = logging.getLogger(__name__)
 
 WORST = 10
 """Queries that are drawn."""
@@ -84,6 +88,8 @@ class Evaluate(Stage):
         run.reads(len(pool.records), index.fingerprint(pool.digests), *pool.view.sources())
         with run.timed("queries"):
             asked = self._asked(pool, extractors)
+        if self.labels not in ("auto", "folder", "none"):
+            run.inputs["labels"] = hashlib.sha256(Path(self.labels).read_bytes()).hexdigest()
         run.inputs["queries"] = index.fingerprint([record.digest for record in asked.records])
         with run.timed("projection"):
             learned = pool.project(asked)
@@ -103,6 +109,12 @@ class Evaluate(Stage):
             "rerank": {"reranker": self.rerank.name, **self.rerank.plain_options()} if self.rerank else None,
             **self._cost(pool.records, asked, extractors, fields),
         }
+        if bare := found["without_relevant"]:
+            log.warning(
+                "%s of %s queries have nothing of their label in the gallery, and count as 0",
+                bare,
+                found["queries"],
+            )
         run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.METRICS)})
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)

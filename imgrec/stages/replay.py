@@ -81,6 +81,9 @@ class Replay(Stage):
         run.counts.update({group: sum(each.group == group for each in told) for group in GROUPS})
         run.write_json("results.json", result)
         run.print("\n".join(["different" if differs else "identical", *map(str, told)]))
+        if differs and not any(again.iterdir()):
+            again.rmdir()
+            raise ImgrecError(f"{self.run} cannot be run again as it was")
         if differs:
             raise ImgrecError(f"the results are not those of {self.run}: compare it with {again}")
 
@@ -109,7 +112,7 @@ def replay(folder: str | os.PathLike[str], again: Path, run: Run) -> list[Differ
         tempfile.TemporaryDirectory(prefix="imgrec-replay-") as temporary,
     ):
         stage, gallery = _stage_on_new_store(record, Path(temporary)), _recorded_store(record)
-        spaces = [Space(**each) for each in record["gallery"]["spaces"]]
+        spaces = [Space.from_json(each) for each in record["gallery"]["spaces"]]
         extractors = [registry.build("extractor", each.extractor, **each.options) for each in spaces]
         differences = [*_other_versions(record, before), *_other_spaces(spaces, extractors)]
         if not all(Space.of(each) == space for each, space in zip(extractors, spaces, strict=True)):
@@ -173,11 +176,10 @@ def _check(record: Mapping[str, Any], folder: Path) -> None:
     if record["status"] != "done":
         raise UsageError(f"{folder} is a run that is {record['status']}, not done: there is nothing to compare")
     try:
-        spaces = [Space(**each) for each in record["gallery"]["spaces"]]
-        is_right = all(isinstance(each.options, dict) and isinstance(each.identity, dict) for each in spaces)
-    except (KeyError, TypeError):
-        is_right = False
-    if not is_right or not spaces:
+        spaces = [Space.from_json(each) for each in record["gallery"]["spaces"]]
+    except (KeyError, TypeError, ValueError):
+        spaces = []
+    if not spaces:
         raise UsageError(f"{file} cannot be replayed: it tells of no gallery that the run worked on")
     if not Path(record["directory"]).is_dir():
         raise UsageError(f"{file} cannot be replayed: it ran in {record['directory']}, which is gone")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
 from imgrec.contracts import Store
-from imgrec.errors import UsageError
+from imgrec.errors import ImgrecError, UsageError
 from imgrec.run import Run
 from imgrec.stages import Stage, part
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -21,7 +24,11 @@ class Restore(Stage):
     store: Store = part("store")
 
     def execute(self, run: Run) -> None:
-        """Copy, and print how many images came back."""
+        """Copy, and print how many images came back.
+
+        Raises:
+            ImgrecError: the backup has none.
+        """
         if self.backup is None:
             raise UsageError("restore from what? choose a backup, such as backup=csv")
         with (
@@ -31,6 +38,16 @@ class Restore(Stage):
             self.store.open(create=True) as store,
             run.timed("restore"),
         ):
+            if next(backup.records(), None) is None:
+                raise ImgrecError(
+                    f"{backup.location} holds no images: it is empty or damaged, and cannot be restored"
+                )
             copied = store.copy_from(backup, only_lacking=True)
+            held = {digest for space in store.spaces() for digest in store.digests(space)}
+            bare = sum(record.digest not in held for record in store.records())
+        if bare:
+            log.warning(
+                "%s images have no vector in the backup either: the next ingest extracts them", f"{bare:,}"
+            )
         run.counts.update(copied=copied)
         run.print(f"{self.store.location}: {copied:,} images restored from {self.backup.location}")

@@ -80,7 +80,9 @@ class Verify(Stage):
         run.write_json("results.json", result)
         run.print(to_json(result) if self.format == "json" else _as_table(findings))
         if left := [each.check for each in findings if each.left]:
-            how = "what is left cannot be derived" if self.fix else "fix=true repairs what can be derived"
+            how = "fix=true repairs what can be derived"
+            if self.fix:
+                how = "what is left cannot be derived: restore a backup into a new store.path=, or ingest anew"
             raise ImgrecError(f"{self.store.location} is not sound ({', '.join(left)}): {how}")
 
 
@@ -150,8 +152,15 @@ def verify(
         check("derived files", _derived)
         if backup is not None:
             is_sound = not any(finding.left for finding in findings)
-            with backup:
-                check("backup", _backup, backup, is_sound)
+            try:
+                backup.open()
+            except UsageError:  # there is none
+                raise
+            except ImgrecError as error:
+                findings.append(Finding("backup", 0, [f"cannot be checked: {error}"]))
+            else:
+                with backup:
+                    check("backup", _backup, backup, is_sound)
     return findings
 
 
@@ -188,12 +197,17 @@ def _vectors(finding: Finding, store: Store) -> Repair:
     for space in store.spaces():
         for digests in chunks(sorted(store.digests(space)), AT_ONCE):
             finding.looked_at += len(digests)
-            names, vectors = store.vectors(space, digests)
+            unreadable = _unreadable(store, space, digests)
+            for record in store.records(digests=unreadable):
+                finding.wrong.append(f"{record.path}: its vector in {space.key} cannot be read")
+                lines[record.digest] += 1
+            readable = sorted(set(digests).difference(unreadable))
+            names, vectors = store.vectors(space, readable)
             wrong = {name for name, row in zip(names, vectors, strict=True) if not np.isfinite(row).all()}
             for record in store.records(digests=sorted(wrong)):
                 finding.wrong.append(f"{record.path}: its vector in {space.key} has values that are not finite")
                 lines[record.digest] += 1
-            for digest in sorted(set(digests) - set(names)):
+            for digest in sorted(set(readable) - set(names)):
                 finding.wrong.append(f"the content {digest} lacks its vector in {space.key}")
                 lines[digest] += 1
 
@@ -207,6 +221,23 @@ def _vectors(finding: Finding, store: Store) -> Repair:
         return sum(lines[digest] for digest in there)
 
     return repair
+
+
+def _unreadable(store: Store, space: Space, digests: Sequence[str]) -> list[str]:
+    """The contents whose vectors cannot be read, found by halves.
+
+    Raises:
+        ImgrecError: not only those of some contents.
+    """
+    try:
+        store.vectors(space, digests)
+    except ImgrecError:
+        store.vectors(space, [])
+        if len(digests) == 1:
+            return list(digests)
+        half = len(digests) // 2
+        return [*_unreadable(store, space, digests[:half]), *_unreadable(store, space, digests[half:])]
+    return []
 
 
 def _files(finding: Finding, store: Store) -> Repair:
@@ -274,7 +305,7 @@ def _derived(finding: Finding, store: Store) -> Repair:
 
     def repair() -> int:
         for folder in bad:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
         return len(bad)
 
     return repair
@@ -289,6 +320,8 @@ def _backup(finding: Finding, store: Store, backup: Store, is_sound: bool) -> Re
     finding.wrong += damages
     finding.wrong += _other_rows(finding, store, backup)
     other: dict[Space, list[str]] = {}
+    listed = set(backup.spaces())
+    finding.wrong += [f"{backup.location}: it lacks the space {s.key}" for s in store.spaces() if s not in listed]
     for space in store.spaces():
         other[space] = list(_other_vectors(finding, store, backup, space))
         finding.wrong += [f"the content {digest} has another vector in {space.key}" for digest in other[space]]

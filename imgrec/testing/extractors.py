@@ -172,7 +172,7 @@ def options_come_through_yaml(subject: Subject) -> None:
     """Options written as YAML and read again are the same options, and make the same space."""
     kit.check_options(subject.extractor)
     space = Space.of(subject.extractor)
-    recorded = Space(**json.loads(json.dumps(space.to_json())))
+    recorded = Space.from_json(json.loads(json.dumps(space.to_json())))
     again = Space.of(type(subject.extractor)(**recorded.options))
     require(again.key == space.key, f"{space.key} became {again.key} from the options that a gallery keeps")
 

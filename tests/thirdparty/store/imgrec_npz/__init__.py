@@ -166,7 +166,7 @@ class Npz(imgrec.Store):
         return Content(
             {each["path"]: Record(**each) for each in texts["records"]},
             {each["path"]: Failure(**each) for each in texts["failures"]},
-            {each["key"]: Space(**each) for each in texts["spaces"]},
+            {each["key"]: Space.from_json(each) for each in texts["spaces"]},
             {key: dict(zip(digests[key], arrays.get(key, []), strict=True)) for key in digests},
             texts["notes"],
         )
