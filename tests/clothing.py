@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 import imgrec
 from conftest import shared
 from imgrec import images
-from imgrec.contracts import Vectors, chunks
+from imgrec.contracts import Space, Vectors, chunks
 
 
 @dataclass
@@ -21,13 +23,18 @@ class Split:
 
 
 def extracted(extractor: imgrec.Extractor, part: str) -> Split:
-    """The gallery (`validation`, 341 photographs) or the queries (`test`, 372)."""
+    """The gallery (`validation`, 341 photographs) or the queries (`test`, 372); extracted once for all tests."""
     paths = sorted(shared("photos", "clothing", part).glob("*/*"))
-    vectors = [
-        extractor.extract([images.decode(path.read_bytes(), extractor.side) for path in some])
-        for some in chunks(paths, 32)
-    ]
-    return Split(np.concatenate(vectors), [path.parent.name for path in paths])
+    kept = Path(os.environ["IMGREC_TEST_CACHE"]) / f"{Space.of(extractor).key}-{part}.npy"
+    if not kept.exists():
+        vectors = [
+            extractor.extract([images.decode(path.read_bytes(), extractor.side) for path in some])
+            for some in chunks(paths, 32)
+        ]
+        aside = kept.with_suffix(f".{os.getpid()}.npy")
+        np.save(aside, np.concatenate(vectors))
+        aside.rename(kept)
+    return Split(np.load(kept), [path.parent.name for path in paths])
 
 
 def precision(gallery: Split, queries: Split, reducer: imgrec.Reducer | None = None) -> float:

@@ -28,6 +28,9 @@ if "IMGREC_TEST_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["IMGREC_TEST_CACHE"], ignore_errors=True)
 os.environ["XDG_CACHE_HOME"] = os.environ["IMGREC_TEST_CACHE"]
 
+# As for users: what a process of the command line has compiled, the next one does not compile again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
 
