@@ -11,7 +11,7 @@ demo: .venv/base  ## ingest a small gallery, recommend for one picture, draw the
 	@PHOTOS="$(PHOTOS)" PYTHON=$(BIN)/python bash tests/demo.sh
 
 test: .venv/all  ## all tests; TESTS="tests/test_images.py -k exif" for some
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 check: .venv/all  ## format, lint, types, layers, generated parts of the README
 	$(BIN)/ruff format --check .

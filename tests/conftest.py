@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 import imgrec
@@ -30,6 +31,9 @@ os.environ["XDG_CACHE_HOME"] = os.environ["IMGREC_TEST_CACHE"]
 
 # As for users: what a process of the command line has compiled, the next one does not compile again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

@@ -19,13 +19,13 @@ def as_hydra_reads(word: str) -> object:
     return OverridesParser.create().parse_override(word).value()
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(TEXT)
 def test_quoting_brings_any_text_through_hydra(text: str) -> None:
     assert as_hydra_reads(f"query={arguments.quoted(text)}") == text
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(TEXT | st.text(alphabet="\\${}'\"a", max_size=12))
 def test_an_existing_files_name_comes_through_omegaconf_too(name: str) -> None:
     """`${` in a name is no interpolation."""

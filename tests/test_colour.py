@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -35,7 +35,6 @@ def test_separate_histograms_are_the_margins_of_the_joint_one(image: Image, bins
     assert each.tolist() == [joint.sum(axis=axes).tolist() for axes in [(1, 2), (0, 2), (0, 1)]]
 
 
-@settings(deadline=None)
 @given(st.lists(IMAGES, min_size=1, max_size=5), st.booleans())
 def test_shares_add_up_and_batches_do_not_matter(images: list[Image], joint: bool) -> None:
     extractor = imgrec.build("extractor", "colour", joint=joint)

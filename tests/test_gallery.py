@@ -47,7 +47,7 @@ def test_the_query_itself_means_its_content(filled: tuple[imgrec.Store, Space]) 
     assert [m.path for m in matches] == ["/a/1.jpg"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(search.METRICS), st.integers(1, 9))
 def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int) -> None:
     """With copies, equal vectors, missing files, contents left out, and one forgotten since it was read."""

@@ -61,7 +61,7 @@ def test_values_whose_squares_under_or_overflow(metric: str, scale: float) -> No
     assert 200 in rows
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     hnp.arrays(np.float32, st.tuples(st.integers(1, 40), st.integers(1, 9)), elements=st.floats(0, 1e3, width=32)),
     st.integers(1, 45),
@@ -86,7 +86,7 @@ def test_hellinger_of_negative_values_is_refused() -> None:
         search.nearest(np.array([[-1, 2], [1, 2]], np.float32), np.ones(2, np.float32), 1, "hellinger")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from(["euclidean", "cosine"]), st.integers(1, 7),
     st.lists(st.integers(1, 23), max_size=3),
@@ -132,7 +132,7 @@ def test_a_compressed_scan_measures_few_rows_of_vectors_like_real_ones(monkeypat
     assert max(measured) < 2_000
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(search.METRICS), st.integers(1, 5), st.integers(0, 130))
 def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -149,7 +149,7 @@ def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int, count
         assert set(rows[distances <= limit]) == set(alone[expected <= limit])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.integers(0, 2**32 - 1), st.sampled_from(["euclidean", "cosine", "manhattan"]),
     st.lists(st.integers(1, 23), max_size=2), st.booleans(),
@@ -209,7 +209,7 @@ def several_fields(rng: np.random.Generator, count: int, metrics: list[str]) -> 
     return fields
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.lists(st.sampled_from(search.METRICS), min_size=2, max_size=3),
@@ -230,7 +230,7 @@ def test_several_fields_add_up(seed: int, metrics: list[str], k: int, are_all_us
         assert set(rows.tolist()) >= set(np.flatnonzero(true < distances[k - 1] * (1 - 1e-5) - 1e-4).tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(search.METRICS), min_size=2, max_size=3))
 def test_no_bound_of_several_fields_is_above_the_distance(seed: int, metrics: list[str]) -> None:
     rng = np.random.default_rng(seed)

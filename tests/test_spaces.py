@@ -120,13 +120,17 @@ def test_other_weights_under_the_same_name(cli: Cli, few: Path, outside: Path, w
     assert len(keys(cli)) == 2
 
 
-@pytest.mark.parametrize(
-    "option",
-    ["resize=exact", "mean=[0.1,0.2,0.3]", "input_size=96", "crop_pct=0.5", "model=mobilenetv3_small_075"],
-)
-def test_another_preprocessing_or_model(cli: Cli, few: Path, outside: Path, weights: Path, option: str) -> None:
-    cli("ingest", few, *TIMM[:3], "extractor.pretrained=false")
-    told = refused(cli, "recommend", outside, f"extractor.{option}")
-    assert f"the gallery's space {keys(cli)[0]} and the extractor's timm-" in told
-    assert option.partition("=")[0].split("_")[0] in told
-    assert told.endswith("Put that back, or ingest anew")
+def test_another_preprocessing_or_model(cli: Cli, few: Path, outside: Path) -> None:
+    cli("ingest", few, *TIMM[:2], "extractor.pretrained=false")
+    (key,) = keys(cli)
+    for option in (
+        "resize=exact",
+        "mean=[0.1,0.2,0.3]",
+        "input_size=96",
+        "crop_pct=0.5",
+        "model=mobilenetv3_small_075",
+    ):
+        told = refused(cli, "recommend", outside, f"extractor.{option}")
+        assert f"the gallery's space {key} and the extractor's timm-" in told
+        assert option.partition("=")[0].split("_")[0] in told
+        assert told.endswith("Put that back, or ingest anew")

@@ -68,7 +68,7 @@ PATHS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "csv"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(PATHS, unique=True, min_size=1, max_size=5), odd=st.booleans())
 def test_paths_with_any_character(
     tmp_path_factory: pytest.TempPathFactory, kind: str, names: list[str], odd: bool
