@@ -48,10 +48,12 @@ def rewritten(file: Path, content: bytes) -> None:
 
 
 @pytest.fixture
-def ingested(cli: Cli, few: Path) -> Path:
+def ingested(few: Path, tmp_path: Path) -> Path:
     """Twelve images, one file that failed; with a backup."""
     (few / "bad.jpg").write_bytes(b"no image")
-    cli("ingest", few, "extractor=colour", "extractor.bins=2", "backup=csv")
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / STORE))
+    backup = imgrec.build("store", "csv", path=str(tmp_path / "outputs" / "gallery-csv"))
+    imgrec.ingest(few, imgrec.build("extractor", "colour", bins=2), store, backup)
     return few
 
 
@@ -180,7 +182,7 @@ def test_vectors_that_cannot_be_read_are_extracted_again(
 def test_damaged_rows_are_told_in_a_line(cli: Cli, ingested: Path, tmp_path: Path, statement: str) -> None:
     changed(tmp_path, statement)
     query = ingested / "china" / "china-0-0.jpg"
-    for words in (("verify", "backup=csv"), ("verify", "backup=csv", "fix=true"), ("recommend", query), ("info",)):
+    for words in (("verify", "backup=csv", "fix=true"), ("recommend", query), ("info",)):
         done = cli(*words, code=None)
         assert "Traceback" not in done.err, words
         assert (words[0] != "verify") or done.code == 1
