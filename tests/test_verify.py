@@ -508,6 +508,7 @@ def test_a_backup_that_holds_nothing_is_not_restored(
     (tmp_path / "outputs" / "gallery-csv" / "records.csv").write_bytes(content)
     (tmp_path / STORE).unlink()
     assert "holds no images: it is empty or damaged" in cli("restore", "backup=csv", code=1).err
+    assert not (tmp_path / STORE).exists()
 
 
 @pytest.mark.parametrize(

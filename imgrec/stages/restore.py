@@ -31,20 +31,15 @@ class Restore(Stage):
         """
         if self.backup is None:
             raise UsageError("restore from what? choose a backup, such as backup=csv")
-        with (
-            self.backup as backup,
-            backup.snapshot(),
-            self.store.writing(),
-            self.store.open(create=True) as store,
-            run.timed("restore"),
-        ):
-            if next(backup.records(), None) is None:
+        with self.backup as backup, backup.snapshot():
+            if next(backup.records(), None) is None:  # before there is a store
                 raise ImgrecError(
                     f"{backup.location} holds no images: it is empty or damaged, and cannot be restored"
                 )
-            copied = store.copy_from(backup, only_lacking=True)
-            held = {digest for space in store.spaces() for digest in store.digests(space)}
-            bare = sum(record.digest not in held for record in store.records())
+            with self.store.writing(), self.store.open(create=True) as store, run.timed("restore"):
+                copied = store.copy_from(backup, only_lacking=True)
+                held = {digest for space in store.spaces() for digest in store.digests(space)}
+                bare = sum(record.digest not in held for record in store.records())
         if bare:
             log.warning(
                 "%s images have no vector in the backup either: the next ingest extracts them", f"{bare:,}"
