@@ -64,7 +64,7 @@ together = threading.Barrier(4)
 def first() -> None:
     export.core()
     together.wait()
-    export._openvino().Type.f32.to_dtype()
+    export.openvino().Type.f32.to_dtype()
 
 threads = [threading.Thread(target=first) for _ in range(4)]
 for thread in threads:

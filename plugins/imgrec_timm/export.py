@@ -101,7 +101,7 @@ def _make(extractor: Timm, resolved: Resolved, folder: Path) -> Export:
     device = models.best_device()
     try:
         graph = _converted(model, resolved.preprocessing)
-        _openvino().save_model(graph, aside / "model.xml", compress_to_fp16=False)
+        openvino().save_model(graph, aside / "model.xml", compress_to_fp16=False)
         cosine = _agreement(graph, model, resolved.preprocessing)
     except (OSError, MemoryError) as error:  # may be otherwise the next time
         shutil.rmtree(aside, ignore_errors=True)
@@ -126,15 +126,15 @@ def _converted(model: Any, preprocessing: dict[str, Any]) -> Any:
     import torch
     from openvino.preprocess import PrePostProcessor
 
-    openvino, shape = _openvino(), [1, 3, *preprocessing["input_size"]]
+    ov, shape = openvino(), [1, 3, *preprocessing["input_size"]]
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing, which the converter does
-        graph = openvino.convert_model(model, example_input=torch.zeros(shape), input=shape)
+        graph = ov.convert_model(model, example_input=torch.zeros(shape), input=shape)
     steps = PrePostProcessor(graph)
-    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NCHW"))
     mean, std = ([255 * value for value in preprocessing[name]] for name in ("mean", "std"))
-    steps.input().preprocess().convert_element_type(openvino.Type.f32).mean(mean).scale(std)
+    steps.input().preprocess().convert_element_type(ov.Type.f32).mean(mean).scale(std)
     return steps.build()
 
 
@@ -199,10 +199,10 @@ def has_bfloat16() -> bool:
 @functools.cache
 def core() -> Any:
     """OpenVINO's devices."""
-    return _openvino().Core()
+    return openvino().Core()
 
 
-def _openvino() -> Any:
+def openvino() -> Any:
     """The module, without its telemetry, which would tell its makers of every import and export."""
     with _IMPORT:
         telemetry = "openvino_telemetry"
@@ -210,13 +210,13 @@ def _openvino() -> Any:
         if not is_loaded:
             sys.modules[telemetry] = None  # type: ignore[assignment]  # an import of it fails, as if it was absent
         try:
-            import openvino
+            import openvino as ov
         finally:
             if not is_loaded:
                 del sys.modules[telemetry]
         # Its table of types is made when it is first asked for; two threads that do so at once hang (2026.4).
-        openvino.Type.f32.to_dtype()
-        return openvino
+        ov.Type.f32.to_dtype()
+        return ov
 
 
 _IMPORT = threading.Lock()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import imgrec
 from imgrec.contracts import Image, chunks
 from imgrec.threads import cores, each
-from imgrec_timm import models
+from imgrec_timm import export, models
 
 if TYPE_CHECKING:
     from imgrec_timm import Timm
@@ -68,8 +67,6 @@ def _openvino(extractor: Timm, resolved: Resolved, preprocessing: Preprocessing)
         raise UnavailableError("it is not installed: pip install 'imgrec[openvino]'")
     if extractor.device not in ("auto", "cpu"):
         raise UnavailableError(f"it runs on the CPU, and extractor.device={extractor.device}")
-    from imgrec_timm import export
-
     if extractor.precision == "bfloat16" and not export.has_bfloat16():
         raise UnavailableError("this processor has no bfloat16 for it")
     made = export.exported(extractor, resolved)
@@ -132,28 +129,28 @@ class OpenVINO:
         self._file, self._preprocess = file, preprocess
         self._precision = {"float32": "f32", "bfloat16": "bf16"}[precision]
         self._compiled: dict[int, Any] = {}
-        self._requests: dict[int, threading.local] = {}
 
     def __call__(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """See `Runtime`. A single image, mostly a query, has all cores for itself."""
         streams = 1 if len(images) == 1 else cores()
         if streams not in self._compiled:
             self._compiled[streams] = self._compile(streams)
-        compiled = self._compiled[streams]
-        requests = self._requests.setdefault(streams, threading.local())
+        # All of it first: between the images it would drive the model from the cores' caches.
+        pixels = each(self._preprocess, images)
+        features: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(images)
 
-        def features(image: Image) -> npt.NDArray[np.float32]:
-            if not hasattr(requests, "own"):
-                requests.own = compiled.create_infer_request()
-            requests.own.infer({0: self._preprocess(image)[None]}, share_inputs=True)
-            found: npt.NDArray[np.float32] = requests.own.get_output_tensor().data[0].copy()
-            return found
+        def keep(request: Any, i: int) -> None:
+            features[i] = request.get_output_tensor().data[0].copy()
 
-        return np.stack(each(features, images))
+        # One more than there are streams: it waits, and no core does.
+        requests = export.openvino().AsyncInferQueue(self._compiled[streams], min(streams + 1, len(images)))
+        requests.set_callback(keep)
+        for i, some in enumerate(pixels):
+            requests.start_async({0: some[None]}, i, share_inputs=True)
+        requests.wait_all()
+        return np.stack(features)
 
     def _compile(self, streams: int) -> Any:
-        from imgrec_timm import export
-
         settings = {
             "INFERENCE_PRECISION_HINT": self._precision,
             "NUM_STREAMS": streams,
