@@ -192,6 +192,12 @@ def _add_quality(report: Report) -> None:
     report.add("P@5 of the plain loop's vectors, 713 photographs of clothes, cosine", hits["plain"], "")
     report.add("P@5 of resize=fast", hits["fast"], "")
     report.hold("P@5, difference", abs(hits["fast"] - hits["plain"]), at_most=0.01, unit="")
+    rounded = model(precision="bfloat16")
+    if _is_worth(rounded):
+        half = [_vectors(rounded, photos) for photos in (gallery, queries)]
+        report.add("P@5 of precision=bfloat16", _precision(*half, *labels), "")
+        cosine = np.concatenate([_cosines(*pair) for pair in zip(half, fast, strict=True)]).mean()
+        report.add("mean cosine of precision=bfloat16 with resize=fast in float32", cosine, "")
 
 
 def _vectors(extractor: imgrec.Extractor, photos: Sequence[Path]) -> Floats:
