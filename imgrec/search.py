@@ -246,7 +246,7 @@ def nearest_by(
 FIRST_LOOK = 64
 """Rows whose distances are computed to find a limit for all others; more where k is large."""
 
-AT_ONCE = 64
+AT_ONCE = 256
 """Queries whose dot products with all vectors are computed together, which is quicker than one by one."""
 
 AT_ONCE_BYTES = 2**28
