@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,10 @@ os.environ["XDG_CACHE_HOME"] = os.environ["IMGREC_TEST_CACHE"]
 
 # As for users: what a process of the command line has compiled, the next one does not compile again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A script's background jobs ignore Ctrl-C, and so would the processes that are to be interrupted here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
