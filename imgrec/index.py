@@ -204,12 +204,13 @@ def _keep(index: Index, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        for name in ROWS:
-            np.save(aside / f"{name}.npy", getattr(index, name))
-        np.save(aside / "squares.npy", index.compressed.squares)
+        arrays = {name: getattr(index, name) for name in ROWS} | {"squares": index.compressed.squares}
         for i, level in enumerate(levels):
-            for name in LEVEL:
-                np.save(aside / f"{name}-{i}.npy", getattr(level, name))
+            arrays |= {f"{name}-{i}": getattr(level, name) for name in LEVEL}
+        for name, array in arrays.items():
+            with (aside / f"{name}.npy").open("wb") as file:
+                np.save(file, array)
+                os.fsync(file.fileno())  # else a power cut may leave zeros in a file that has its name
         about = {
             "format": FORMAT,
             "images": index.images,
@@ -273,14 +274,28 @@ def _is_sound(about: dict[str, Any]) -> bool:
 
 
 def _agrees(index: Index, source: Source) -> bool:
-    """Whether all arrays are of one length, and the first, middle and last row are as the store has them."""
-    count, compressed = len(index.digests), index.compressed
-    others = [index.vectors, index.usable, compressed.squares]
-    others += [array for level in compressed.levels for array in (level.columns, level.rests)]
-    if not count or {len(each) for each in others} != {count}:
+    """Whether all arrays are what they should be, and the first, middle and last row are as the store has them."""
+    count = len(index.digests)
+    if not count or not _is_well_formed(index):
         return False
     rows = sorted({0, count // 2, count - 1})
     return source.agrees([index.digests[row].decode() for row in rows], index.vectors[rows])
+
+
+def _is_well_formed(index: Index) -> bool:
+    """Whether all arrays have the shapes and types that go together."""
+    count, dim, levels = len(index.digests), index.vectors.shape[-1], index.compressed.levels
+    wanted: list[tuple[npt.NDArray[Any], type[np.generic], tuple[int, ...]]] = [
+        (index.digests, np.bytes_, (count,)),
+        (index.vectors, np.float32, (count, dim)),
+        (index.usable, np.bool_, (count,)),
+        (index.compressed.squares, np.float32, (count,)),
+    ]
+    for level in levels:
+        size = level.axes.shape[-1]
+        wanted += [(level.axes, np.float32, (dim, size)), (level.columns, np.float32, (count, size))]
+        wanted += [(level.rests, np.float32, (count,))]
+    return all(array.dtype.type is kind and array.shape == shape for array, kind, shape in wanted)
 
 
 # --- checking -----------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,36 @@ def test_a_damaged_one_is_never_trusted(
             *(f"{each}.npy" for each in (*index.ROWS, "squares", *(f"{name}-0" for name in index.LEVEL))),
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("axes-0", lambda axes: axes[:-1]),
+        ("axes-0", lambda axes: (100 * axes).astype(np.int64)),
+        ("squares", lambda squares: np.stack([squares, squares], axis=1)),
+        ("rests-0", lambda rests: rests.astype(np.float64)),
+        ("columns-0", lambda columns: columns[:, :-1]),
+        ("usable", lambda usable: usable.astype(np.int8)),
+        ("digests", lambda digests: digests.astype(str)),
+        ("vectors", lambda vectors: vectors.astype(np.float64)),
+    ],
+)
+def test_arrays_of_other_shapes_or_types_are_never_trusted(
+    store: imgrec.Store,
+    vectors: Vectors,
+    name: str,
+    change: Callable[[Any], Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    looked_at(store)
+    right = found(store, vectors[7])
+    file = kept(store)[0] / f"{name}.npy"
+    array = np.load(file)
+    file.unlink()
+    np.save(file, change(array))
+    assert found(store, vectors[7]) == right
+    assert "is made again" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing(store: imgrec.Store, vectors: Vectors) -> None:

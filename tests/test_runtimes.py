@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +154,102 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
     assert extractor.extract(some).shape == (6, 1024)
     assert runtime_of(extractor) == "OpenVINO"
     assert "cannot be written" in caplog.text
+
+
+MADE_READY = """
+import sys
+import imgrec
+import numpy as np
+
+extractor = imgrec.build("extractor", "timm", model=sys.argv[1], pretrained=False)
+extractor.extract([np.zeros((50, 50, 3), np.uint8)] * int(sys.argv[2]))
+"""
+
+
+def test_processes_that_make_a_model_ready_at_once_do_not_disturb_each_other(
+    own_cache: Path, some: list[Image]
+) -> None:
+    model = "mobilenetv2_100"  # large enough to be seen half written
+    random_model(model=model).extract(some)
+    for _ in range(3):
+        for file in (own_cache / "imgrec").rglob("compiled*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", MADE_READY, model, str(1 + i % 2)], stderr=subprocess.PIPE, text=True
+            )
+            for i in range(4)
+        ]
+        ends = [(process.communicate(timeout=300)[1], process.returncode) for process in processes]
+        assert [code for _, code in ends] == [0] * 4, ends
+
+
+def test_a_process_may_end_as_soon_as_it_has_its_vectors(own_cache: Path, some: list[Image]) -> None:
+    random_model().extract(some)
+    for _ in range(12):
+        line = [sys.executable, "-c", MADE_READY, SMALL, "6"]
+        done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_cache_may_be_deleted_during_a_run(own_cache: Path, some: list[Image]) -> None:
+    extractor = random_model(runtime="openvino")
+    single = extractor.extract(some[:1])
+    shutil.rmtree(own_cache)
+    np.testing.assert_allclose(extractor.extract(some)[:1], single, atol=1e-5)
+
+
+def test_a_full_disk_is_no_verdict_on_a_model(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(whole(), name)
+
+        def save_model(self, *_: object, **__: object) -> None:
+            raise RuntimeError("basic_ios::clear: iostream error")
+
+    whole = export.openvino
+    with monkeypatch.context() as patched:
+        patched.setattr(export, "openvino", Full)
+        assert runtime_of(random_model()) == "Torch"
+    assert "cannot be written" in caplog.text
+    assert str(own_cache) in caplog.text
+    assert not list(own_cache.rglob(".new-*"))
+    assert runtime_of(random_model()) == "OpenVINO"
+
+
+def test_what_a_killed_export_left_is_removed(own_cache: Path) -> None:
+    left = own_cache / "imgrec" / "timm" / "exported" / ".new-killed"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    _ = random_model()._runtime  # type: ignore[attr-defined]
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("compiled.json", "[1]"),
+        ("about.json", '{"problem": null, "cosine": "x", "accelerator": "cpu", "digests": {}}'),
+        ("about.json", '{"problem": null, "cosine": 1.0, "accelerator": "cpu", "digests": {}}'),
+        ("resolved/*.json", '{"preprocessing": {}, "weights": "", "weights_file": null}'),
+    ],
+)
+def test_a_cache_that_says_something_else_is_made_again(
+    own_cache: Path, some: list[Image], name: str, text: str
+) -> None:
+    wanted = random_model().extract(some)
+    (file,) = (own_cache / "imgrec").rglob(name)
+    file.write_text(text)
+    np.testing.assert_array_equal(random_model().extract(some), wanted)
+    assert file.read_text() != text
+
+
+@pytest.mark.parametrize("options", [{"features_only": True}, {"in_chans": 1}])
+def test_models_that_give_no_vectors_of_photographs_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"model_kwargs.{next(iter(options))}"):
+        random_model(model_kwargs=options).extract([np.zeros((50, 50, 3), np.uint8)])
 
 
 def test_auto_takes_torch_where_vectors_differ(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imgrec_timm import models
+from imgrec_timm.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from imgrec_timm import Timm
@@ -72,6 +73,7 @@ def resolved(extractor: Timm) -> Resolved:
     file = folder() / "resolved" / f"{key(libraries=libraries, **{n: options[n] for n in decisive.split()})}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         known = Resolved(**json.loads(file.read_text(encoding="utf-8")))
+        Preprocessing(**known.preprocessing, exact=True)  # a TypeError where it lacks something
         weights = extractor.checkpoint or known.weights_file
         if weights is None or models.digest_of(weights) == known.weights:
             return known

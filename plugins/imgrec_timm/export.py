@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from imgrec import locks
 from imgrec_timm import cache, models
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ IN_THE_GRAPH = ("input_size", "mean", "std")
 
 PROBE = 8
 """Images on which an export is compared with torch."""
+
+ABANDONED = 3600
+"""Seconds after which an export that is being made belongs to a run that was killed."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,20 @@ def _kept(folder: Path) -> Export | None:
     """What a folder holds, if all of it is there as it was written."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         about = Export(**json.loads((folder / "about.json").read_text(encoding="utf-8")), folder=str(folder))
-        if all(models.digest_of(str(folder / name)) == digest for name, digest in about.digests.items()):
+        if _is_sound(about) and all(
+            models.digest_of(str(folder / name)) == digest for name, digest in about.digests.items()
+        ):
             return about
         log.warning("the export in %s is damaged, and made again", folder)
     return None
+
+
+def _is_sound(about: Export) -> bool:
+    return (
+        isinstance(about.cosine, float)
+        and isinstance(about.digests, dict)
+        and (isinstance(about.problem, str) or (about.problem is None and about.file.name in about.digests))
+    )
 
 
 def _make(extractor: Timm, resolved: Resolved, folder: Path) -> Export:
@@ -92,33 +107,64 @@ def _make(extractor: Timm, resolved: Resolved, folder: Path) -> Export:
     model = models.make(extractor)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(folder.parent)
         aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".new-"))
     except OSError as error:
         log.warning("the cache %s cannot be written (%s): every run prepares it anew", folder, error.strerror)
         aside = folder = Path(tempfile.mkdtemp(prefix="imgrec-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    problem, cosine = None, 0.0
-    device = models.best_device()
     try:
-        graph = _converted(model, resolved.preprocessing)
-        openvino().save_model(graph, aside / "model.xml", compress_to_fp16=False)
-        cosine = _agreement(graph, model, resolved.preprocessing)
+        about = _export_to(aside, extractor, model, resolved.preprocessing)
+        data = {name: value for name, value in asdict(about).items() if name != "folder"}
+        with contextlib.suppress(OSError):  # a full disk: what is there serves this run
+            cache.write_text(aside / "about.json", json.dumps(data))
+        if aside != folder:
+            shutil.rmtree(folder, ignore_errors=True)  # damaged
+            with contextlib.suppress(OSError):  # another run was quicker
+                aside.rename(folder)
     except (OSError, MemoryError) as error:  # may be otherwise the next time
-        shutil.rmtree(aside, ignore_errors=True)
-        return Export(f"{extractor.model} cannot be exported now: {error}", 0.0, device, {})
+        problem = f"{extractor.model} cannot be exported now: {error}"
+        if extractor.runtime != "openvino":
+            log.warning("%s", problem)
+        return Export(problem, 0.0, models.best_device(), {})
+    finally:
+        if aside != folder:
+            shutil.rmtree(aside, ignore_errors=True)
+    return Export(**data, folder=str(folder))
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for aside in parent.glob(".new-*"):
+        with contextlib.suppress(OSError):  # another run removes it
+            if time.time() - aside.stat().st_mtime > ABANDONED:
+                shutil.rmtree(aside)
+
+
+def _export_to(aside: Path, extractor: Timm, model: Any, preprocessing: dict[str, Any]) -> Export:
+    """Write the export into a folder, and compare it with torch.
+
+    Raises:
+        OSError: it cannot be written.
+        MemoryError: it needs more than there is.
+    """
+    problem, cosine = None, 0.0
+    try:
+        graph = _converted(model, preprocessing)
+        _save(graph, aside / "model.xml")
+        cosine = _agreement(graph, model, preprocessing)
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # the converter raises anything on what it does not know
         problem = f"{extractor.model} cannot be exported: {' '.join(str(error).split())[:200]}"
     digests = {file.name: models.digest_of(str(file)) for file in sorted(aside.iterdir())}
-    about = Export(problem, cosine, device, digests)
-    data = {name: value for name, value in asdict(about).items() if name != "folder"}
-    with contextlib.suppress(OSError):  # a full disk: what is there serves this run
-        cache.write_text(aside / "about.json", json.dumps(data))
-    if aside != folder:
-        shutil.rmtree(folder, ignore_errors=True)  # damaged
-        with contextlib.suppress(OSError):  # another run was quicker
-            aside.rename(folder)
-        shutil.rmtree(aside, ignore_errors=True)
-    return Export(**data, folder=str(folder))
+    return Export(problem, cosine, models.best_device(), digests)
+
+
+def _save(graph: Any, file: Path) -> None:
+    try:
+        openvino().save_model(graph, file, compress_to_fp16=False)
+    except RuntimeError as error:  # all that OpenVINO says of a full disk is that a stream has failed
+        raise OSError(f"{file.parent.parent} cannot be written: is the disk full?") from error
 
 
 def _converted(model: Any, preprocessing: dict[str, Any]) -> Any:
@@ -173,19 +219,32 @@ def compiled(file: Path, settings: dict[str, Any]) -> Any:
     OpenVINO recognises another processor, version or setting, but not a file that has been damaged.
     """
     folder, digests = file.parent / "compiled", file.parent / "compiled.json"
-    try:
-        folder.mkdir(exist_ok=True)
-        known = json.loads(digests.read_text()) if digests.exists() else {}
-        for blob in folder.iterdir():
-            if known.get(blob.name) != models.digest_of(str(blob)):
-                blob.unlink()
-        model = core().compile_model(str(file), "CPU", {**settings, "CACHE_DIR": str(folder)})
-        found = {blob.name: models.digest_of(str(blob)) for blob in folder.iterdir()}
-        if found != known:
-            cache.write_text(digests, json.dumps(found))
-    except (OSError, ValueError):  # a cache that is read-only, or that another run is clearing
-        return core().compile_model(str(file), "CPU", settings)
+    with contextlib.ExitStack() as turn:
+        # One process at a time: what another one is writing would be taken for damaged, or read.
+        with contextlib.suppress(OSError):  # a cache that is read-only: nobody writes
+            turn.enter_context(locks.turn(file.parent / "compiled.lock", alone=True))
+        try:
+            folder.mkdir(exist_ok=True)
+            known = _digests_in(digests)
+            for blob in folder.iterdir():
+                if known.get(blob.name) != models.digest_of(str(blob)):
+                    blob.unlink()
+            model = core().compile_model(str(file), "CPU", {**settings, "CACHE_DIR": str(folder)})
+            found = {blob.name: models.digest_of(str(blob)) for blob in folder.iterdir()}
+            if found != known:
+                cache.write_text(digests, json.dumps(found))
+        except (OSError, RuntimeError):  # a cache that is read-only, full, or being deleted
+            return core().compile_model(str(file), "CPU", settings)
     return model
+
+
+def _digests_in(file: Path) -> dict[str, str]:
+    """What was written there; nothing where there is no such file, or it was changed."""
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(known, dict):
+            return known
+    return {}
 
 
 # --- OpenVINO itself ----------------------------------------------------------------------------------------

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 HUB_PATIENCE = 15.0
 """Seconds to wait for the first answer of a model hub. What then comes may take its time."""
 
+ONLY = {"features_only": False, "in_chans": 3}
+"""Keyword arguments of timm's models that must be as they are: an extractor gives a vector of an RGB image."""
+
 Result = TypeVar("Result")
 
 
@@ -106,6 +109,12 @@ def make(extractor: Timm) -> Any:
     import timm
     import torch
 
+    for name, usual in ONLY.items():
+        if extractor.model_kwargs.get(name, usual) != usual:
+            raise imgrec.UsageError(
+                f"extractor.model_kwargs.{name}={extractor.model_kwargs[name]} makes a model that "
+                "does not give a vector of an image in colour: leave it out"
+            )
     cfg, weights = _pretrained_cfg(extractor.model), weights_file(extractor)
     options: dict[str, Any] = {"num_classes": 0, **extractor.model_kwargs}
     if extractor.pooling is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,9 @@ def runtime_of(extractor: Timm, resolved: Resolved, preprocessing: Preprocessing
             return runtime
         except UnavailableError as error:
             if extractor.runtime == "openvino":
-                raise imgrec.UsageError(f"extractor.runtime=openvino cannot be had: {error}") from error
+                raise imgrec.UsageError(
+                    f"extractor.runtime=openvino cannot be had: {error}; extractor.runtime=auto takes torch then"
+                ) from error
             why = f"not openvino: {error}"
     log.info("runtime of %s: torch, %s", extractor.model, why)
     return Torch(extractor, preprocessing)
@@ -137,17 +140,19 @@ class OpenVINO:
             self._compiled[streams] = self._compile(streams)
         # All of it first: between the images it would drive the model from the cores' caches.
         pixels = each(self._preprocess, images)
-        features: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(images)
-
-        def keep(request: Any, i: int) -> None:
-            features[i] = request.get_output_tensor().data[0].copy()
-
-        # One more than there are streams: it waits, and no core does.
-        requests = export.openvino().AsyncInferQueue(self._compiled[streams], min(streams + 1, len(images)))
-        requests.set_callback(keep)
-        for i, some in enumerate(pixels):
-            requests.start_async({0: some[None]}, i, share_inputs=True)
-        requests.wait_all()
+        features: list[npt.NDArray[np.float32]] = []
+        # One more than there are streams: it waits, and no core does. Without callbacks, by which OpenVINO's
+        # threads would run Python: a process that ended just then would be aborted.
+        waiting: deque[Any] = deque()
+        for some in pixels:
+            if len(waiting) > streams:
+                request = waiting.popleft()
+                features.append(_result(request))
+            else:
+                request = self._compiled[streams].create_infer_request()
+            request.start_async({0: some[None]}, share_inputs=True)
+            waiting.append(request)
+        features += map(_result, waiting)
         return np.stack(features)
 
     def _compile(self, streams: int) -> Any:
@@ -157,4 +162,17 @@ class OpenVINO:
             "INFERENCE_NUM_THREADS": cores(),
             "ENABLE_CPU_PINNING": False,  # decoding goes on beside it
         }
-        return export.compiled(self._file, settings)
+        try:
+            return export.compiled(self._file, settings)
+        except RuntimeError:
+            if self._file.exists() or not self._compiled:
+                raise
+            # The cache was deleted during the run. Another number of streams serves too, if not as quickly.
+            return next(iter(self._compiled.values()))
+
+
+def _result(request: Any) -> npt.NDArray[np.float32]:
+    """What a request has come to, waited for."""
+    request.wait()
+    found: npt.NDArray[np.float32] = request.get_output_tensor().data[0].copy()
+    return found
