@@ -184,6 +184,22 @@ def test_processes_that_make_a_model_ready_at_once_do_not_disturb_each_other(
         assert [code for _, code in ends] == [0] * 4, ends
 
 
+def test_of_two_runs_that_export_a_model_the_first_ones_stays(
+    own_cache: Path, some: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreement, quicker = export._agreement, []
+
+    def overtaken(*args: Any) -> float:
+        monkeypatch.setattr(export, "_agreement", agreement)
+        random_model().extract(some)
+        quicker.extend(file.stat().st_ino for file in own_cache.rglob("model.xml") if ".new-" not in str(file))
+        return agreement(*args)
+
+    monkeypatch.setattr(export, "_agreement", overtaken)
+    random_model().extract(some)
+    assert [file.stat().st_ino for file in own_cache.rglob("model.xml")] == quicker
+
+
 def test_a_process_may_end_as_soon_as_it_has_its_vectors(own_cache: Path, some: list[Image]) -> None:
     random_model().extract(some)
     for _ in range(12):

@@ -119,9 +119,7 @@ def _make(extractor: Timm, resolved: Resolved, folder: Path) -> Export:
         with contextlib.suppress(OSError):  # a full disk: what is there serves this run
             cache.write_text(aside / "about.json", json.dumps(data))
         if aside != folder:
-            shutil.rmtree(folder, ignore_errors=True)  # damaged
-            with contextlib.suppress(OSError):  # another run was quicker
-                aside.rename(folder)
+            _put_in_place(aside, folder)
     except (OSError, MemoryError) as error:  # may be otherwise the next time
         problem = f"{extractor.model} cannot be exported now: {error}"
         if extractor.runtime != "openvino":
@@ -131,6 +129,17 @@ def _make(extractor: Timm, resolved: Resolved, folder: Path) -> Export:
         if aside != folder:
             shutil.rmtree(aside, ignore_errors=True)
     return Export(**data, folder=str(folder))
+
+
+def _put_in_place(aside: Path, folder: Path) -> None:
+    """Under its name, unless another run was quicker: that one uses what it has made."""
+    try:
+        aside.rename(folder)
+    except OSError:
+        if _kept(folder) is None:  # damaged
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                aside.rename(folder)
 
 
 def _remove_abandoned(parent: Path) -> None:
