@@ -187,7 +187,8 @@ def test_processes_that_make_a_model_ready_at_once_do_not_disturb_each_other(
 def test_of_two_runs_that_export_a_model_the_first_ones_stays(
     own_cache: Path, some: list[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agreement, quicker = export._agreement, []
+    agreement = export._agreement
+    quicker: list[int] = []
 
     def overtaken(*args: Any) -> float:
         monkeypatch.setattr(export, "_agreement", agreement)
