@@ -66,7 +66,7 @@ together = threading.Barrier(4)
 def first() -> None:
     export.core()
     together.wait()
-    export.openvino().Type.f32.to_dtype()
+    export._openvino().Type.f32.to_dtype()
 
 threads = [threading.Thread(target=first) for _ in range(4)]
 for thread in threads:
@@ -226,9 +226,9 @@ def test_a_full_disk_is_no_verdict_on_a_model(
         def save_model(self, *_: object, **__: object) -> None:
             raise RuntimeError("basic_ios::clear: iostream error")
 
-    whole = export.openvino
+    whole = export._openvino
     with monkeypatch.context() as patched:
-        patched.setattr(export, "openvino", Full)
+        patched.setattr(export, "_openvino", Full)
         assert runtime_of(random_model()) == "Torch"
     assert "cannot be written" in caplog.text
     assert str(own_cache) in caplog.text

@@ -171,7 +171,7 @@ def _export_to(aside: Path, extractor: Timm, model: Any, preprocessing: dict[str
 
 def _save(graph: Any, file: Path) -> None:
     try:
-        openvino().save_model(graph, file, compress_to_fp16=False)
+        _openvino().save_model(graph, file, compress_to_fp16=False)
     except RuntimeError as error:  # all that OpenVINO says of a full disk is that a stream has failed
         raise OSError(f"{file.parent.parent} cannot be written: is the disk full?") from error
 
@@ -181,15 +181,15 @@ def _converted(model: Any, preprocessing: dict[str, Any]) -> Any:
     import torch
     from openvino.preprocess import PrePostProcessor
 
-    ov, shape = openvino(), [1, 3, *preprocessing["input_size"]]
+    openvino, shape = _openvino(), [1, 3, *preprocessing["input_size"]]
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing, which the converter does
-        graph = ov.convert_model(model, example_input=torch.zeros(shape), input=shape)
+        graph = openvino.convert_model(model, example_input=torch.zeros(shape), input=shape)
     steps = PrePostProcessor(graph)
-    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    steps.input().model().set_layout(ov.Layout("NCHW"))
+    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
     mean, std = ([255 * value for value in preprocessing[name]] for name in ("mean", "std"))
-    steps.input().preprocess().convert_element_type(ov.Type.f32).mean(mean).scale(std)
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).mean(mean).scale(std)
     return steps.build()
 
 
@@ -267,10 +267,10 @@ def has_bfloat16() -> bool:
 @functools.cache
 def core() -> Any:
     """OpenVINO's devices."""
-    return openvino().Core()
+    return _openvino().Core()
 
 
-def openvino() -> Any:
+def _openvino() -> Any:
     """The module, without its telemetry, which would tell its makers of every import and export."""
     with _IMPORT:
         telemetry = "openvino_telemetry"
@@ -278,13 +278,13 @@ def openvino() -> Any:
         if not is_loaded:
             sys.modules[telemetry] = None  # type: ignore[assignment]  # an import of it fails, as if it was absent
         try:
-            import openvino as ov
+            import openvino
         finally:
             if not is_loaded:
                 del sys.modules[telemetry]
         # Its table of types is made when it is first asked for; two threads that do so at once hang (2026.4).
-        ov.Type.f32.to_dtype()
-        return ov
+        openvino.Type.f32.to_dtype()
+        return openvino
 
 
 _IMPORT = threading.Lock()
