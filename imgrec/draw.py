@@ -86,13 +86,8 @@ def _cell(
     if rank:
         pen.text((x, line), rank, font=_font(19, bold=True), fill=colour)
         pen.text((x + CELL, line + 3), distance, font=_font(16), fill=colour, anchor="ra")
-    name = Path(path)
-    pen.text(
-        (x, line + 26),
-        _shortened(f"{name.parent.name}/{name.name}", _font(14), CELL),
-        font=_font(14),
-        fill=FAINT,
-    )
+    name = os.path.join(*Path(path).parts[-2:])
+    pen.text((x, line + 26), _shortened(name, _font(14), CELL), font=_font(14), fill=FAINT)
 
 
 def thumbnail(path: str, side: int) -> PIL.Image.Image | None:

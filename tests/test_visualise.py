@@ -3,9 +3,11 @@ from __future__ import annotations
 import csv
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
 import pytest
 
 import imgrec
@@ -132,6 +134,24 @@ def test_thumbnails_keep_their_distance() -> None:
     assert len(chosen) == 40
     apart = np.abs(positions[chosen][:, None] - positions[chosen][None]).max(axis=2) + np.eye(40)
     assert apart.min() >= 0.1
+
+
+@pytest.mark.parametrize(
+    ("query", "caption"), [("img.jpg", "img.jpg"), ("some/img.jpg", "some/img.jpg"), ("/a/b/img.jpg", "b/img.jpg")]
+)
+def test_a_contact_sheet_names_a_file_and_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str, caption: str
+) -> None:
+    written: list[str] = []
+    write = PIL.ImageDraw.ImageDraw.text
+
+    def noted(pen: PIL.ImageDraw.ImageDraw, place: Any, text: str, **options: Any) -> None:
+        written.append(text)
+        write(pen, place, text, **options)
+
+    monkeypatch.setattr(PIL.ImageDraw.ImageDraw, "text", noted)
+    draw.contact_sheet(query, [], tmp_path / "sheet.png", "colour, euclidean")
+    assert written[-1] == caption
 
 
 def test_a_contact_sheet_with_a_file_that_is_gone_and_names_that_are_long(tmp_path: Path, photos: Path) -> None:
