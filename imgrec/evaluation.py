@@ -318,7 +318,10 @@ class Pool:
                 lambda digests: [label_of_content[digest.encode()] for digest in digests],
             )
             self.vectors[i] = fitted.reducer.transform(self.vectors[i])
-            queries.vectors[i] = fitted.reducer.transform(queries.vectors[i])
+            contents = [None if queries.alterations else record.digest for record in queries.records]
+            queries.vectors[i] = projections.project_queries(
+                fitted.reducer, queries.vectors[i], contents, self.digests, self.vectors[i]
+            )
             told[part.name] = fitted.about()
         return told
 

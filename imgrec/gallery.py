@@ -233,6 +233,7 @@ class Gallery:
         k: int,
         metric: str = "euclidean",
         *,
+        content: str | None = None,
         leave_out: str | None = None,
         rerank: Reranker | None = None,
     ) -> list[Match]:
@@ -242,6 +243,7 @@ class Gallery:
             query: for each part a vector `float32 (dim,)` of its space, not yet projected.
             k: how many; fewer where the gallery has fewer.
             metric: one of `search.METRICS`.
+            content: the digest of the query's own content, where it has one: an equal one is at distance 0.
             leave_out: the digest of a content not to be found: mostly the query itself.
             rerank: asks a second time with a better query.
 
@@ -249,7 +251,9 @@ class Gallery:
             UsageError: k below 1, or a metric that there is not or that these vectors do not allow.
         """
         queries = [vector[None] for vector in query]
-        (found,) = self.neighbours_of_many(queries, k, metric, leave_out=[leave_out], rerank=rerank)
+        (found,) = self.neighbours_of_many(
+            queries, k, metric, contents=[content], leave_out=[leave_out], rerank=rerank
+        )
         return found
 
     def neighbours_of_many(
@@ -258,6 +262,7 @@ class Gallery:
         k: int,
         metric: str = "euclidean",
         *,
+        contents: Sequence[str | None] | None = None,
         leave_out: Sequence[str | None] | None = None,
         rerank: Reranker | None = None,
     ) -> list[list[Match]]:
@@ -267,6 +272,7 @@ class Gallery:
             queries: for each part `float32 (m, dim)`.
             k: how many for each.
             metric: one of `search.METRICS`.
+            contents: for each query the digest of its own content, or None where it has none.
             leave_out: for each query the digest of a content that it shall not find, or None.
             rerank: asks a second time with better queries.
 
@@ -275,7 +281,7 @@ class Gallery:
         """
         if k < 1:
             raise UsageError(f"k is at least 1, not {k}")
-        fields, targets = self.fields(metric), self._projected(queries)
+        fields, targets = self.fields(metric), self._projected(queries, contents or [None] * len(queries[0]))
         left_out = list(leave_out) if leave_out is not None else [None] * len(targets[0])
         usable = np.array(self._usable)
         if rerank is not None:
@@ -295,11 +301,15 @@ class Gallery:
             for query, (found, distances) in zip(queried, nearest, strict=True)
         ]
 
-    def _projected(self, queries: Sequence[Vectors]) -> list[Vectors]:
+    def _projected(self, queries: Sequence[Vectors], contents: Sequence[str | None]) -> list[Vectors]:
         targets = []
         for part, each, some in zip(self.view.parts, self._indexes, queries, strict=True):
             projection = self.projections.get(part.name)
-            targets.append(projection.reducer.transform(some) if projection else some)
+            if projection:
+                known = contents, each.digests, each.vectors
+                targets.append(projections.project_queries(projection.reducer, some, *known))
+            else:
+                targets.append(some)
             if each.vectors.size and targets[-1].shape[1:] != each.vectors.shape[1:]:
                 raise UsageError(
                     f"the query has {targets[-1].shape[1:]} values, and the gallery's vectors "

@@ -145,6 +145,33 @@ def load(
     return made, projected
 
 
+def project_queries(
+    reducer: Reducer,
+    queries: Vectors,
+    contents: Sequence[str | None],
+    digests: npt.NDArray[np.bytes_],
+    vectors: Vectors,
+) -> Vectors:
+    """Queries projected; a content of the gallery has the vector that the gallery has of it.
+
+    To project it again, alone or among others, may round to other digits, and equal contents are at distance 0.
+
+    Args:
+        reducer: fitted.
+        queries: `float32 (m, dim)`, not yet projected.
+        contents: of each the digest of its content, or None where that is not known.
+        digests: `(n,)`, of the gallery's rows.
+        vectors: `float32 (n, n_components)`: these, projected.
+    """
+    projected = np.array(reducer.transform(queries))
+    wanted = {content.encode() for content in contents if content}
+    row_of = {digests[row]: row for row in np.flatnonzero(np.isin(digests, list(wanted)))} if wanted else {}
+    for query, content in enumerate(contents):
+        if content and (row := row_of.get(content.encode())) is not None:
+            projected[query] = vectors[row]
+    return projected
+
+
 def _source(store: Store, space: Space, projection: Projection) -> Source:
     return Source(store, space, projection.space.key, projection.reducer.transform)
 

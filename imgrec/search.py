@@ -530,7 +530,8 @@ def _euclidean(points: Doubles, query: Doubles) -> Doubles:
 
 def _cosine(points: Doubles, query: Doubles) -> Doubles:
     # Half the square of the distance of unit vectors: exactly zero for equal ones, where 1 - cosine is not.
-    lengths, length = np.linalg.norm(points, axis=1), np.linalg.norm(query)
+    # NumPy sums a vector alone by BLAS and rows by itself: the query is a row, so that equal vectors have one length.
+    lengths, length = np.linalg.norm(points, axis=1), np.linalg.norm(query[None], axis=1)[0]
     differences = points / np.where(lengths > 0, lengths, 1)[:, None] - query / (length or 1)
     distances = np.square(differences).sum(axis=1) / 2
     return np.where((lengths > 0) & (length > 0), distances, 1.0)

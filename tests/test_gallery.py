@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +111,35 @@ def test_an_extractor_of_another_identity_is_refused_and_what_differs_is_named()
     space = Space.of(imgrec.build("extractor", "colour"))
     with pytest.raises(UsageError, match="bins was 5 and is 6"):
         views.extractor_of(space, {"bins": 6})
+
+
+KERNELS = {"Haswell": "avx2", "SkylakeX": "avx512f"}
+"""OpenBLAS's own for a processor, and what the processor must have for it."""
+
+SELF = """
+import sys, numpy as np, imgrec
+from imgrec.contracts import Batch, Record, Space
+from imgrec.gallery import Gallery
+from imgrec.views import Part, View
+
+space = Space("colour-0123456789ab", "colour", {}, {})
+vectors = np.random.default_rng(0).random((400, 1764), dtype=np.float32)
+names = [f"{i:064x}" for i in range(len(vectors))]
+with imgrec.build("store", "sqlite", path=sys.argv[1]).open(create=True) as store:
+    store.write(Batch([Record(f"/{name}.jpg", name, 1, 1) for name in names], vectors={space: (names, vectors)}))
+    for projection in (None, imgrec.build("reducer", "pca", n_components=64, whiten=True)):
+        gallery = Gallery(store, View(space.key, (Part(space, projection=projection),)))
+        for metric in ("euclidean", "cosine", "manhattan", *([] if projection else ["hellinger"])):
+            for row in range(0, 400, 7):
+                (match,) = gallery.neighbours([vectors[row]], 1, metric, content=names[row])
+                assert (match.path, match.distance) == (f"/{names[row]}.jpg", 0), (metric, projection, match)
+"""
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_equal_contents_are_at_distance_zero_whatever_blas_computes_with(kernel: str, tmp_path: Path) -> None:
+    processor = Path("/proc/cpuinfo")
+    if not processor.exists() or KERNELS[kernel] not in processor.read_text().split():
+        pytest.skip(f"this processor has no {KERNELS[kernel]}")
+    environment = {**os.environ, "OPENBLAS_CORETYPE": kernel}
+    subprocess.run([sys.executable, "-c", SELF, str(tmp_path / "g.sqlite")], check=True, env=environment)

@@ -53,6 +53,7 @@ class Recommend(Stage):
                     vectors,
                     self.k,
                     self.metric,
+                    content=digest,
                     leave_out=None if self.include_self else digest,
                     rerank=self.rerank,
                 )
@@ -132,7 +133,9 @@ def recommend(
         view = views.choose(store, space, extractor, projection)
         vectors, digest = query_vectors(query, store, view)
         left_out = None if include_self else digest
-        return Gallery(store, view).neighbours(vectors, k, metric, leave_out=left_out, rerank=rerank)
+        return Gallery(store, view).neighbours(
+            vectors, k, metric, content=digest, leave_out=left_out, rerank=rerank
+        )
 
 
 def query_vectors(query: str | os.PathLike[str], store: Store, view: View) -> tuple[list[Vectors], str]:
