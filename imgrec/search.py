@@ -530,7 +530,7 @@ def _euclidean(points: Doubles, query: Doubles) -> Doubles:
 
 def _cosine(points: Doubles, query: Doubles) -> Doubles:
     # Half the square of the distance of unit vectors: exactly zero for equal ones, where 1 - cosine is not.
-    # NumPy sums a vector alone by BLAS and rows by itself: the query is a row, so that equal vectors have one length.
+    # The query is a row as well: NumPy leaves the length of a single vector to BLAS, which may round otherwise.
     lengths, length = np.linalg.norm(points, axis=1), np.linalg.norm(query[None], axis=1)[0]
     differences = points / np.where(lengths > 0, lengths, 1)[:, None] - query / (length or 1)
     distances = np.square(differences).sum(axis=1) / 2
