@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from imgrec.contracts import Batch, Decoder, Extractor, Failure, Record, Reducer, Reranker, RunInfo, Space, Store
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.hookspecs import hookimpl
+from imgrec.hookspecs import RunInfo, hookimpl
+from imgrec.kinds import Batch, Decoder, Extractor, Failure, Record, Reducer, Reranker, Space, Store
 from imgrec.options import option
 from imgrec.registry import available, build
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from imgrec.contracts import Image
 from imgrec.errors import ImgrecError
+from imgrec.kinds import Image
 
 Alteration = Callable[[Image, np.random.Generator], Image]
 """Makes a new image of one, `uint8 (height, width, 3)`, RGB, of 1x1 pixels or more, which it leaves as it is.

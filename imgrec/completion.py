@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imgrec import arguments, help, presets, registry, stages  # noqa: A004 - it knows what can be chosen
-from imgrec.contracts import Component
 from imgrec.errors import UsageError
+from imgrec.kinds import Component
 from imgrec.options import option_names, option_rows, values_of
 from imgrec.stages import Stage
 from imgrec.views import Fusion

@@ -28,8 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
 from imgrec import presets, registry, stages
-from imgrec.contracts import Component
 from imgrec.errors import UsageError
+from imgrec.kinds import KINDS, Component
 from imgrec.options import check_option_names, option_names, suggestion, type_hints
 from imgrec.stages import Stage
 from imgrec.views import Fusion
@@ -280,7 +280,7 @@ def _missing(file: str, options: Sequence[str | None]) -> UsageError:
     if file == "hydra/launcher/joblib":
         return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
     known = [each for each in options if each]
-    if group in registry.KINDS:
+    if group in KINDS:
         known = known or presets.choices(group, _SearchPath.user_folders)
     listed = f": available are {', '.join(known)}" if known else ""
     return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")

@@ -18,7 +18,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from imgrec import images
-from imgrec.contracts import Image, Vectors
+from imgrec.kinds import Image, Vectors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec import gallery, projections, search
-from imgrec.contracts import Record, Reranker, Vectors, chunks
+from imgrec.batches import chunks
 from imgrec.errors import UsageError
 from imgrec.gallery import label_of
+from imgrec.kinds import Record, Reranker, Vectors
 from imgrec.search import Field
 from imgrec.views import View
 

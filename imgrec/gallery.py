@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec import index, projections, search, views
-from imgrec.contracts import Record, Reranker, Space, Store, Vectors, as_euclidean
 from imgrec.errors import UsageError
 from imgrec.index import Index
+from imgrec.kinds import Record, Reranker, Space, Store, Vectors, as_euclidean
 from imgrec.projections import Projection
 from imgrec.search import Field
 from imgrec.views import View

@@ -8,17 +8,47 @@ A plugin is a module, or any object, that an entry point of the group `imgrec` n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from imgrec.contracts import Decoder, Extractor, Reducer, Reranker, RunInfo, Store
+    from imgrec.kinds import Decoder, Extractor, Reducer, Reranker, Store
 
 hookspec = pluggy.HookspecMarker("imgrec")
 hookimpl = pluggy.HookimplMarker("imgrec")
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run, as `imgrec_run_started` and `imgrec_run_finished` see it."""
+
+    stage: str
+    folder: Path
+    """Where its results lie, and `run.json` with its whole record."""
+
+    configuration: Mapping[str, Any]
+    """Every option with its value."""
+
+    choices: Mapping[str, str | None]
+    """What was chosen of each config group: `{"stage": "ingest", "extractor": "colour", ...}`."""
+
+    status: str
+    """`running`, `done`, `failed` or `interrupted`."""
+
+    sweep: Path | None = None
+    """The folder of the sweep that it is a job of."""
+
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    """The results in numbers."""
+
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """Seconds, by part of the stage."""
+
+    error: str | None = None
 
 
 @hookspec

@@ -1,6 +1,6 @@
 """Finds image files, reads them, and decodes them to RGB: one policy for every extractor.
 
-What decoding does is part of every space (`contracts.DECODING_VERSION`):
+What decoding does is part of every space (`kinds.DECODING_VERSION`):
 
 * the format is one of `FORMATS`, or one that a plugin adds (`imgrec_decoders`): from the content, not the name;
 * EXIF orientation is applied; embedded colour profiles are ignored;
@@ -33,8 +33,8 @@ import PIL.Image
 import PIL.ImageOps
 
 from imgrec import registry
-from imgrec.contracts import Decoder, Image
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.kinds import Decoder, Image
 
 log = logging.getLogger(__name__)
 

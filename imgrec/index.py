@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec import search
-from imgrec.contracts import Space, Store, Vectors
+from imgrec.kinds import Space, Store, Vectors
 from imgrec.search import Compressed, Level
 
 log = logging.getLogger(__name__)

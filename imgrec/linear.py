@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from imgrec.contracts import Reducer, Vectors, as_euclidean
 from imgrec.errors import UsageError
+from imgrec.kinds import Reducer, Vectors, as_euclidean
 
 MEAN, COMPONENTS = "mean", "components"
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from imgrec.contracts import Progress, Reducer, Vectors, as_euclidean, no_progress
+from imgrec.kinds import Progress, Reducer, Vectors, as_euclidean, no_progress
 from imgrec.options import option
 
 SHARED = 90

@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from imgrec import images, registry, views
-from imgrec.contracts import Batch, Extractor, Failure, Image, Record, Space, Store, Vectors, chunks
+from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.images import Encoded, ImageFile
-from imgrec.threads import ahead, cores, groups
+from imgrec.kinds import Batch, Extractor, Failure, Image, Record, Space, Store, Vectors
+from imgrec.threads import ahead, cores
 from imgrec.views import Fusion
 
 log = logging.getLogger(__name__)

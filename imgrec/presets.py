@@ -13,6 +13,7 @@ from typing import Any
 
 from imgrec import registry
 from imgrec.errors import UsageError
+from imgrec.kinds import KINDS
 from imgrec.registry import PluginError
 
 COMPOSITES = {"extractor": ("fusion",)}
@@ -52,11 +53,7 @@ def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
     Raises:
         UsageError: two plugins bring a preset of one name, or one has the name of a plugin.
     """
-    claimed = (
-        {name: plugin.origin for name, plugin in registry.available(group).items()}
-        if group in registry.KINDS
-        else {}
-    )
+    claimed = {name: plugin.origin for name, plugin in registry.available(group).items()} if group in KINDS else {}
     found: dict[str, Path] = {}
     for folder in conf_folders():
         for file in sorted(Path(folder.path, group).glob("*.yaml")):

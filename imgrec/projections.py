@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec import index, registry, search
-from imgrec.contracts import Reducer, Space, Store, Vectors
 from imgrec.errors import ImgrecError
 from imgrec.index import Index, Source
+from imgrec.kinds import Reducer, Space, Store, Vectors
 
 log = logging.getLogger(__name__)
 

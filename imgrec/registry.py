@@ -18,29 +18,26 @@ from typing import Any, Literal, TypeVar, overload
 import pluggy
 
 from imgrec import hookspecs
-from imgrec.contracts import (
+from imgrec.errors import ImgrecError, UsageError
+from imgrec.hookspecs import RunInfo
+from imgrec.kinds import (
     CONTRACT_VERSION,
+    KINDS,
     Component,
     Decoder,
     Extractor,
     Image,
     Reducer,
     Reranker,
-    RunInfo,
     Store,
     Vectors,
     check_vectors,
 )
-from imgrec.errors import ImgrecError, UsageError
 from imgrec.options import check_option_names, default_values, option_names, option_rows, suggestion
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-KINDS: dict[str, type[Component]] = {cls.kind: cls for cls in (Extractor, Store, Reducer, Reranker, Decoder)}
-"""Kind to base class. The plugins of a kind come from the hook `imgrec_<kind>s`."""
-
 
 NO_NAMES = frozenset("none null true false yes no on off y n nan inf".split())
 """What YAML and Hydra take for something else than a name."""

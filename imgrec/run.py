@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from imgrec import registry
-from imgrec.contracts import RunInfo, Space
 from imgrec.errors import UsageError
+from imgrec.hookspecs import RunInfo
+from imgrec.kinds import Space
 
 # Importable module to distribution: recorded where a run has imported them.
 LIBRARIES = {

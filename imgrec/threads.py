@@ -51,28 +51,6 @@ def ahead(
         yield waiting.popleft().result()
 
 
-def groups(items: Iterable[In], size: int, weight: Callable[[In], int], most: int) -> Iterator[list[In]]:
-    """Lists of `size` items, or fewer that weigh `most` at the most; what weighs more has a list to itself.
-
-    >>> list(groups([1, 1, 1, 9, 1], 2, weight=abs, most=3))
-    [[1, 1], [1], [9], [1]]
-    """
-    group: list[In] = []
-    total = 0
-    for item in items:
-        added = weight(item)
-        if group and total + added > most:
-            yield group
-            group, total = [], 0
-        group.append(item)
-        total += added
-        if len(group) == size or total >= most:
-            yield group
-            group, total = [], 0
-    if group:
-        yield group
-
-
 def each(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
     """What a function makes of each item, on all cores: for an extractor to spread a batch of images.
 

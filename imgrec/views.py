@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from imgrec import registry
-from imgrec.contracts import Component, Extractor, Reducer, Space, Store
 from imgrec.errors import UsageError
+from imgrec.kinds import Component, Extractor, Reducer, Space, Store
 from imgrec.options import Options, check_option_names, default_values, option, written
 
 NOTE = "fusion-"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Image, Vectors
+from imgrec.kinds import Image, Vectors
 from imgrec.options import option
 from imgrec.threads import each
 

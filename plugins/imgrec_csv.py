@@ -21,8 +21,8 @@ import numpy as np
 
 import imgrec
 from imgrec import locks
-from imgrec.contracts import Batch, Failure, Record, Space, Vectors, free_name
 from imgrec.errors import NoStoreError
+from imgrec.kinds import Batch, Failure, Record, Space, Vectors, free_name
 from imgrec.options import option
 
 log = logging.getLogger(__name__)

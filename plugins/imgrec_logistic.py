@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Vectors, as_euclidean, check_labels
+from imgrec.kinds import Vectors, as_euclidean, check_labels
 from imgrec.linear import LinearReducer
 from imgrec.options import option
 

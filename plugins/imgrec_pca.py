@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Vectors, as_euclidean
+from imgrec.kinds import Vectors, as_euclidean
 from imgrec.linear import LinearReducer
 from imgrec.options import option
 

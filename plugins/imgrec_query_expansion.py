@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Vectors
+from imgrec.kinds import Vectors
 from imgrec.options import option
 
 

@@ -18,8 +18,9 @@ from typing import Any, ParamSpec, Self, TypeVar
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Failure, Record, Space, Vectors, chunks, free_name
+from imgrec.batches import chunks
 from imgrec.errors import NoStoreError
+from imgrec.kinds import Batch, Failure, Record, Space, Vectors, free_name
 from imgrec.options import option
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ CREATE TABLE images (
 CREATE INDEX images_by_content ON images (content);
 CREATE TABLE failures (path PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
                        reason TEXT NOT NULL, time REAL NOT NULL);
--- A space's record is JSON of contracts.Space.
+-- A space's record is JSON of imgrec.Space.
 CREATE TABLE spaces (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, dim INTEGER NOT NULL,
                      record TEXT NOT NULL);
 CREATE TABLE generation (value TEXT NOT NULL);

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 import imgrec
 from imgrec import neighbours
-from imgrec.contracts import Vectors
+from imgrec.kinds import Vectors
 from imgrec.neighbours import NeighbourReducer
 from imgrec.options import option
 

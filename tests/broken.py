@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Batch, Image, Record, Space, Vectors
+from imgrec.kinds import Batch, Image, Record, Space, Vectors
 from imgrec.options import option
 from imgrec_pca import PCA
 from imgrec_query_expansion import QueryExpansion

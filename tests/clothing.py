@@ -11,7 +11,8 @@ import numpy as np
 import imgrec
 from conftest import shared
 from imgrec import images
-from imgrec.contracts import Space, Vectors, chunks
+from imgrec.batches import chunks
+from imgrec.kinds import Space, Vectors
 
 
 @dataclass

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from imgrec import help, hookspecs, presets, registry, stages
+from imgrec.kinds import KINDS
 from imgrec.options import option_rows
 from imgrec.testing import EXTRACTOR_CHECKS, REDUCER_CHECKS, RERANKER_CHECKS, STORE_CHECKS, Check
 
@@ -44,7 +45,7 @@ def plugin_table() -> str:
             summary(plugin.cls),
             " ".join(plugin.cls.requires.values()).replace("pip install ", ""),
         ]
-        for kind in registry.KINDS
+        for kind in KINDS
         for name, plugin in registry.available(kind).items()
     ]
     return table(["choice", "what it is", "needs"], rows)

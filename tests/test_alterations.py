@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from imgrec import images
 from imgrec.alterations import ALTERATIONS, JPEG_SIDE
-from imgrec.contracts import Image
 from imgrec.errors import ImgrecError
+from imgrec.kinds import Image
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 
 import imgrec
 from imgrec import images
-from imgrec.contracts import Image, Space
 from imgrec.errors import UsageError
+from imgrec.kinds import Image, Space
 
 IMAGES = hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3)))
 

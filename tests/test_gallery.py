@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import imgrec
 from imgrec import search, views
-from imgrec.contracts import Batch, Record, Space
 from imgrec.errors import UsageError
 from imgrec.gallery import Gallery
+from imgrec.kinds import Batch, Record, Space
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ KERNELS = {"Haswell": "avx2", "SkylakeX": "avx512f"}
 
 SELF = """
 import sys, numpy as np, imgrec
-from imgrec.contracts import Batch, Record, Space
+from imgrec.kinds import Batch, Record, Space
 from imgrec.gallery import Gallery
 from imgrec.views import Part, View
 

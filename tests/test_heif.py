@@ -11,7 +11,7 @@ import pytest
 
 from conftest import Cli
 from imgrec import images
-from imgrec.contracts import Image
+from imgrec.kinds import Image
 
 pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra heif")
 

@@ -8,8 +8,8 @@ import pytest
 
 import clothing
 import imgrec
-from imgrec.contracts import Image, Vectors
 from imgrec.errors import UsageError
+from imgrec.kinds import Image, Vectors
 
 
 def hog(**options: Any) -> imgrec.Extractor:

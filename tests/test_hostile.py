@@ -25,7 +25,7 @@ import imgrec
 from conftest import Cli
 from hostile import encoded
 from imgrec import images
-from imgrec.contracts import Image, Vectors
+from imgrec.kinds import Image, Vectors
 from imgrec.pipeline import _read
 from soak import fuzz
 

@@ -13,8 +13,8 @@ import pytest
 
 import imgrec
 from imgrec import index
-from imgrec.contracts import Batch, Record, Space, Vectors
 from imgrec.gallery import Gallery
+from imgrec.kinds import Batch, Record, Space, Vectors
 
 SPACE = Space.of(imgrec.build("extractor", "colour"))
 

@@ -16,8 +16,8 @@ import imgrec
 import tiles
 from conftest import Cli
 from imgrec import images
-from imgrec.contracts import Image, Vectors
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.kinds import Image, Vectors
 from imgrec.options import option
 from test_stores import snapshot
 

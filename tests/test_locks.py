@@ -11,8 +11,8 @@ import pytest
 
 import imgrec
 from imgrec import locks
-from imgrec.contracts import Batch, Record
 from imgrec.errors import UsageError
+from imgrec.kinds import Batch, Record
 
 HOLD = """
 import sys, time

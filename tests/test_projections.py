@@ -11,9 +11,9 @@ import pytest
 import imgrec
 from conftest import Cli
 from imgrec import index, projections
-from imgrec.contracts import Batch, Record, Space
 from imgrec.errors import UsageError
 from imgrec.gallery import Gallery
+from imgrec.kinds import Batch, Record, Space
 from imgrec.views import Part, View
 
 SPACE = Space("colour-0123456789ab", "colour", {}, {"extractor": "colour"})

@@ -9,7 +9,7 @@ import pytest
 
 import imgrec
 from conftest import Cli
-from imgrec.contracts import as_euclidean
+from imgrec.kinds import as_euclidean
 from test_views import COLOUR_AND_HOG, picture
 
 RNG = np.random.default_rng(0)

@@ -13,8 +13,8 @@ from sklearn.manifold import trustworthiness
 import imgrec
 from conftest import shared, shared_timm
 from imgrec import neighbours
-from imgrec.contracts import Vectors
 from imgrec.errors import UsageError
+from imgrec.kinds import Vectors
 
 REDUCERS = ["pca", "tsne", "umap"]
 QUICK: dict[str, dict[str, Any]] = {"pca": {}, "tsne": {"n_iter": 100}, "umap": {"n_epochs": 100}}

@@ -13,6 +13,7 @@ import imgrec
 from conftest import Cli
 from imgrec import registry
 from imgrec.errors import UsageError
+from imgrec.kinds import KINDS
 
 GOOD = '''
 from dataclasses import dataclass
@@ -333,9 +334,7 @@ def test_every_component_is_listed_with_its_distribution() -> None:
     assert set(registry.available("extractor")) == {"colour", "hog", "timm"}
     assert set(registry.available("store")) == {"csv", "sqlite"}
     assert set(registry.available("reducer")) == {"lda", "logistic", "pca", "tsne", "umap"}
-    assert {plugin.origin for kind in registry.KINDS for plugin in registry.available(kind).values()} == {
-        "imgrec 0.1.0"
-    }
+    assert {plugin.origin for kind in KINDS for plugin in registry.available(kind).values()} == {"imgrec 0.1.0"}
 
 
 def test_a_missing_method_fails_when_the_component_is_built() -> None:

@@ -17,8 +17,8 @@ import pytest
 
 from conftest import Cli, shared, shared_timm
 from imgrec import images
-from imgrec.contracts import Image, Space
 from imgrec.errors import UsageError
+from imgrec.kinds import Image, Space
 from test_imports import modules
 from test_timm import SMALL, cosines, random_model
 

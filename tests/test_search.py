@@ -10,8 +10,8 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial.distance import cdist
 
 from imgrec import search
-from imgrec.contracts import Vectors
 from imgrec.errors import UsageError
+from imgrec.kinds import Vectors
 
 SCIPY = {"euclidean": "euclidean", "cosine": "cosine", "manhattan": "cityblock"}
 

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import imgrec
-from imgrec.contracts import Batch, Failure, Record, Space, Vectors
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.kinds import Batch, Failure, Record, Space, Vectors
 
 RGB = Space.of(imgrec.build("extractor", "colour"))
 HSV = Space.of(imgrec.build("extractor", "colour", colour_space="hsv"))

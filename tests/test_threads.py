@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imgrec.threads import ahead, cores, each, groups
+from imgrec.batches import groups
+from imgrec.threads import ahead, cores, each
 
 
 def test_ahead_keeps_order_and_bounds_what_waits() -> None:

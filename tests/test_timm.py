@@ -21,8 +21,8 @@ from omegaconf import OmegaConf
 import imgrec
 from conftest import Cli, shared, shared_timm
 from imgrec import images, presets
-from imgrec.contracts import Image, Space, Vectors
 from imgrec.errors import UsageError
+from imgrec.kinds import Image, Space, Vectors
 
 timm = pytest.importorskip("timm")
 torch = pytest.importorskip("torch")

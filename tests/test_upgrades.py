@@ -19,8 +19,8 @@ import imgrec
 import imgrec_csv
 import imgrec_sqlite
 from conftest import Cli
-from imgrec.contracts import Batch, Record, Space
 from imgrec.errors import UsageError
+from imgrec.kinds import Batch, Record, Space
 
 SCHEMAS = Path(__file__).parent / "schemas"
 """A small gallery of each released schema, as SQL: as an imgrec of that time left it."""

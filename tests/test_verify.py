@@ -15,8 +15,8 @@ import pytest
 import imgrec
 from conftest import Cli, Result
 from imgrec import index, projections
-from imgrec.contracts import Batch, Failure
 from imgrec.errors import ImgrecError
+from imgrec.kinds import Batch, Failure
 from imgrec.stages.verify import verify
 
 CHECKS = ["database", "rows", "vectors", "files", "digests", "derived files"]

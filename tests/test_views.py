@@ -12,9 +12,9 @@ import pytest
 import imgrec
 from conftest import Cli
 from imgrec import search, views
-from imgrec.contracts import Batch, Record, Space
 from imgrec.errors import UsageError
 from imgrec.gallery import Gallery
+from imgrec.kinds import Batch, Record, Space
 from imgrec.views import Fusion
 
 COLOUR_AND_HOG = ("extractor=fusion", "extractor.weights={colour: 0.25, hog: 0.75}")

@@ -12,8 +12,8 @@ from types import NoneType
 from typing import Any, ClassVar, cast, get_origin
 
 from imgrec import registry
-from imgrec.contracts import Component
 from imgrec.errors import UsageError
+from imgrec.kinds import Component
 from imgrec.options import (
     Options,
     allowed_types,

@@ -19,19 +19,11 @@ import numpy as np
 
 from imgrec import draw, evaluation, images, index, registry, search, views
 from imgrec.alterations import ALTERATIONS
-from imgrec.contracts import (
-    Extractor,
-    Image,
-    Record,
-    Reducer,
-    Reranker,
-    Store,
-    Vectors,
-    chunks,
-)
+from imgrec.batches import chunks
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.evaluation import Pool, Queries
 from imgrec.gallery import Gallery
+from imgrec.kinds import Extractor, Image, Record, Reducer, Reranker, Store, Vectors
 from imgrec.options import option
 from imgrec.run import Run, table, to_json
 from imgrec.search import Field

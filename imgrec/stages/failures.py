@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from imgrec.contracts import Failure, Store
+from imgrec.kinds import Failure, Store
 from imgrec.options import option
 from imgrec.run import Run, table, to_json
 from imgrec.stages import Stage, part

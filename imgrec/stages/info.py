@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import views
-from imgrec.contracts import Store
+from imgrec.kinds import Store
 from imgrec.options import option
 from imgrec.run import Run, table, to_json
 from imgrec.stages import Stage, part

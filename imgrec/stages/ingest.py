@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import images, index, registry, views
-from imgrec.contracts import Extractor, Space, Store, only_writer
 from imgrec.errors import NoStoreError, UsageError
+from imgrec.kinds import Extractor, Space, Store, only_writer
 from imgrec.options import option
 from imgrec.pipeline import Job, Summary, process
 from imgrec.run import Run, progress

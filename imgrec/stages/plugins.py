@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from imgrec import registry
+from imgrec.kinds import KINDS
 from imgrec.options import default_values, first_line, option, option_names, written
 from imgrec.run import Run, table, to_json
 from imgrec.stages import Stage
@@ -22,7 +23,7 @@ class Plugins(Stage):
 
     def execute(self, run: Run) -> None:
         """List, and print."""
-        result = [describe(plugin) for kind in registry.KINDS for plugin in registry.available(kind).values()]
+        result = [describe(plugin) for kind in KINDS for plugin in registry.available(kind).values()]
         result += [
             {"kind": kind, "name": name, "distribution": distribution, "version": version}
             for kind, name, distribution, version in registry.others()

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from imgrec import draw, images, registry, search, views
-from imgrec.contracts import Extractor, Reducer, Reranker, Store, Vectors
 from imgrec.errors import UsageError
 from imgrec.gallery import Gallery, Match
+from imgrec.kinds import Extractor, Reducer, Reranker, Store, Vectors
 from imgrec.options import option
 from imgrec.run import Run, table, to_json
 from imgrec.stages import Stage, part

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import registry, stages
-from imgrec.contracts import Batch, Extractor, Space, Store, chunks
+from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
+from imgrec.kinds import Batch, Extractor, Space, Store
 from imgrec.options import option, option_names
 from imgrec.run import DIFF, RECORD, Run, flat, git_commit, git_diff, read_record, version_of
 from imgrec.stages import Stage

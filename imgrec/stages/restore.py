@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-from imgrec.contracts import Store
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.kinds import Store
 from imgrec.run import Run
 from imgrec.stages import Stage, part
 

@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import index, projections
-from imgrec.contracts import Batch, Record, Space, Store, Vectors, chunks, only_writer
+from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.kinds import Batch, Record, Space, Store, Vectors, only_writer
 from imgrec.options import option
 from imgrec.run import Run, progress, table, to_json
 from imgrec.stages import Stage, part

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import draw, gallery, views
-from imgrec.contracts import Extractor, Record, Reducer, Store
 from imgrec.draw import Map
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import Gallery
+from imgrec.kinds import Extractor, Record, Reducer, Store
 from imgrec.options import option
 from imgrec.run import Run, progress
 from imgrec.stages import Stage, part

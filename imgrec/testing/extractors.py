@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from imgrec.contracts import Extractor, Image, Space, Vectors
 from imgrec.errors import UsageError
+from imgrec.kinds import Extractor, Image, Space, Vectors
 from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from omegaconf import OmegaConf
 
 from imgrec import config, registry
-from imgrec.contracts import Component
+from imgrec.kinds import Component
 from imgrec.options import allowed_types, type_hints
 from imgrec.testing import process
 

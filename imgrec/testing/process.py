@@ -25,7 +25,7 @@ def main() -> None:
     if request["task"] == "extract":
         import numpy as np
 
-        from imgrec.contracts import Space
+        from imgrec.kinds import Space
 
         with np.load(folder / "images.npz", allow_pickle=False) as images:
             np.save(folder / "vectors.npy", component.extract([images[str(i)] for i in range(len(images))]))

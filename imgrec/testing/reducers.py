@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from imgrec.contracts import Reducer, Vectors
 from imgrec.errors import UsageError
+from imgrec.kinds import Reducer, Vectors
 from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 
@@ -144,7 +144,7 @@ def dimensions_are_as_asked(reducer: Reducer) -> None:
 
 
 def every_metric_is_taken(reducer: Reducer) -> None:
-    """`metric` is `cosine`, `euclidean` or `hellinger`; see `imgrec.contracts.as_euclidean`."""
+    """`metric` is `cosine`, `euclidean` or `hellinger`; see `imgrec.as_euclidean`."""
     for metric in ("cosine", "euclidean", "hellinger"):
         other = kit.rebuilt(reducer, metric=metric)
         _checked(other, other.fit_transform(sample(), _labels(reducer)), 60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imgrec.contracts import Reranker, Vectors
+from imgrec.kinds import Reranker, Vectors
 from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from imgrec.contracts import Batch, Failure, Record, Space, Store, Vectors
 from imgrec.errors import NoStoreError
+from imgrec.kinds import Batch, Failure, Record, Space, Store, Vectors
 from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 

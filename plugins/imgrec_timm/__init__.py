@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Image, Vectors
+from imgrec.kinds import Image, Vectors
 from imgrec.options import option
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from imgrec_timm.preprocessing import Preprocessing
     from imgrec_timm.runtimes import Runtime
 
-# Pillow's by timm's names; as OpenCV has no such choice, `resize=fast` has its own.
 WEIGHTS_BY_OTHER_WAYS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 """Arguments of timm.create_model that a space's identity would not know of."""
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")
+"""Pillow's by timm's names; as OpenCV has no such choice, `resize=fast` has its own."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgrec.contracts import Image
+from imgrec.kinds import Image
 
 
 @dataclass(frozen=True)

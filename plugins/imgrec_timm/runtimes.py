@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec.contracts import Image, chunks
+from imgrec.batches import chunks
+from imgrec.kinds import Image
 from imgrec.threads import cores, each
 from imgrec_timm import export, models
 

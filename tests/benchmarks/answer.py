@@ -20,7 +20,7 @@ from benchmarks import ingest
 from benchmarks.report import Report
 from benchmarks.search import DIM, ROWS, like_real_ones
 from imgrec import images
-from imgrec.contracts import Batch, Record, Space
+from imgrec.kinds import Batch, Record, Space
 
 ROUNDS = 5
 AT_ONCE = 16_384

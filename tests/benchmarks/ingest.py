@@ -19,7 +19,7 @@ import imgrec
 from benchmarks.report import Report
 from conftest import SHARED
 from imgrec import images
-from imgrec.contracts import Image
+from imgrec.kinds import Image
 from imgrec.threads import each
 
 WEIGHTS = SHARED / "weights" / "mobilenetv2_100.safetensors"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import imgrec
-from imgrec.contracts import as_euclidean
+from imgrec.kinds import as_euclidean
 
 
 @dataclass

@@ -10,8 +10,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 import imgrec
-from imgrec.contracts import Failure, Record, Space
 from imgrec.errors import NoStoreError
+from imgrec.kinds import Failure, Record, Space
 
 
 @dataclass

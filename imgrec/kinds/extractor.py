@@ -1,0 +1,146 @@
+"""Extractors turn images into vectors, and every vector belongs to a space."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from imgrec.errors import ImgrecError
+from imgrec.kinds.component import Component, plain
+
+Image = npt.NDArray[np.uint8]
+"""A picture: `uint8 (height, width, 3)`, RGB, upright."""
+
+
+Vectors = npt.NDArray[np.float32]
+"""Vectors as rows: `float32 (n, dim)`."""
+
+
+DECODING_VERSION = 1
+"""The version of the rules in `images.decode`. Part of every space: raised when decoded pixels change."""
+
+
+@dataclass
+class Extractor(Component):
+    """Turns images into vectors.
+
+    >>> import numpy as np, imgrec
+    >>> extractor = imgrec.build("extractor", "colour", bins=2)
+    >>> extractor.extract([np.zeros((4, 6, 3), np.uint8)])
+    array([[1., 0., 0., 0., 0., 0., 0., 0.]], dtype=float32)
+    """
+
+    kind: ClassVar[str] = "extractor"
+
+    version: ClassVar[int] = 1
+    """Raise it when the same options give other vectors than before."""
+
+    @property
+    def side(self) -> int | None:
+        """The shorter side, in pixels, that is enough; None where full size is needed.
+
+        Decoding may then stop at a half, a quarter or an eighth of the resolution, never below this side. May
+        depend on options only.
+        """
+        return None
+
+    @abstractmethod
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        """Vectors of images of any sizes.
+
+        Args:
+            images: each `uint8 (height, width, 3)`, RGB, upright; at least one.
+
+        Returns:
+            `float32 (len(images), dim)`, finite. An image has the same vector alone and in any batch, to 1e-5.
+        """
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides a vector's value, as JSON data: by default the options that change vectors.
+
+        An extractor with weights or with defaults that its library decides adds their digest, as `weights`, and
+        the values in force, and leaves out names that may come to mean something else.
+        """
+        return {
+            spec.name: getattr(self, spec.name)
+            for spec in dataclasses.fields(self)
+            if spec.metadata.get("changes_vectors", True)
+        }
+
+
+@dataclass(frozen=True)
+class Space:
+    """The identity of a vector space, and what it takes to extract into it again.
+
+    Vectors of two spaces are never compared.
+    """
+
+    key: str
+    """The extractor's name and a digest of the identity: `colour-5b0e5a83c1d2`."""
+
+    extractor: str
+    options: dict[str, Any] = field(compare=False)
+    identity: dict[str, Any] = field(compare=False)
+
+    @classmethod
+    def of(cls, extractor: Extractor) -> Space:
+        """The space that an extractor, as configured, fills."""
+        identity = {
+            "extractor": extractor.name,
+            "version": extractor.version,
+            "decoding": DECODING_VERSION,
+            **extractor.identity(),
+        }
+        identity = json.loads(json.dumps(identity, default=plain))
+        canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        options = {name: _absolute(extractor, name, value) for name, value in extractor.plain_options().items()}
+        return cls(f"{extractor.name}-{digest}", extractor.name, options, identity)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, for a store to keep; `from_json` is its inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: object) -> Space:
+        """A space that was kept.
+
+        Raises:
+            ValueError: the data are none.
+        """
+        kinds = {"key": str, "extractor": str, "options": dict, "identity": dict}
+        is_one = isinstance(data, dict) and data.keys() == kinds.keys()
+        if not (is_one and all(isinstance(data[name], kind) for name, kind in kinds.items())):  # type: ignore[index]
+            raise ValueError("a space has key, extractor, options and identity, and here is something else")
+        return cls(**data)  # type: ignore[arg-type]
+
+
+def check_vectors(vectors: object, count: int, extractor: Extractor) -> Vectors:
+    """What an extractor returned for `count` images, held to its contract.
+
+    Raises:
+        ImgrecError: saying what was returned.
+    """
+    if not (isinstance(vectors, np.ndarray) and vectors.dtype == np.float32 and vectors.ndim == 2):
+        seen = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else type(vectors).__name__
+        raise ImgrecError(f"extractor {extractor.name} returned {seen}, not float32 (n, dim)")
+    if len(vectors) != count or not vectors.shape[1]:
+        raise ImgrecError(f"extractor {extractor.name} returned {vectors.shape} vectors for {count} images")
+    if not np.isfinite(vectors).all():
+        raise ImgrecError(f"extractor {extractor.name} returned values that are not finite")
+    return vectors
+
+
+def _absolute(component: Component, name: str, value: Any) -> Any:
+    """A path option as it still holds in another working directory."""
+    metadata = {spec.name: spec.metadata for spec in dataclasses.fields(component)}[name]
+    return str(Path(value).absolute()) if metadata.get("path") and value else value

@@ -1,0 +1,269 @@
+"""Stores keep the records of image files, and their vectors."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from imgrec import locks
+from imgrec.batches import chunks
+from imgrec.kinds.component import Component
+from imgrec.kinds.extractor import Space, Vectors
+
+Row = TypeVar("Row", "Record", "Failure")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image file of a gallery."""
+
+    path: str
+    """Absolute."""
+
+    digest: str
+    """SHA-256 of the file's bytes, in hexadecimal: what the image is, wherever it lies."""
+
+    size: int
+    """In bytes."""
+
+    mtime_ns: int
+    missing: bool = False
+    """The file was gone when last looked for; it stays recorded, for a drive may be unplugged."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One file that could not be read, and why."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    reason: str
+    time: float
+    """When it was tried, in seconds since 1970."""
+
+
+@dataclass
+class Batch:
+    """Changes that a store makes as one transaction: all of them or none.
+
+    A record replaces one of the same path and ends its failure; a failure replaces the record of its path.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    """Paths whose record or failure goes, before the new ones are added."""
+
+    vectors: dict[Space, tuple[list[str], Vectors]] = field(default_factory=dict)
+    """For each space, digests and their vectors, row by row."""
+
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Small JSON data by name, in the place of what was kept under the name; None removes it."""
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.failures or self.forgotten or self.vectors or self.notes)
+
+
+@dataclass
+class Store(Component):
+    """Keeps records of image files, and vectors by the digest of the content that they describe.
+
+    So a renamed file keeps its vectors, copies share them, and an edited file has none until it is extracted
+    again. Vectors whose content no record has any more are dropped.
+
+    >>> import tempfile, imgrec
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with imgrec.build("store", "sqlite", path=f"{folder}/gallery.sqlite").open(create=True) as store:
+    ...         store.write(Batch(records=[Record("/photos/a.jpg", "00ff", 1234, 0)]))
+    ...         print([record.path for record in store.records()])
+    ['/photos/a.jpg']
+    """
+
+    kind: ClassVar[str] = "store"
+
+    @property
+    @abstractmethod
+    def location(self) -> str:
+        """Where it is, for messages."""
+
+    @abstractmethod
+    def open(self, *, create: bool = False) -> Self:
+        """Open it, and make it first where `create` is set and nothing is there. Open already: do nothing.
+
+        Raises:
+            NoStoreError: nothing is there.
+            UsageError: what is there is no store of this kind.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release files and connections; `open` may follow."""
+
+    @abstractmethod
+    def write(self, batch: Batch) -> None:
+        """Make all changes of a batch, durably, or none of them."""
+
+    @abstractmethod
+    def records(
+        self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
+    ) -> Iterator[Record]:
+        """All records, or those of the given paths, or those of the given digests; in any order."""
+
+    @abstractmethod
+    def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
+        """All failures, or those of the given paths; in any order."""
+
+    @abstractmethod
+    def spaces(self) -> list[Space]:
+        """The spaces that hold vectors, in the order in which they were first written."""
+
+    @abstractmethod
+    def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
+        """The contents that have a vector in a space: all, or those among the given ones."""
+
+    @abstractmethod
+    def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
+        """Digests and vectors of a space, row by row: all, or those of the given digests that it has.
+
+        In a store that a run is writing, only whole batches are seen.
+        """
+
+    def notes(self) -> dict[str, Any]:
+        """Small facts that are kept with a gallery, JSON data by name; nothing in a store that keeps none."""
+        return {}
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong inside, a line each, as far as only the store can tell: by default nothing.
+
+        Damage that its reading methods would not notice, rows that belong to nothing. What was cut off and costs
+        nothing is none.
+        """
+        return iter(())
+
+    def size(self) -> int | None:
+        """Bytes on disk; None where that cannot be told."""
+        return None
+
+    def generation(self, space: Space) -> str | None:
+        """What changes with every write that touches a space's vectors or the records; None where nothing tells.
+
+        Forms of the vectors that are derived from the store hold as long as this does. A name for a folder.
+        """
+        return None
+
+    @property
+    def derived_folder(self) -> Path | None:
+        """Where such forms may be kept; None where they may not."""
+        return None
+
+    @property
+    def lock_file(self) -> Path | None:
+        """What stands for the right to write, beside the store; None where writers need not take turns."""
+        return None
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Be the only one that writes, of all processes and threads; `write` is so by itself for its batch.
+
+        Another one is waited for, with a line on stderr that says who it is. Readers neither wait nor are waited
+        for. A thread may nest it; it ends with the process, however that ends.
+
+        Raises:
+            UsageError: nothing can be written where the store is.
+        """
+        return nullcontext() if self.lock_file is None else locks.only_writer(self.lock_file, self.location)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Read, in this thread, what the open store holds at this moment, whatever others write meanwhile.
+
+        By itself each read is of a moment of its own, which is all that a store may give.
+        """
+        return nullcontext()
+
+    def copy_from(
+        self, other: Store, *, exactly: bool = False, only_lacking: bool = False, batch_size: int = 32_768
+    ) -> int:
+        """Copy every record, failure, vector and note that `other` holds and this store lacks or has otherwise.
+
+        Args:
+            other: the store to copy from, open.
+            exactly: forget what `other` does not hold, as a backup does.
+            only_lacking: what this store has otherwise stays as it is: it may be newer.
+            batch_size: images a transaction.
+
+        Returns:
+            How many images were copied or completed.
+        """
+        copied = 0
+        spaces = other.spaces()
+        for held in chunks(other.records(), batch_size):  # few passes where a selection reads a whole file
+            rows = self._without_others(held) if only_lacking else held
+            have = {record.path: record for record in self.records(paths=[row.path for row in rows])}
+            lacking = [
+                row for row in rows if (row.path not in have if only_lacking else have.get(row.path) != row)
+            ]
+            digests = sorted({row.digest for row in rows})
+            lacked = {space: other.digests(space, digests) - self.digests(space, digests) for space in spaces}
+            vectors = {space: other.vectors(space, sorted(some)) for space, some in lacked.items() if some}
+            self.write(Batch(records=lacking, vectors=vectors))  # cut off in the middle, no image lacks its vector
+            new, completed = {row.path for row in lacking}, set[str]().union(*lacked.values())
+            copied += sum(row.path in new or row.digest in completed for row in rows)
+        for failed in chunks(other.failures(), batch_size):
+            failures = self._without_others(failed) if only_lacking else failed
+            known = set(self.failures(paths=[failure.path for failure in failures]))
+            self.write(Batch(failures=[failure for failure in failures if failure not in known]))
+        notes, kept = other.notes(), self.notes()
+        if only_lacking:
+            notes = {name: value for name, value in notes.items() if name not in kept}
+        self.write(Batch(notes={name: value for name, value in notes.items() if kept.get(name) != value}))
+        if exactly:
+            self.write(Batch(notes=dict.fromkeys(kept.keys() - notes.keys())))
+            self._forget_all_but(other, batch_size)
+        return copied
+
+    def _without_others(self, rows: Sequence[Row]) -> list[Row]:
+        """Of another store's records or failures those of files that this one does not know, or has alike."""
+        paths = [row.path for row in rows]
+        mine = {record.path: record.digest for record in self.records(paths=paths)}
+        failed = {failure.path for failure in self.failures(paths=paths)}
+        return [
+            row
+            for row in rows
+            if row.path not in failed
+            and (row.path not in mine or (isinstance(row, Record) and mine[row.path] == row.digest))
+        ]
+
+    def _forget_all_but(self, other: Store, batch_size: int) -> None:
+        recorded = [row.path for row in self.records()] + [row.path for row in self.failures()]
+        for paths in chunks(recorded, batch_size):
+            theirs = {record.path for record in other.records(paths=paths)}
+            theirs |= {failure.path for failure in other.failures(paths=paths)}
+            self.write(Batch(forgotten=[path for path in paths if path not in theirs]))
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def only_writer(*stores: Store | None) -> Iterator[None]:
+    """Be the only one that writes to all of them; see `Store.writing`."""
+    with ExitStack() as stack:
+        # In one order everywhere: two runs of which each keeps the other's store as backup do not wait for ever.
+        for store in sorted(filter(None, stores), key=lambda each: Path(each.location).absolute()):
+            stack.enter_context(store.writing())
+        yield
+
+
+def free_name(name: str) -> Path:
+    """A path where nothing is: the name, or with a number behind it, `gallery-2`."""
+    numbered = (Path(name if i == 1 else f"{name}-{i}") for i in itertools.count(1))
+    return next(path for path in numbered if not os.path.lexists(path))
