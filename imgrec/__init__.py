@@ -10,16 +10,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from imgrec.errors import ImgrecError, UsageError
+from imgrec import kinds
+from imgrec.batches import chunks
+from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.hookspecs import RunInfo, hookimpl
-from imgrec.kinds import Batch, Decoder, Extractor, Failure, Record, Reducer, Reranker, Space, Store
-from imgrec.options import option
+from imgrec.kinds import *  # noqa: F403 - the kinds say themselves what plugins need of them
+from imgrec.options import component, option
 from imgrec.registry import available, build
+from imgrec.threads import cores, each
 
 if TYPE_CHECKING:
     from imgrec.draw import Map
     from imgrec.gallery import Match
+    from imgrec.linear import LinearReducer
+    from imgrec.neighbours import NeighbourReducer
     from imgrec.pipeline import Summary
+    from imgrec.run import Run
     from imgrec.stages.ingest import ingest
     from imgrec.stages.recommend import recommend
     from imgrec.stages.visualise import visualise
@@ -30,39 +36,42 @@ __version__ = "0.1.0"
 # What needs OpenCV or more is imported at use, so that a plugin's `import imgrec` stays light.
 _LAZY = {
     "Fusion": "imgrec.views",
+    "LinearReducer": "imgrec.linear",
+    "Map": "imgrec.draw",
     "Match": "imgrec.gallery",
+    "NeighbourReducer": "imgrec.neighbours",
+    "Run": "imgrec.run",
     "Summary": "imgrec.pipeline",
     "ingest": "imgrec.stages.ingest",
     "recommend": "imgrec.stages.recommend",
-    "Map": "imgrec.draw",
     "visualise": "imgrec.stages.visualise",
 }
 
 __all__ = [
-    "Batch",
-    "Decoder",
-    "Extractor",
-    "Failure",
     "Fusion",
     "ImgrecError",
+    "LinearReducer",
     "Map",
     "Match",
-    "Record",
-    "Reducer",
-    "Reranker",
+    "NeighbourReducer",
+    "NoStoreError",
+    "Run",
     "RunInfo",
-    "Space",
-    "Store",
     "Summary",
     "UsageError",
     "available",
     "build",
+    "chunks",
+    "component",
+    "cores",
+    "each",
     "hookimpl",
     "ingest",
     "option",
     "recommend",
     "visualise",
 ]
+__all__ += kinds.__all__
 
 
 def __getattr__(name: str) -> Any:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import imgrec
-from imgrec import arguments, completion, help, presets, stages  # noqa: A004 - it is what --help prints
+from imgrec import arguments, completion, help, presets, registry  # noqa: A004 - it is what --help prints
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.kinds import Stage
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -222,7 +223,7 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
     """Build the stage and run it; `number` is that of a sweep's job."""
     from imgrec import config
 
-    is_ranked = number is not None and stages.available()[run.stage].ranking is not None
+    is_ranked = number is not None and registry.classes(Stage)[run.stage].ranking is not None
     if is_ranked:
         from imgrec import sweep
 

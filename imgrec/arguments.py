@@ -8,14 +8,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec import presets, registry, stages
+from imgrec import presets, registry
 from imgrec.errors import UsageError
+from imgrec.kinds import Stage, kind_of
 from imgrec.options import option_names, suggestion
-from imgrec.stages import Stage
 
 FLAGS_WITH_VALUE = frozenset(
     "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --experimental-rerun".split()
@@ -25,9 +25,6 @@ FLAGS = FLAGS_WITH_VALUE | frozenset(
 )
 MULTIRUN = frozenset(("-m", "--multirun"))
 NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c".split())
-
-GROUP_ALIASES = {"default_extractor": "extractor@default_extractor"}
-"""Choices that people write by the name of the part they fill."""
 
 ADDED_GROUPS = frozenset(("experiment",))
 """Groups of which nothing is chosen by default: to Hydra their choice is an addition."""
@@ -69,14 +66,14 @@ def read(words: Sequence[str]) -> Arguments:
     folders, flags = split_config_folders(flags)
     stage, rest = _split_stage(words)
     is_multirun = not MULTIRUN.isdisjoint(flags)
-    overrides, bare = _split_bare(rest, stages.available().get(stage or ""))
+    overrides, bare = _split_bare(rest, registry.classes(Stage).get(stage or ""))
     if bare:
         overrides.insert(0, _positional(bare, stage))
     paths = path_options(stage)
     hydra = [f"+stage={stage}"] if stage else []
     overrides += _unnamed_parts(overrides)
     overrides = [_experiment_for(word, stage, folders) for word in overrides]
-    hydra += [_override(word, paths, is_multirun=is_multirun) for word in overrides]
+    hydra += [_override(word, paths, _aliases(stage), is_multirun=is_multirun) for word in overrides]
     return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
 
 
@@ -123,8 +120,8 @@ def _split_stage(words: list[str]) -> tuple[str | None, list[str]]:
     if named:
         return named[-1].partition("=")[2], [word for word in words if word not in named]
     if words and "=" not in words[0] and not words[0].startswith(("+", "~")):
-        if words[0] not in stages.available():
-            known = stages.available()
+        if words[0] not in registry.classes(Stage):
+            known = registry.classes(Stage)
             near = suggestion(words[0], known)
             raise UsageError(f"there is no stage {words[0]!r}{near}: the stages are {', '.join(known)}")
         return words[0], words[1:]
@@ -146,7 +143,7 @@ def _split_bare(words: list[str], stage: type[Stage] | None) -> tuple[list[str],
 
 
 def _positional(bare: list[str], stage: str | None) -> str:
-    cls = stages.available().get(stage or "")
+    cls = registry.classes(Stage).get(stage or "")
     if cls is None or cls.positional is None:
         raise UsageError(f"{bare[0]!r} is not understood: options are written key=value")
     if len(bare) == 1:
@@ -158,15 +155,22 @@ def _positional(bare: list[str], stage: str | None) -> str:
 
 def path_options(stage: str | None) -> set[str]:
     """The keys whose values are paths: of the stage, and of every plugin in every group that it has."""
-    cls = stages.available().get(stage or "")
+    cls = registry.classes(Stage).get(stage or "")
     if cls is None:
         return set()
     keys = _paths_of(cls)
-    for group, spec in cls.parts().items():
-        kind = stages.kind_of(spec)
+    for group, spec in cls.component_fields().items():
+        kind = kind_of(spec.metadata["group"])
         for plugin in registry.available(kind).values():
             keys |= {f"{group}.{name}" for name in _paths_of(plugin.cls)}
     return keys
+
+
+def _aliases(stage: str | None) -> dict[str, str]:
+    """Choices for a component's field that is not called as its group is, as Hydra has them."""
+    cls = registry.classes(Stage).get(stage or "")
+    groups = {name: spec.metadata["group"] for name, spec in (cls.component_fields() if cls else {}).items()}
+    return {name: f"{group}@{name}" for name, group in groups.items() if name != group}
 
 
 def _paths_of(cls: type) -> set[str]:
@@ -194,7 +198,7 @@ def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
             f"there is no experiment {name!r}{suggestion(name, known)}: available are {', '.join(known)}; "
             f"for one of your own name the folder that has experiment/{name}.yaml with --config-dir"
         )
-    files = [each for each in known[name] if each in stages.available()]
+    files = [each for each in known[name] if each in registry.classes(Stage)]
     if not files:
         return name
     if stage not in files:
@@ -218,7 +222,7 @@ def _unnamed_parts(overrides: Sequence[str]) -> list[str]:
     return [f"{key}={key.rpartition('.')[2]}" for key in keys if key not in given]
 
 
-def _override(word: str, paths: set[str], *, is_multirun: bool) -> str:
+def _override(word: str, paths: set[str], aliases: Mapping[str, str], *, is_multirun: bool) -> str:
     match = OVERRIDE.fullmatch(word)
     if not match:
         return word
@@ -229,7 +233,7 @@ def _override(word: str, paths: set[str], *, is_multirun: bool) -> str:
         plus = "+"
     if part := OF_A_PART.fullmatch(key):
         plus, key = "+", f"{GROUP_OF[part[1]]}@{key}"
-    return f"{plus}{GROUP_ALIASES.get(key, key)}={value}"
+    return f"{plus}{aliases.get(key, key)}={value}"
 
 
 def path_value(value: str, *, is_multirun: bool) -> str:

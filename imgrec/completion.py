@@ -15,11 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec import arguments, help, presets, registry, stages  # noqa: A004 - it knows what can be chosen
+from imgrec import arguments, presets, registry
 from imgrec.errors import UsageError
-from imgrec.kinds import Component
+from imgrec.kinds import Component, Stage, kind_of
 from imgrec.options import option_names, option_rows, values_of
-from imgrec.stages import Stage
 from imgrec.views import Fusion
 
 FLAGS = ("-sc", "--shell-completion")
@@ -115,7 +114,7 @@ def candidates(before: Sequence[str], current: str) -> list[str]:
     stage = _stage(before)
     if stage is None or re.match(r"\+{0,2}stage=", current):
         prefix = "".join(re.findall(r"^\+{0,2}stage=", current))
-        named = [f"{prefix}{name} " for name in stages.available()]
+        named = [f"{prefix}{name} " for name in registry.classes(Stage)]
         return _beginning(current, named if prefix else [*named, "+stage="])
     line = _Line(stage, before)
     plus, key, equals, value = re.fullmatch(r"(\+*)([^=]*)(=?)(.*)", current, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -136,7 +135,7 @@ def _stage(before: Sequence[str]) -> str | None:
     """The stage among the words, if there is one."""
     for word in before:
         name = re.sub(r"^\+{0,2}stage=", "", word)
-        if name in stages.available():
+        if name in registry.classes(Stage):
             return name
     return None
 
@@ -150,7 +149,7 @@ class _Line:
 
     @functools.cached_property
     def cls(self) -> type[Stage]:
-        return stages.available()[self.stage]
+        return registry.classes(Stage)[self.stage]
 
     @functools.cached_property
     def folders(self) -> tuple[str, ...]:
@@ -162,12 +161,12 @@ class _Line:
     def keys(self, typed: str) -> Iterator[str]:
         """What may stand before a `=`: options, groups, and behind a group's dot its component's options."""
         group, dot, _ = typed.partition(".")
-        if dot and group in self.cls.parts():
+        if dot and group in self.cls.component_fields():
             component = self.component(group)
             yield from (f"{group}.{name}=" for name in (option_names(component) if component else ()))
             return
         yield from (f"{row.name}=" for row in option_rows(self.cls))
-        for part in self.cls.parts():
+        for part in self.cls.component_fields():
             yield f"{part}="
             yield f"{part}."
         yield "experiment="
@@ -177,8 +176,8 @@ class _Line:
         if key == "experiment":
             found = presets.experiments(self.folders)
             return [name for name, of_stages in found.items() if not of_stages or self.stage in of_stages]
-        if key in self.cls.parts():
-            return help.choices(self.cls.parts()[key].metadata["group"], self.folders)
+        if key in self.cls.component_fields():
+            return presets.choices(self.cls.component_fields()[key].metadata["group"], self.folders)
         group, dot, name = key.rpartition(".")
         owner = self.component(group) if dot else self.cls
         specs = {spec.name: spec for spec in dataclasses.fields(owner)} if owner else {}
@@ -186,12 +185,12 @@ class _Line:
 
     def component(self, group: str) -> type[Component | Fusion] | None:
         """The class of what is chosen of a group: by a word, or by default; a preset's is what it begins with."""
-        if group not in self.cls.parts():
+        if group not in self.cls.component_fields():
             return None
-        kind = stages.kind_of(self.cls.parts()[group])
+        kind = kind_of(self.cls.component_fields()[group].metadata["group"])
         chosen = [word.partition("=")[2] for word in self.before if word.lstrip("+").partition("=")[0] == group]
-        defaults = help.default_choices(self.stage, self.folders)
-        name = chosen[-1] if chosen else defaults.get(group) or defaults.get(f"default_{group}", "")
+        defaults = presets.default_choices(self.stage, self.folders)
+        name = chosen[-1] if chosen else defaults.get(group) or defaults.get(f"default_{group}") or ""
         name = presets.begins_with(kind, name, self.folders) or ""
         if name == Fusion.name:
             return Fusion

@@ -29,9 +29,9 @@ from yaml import YAMLError
 
 from imgrec import presets, registry, stages
 from imgrec.errors import UsageError
-from imgrec.kinds import KINDS, Component
+from imgrec.kinds import GROUPS, Component, Stage, kind_of
+from imgrec.kinds.component import Group
 from imgrec.options import check_option_names, option_names, suggestion, type_hints
-from imgrec.stages import Stage
 from imgrec.views import Fusion
 
 # --- from dataclasses to config groups ----------------------------------------------------------------------
@@ -56,37 +56,56 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     _SearchPath.user_folders = user_folders
     Plugins.instance().register(_SearchPath)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
-    known = stages.available()
+    known = registry.classes(Stage)
     used = {stage: known[stage]} if stage in known else known
-    parts = [spec for cls in used.values() for spec in cls.parts().values()]
-    groups = {spec.metadata["group"] for spec in parts}
-    optional = groups & stages.OPTIONAL.keys()
+    groups = {spec.metadata["group"] for cls in used.values() for spec in cls.component_fields().values()}
     if "extractor" in groups:
-        optional.add("projection")  # of a fusion's parts
+        groups.add("projection")  # of a fusion's parts
         _store(user_folders, "extractor", Fusion.name, schema(Fusion))
-    for kind in sorted({stages.kind_of(spec) for spec in parts} | {stages.OPTIONAL[each] for each in optional}):
-        presets.choices(kind)  # finds out whether two plugins claim one name
-        for name, plugin in registry.available(kind).items():
-            try:
-                node = schema(plugin.cls)
-            except Exception as error:  # an option of a type that OmegaConf does not take
-                log.warning("%s=%s of %s left out: %s: %s", kind, name, plugin.origin, _first_line(error), TYPES)
-                continue
-            _store(user_folders, kind, name, node)
-            for group in optional:
-                if stages.OPTIONAL[group] == kind:
-                    _store(user_folders, group, name, _adapted(group, name, schema(plugin.cls)))
-    for group in optional:
-        _store(user_folders, group, "none", OmegaConf.create({}))
-    for name, cls in used.items():
-        _store(user_folders, "options", name, _stage_schema(cls))
+    for kind in sorted(set(map(kind_of, groups))):
+        for name, cls in _with_schema(kind).items():
+            for group in groups:
+                if kind_of(group) == kind:
+                    _store(user_folders, group, name, _adapted(GROUPS[group], name, schema(cls)))
+    for group in groups:
+        if GROUPS[group].is_optional:
+            _store(user_folders, group, presets.NONE, OmegaConf.create({}))
+    files = presets.files(Stage.kind, user_folders)
+    for name, stage_class in used.items():
+        _store(user_folders, "options", name, _stage_schema(stage_class))
+        if name not in files:
+            ConfigStore.instance().store(group=Stage.kind, name=name, node=_stage_file(name), package="_global_")
 
 
-def _adapted(group: str, name: str, node: DictConfig) -> DictConfig:
-    """A plugin's options with the defaults that suit an optional group."""
-    if group == "backup" and "path" in node:
-        node["path"] = f"${{beside:${{store}},{name}}}"
-    for option, default in stages.DEFAULTS.get(group, {}).items():
+def _with_schema(kind: str) -> dict[str, type[Component]]:
+    """The plugins of a kind but for those that have an option of a type that OmegaConf does not take."""
+    presets.names(kind)  # finds out whether two plugins claim one name
+    found = {}
+    for name, plugin in registry.available(kind).items():
+        try:
+            schema(plugin.cls)
+        except Exception as error:
+            log.warning("%s=%s of %s left out: %s: %s", kind, name, plugin.origin, _first_line(error), TYPES)
+        else:
+            found[name] = plugin.cls
+    return found
+
+
+def _stage_file(name: str) -> DictConfig:
+    """What `conf/stage/NAME.yaml` would have, for a stage that brings no such file."""
+    fields = registry.classes(Stage)[name].component_fields()
+    chosen = {
+        f"/{spec.metadata['group']}@{key}": presets.default_choices(name)[key] for key, spec in fields.items()
+    }
+    defaults = [f"/options/{name}@_global_", *({group: choice} for group, choice in chosen.items()), "_self_"]
+    return OmegaConf.create({"defaults": defaults})
+
+
+def _adapted(group: Group, name: str, node: DictConfig) -> DictConfig:
+    """A plugin's options with the defaults that suit a group."""
+    if group.beside and "path" in node:
+        node["path"] = f"${{beside:${{{group.beside}}},{name}}}"
+    for option, default in group.defaults.items():
         if option in node:
             node[option] = default
     return node
@@ -143,7 +162,7 @@ def _stage_schema(stage: type[Stage]) -> DictConfig:
     OmegaConf must not see the types of components: what a config group fills starts as an empty mapping, and the
     group's typed node takes its place.
     """
-    hints, parts = type_hints(stage), stage.parts()
+    hints, parts = type_hints(stage), stage.component_fields()
     fields: list[tuple[str, Any, Any]] = []
     for spec in dataclasses.fields(stage):
         if spec.name in parts:
@@ -167,20 +186,20 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
     Raises:
         UsageError: an option is missing, unknown or not allowed; a library is not installed.
     """
-    cls = stages.available()[name]
+    cls = registry.classes(Stage)[name]
     if absent := sorted(OmegaConf.missing_keys(configuration)):
         raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see {name} --help")
     if "stage" in configuration:
         raise UsageError(f"stage/{name}.yaml: its first line is not `# @package _global_`")
     check_option_names(name, option_names(cls), configuration)
     plugins: dict[str, str] = {}
-    for key, spec in cls.parts().items():
+    for key, spec in cls.component_fields().items():
         component = OmegaConf.get_type(configuration[key])
         if component is dict and chosen.get(key) not in (None, "none"):
             group = spec.metadata["group"]
             raise UsageError(
                 f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
-                f"begin it with `defaults: [{next(iter(registry.available(stages.kind_of(spec))))}, _self_]`"
+                f"begin it with `defaults: [{next(iter(registry.available(kind_of(group))))}, _self_]`"
             )
         if isinstance(component, type) and issubclass(component, Component | Fusion):
             plugins[key] = component.name
@@ -280,7 +299,7 @@ def _missing(file: str, options: Sequence[str | None]) -> UsageError:
     if file == "hydra/launcher/joblib":
         return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
     known = [each for each in options if each]
-    if group in KINDS:
+    if group in GROUPS:
         known = known or presets.choices(group, _SearchPath.user_folders)
     listed = f": available are {', '.join(known)}" if known else ""
     return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
@@ -303,10 +322,10 @@ def _first_line(error: BaseException) -> str:
 def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageError:
     """As `check_option_names` has it, for an option of a stage or of a component."""
     group, _, name = key.split("@", maxsplit=1)[0].partition(".")
-    cls = stages.available().get(stage or "")
-    parts = cls.parts() if cls else {}
+    cls = registry.classes(Stage).get(stage or "")
+    parts = cls.component_fields() if cls else {}
     if name and group in parts:
-        kind = stages.kind_of(parts[group])
+        kind = kind_of(parts[group].metadata["group"])
         plugins = registry.available(kind)
         given = ",".join(word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{group}="))
         meant = [presets.plugin_of(kind, choice, _SearchPath.user_folders) for choice in given.split(",")]

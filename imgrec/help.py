@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
 
-from imgrec import presets, registry, stages
+from imgrec import presets, registry
 from imgrec.errors import UsageError
+from imgrec.kinds import GROUPS, Stage, kind_of
 from imgrec.options import first_line, option_rows, suggestion
-from imgrec.stages import Stage
 from imgrec.views import Fusion
 
 
@@ -27,7 +25,7 @@ def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[st
     """
     if stage is None:
         return _general(user_folders)
-    known = stages.available()
+    known = registry.classes(Stage)
     if stage not in known:
         raise UsageError(f"there is no stage {stage!r}{suggestion(stage, known)}: there are {', '.join(known)}")
     return _of_stage(stage, known[stage], user_folders, words)
@@ -44,12 +42,7 @@ def _general(user_folders: Sequence[str]) -> str:
 {stage_list()}
 
 Choices, each with options of its own (extractor=timm extractor.model=resnet50):
-  extractor={_choices("extractor", user_folders)}
-  store={_choices("store", user_folders)}
-  backup={_choices("backup", user_folders)}
-  reducer={_choices("reducer", user_folders)}
-  projection={_choices("projection", user_folders)}
-  rerank={_choices("rerank", user_folders)}
+{_all_choices(user_folders)}
 
 imgrec STAGE --help        the stage's options, with those of its components
 imgrec STAGE ... -m        a sweep: every combination of options given as a,b,c; of evaluate, a leaderboard
@@ -62,9 +55,9 @@ imgrec --hydra-help        what Hydra offers besides; imgrec --version"""
 
 def stage_list() -> str:
     """The stages, a line each."""
-    width = max(map(len, stages.available()))
+    width = max(map(len, registry.classes(Stage)))
     return "\n".join(
-        ["Stages:", *(f"  {name:{width}}  {first_line(cls)}" for name, cls in stages.available().items())]
+        ["Stages:", *(f"  {name:{width}}  {first_line(cls)}" for name, cls in registry.classes(Stage).items())]
     )
 
 
@@ -72,40 +65,33 @@ def _experiments(user_folders: Sequence[str]) -> str:
     return "|".join(presets.experiments(user_folders))
 
 
+def _all_choices(user_folders: Sequence[str]) -> str:
+    return "\n".join(f"  {group}={_choices(group, user_folders)}" for group in GROUPS)
+
+
 def _choices(group: str, user_folders: Sequence[str]) -> str:
-    return "|".join(choices(group, user_folders))
-
-
-def choices(group: str, user_folders: Sequence[str]) -> list[str]:
-    """What can be chosen of a config group."""
-    if group in stages.OPTIONAL:
-        return [*presets.choices(stages.OPTIONAL[group]), *presets.files(group, user_folders), "none"]
-    return presets.choices(group, user_folders)
+    return "|".join(presets.choices(group, user_folders))
 
 
 def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str], words: Sequence[str]) -> str:
     bare = f" {cls.positional.upper()}" if cls.positional else ""
-    defaults = default_choices(name, user_folders)
+    defaults = presets.default_choices(name, user_folders)
     lines = [f"imgrec {name}{bare} [option=value ...]", "", first_line(cls), "", *_options(cls)]
-    for group, spec in cls.parts().items():
-        default = f"  (default {chosen})" if (chosen := defaults.get(group)) else ""
-        lines += ["", f"{group}={_choices(spec.metadata['group'], user_folders)}{default}"]
-        lines += (
-            _components(group, spec, _chosen(group, words))
-            if group != "default_extractor"
-            else [f"  {DEFAULT_EXTRACTOR}"]
-        )
+    for key, spec in cls.component_fields().items():
+        default = f"  (default {chosen})" if (chosen := defaults[key]) else ""
+        group = spec.metadata["group"]
+        lines += ["", f"{key}={_choices(group, user_folders)}{default}"]
+        if spec.metadata["is_fallback"]:
+            lines += [f"  {FALLBACK.get(group, 'used where there is no other')}"]
+        else:
+            lines += _components(key, group, _chosen(key, words))
     return "\n".join(lines)
 
 
-DEFAULT_EXTRACTOR = "what a new gallery gets where no extractor= is given; options of it are written extractor.*"
-
-
-def default_choices(stage: str, user_folders: Sequence[str] = ()) -> dict[str, str]:
-    """What a stage's YAML file chooses of each config group, `null` left out."""
-    text = presets.files("stage", user_folders)[stage].read_text()
-    found = re.findall(r"^ +- /(?:\w+@)?(\w+): (\w+)", text, re.MULTILINE)
-    return {group: choice for group, choice in found if choice != "null"}
+FALLBACK = {
+    "extractor": "what a new gallery gets where no extractor= is given; options of it are written extractor.*"
+}
+"""What a field is for that serves only where another component is not there, by its group."""
 
 
 def _chosen(group: str, words: Sequence[str]) -> set[str]:
@@ -113,19 +99,20 @@ def _chosen(group: str, words: Sequence[str]) -> set[str]:
     return {name for each in given for name in each.split(",")}
 
 
-def _components(group: str, spec: dataclasses.Field[Any], chosen: set[str]) -> list[str]:
+def _components(key: str, group: str, chosen: set[str]) -> list[str]:
+    """The plugins that a key may be given, with their options; of those chosen only, where plugins are."""
     lines = []
-    plugins = registry.available(stages.kind_of(spec))
+    plugins = registry.available(kind_of(group))
     for name, plugin in plugins.items():
         if not chosen.isdisjoint([*plugins, Fusion.name]) and name not in chosen:
             continue
         needs = "".join(f" Needs {command}." for command in plugin.cls.missing_libraries().values())
-        lines += [f"  {group}={name}: {first_line(plugin.cls)}{needs}", *_options(plugin.cls, group)]
-    if group == "extractor" and chosen <= {Fusion.name}:
-        lines += [f"  {group}={Fusion.name}: {first_line(Fusion)}", *_options(Fusion, group)]
-    if group == "backup":  # conf has it so, see config.register
-        lines = [re.sub(r"path=\S+( +)", r"path=...\1beside the store: ", line) for line in lines]
-    for option, default in stages.DEFAULTS.get(group, {}).items():
+        lines += [f"  {key}={name}: {first_line(plugin.cls)}{needs}", *_options(plugin.cls, key)]
+    if kind_of(group) == "extractor" and chosen <= {Fusion.name}:
+        lines += [f"  {key}={Fusion.name}: {first_line(Fusion)}", *_options(Fusion, key)]
+    if beside := GROUPS[group].beside:
+        lines = [re.sub(r"path=\S+( +)", rf"path=...\1beside the {beside}: ", line) for line in lines]
+    for option, default in GROUPS[group].defaults.items():
         lines = [re.sub(rf"(\.{option}=)\S+", rf"\g<1>{default}", line) for line in lines]
     return lines
 

@@ -1,4 +1,4 @@
-"""The hooks that a plugin module may implement: one a kind of component, presets, and the events of a run.
+"""The hooks that a plugin module may implement: its components, its presets, and the events of a run.
 
 A plugin is a module, or any object, that an entry point of the group `imgrec` names::
 
@@ -16,10 +16,15 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from imgrec.kinds import Decoder, Extractor, Reducer, Reranker, Store
+    from imgrec.kinds import Component
 
 hookspec = pluggy.HookspecMarker("imgrec")
 hookimpl = pluggy.HookimplMarker("imgrec")
+
+REPLACED = {
+    f"imgrec_{kind}s": "imgrec_components" for kind in ("extractor", "store", "reducer", "reranker", "decoder")
+}
+"""Hooks of earlier versions of the contract, and what took their place."""
 
 
 @dataclass(frozen=True)
@@ -52,91 +57,19 @@ class RunInfo:
 
 
 @hookspec
-def imgrec_extractors() -> Sequence[type[Extractor]]:
-    """Extractor classes of this plugin.
+def imgrec_components() -> Sequence[type[Component]]:
+    """The classes of this plugin, of whatever kinds: extractors, stores, reducers, stages, ...
 
-    Called when somebody asks what extractors there are, `--help` included, so the module that has it is light.
+    Called when somebody asks what there is of any kind, `--help` included, so the module that has it is light.
 
     Returns:
-        Dataclasses derived from `imgrec.Extractor`; each is chosen by its `name`.
+        Dataclasses derived from `imgrec.Extractor`, `imgrec.Store` and the like; each is chosen by its `name`.
 
     Example::
 
         @imgrec.hookimpl
-        def imgrec_extractors():
-            return [Texture]                      # imgrec ingest photos extractor=texture
-    """
-    raise AssertionError("a hook specification is not called")
-
-
-@hookspec
-def imgrec_stores() -> Sequence[type[Store]]:
-    """Store classes of this plugin; each is a backup as well.
-
-    Called when somebody asks what stores there are, `--help` included, so the module that has it is light.
-
-    Returns:
-        Dataclasses derived from `imgrec.Store`; each is chosen by its `name`.
-
-    Example::
-
-        @imgrec.hookimpl
-        def imgrec_stores():
-            return [Parquet]                      # imgrec ingest photos store=parquet store.path=gallery
-    """
-    raise AssertionError("a hook specification is not called")
-
-
-@hookspec
-def imgrec_reducers() -> Sequence[type[Reducer]]:
-    """Reducer classes of this plugin.
-
-    Called when somebody asks what reducers there are, `--help` included, so the module that has it is light.
-
-    Returns:
-        Dataclasses derived from `imgrec.Reducer`; each is chosen by its `name`.
-
-    Example::
-
-        @imgrec.hookimpl
-        def imgrec_reducers():
-            return [Isomap]                       # imgrec visualise reducer=isomap
-    """
-    raise AssertionError("a hook specification is not called")
-
-
-@hookspec
-def imgrec_rerankers() -> Sequence[type[Reranker]]:
-    """Reranker classes of this plugin: second searches, with a better query.
-
-    Called when somebody asks what rerankers there are, `--help` included, so the module that has it is light.
-
-    Returns:
-        Dataclasses derived from `imgrec.Reranker`; each is chosen by its `name`.
-
-    Example::
-
-        @imgrec.hookimpl
-        def imgrec_rerankers():
-            return [Rocchio]                      # imgrec recommend img.jpg rerank=rocchio
-    """
-    raise AssertionError("a hook specification is not called")
-
-
-@hookspec
-def imgrec_decoders() -> Sequence[type[Decoder]]:
-    """Decoder classes of this plugin: image formats that OpenCV and Pillow do not read by themselves.
-
-    Called when image files are looked for or read.
-
-    Returns:
-        Dataclasses without fields derived from `imgrec.Decoder`; asked in the order of their names.
-
-    Example::
-
-        @imgrec.hookimpl
-        def imgrec_decoders():
-            return [Raw]                          # imgrec ingest photos: finds and reads *.cr3 as well
+        def imgrec_components():
+            return [Texture, Isomap]              # imgrec ingest photos extractor=texture
     """
     raise AssertionError("a hook specification is not called")
 

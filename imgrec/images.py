@@ -1,6 +1,6 @@
 """Finds image files, reads them, and decodes them to RGB: one policy for every extractor.
 
-What decoding does is part of every space (`kinds.DECODING_VERSION`):
+What decoding does is part of every space (`kinds.extractor.DECODING_VERSION`):
 
 * the format is one of `FORMATS`, or one that a plugin adds (`imgrec_decoders`): from the content, not the name;
 * EXIF orientation is applied; embedded colour profiles are ignored;
@@ -137,8 +137,7 @@ def is_inside(path: str, roots: Set[str]) -> bool:
 @functools.cache
 def _decoders() -> list[type[Decoder]]:
     """Of the formats that plugins add."""
-    classes = [plugin.cls for plugin in registry.available(Decoder.kind).values()]
-    return [cls for cls in classes if issubclass(cls, Decoder)]
+    return list(registry.classes(Decoder).values())
 
 
 @functools.cache

@@ -55,9 +55,24 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+def component(
+    group: str, default: Any = dataclasses.MISSING, *, choice: str | None = None, is_fallback: bool = False
+) -> Any:
+    """A field that holds a component, which people choose from a config group.
+
+    Args:
+        group: `extractor`, `store`, `backup`, `reducer`, `projection`, `rerank`, ...
+        default: what it is from Python where nothing is given; without one it is required.
+        choice: what is chosen on the command line unless somebody chooses; None: nothing, of an optional group
+            `none`. A YAML file of the stage's own, `conf/stage/NAME.yaml`, says it in this one's place.
+        is_fallback: it serves only where another component is not there, and is not recorded as used.
+    """
+    return field(default=default, metadata={"group": group, "choice": choice, "is_fallback": is_fallback})
+
+
 @dataclass
 class Options:
-    """A dataclass whose fields are options: base of components and of stages.
+    """A dataclass whose fields are options: base of all components.
 
     Values are checked when it is built, so that Python callers get the same one-line errors as the shell.
 
@@ -80,6 +95,16 @@ class Options:
     def options(self) -> dict[str, Any]:
         """Every option with its value, as plain data."""
         return {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
+
+    def inner(self) -> dict[str, Options]:
+        """The components that it holds, those in mappings and those inside others too, by dotted key."""
+        found: dict[str, Options] = {}
+        for name, value in self.options().items():
+            held = {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {}
+            for key, each in (held or {name: value}).items():
+                if isinstance(each, Options):
+                    found |= {key: each, **{f"{key}.{below}": those for below, those in each.inner().items()}}
+        return found
 
 
 def type_hints(cls: type) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import functools
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from imgrec import registry
 from imgrec.errors import UsageError
-from imgrec.kinds import KINDS
+from imgrec.kinds import GROUPS, Stage, kind_of
 from imgrec.registry import PluginError
 
 COMPOSITES = {"extractor": ("fusion",)}
@@ -47,13 +47,18 @@ def _folders_of(packages: Any, source: importlib.metadata.Distribution | None) -
         yield from (ConfFolder(folder, registry.origin(source)) for folder in spec.submodule_search_locations)
 
 
+def is_kind(group: str) -> bool:
+    """Whether a config group is called by the kind of its components, as `extractor` is and `backup` is not."""
+    return group in GROUPS and group == kind_of(group)
+
+
 def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
     """The YAML files of a config group by name: imgrec's and the plugins', then the user's, which win.
 
     Raises:
         UsageError: two plugins bring a preset of one name, or one has the name of a plugin.
     """
-    claimed = {name: plugin.origin for name, plugin in registry.available(group).items()} if group in KINDS else {}
+    claimed = {name: plugin.origin for name, plugin in registry.available(group).items()} if is_kind(group) else {}
     found: dict[str, Path] = {}
     for folder in conf_folders():
         for file in sorted(Path(folder.path, group).glob("*.yaml")):
@@ -97,6 +102,35 @@ def experiments(user_folders: Iterable[str] = ()) -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def choices(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
-    """What can be chosen of a kind: plugins, composites, and the YAML presets on them."""
+def names(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
+    """What there is of a kind: plugins, composites, and the YAML presets on them."""
     return sorted({*registry.available(kind), *COMPOSITES.get(kind, ()), *files(kind, user_folders)})
+
+
+def choices(group: str, user_folders: Sequence[str] = ()) -> list[str]:
+    """What can be chosen of a config group."""
+    found = names(kind_of(group), user_folders)
+    if not is_kind(group):
+        found += files(group, user_folders)
+    return [*found, NONE] if GROUPS[group].is_optional else found
+
+
+NONE = "none"
+"""The choice of an optional group that leaves it empty."""
+
+
+def default_choices(stage: str, user_folders: Iterable[str] = ()) -> dict[str, str | None]:
+    """What is chosen for each component of a stage unless somebody chooses; None: nothing.
+
+    Its YAML file says so, or, where it brings none, its class.
+    """
+    fields = registry.classes(Stage)[stage].component_fields()
+    if (file := files(Stage.kind, user_folders).get(stage)) is not None:
+        found = re.findall(r"^ +- /(?:\w+@)?(\w+): (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        chosen = {name: None if choice == "null" else choice for name, choice in found}
+        return {name: chosen.get(name) for name in fields}
+    return {name: _by_its_class(spec.metadata) for name, spec in fields.items()}
+
+
+def _by_its_class(metadata: Mapping[str, Any]) -> str | None:
+    return metadata["choice"] or (NONE if GROUPS[metadata["group"]].is_optional else None)

@@ -13,31 +13,22 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar, cast
 
 import pluggy
 
 from imgrec import hookspecs
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.hookspecs import RunInfo
-from imgrec.kinds import (
-    CONTRACT_VERSION,
-    KINDS,
-    Component,
-    Decoder,
-    Extractor,
-    Image,
-    Reducer,
-    Reranker,
-    Store,
-    Vectors,
-    check_vectors,
-)
+from imgrec.kinds import KINDS, Component, Extractor, Image, Vectors
+from imgrec.kinds.component import CONTRACT_VERSION
+from imgrec.kinds.extractor import check_vectors
 from imgrec.options import check_option_names, default_values, option_names, option_rows, suggestion
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Component)
 
 NO_NAMES = frozenset("none null true false yes no on off y n nan inf".split())
 """What YAML and Hydra take for something else than a name."""
@@ -49,6 +40,16 @@ class Plugin:
 
     cls: type[Component]
     source: importlib.metadata.Distribution | None
+
+    @property
+    def kind(self) -> str:
+        """That of its base class."""
+        return base_of(self.cls).kind
+
+    @property
+    def name(self) -> str:
+        """What it is chosen by."""
+        return self.cls.title()
 
     @property
     def distribution(self) -> str:
@@ -93,7 +94,7 @@ def manager() -> pluggy.PluginManager:
     for entry in _entries():
         with _contained(f"plugin {entry.name}", entry.dist):
             plugin = entry.load()
-            _check_contract(plugin)
+            _check_version(plugin)
             if not plugins.is_registered(plugin):
                 plugins.register(plugin, name=f"{entry.name}:{entry.value}")
                 _sources()[id(plugin)] = entry.dist
@@ -128,11 +129,21 @@ def _entries() -> Iterator[importlib.metadata.EntryPoint]:
                 )
 
 
-def _check_contract(plugin: object) -> None:
-    made_for = getattr(plugin, "imgrec_contract", 1)
+def _check_version(plugin: object) -> None:
+    """Refuse what was made for another version of the contract.
+
+    What listens to runs or brings presets only is the same in versions 1 and 2.
+    """
+    made_for = getattr(plugin, "imgrec_contract", CONTRACT_VERSION)
     if not isinstance(made_for, int):
         raise PluginError(f"imgrec_contract is a whole number, not {made_for!r}")
-    if made_for != CONTRACT_VERSION:
+    old = [name for name in hookspecs.REPLACED if hasattr(plugin, name)]
+    if old and not any(hasattr(plugin, hookspecs.REPLACED[name]) for name in old):
+        raise PluginError(
+            f"{', '.join(old)} was a hook of version 1 of the contract, and this imgrec has {CONTRACT_VERSION}: "
+            f"{hookspecs.REPLACED[old[0]]} takes its place, for classes of all kinds"
+        )
+    if made_for not in (1, CONTRACT_VERSION):
         older = made_for < CONTRACT_VERSION
         raise PluginError(
             f"it was made for version {made_for} of the contract, and this imgrec has {CONTRACT_VERSION}: "
@@ -153,7 +164,7 @@ def _check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
         raise PluginError(f"not marked with @imgrec.hookimpl: {', '.join(unmarked)}")
     if not callers:
         raise PluginError(f"it has no hook: there are {', '.join(known)}")
-    for name in sorted(marked.difference(known)):
+    for name in sorted(marked.difference(known, hookspecs.REPLACED)):
         raise PluginError(f"there is no {name}{suggestion(name, known)}: there are {', '.join(known)}")
 
 
@@ -162,6 +173,8 @@ def _told(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except Exception:
         text = "an error that cannot be printed"
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("imgrec."):
+        return f"there is no {error.name} in this imgrec: `import imgrec` has all that a plugin needs"
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 
@@ -181,8 +194,10 @@ def available(kind: str) -> dict[str, Plugin]:
     if kind not in KINDS:
         raise UsageError(f"there is no plugin kind {kind!r}: the kinds are {', '.join(KINDS)}")
     found: dict[str, Plugin] = {}
-    for plugin in _plugins_of(kind):
-        name = plugin.cls.name
+    for plugin in _components():
+        name = plugin.name
+        if plugin.kind != kind:
+            continue
         if name in found:
             raise UsageError(
                 f"two plugins claim {kind}={name}: {found[name].origin} and {plugin.origin}; uninstall one"
@@ -191,9 +206,33 @@ def available(kind: str) -> dict[str, Plugin]:
     return dict(sorted(found.items()))
 
 
+def classes(base: type[C]) -> dict[str, type[C]]:
+    """The classes of a kind, which is given by its base class, by name.
+
+    >>> from imgrec.kinds import Store
+    >>> list(classes(Store))
+    ['csv', 'sqlite']
+    """
+    return {name: cast("type[C]", plugin.cls) for name, plugin in available(base.kind).items()}
+
+
+@functools.cache
+def _components() -> list[Plugin]:
+    """The classes of all plugins; one with anything wrong in it is left out."""
+
+    def check(classes: Any, source: importlib.metadata.Distribution | None) -> Iterator[Plugin]:
+        if isinstance(classes, type):
+            raise PluginError("imgrec_components returned a class: it returns a list of them")
+        for cls in classes:
+            with _contained(f"component {getattr(cls, '__name__', cls)}", source):
+                yield Plugin(checked_class(cls), source)
+
+    return ask("imgrec_components", "components", check)
+
+
 def origin_of(component: Component) -> str:
     """The distribution and version that a component's class comes from, for messages."""
-    plugin = available(component.kind).get(component.name)
+    plugin = available(component.kind).get(component.title())
     return plugin.origin if plugin else type(component).__module__
 
 
@@ -222,22 +261,13 @@ def ask(
     return found
 
 
-def _plugins_of(kind: str) -> list[Plugin]:
-    def check(classes: Any, source: importlib.metadata.Distribution | None) -> list[Plugin]:
-        if isinstance(classes, type):
-            raise PluginError(f"imgrec_{kind}s returned a class: it returns a list of them")
-        return [Plugin(checked_class(kind, cls), source) for cls in classes]
-
-    return ask(f"imgrec_{kind}s", f"{kind}s", check)
-
-
 def _source_of(implementation: pluggy.HookImpl) -> importlib.metadata.Distribution | None:
     return _sources().get(id(implementation.plugin))
 
 
 def warn_of(cls: type[Component], error: BaseException) -> None:
     """Say that a component is left out, and where it comes from."""
-    log.warning("%s=%s of %s left out: %s", cls.kind, cls.name, available(cls.kind)[cls.name].origin, _told(error))
+    log.warning("%s of %s left out: %s", cls.choice(), available(cls.kind)[cls.title()].origin, _told(error))
 
 
 def extract(extractor: Extractor, images: Sequence[Image], names: Sequence[str]) -> Vectors:
@@ -270,20 +300,35 @@ def _fails_alone(extractor: Extractor, image: Image) -> bool:
     return False
 
 
-def checked_class(kind: str, cls: object) -> type[Component]:
+def base_of(cls: type) -> type[Component]:
+    """The base class of its kind.
+
+    Raises:
+        PluginError: it has none.
+    """
+    for base in KINDS.values():
+        if issubclass(cls, base):
+            return base
+    bases = ", ".join(f"imgrec.{base.__name__}" for base in KINDS.values())
+    raise PluginError(f"{cls.__name__} is derived from none of {bases}")
+
+
+def checked_class(cls: object) -> type[Component]:
     """A plugin's class, if it is one that can be listed, chosen and built.
 
     Raises:
         PluginError: saying what is wrong with it.
     """
-    base = KINDS[kind]
-    if not (isinstance(cls, type) and issubclass(cls, base) and dataclasses.is_dataclass(cls)):
-        raise PluginError(f"imgrec_{kind}s returned {cls!r}, which is no dataclass derived from {base.__name__}")
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise PluginError(f"imgrec_components returned {cls!r}, which is no dataclass")
+    base = base_of(cls)
+    assert issubclass(cls, Component)
     if inspect.isabstract(cls):
         raise PluginError(f"{cls.__name__} lacks {', '.join(sorted(cls.__abstractmethods__))}")
     _check_dataclass(cls)
-    if not (isinstance(cls.name, str) and re.fullmatch(r"[A-Za-z]\w*", cls.name)) or cls.name in NO_NAMES:
-        raise PluginError(f"{cls.__name__}.name cannot be chosen: it is {cls.name!r}, not letters, digits and _")
+    name: object = cls.title()
+    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*", name)) or name in NO_NAMES:
+        raise PluginError(f"{cls.__name__}.name cannot be chosen: it is {name!r}, not letters, digits and _")
     if not (
         isinstance(cls.requires, Mapping) and all(re.fullmatch(r"\w+(\.\w+)*", each) for each in cls.requires)
     ):
@@ -294,21 +339,15 @@ def checked_class(kind: str, cls: object) -> type[Component]:
         option_rows(cls)
     except Exception as error:
         raise PluginError(f"the options of {cls.__name__} cannot be listed: {_told(error)}") from error
-    inherited = {spec.name for spec in dataclasses.fields(base)}
+    inherited = {*option_names(base), *base.free_names}
     options = [name for name in option_names(cls) if name not in inherited]
     if taken := [name for name in options if hasattr(base, name) or name == "name"]:
         raise PluginError(
             f"{cls.__name__} has an option {taken[0]!r}, and that name means something else in the contract: "
             "rename it, or annotate it as ClassVar"
         )
-    if issubclass(cls, Decoder):
-        if options:
-            raise PluginError(f"{cls.__name__} has options, {', '.join(options)}, and a decoder has none")
-        is_right = not isinstance(cls.suffixes, str) and all(
-            isinstance(each, str) and re.fullmatch(r"\.[^.A-Z]+", each) for each in cls.suffixes
-        )
-        if not is_right:
-            raise PluginError(f"{cls.__name__}.suffixes are lower case with their dot, not {cls.suffixes!r}")
+    if problem := cls.problem():
+        raise PluginError(problem)
     return cls
 
 
@@ -323,18 +362,8 @@ def _check_dataclass(cls: type) -> None:
         raise PluginError(f"{cls.__name__}.{bare[0]} has no type: write `{bare[0]}: int = option(...)`")
 
 
-@overload
-def build(kind: Literal["extractor"], name: str, **options: Any) -> Extractor: ...
-@overload
-def build(kind: Literal["store"], name: str, **options: Any) -> Store: ...
-@overload
-def build(kind: Literal["reducer"], name: str, **options: Any) -> Reducer: ...
-@overload
-def build(kind: Literal["reranker"], name: str, **options: Any) -> Reranker: ...
-@overload
-def build(kind: str, name: str, **options: Any) -> Component: ...
-def build(kind: str, name: str, **options: Any) -> Component:
-    """A component by kind and name, with its options.
+def build(kind: str, name: str, **options: Any) -> Any:
+    """A component by kind and name, with its options: an `Extractor`, a `Store`, ...
 
     Raises:
         UsageError: no such kind, plugin or option; an option is missing or of the wrong type; a library that

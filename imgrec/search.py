@@ -16,7 +16,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from imgrec.kinds import Vectors, as_euclidean, check_shares
+from imgrec.kinds import Vectors, as_euclidean
+from imgrec.kinds.reducer import check_shares
 
 Doubles = npt.NDArray[np.float64]
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imgrec import draw, stages
+from imgrec import draw, registry
 from imgrec.errors import UsageError
+from imgrec.kinds import Ranking, Stage
 from imgrec.run import RECORD, RESULTS, Run, read_record, read_results, table, to_json
-from imgrec.stages import Ranking
 
 NAME = "leaderboard"
 """Of the files, their endings left out."""
@@ -90,7 +90,7 @@ class Job:
 
 
 def _ranking_of(record: Mapping[str, Any]) -> Ranking | None:
-    stage = stages.available().get(record.get("stage", ""))
+    stage = registry.classes(Stage).get(record.get("stage", ""))
     return stage.ranking if stage else None
 
 

@@ -399,7 +399,9 @@ def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Ex
             f"the gallery's space {space.key} is of the extractor {space.extractor}, which is not installed here"
         )
     try:
-        extractor = registry.build("extractor", space.extractor, **{**space.options, **(overrides or {})})
+        extractor: Extractor = registry.build(
+            "extractor", space.extractor, **{**space.options, **(overrides or {})}
+        )
         check_identity(space, extractor)
     except UsageError as error:
         raise UsageError(f"space {space.key}: {error}") from error

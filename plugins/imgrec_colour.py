@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import imgrec
-from imgrec.kinds import Image, Vectors
-from imgrec.options import option
-from imgrec.threads import each
+from imgrec import Image, Vectors, each, option
 
 
 @dataclass
@@ -57,6 +55,6 @@ class Colour(imgrec.Extractor):
 
 
 @imgrec.hookimpl
-def imgrec_extractors() -> list[type[imgrec.Extractor]]:
-    """This plugin's extractors."""
+def imgrec_components() -> list[type[imgrec.Extractor]]:
+    """This plugin's components."""
     return [Colour]

@@ -20,10 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 import imgrec
-from imgrec import locks
-from imgrec.errors import NoStoreError
-from imgrec.kinds import Batch, Failure, Record, Space, Vectors, free_name
-from imgrec.options import option
+from imgrec import Batch, Failure, NoStoreError, Record, Space, Vectors, free_name, locks, option
 
 log = logging.getLogger(__name__)
 
@@ -597,6 +594,6 @@ class _Prefix(io.RawIOBase):
 
 
 @imgrec.hookimpl
-def imgrec_stores() -> list[type[imgrec.Store]]:
-    """This plugin's stores."""
+def imgrec_components() -> list[type[imgrec.Store]]:
+    """This plugin's components."""
     return [Csv]

@@ -41,6 +41,6 @@ class Heif(imgrec.Decoder):
 
 
 @imgrec.hookimpl
-def imgrec_decoders() -> list[type[imgrec.Decoder]]:
-    """This plugin's decoders."""
+def imgrec_components() -> list[type[imgrec.Decoder]]:
+    """This plugin's components."""
     return [Heif]

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import imgrec
-from imgrec.kinds import Image, Vectors
-from imgrec.options import option
-from imgrec.threads import each
+from imgrec import Image, Vectors, each, option
 
 FAINT = 0.1
 """The least length of a block, of pixels from 0 to 255, that is scaled to 1: none has edges and is shorter."""
@@ -128,6 +126,6 @@ def _scaled(blocks: Vectors, least: float) -> Vectors:
 
 
 @imgrec.hookimpl
-def imgrec_extractors() -> list[type[imgrec.Extractor]]:
-    """This plugin's extractors."""
+def imgrec_components() -> list[type[imgrec.Extractor]]:
+    """This plugin's components."""
     return [HOG]

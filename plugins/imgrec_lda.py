@@ -10,9 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 import imgrec
-from imgrec.kinds import Vectors, as_euclidean, check_labels
-from imgrec.linear import LinearReducer
-from imgrec.options import option
+from imgrec import LinearReducer, Vectors, as_euclidean, check_labels, option
 
 SHRINKAGES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -75,6 +73,6 @@ class LDA(LinearReducer):
 
 
 @imgrec.hookimpl
-def imgrec_reducers() -> list[type[imgrec.Reducer]]:
-    """This plugin's reducers."""
+def imgrec_components() -> list[type[imgrec.Reducer]]:
+    """This plugin's components."""
     return [LDA]

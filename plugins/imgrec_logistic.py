@@ -10,9 +10,7 @@ from typing import ClassVar, Self
 import numpy as np
 
 import imgrec
-from imgrec.kinds import Vectors, as_euclidean, check_labels
-from imgrec.linear import LinearReducer
-from imgrec.options import option
+from imgrec import LinearReducer, Vectors, as_euclidean, check_labels, option
 
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
 
@@ -79,6 +77,6 @@ class Logistic(LinearReducer):
 
 
 @imgrec.hookimpl
-def imgrec_reducers() -> list[type[imgrec.Reducer]]:
-    """This plugin's reducers."""
+def imgrec_components() -> list[type[imgrec.Reducer]]:
+    """This plugin's components."""
     return [Logistic]

@@ -9,9 +9,7 @@ from typing import Self
 import numpy as np
 
 import imgrec
-from imgrec.kinds import Vectors, as_euclidean
-from imgrec.linear import LinearReducer
-from imgrec.options import option
+from imgrec import LinearReducer, Vectors, as_euclidean, option
 
 
 @dataclass
@@ -39,6 +37,6 @@ class PCA(LinearReducer):
 
 
 @imgrec.hookimpl
-def imgrec_reducers() -> list[type[imgrec.Reducer]]:
-    """This plugin's reducers."""
+def imgrec_components() -> list[type[imgrec.Reducer]]:
+    """This plugin's components."""
     return [PCA]

@@ -8,8 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 import imgrec
-from imgrec.kinds import Vectors
-from imgrec.options import option
+from imgrec import Vectors, option
 
 
 @dataclass
@@ -36,6 +35,6 @@ class QueryExpansion(imgrec.Reranker):
 
 
 @imgrec.hookimpl
-def imgrec_rerankers() -> list[type[imgrec.Reranker]]:
-    """This plugin's rerankers."""
+def imgrec_components() -> list[type[imgrec.Reranker]]:
+    """This plugin's components."""
     return [QueryExpansion]

@@ -18,10 +18,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 import numpy as np
 
 import imgrec
-from imgrec.batches import chunks
-from imgrec.errors import NoStoreError
-from imgrec.kinds import Batch, Failure, Record, Space, Vectors, free_name
-from imgrec.options import option
+from imgrec import Batch, Failure, NoStoreError, Record, Space, Vectors, chunks, free_name, option
 
 log = logging.getLogger(__name__)
 
@@ -512,6 +509,6 @@ def _from_sql(value: str | bytes) -> str:
 
 
 @imgrec.hookimpl
-def imgrec_stores() -> list[type[imgrec.Store]]:
-    """This plugin's stores."""
+def imgrec_components() -> list[type[imgrec.Store]]:
+    """This plugin's components."""
     return [Sqlite]

@@ -11,10 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec import neighbours
-from imgrec.kinds import Vectors
-from imgrec.neighbours import NeighbourReducer
-from imgrec.options import option
+from imgrec import NeighbourReducer, Vectors, neighbours, option
 
 EXAGGERATED = 250
 """Steps of early exaggeration, openTSNE's default."""
@@ -146,6 +143,6 @@ def _quick_fourier_transforms(n_jobs: int) -> Iterator[None]:
 
 
 @imgrec.hookimpl
-def imgrec_reducers() -> list[type[imgrec.Reducer]]:
-    """This plugin's reducers."""
+def imgrec_components() -> list[type[imgrec.Reducer]]:
+    """This plugin's components."""
     return [TSNE]

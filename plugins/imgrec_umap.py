@@ -11,10 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec import neighbours
-from imgrec.kinds import Vectors, no_progress
-from imgrec.neighbours import NeighbourReducer
-from imgrec.options import option
+from imgrec import NeighbourReducer, Vectors, neighbours, no_progress, option
 
 
 @dataclass
@@ -96,6 +93,6 @@ class UMAP(NeighbourReducer):
 
 
 @imgrec.hookimpl
-def imgrec_reducers() -> list[type[imgrec.Reducer]]:
-    """This plugin's reducers."""
+def imgrec_components() -> list[type[imgrec.Reducer]]:
+    """This plugin's components."""
     return [UMAP]

@@ -143,7 +143,7 @@ def shared(*parts: str) -> Path:
 def shared_timm(model: str, **options: Any) -> imgrec.Extractor:
     """A timm extractor on one of the shared checkpoints."""
     pytest.importorskip("timm")
-    return imgrec.build(
+    return imgrec.build(  # type: ignore[no-any-return]
         "extractor",
         "timm",
         model=model,

@@ -6,8 +6,8 @@ import inspect
 import re
 from typing import Any
 
-from imgrec import help, hookspecs, presets, registry, stages
-from imgrec.kinds import KINDS
+from imgrec import hookspecs, presets, registry
+from imgrec.kinds import KINDS, Stage
 from imgrec.options import option_rows
 from imgrec.testing import EXTRACTOR_CHECKS, REDUCER_CHECKS, RERANKER_CHECKS, STORE_CHECKS, Check
 
@@ -26,9 +26,9 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def stage_table() -> str:
     """The stages and their options."""
     rows = []
-    for name, cls in stages.available().items():
-        chosen = help.default_choices(name)
-        parts = ", ".join(f"`{part}={chosen.get(part, '')}`" for part in cls.parts())
+    for name, cls in registry.classes(Stage).items():
+        chosen = presets.default_choices(name)
+        parts = ", ".join(f"`{part}={chosen[part] or ''}`" for part in cls.component_fields())
         options = ", ".join(f"`{row.name}={row.default}`" for row in option_rows(cls) if row.name not in COMMON)
         rows.append([f"**{name}**", summary(cls), options, parts])
     return table(["stage", "what it does", "options", "components"], rows)

@@ -46,7 +46,7 @@ class Slow(imgrec.Extractor):
 
 class Plugin:
     @imgrec.hookimpl
-    def imgrec_extractors(self):
+    def imgrec_components(self):
         return [Slow]
 
 registry.manager().register(Plugin())
@@ -70,15 +70,15 @@ def whole(pictures: Pictures, tmp_path: Path) -> imgrec.Store:
     """Their gallery, that nothing went wrong with."""
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "whole.sqlite"))
     imgrec.ingest(pictures.folder, imgrec.build("extractor", "colour"), store)
-    return store
+    return store  # type: ignore[no-any-return]
 
 
 def gallery(folder: Path) -> imgrec.Store:
-    return imgrec.build("store", "sqlite", path=str(folder / "outputs" / "gallery.sqlite"))
+    return imgrec.build("store", "sqlite", path=str(folder / "outputs" / "gallery.sqlite"))  # type: ignore[no-any-return]
 
 
 def backup(folder: Path) -> imgrec.Store:
-    return imgrec.build("store", "csv", path=str(folder / "outputs" / "gallery-csv"))
+    return imgrec.build("store", "csv", path=str(folder / "outputs" / "gallery-csv"))  # type: ignore[no-any-return]
 
 
 def check_goes_on(cli: Cli, pictures: Pictures, whole: imgrec.Store, folder: Path) -> None:

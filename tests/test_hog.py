@@ -13,7 +13,7 @@ from imgrec.kinds import Image, Vectors
 
 
 def hog(**options: Any) -> imgrec.Extractor:
-    return imgrec.build("extractor", "hog", **options)
+    return imgrec.build("extractor", "hog", **options)  # type: ignore[no-any-return]
 
 
 def noise(height: int, width: int, seed: int = 0) -> Image:

@@ -38,16 +38,16 @@ def test_a_hook_is_documented_with_signature_meaning_and_example(name: str) -> N
     compile(code, name, "exec")
 
 
-def test_imgrec_extractors(cli: Cli, few: Path, tmp_path: Path) -> None:
+def test_imgrec_components(cli: Cli, few: Path, tmp_path: Path) -> None:
     env = install(tmp_path / "site", "imgrec_grey", GOOD)
     assert "12 extracted" in cli("ingest", few, "extractor=grey", env=env).out
 
 
-def test_imgrec_stores(cli: Cli, few: Path, tmp_path: Path) -> None:
+def test_a_plugin_with_stores(cli: Cli, few: Path, tmp_path: Path) -> None:
     code = IMPORTS + (
         "from imgrec_sqlite import Sqlite\n"
         "@dataclass\nclass Lite(Sqlite):\n    path: str = imgrec.option('lite.db', path=True)\n"
-        "@imgrec.hookimpl\ndef imgrec_stores():\n    return [Lite]\n"
+        "@imgrec.hookimpl\ndef imgrec_components():\n    return [Lite]\n"
     )
     env = install(tmp_path / "site", "imgrec_lite", code)
     cli("ingest", few, "store=lite", env=env)
@@ -56,13 +56,13 @@ def test_imgrec_stores(cli: Cli, few: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a, b.db").exists()
 
 
-def test_imgrec_reducers(cli: Cli, few: Path, tmp_path: Path) -> None:
+def test_a_plugin_with_reducers(cli: Cli, few: Path, tmp_path: Path) -> None:
     code = IMPORTS + (
         "from imgrec_pca import PCA\n"
         "@dataclass\nclass Mirror(PCA):\n    turned: bool = True\n"
         "    def fit_transform(self, vectors, labels=None):\n"
         "        return -super().fit_transform(vectors, labels)\n"
-        "@imgrec.hookimpl\ndef imgrec_reducers():\n    return [Mirror]\n"
+        "@imgrec.hookimpl\ndef imgrec_components():\n    return [Mirror]\n"
     )
     env = install(tmp_path / "site", "imgrec_mirror", code)
     cli("ingest", few)
@@ -89,17 +89,17 @@ class Flat(imgrec.Decoder):
         return PIL.Image.new("RGB", (width, width), tuple(colour))
 
 @imgrec.hookimpl
-def imgrec_decoders():
+def imgrec_components():
     return [Flat]
 '''
 )
 
 
-def test_imgrec_rerankers(cli: Cli, few: Path, tmp_path: Path) -> None:
+def test_a_plugin_with_rerankers(cli: Cli, few: Path, tmp_path: Path) -> None:
     code = IMPORTS + (
         "@dataclass\nclass Nearest(imgrec.Reranker):\n"
         "    def expand(self, query, nearest):\n        return nearest[0]\n"
-        "@imgrec.hookimpl\ndef imgrec_rerankers():\n    return [Nearest]\n"
+        "@imgrec.hookimpl\ndef imgrec_components():\n    return [Nearest]\n"
     )
     env = install(tmp_path / "site", "imgrec_nearest", code)
     cli("ingest", few, "extractor=colour")
@@ -107,7 +107,7 @@ def test_imgrec_rerankers(cli: Cli, few: Path, tmp_path: Path) -> None:
     assert json.loads(done.out)["matches"][0]["distance"] == 0  # the nearest one asks for itself
 
 
-def test_imgrec_decoders(cli: Cli, few: Path, tmp_path: Path) -> None:
+def test_a_plugin_with_decoders(cli: Cli, few: Path, tmp_path: Path) -> None:
     env = install(tmp_path / "site", "imgrec_flat", DECODER)
     (few / "red.flat").write_bytes(b"FLAT" + json.dumps([20, 255, 0, 0]).encode())
     (few / "named.jpg").write_bytes(b"FLAT" + json.dumps([30, 250, 5, 5]).encode())
@@ -133,7 +133,7 @@ def test_a_file_that_failed_is_read_when_there_is_a_decoder_for_it(cli: Cli, few
     ("wrong", "told", "failed"),
     [
         (("(cls, head)", "(cls)"), "decoder=flat of imgrec_flat 2.5 left out: TypeError: ", 1),
-        (("def open", "def opn"), "decoders of imgrec_flat 2.5 left out: Flat lacks open", 0),
+        (("def open", "def opn"), "component Flat of imgrec_flat 2.5 left out: Flat lacks open", 0),
         (('(".flat",)', '"flat"'), "left out: Flat.suffixes are lower case with their dot, not 'flat'", 0),
         (('(".flat",)', '(".FLAT",)'), "left out: Flat.suffixes are lower case with their dot, not ('.FLAT',)", 0),
         (

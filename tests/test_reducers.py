@@ -23,7 +23,7 @@ QUICK: dict[str, dict[str, Any]] = {"pca": {}, "tsne": {"n_iter": 100}, "umap": 
 def build(name: str, **options: Any) -> imgrec.Reducer:
     if name == "umap":
         pytest.importorskip("umap")
-    return imgrec.build("reducer", name, **{**QUICK[name], **options})
+    return imgrec.build("reducer", name, **{**QUICK[name], **options})  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
@@ -128,4 +128,4 @@ def clothing(tmp_path_factory: pytest.TempPathFactory) -> Vectors:
     with store:
         _, vectors = store.vectors(store.spaces()[0])
     assert vectors.shape == (713, 1280)
-    return vectors
+    return vectors  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ import pytest
 
 import imgrec
 from conftest import Cli
-from imgrec import registry
+from imgrec import hookspecs, registry
 from imgrec.errors import UsageError
 from imgrec.kinds import KINDS
 
@@ -31,7 +31,7 @@ class Grey(imgrec.Extractor):
         return np.stack([[image.mean() ** self.power] for image in images]).astype(np.float32)
 
 @imgrec.hookimpl
-def imgrec_extractors():
+def imgrec_components():
     return [Grey]
 '''
 
@@ -183,17 +183,17 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
         ("raise RuntimeError('no luck')", "RuntimeError: no luck"),
         ("import a_library_that_is_not_there", "No module named 'a_library_that_is_not_there'"),
         (
-            "import imgrec\n@imgrec.hookimpl\ndef imgrec_extractors():\n    return ['rubbish']",
+            "import imgrec\n@imgrec.hookimpl\ndef imgrec_components():\n    return ['rubbish']",
             "returned 'rubbish'",
         ),
-        ("import imgrec\n@imgrec.hookimpl\ndef imgrec_extractors():\n    return 1 / 0", "division by zero"),
+        ("import imgrec\n@imgrec.hookimpl\ndef imgrec_components():\n    return 1 / 0", "division by zero"),
         ("import sys\nsys.exit(3)", "SystemExit: 3"),
         ("raise BaseException('odd')", "BaseException: odd"),
         (
             "class Odd(Exception):\n    def __str__(self): raise self\nraise Odd",
             "Odd: an error that cannot be printed",
         ),
-        ("import imgrec, sys\n@imgrec.hookimpl\ndef imgrec_extractors():\n    sys.exit(3)", "SystemExit: 3"),
+        ("import imgrec, sys\n@imgrec.hookimpl\ndef imgrec_components():\n    sys.exit(3)", "SystemExit: 3"),
         (
             "import imgrec\n@imgrec.hookimpl\ndef imgrec_conf_packages():\n    return 'json'",
             "returned 'json': it returns",
@@ -209,21 +209,37 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
         (GOOD.replace("@dataclass\n", ""), "Grey has options, power, and no @dataclass above it"),
         (GOOD.replace("power: float = option", "power = option"), "'power' is a field but has no type annotation"),
         (GOOD.replace("def extract", "def extrct"), "Grey lacks extract"),
-        (GOOD.replace("return [Grey]", "return Grey"), "imgrec_extractors returned a class: it returns a list"),
-        ("x = 1", "it has no hook: there are imgrec_extractors, "),
-        ("def imgrec_extractors():\n    return []", "not marked with @imgrec.hookimpl: imgrec_extractors"),
+        (GOOD.replace("return [Grey]", "return Grey"), "imgrec_components returned a class: it returns a list"),
+        ("x = 1", "it has no hook: there are imgrec_components, "),
+        ("def imgrec_components():\n    return []", "not marked with @imgrec.hookimpl: imgrec_components"),
         (
-            "import imgrec\n@imgrec.hookimpl\ndef imgrec_extractor():\n    return []",
-            "there is no imgrec_extractor (did you mean imgrec_extractors?)",
+            "import imgrec\n@imgrec.hookimpl\ndef imgrec_component():\n    return []",
+            "there is no imgrec_component (did you mean imgrec_components?)",
         ),
         ("import imgrec\n@imgrec.hookimpl\ndef imgrec_run_started(whom):\n    pass", "whom"),
         (
-            "imgrec_contract = 2\n" + GOOD,
-            "made for version 2 of the contract, and this imgrec has 1: upgrade imgrec, or",
+            "imgrec_contract = 3\n" + GOOD,
+            "made for version 3 of the contract, and this imgrec has 2: upgrade imgrec, or",
+        ),
+        *(
+            (
+                f"import imgrec\n@imgrec.hookimpl\ndef {old}():\n    return []",
+                f"{old} was a hook of version 1 of the contract, and this imgrec has 2: {new} takes its place",
+            )
+            for old, new in hookspecs.REPLACED.items()
         ),
         (
+            "imgrec_contract = 1\n" + GOOD.replace("imgrec_components", "imgrec_extractors"),
+            "imgrec_components takes its place, for classes of all kinds",
+        ),
+        (
+            "from imgrec.contracts import Image\n" + GOOD,
+            "there is no imgrec.contracts in this imgrec: `import imgrec` has all that a plugin needs",
+        ),
+        (GOOD.replace("imgrec.Extractor", "imgrec.Component"), "Grey is derived from none of imgrec.Extractor, "),
+        (
             "imgrec_contract = 0\n" + GOOD,
-            "made for version 0 of the contract, and this imgrec has 1: upgrade it, or",
+            "made for version 0 of the contract, and this imgrec has 2: upgrade it, or",
         ),
         (
             GOOD.replace("    power", "    version: int = 2\n    power"),
@@ -334,6 +350,7 @@ def test_every_component_is_listed_with_its_distribution() -> None:
     assert set(registry.available("extractor")) == {"colour", "hog", "timm"}
     assert set(registry.available("store")) == {"csv", "sqlite"}
     assert set(registry.available("reducer")) == {"lda", "logistic", "pca", "tsne", "umap"}
+    assert "ingest" in registry.available("stage")
     assert {plugin.origin for kind in KINDS for plugin in registry.available(kind).values()} == {"imgrec 0.1.0"}
 
 

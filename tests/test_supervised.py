@@ -21,7 +21,7 @@ QUICK: dict[str, dict[str, Any]] = {"lda": {"shrinkage": 0.3}, "logistic": {"pen
 
 def quick(name: str, **options: Any) -> imgrec.Reducer:
     """Without a search for the best strength."""
-    return imgrec.build("reducer", name, **QUICK[name], **options)
+    return imgrec.build("reducer", name, **QUICK[name], **options)  # type: ignore[no-any-return]
 
 
 def digits(start: int, stop: int) -> Split:

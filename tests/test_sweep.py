@@ -93,7 +93,7 @@ class Deadly(imgrec.Extractor):
         os.kill(os.getpid(), 9)
 
 @imgrec.hookimpl
-def imgrec_extractors():
+def imgrec_components():
     return [Counting, Deadly]
 """
 

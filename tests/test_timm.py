@@ -31,7 +31,7 @@ SMALL = "mobilenetv3_small_050"
 
 
 def random_model(**options: Any) -> imgrec.Extractor:
-    return imgrec.build("extractor", "timm", **{"model": SMALL, "pretrained": False, **options})
+    return imgrec.build("extractor", "timm", **{"model": SMALL, "pretrained": False, **options})  # type: ignore[no-any-return]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from imgrec.errors import UsageError
 def store(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> imgrec.Store:
     store = imgrec.build("store", "sqlite", path=str(tmp_path_factory.mktemp("visualise") / "g.sqlite"))
     imgrec.ingest(photos, imgrec.build("extractor", "colour"), store)
-    return store
+    return store  # type: ignore[no-any-return]
 
 
 def test_map_csv_and_png(cli: Cli, photos: Path) -> None:

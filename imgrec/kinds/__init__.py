@@ -7,17 +7,16 @@ first use.
 
 from __future__ import annotations
 
-from imgrec.kinds.component import CONTRACT_VERSION, Component, Progress
+from imgrec.kinds.component import Component, Group, Progress
 from imgrec.kinds.decoder import Decoder
-from imgrec.kinds.extractor import DECODING_VERSION, Extractor, Image, Space, Vectors, check_vectors
-from imgrec.kinds.reducer import Reducer, as_euclidean, check_labels, check_shares, no_progress
+from imgrec.kinds.extractor import Extractor, Image, Space, Vectors
+from imgrec.kinds.reducer import Reducer, as_euclidean, check_labels, no_progress
 from imgrec.kinds.reranker import Reranker
-from imgrec.kinds.store import Batch, Failure, Record, Store, free_name, only_writer
+from imgrec.kinds.stage import Ranking, Stage
+from imgrec.kinds.store import Batch, Failure, Record, Store, free_name
 
+# What plugins need of all kinds: `imgrec` has it, as `imgrec.Extractor` and so on.
 __all__ = [
-    "CONTRACT_VERSION",
-    "DECODING_VERSION",
-    "KINDS",
     "Batch",
     "Component",
     "Decoder",
@@ -25,20 +24,31 @@ __all__ = [
     "Failure",
     "Image",
     "Progress",
+    "Ranking",
     "Record",
     "Reducer",
     "Reranker",
     "Space",
+    "Stage",
     "Store",
     "Vectors",
     "as_euclidean",
     "check_labels",
-    "check_shares",
-    "check_vectors",
     "free_name",
     "no_progress",
-    "only_writer",
 ]
 
-KINDS: dict[str, type[Component]] = {cls.kind: cls for cls in (Extractor, Store, Reducer, Reranker, Decoder)}
+KINDS: dict[str, type[Component]] = {
+    cls.kind: cls for cls in (Extractor, Store, Reducer, Reranker, Decoder, Stage)
+}
 """The base class of each kind, in the order in which they are listed."""
+
+GROUPS: dict[str, Group] = {group.name: group for cls in KINDS.values() for group in cls.groups}
+"""The config groups of all kinds by name."""
+
+_KIND_OF = {group.name: kind for kind, cls in KINDS.items() for group in cls.groups}
+
+
+def kind_of(group: str) -> str:
+    """The kind of component that fills a config group: a backup is a store, a projection a reducer."""
+    return _KIND_OF[group]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from imgrec.kinds.component import Component
+from imgrec.options import option_names
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -25,6 +27,16 @@ class Decoder(Component):
 
     suffixes: ClassVar[Collection[str]] = ()
     """Suffixes of such files, lower case with their dot: what a folder is searched for."""
+
+    @classmethod
+    def problem(cls) -> str | None:
+        """A decoder has no options, and its suffixes are as folders are searched for them."""
+        if options := option_names(cls):
+            return f"{cls.__name__} has options, {', '.join(options)}, and a decoder has none"
+        is_right = not isinstance(cls.suffixes, str) and all(
+            isinstance(each, str) and re.fullmatch(r"\.[^.A-Z]+", each) for each in cls.suffixes
+        )
+        return None if is_right else f"{cls.__name__}.suffixes are lower case with their dot, not {cls.suffixes!r}"
 
     @classmethod
     @abstractmethod

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec.errors import ImgrecError
-from imgrec.kinds.component import Component, plain
+from imgrec.kinds.component import Component, Group, plain
 
 Image = npt.NDArray[np.uint8]
 """A picture: `uint8 (height, width, 3)`, RGB, upright."""
@@ -40,6 +40,7 @@ class Extractor(Component):
     """
 
     kind: ClassVar[str] = "extractor"
+    groups: ClassVar[tuple[Group, ...]] = (Group("extractor"),)
 
     version: ClassVar[int] = 1
     """Raise it when the same options give other vectors than before."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec.errors import UsageError
-from imgrec.kinds.component import Component, Progress
+from imgrec.kinds.component import Component, Group, Progress
 from imgrec.kinds.extractor import Vectors
 from imgrec.options import option
 
@@ -94,6 +94,10 @@ class Reducer(Component):
     """
 
     kind: ClassVar[str] = "reducer"
+    groups: ClassVar[tuple[Group, ...]] = (
+        Group("reducer"),
+        Group("projection", is_optional=True, defaults={"n_components": 128}),
+    )
 
     supervised: ClassVar[bool] = False
     """Whether `fit` learns from labels and cannot do without; `check_labels` says what is wrong with them."""

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from imgrec.kinds.component import Component
+from imgrec.kinds.component import Component, Group
 from imgrec.kinds.extractor import Vectors
 from imgrec.options import option
 
@@ -24,6 +24,7 @@ class Reranker(Component):
     """
 
     kind: ClassVar[str] = "reranker"
+    groups: ClassVar[tuple[Group, ...]] = (Group("rerank", is_optional=True),)
 
     neighbours: int = option(20, minimum=1, help="how many of the first answer are looked at")
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from imgrec import locks
 from imgrec.batches import chunks
-from imgrec.kinds.component import Component
+from imgrec.kinds.component import Component, Group
 from imgrec.kinds.extractor import Space, Vectors
 
 Row = TypeVar("Row", "Record", "Failure")
@@ -87,6 +87,7 @@ class Store(Component):
     """
 
     kind: ClassVar[str] = "store"
+    groups: ClassVar[tuple[Group, ...]] = (Group("store"), Group("backup", is_optional=True, beside="store"))
 
     @property
     @abstractmethod

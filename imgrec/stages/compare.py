@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 from imgrec import draw
 from imgrec.errors import UsageError
+from imgrec.kinds import Stage
 from imgrec.options import option, written
 from imgrec.run import Run, flat, read_record, read_results, table
-from imgrec.stages import Stage
 
 SETTINGS = ("stage", "choices", "configuration", "directory", "gallery", "inputs", "plugins", "versions", "git")
 """Parts of a record that may explain why results differ."""

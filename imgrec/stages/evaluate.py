@@ -23,11 +23,10 @@ from imgrec.batches import chunks
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.evaluation import Pool, Queries
 from imgrec.gallery import Gallery
-from imgrec.kinds import Extractor, Image, Record, Reducer, Reranker, Store, Vectors
-from imgrec.options import option
+from imgrec.kinds import Extractor, Image, Ranking, Record, Reducer, Reranker, Stage, Store, Vectors
+from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
 from imgrec.search import Field
-from imgrec.stages import Ranking, Stage, part
 from imgrec.stages.ingest import changed, ingest
 from imgrec.threads import each
 from imgrec.views import Fusion, View
@@ -65,11 +64,11 @@ class Evaluate(Stage):
     )
     space: str | None = option(None, help="which space, where the gallery has several: a key or its beginning")
     format: str = option("table", choices=("table", "json"), help="of the result on stdout")
-    store: Store = part("store")
-    extractor: Extractor | Fusion | dict[str, Any] = part("extractor")
-    default_extractor: Extractor | Fusion = part("extractor")
-    projection: Reducer | None = part("projection")
-    rerank: Reranker | None = part("rerank")
+    store: Store = component("store")
+    extractor: Extractor | Fusion | dict[str, Any] = component("extractor")
+    default_extractor: Extractor | Fusion = component("extractor", is_fallback=True)
+    projection: Reducer | None = component("projection")
+    rerank: Reranker | None = component("rerank")
 
     def execute(self, run: Run) -> None:
         """Ask, rank, and tell; `results.json`, `queries.csv` and `worst.png` say more."""

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from imgrec.kinds import Failure, Store
-from imgrec.options import option
+from imgrec.kinds import Failure, Stage, Store
+from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
-from imgrec.stages import Stage, part
 
 COLUMNS = ("path", "reason", "time")
 
@@ -25,7 +24,7 @@ class Failures(Stage):
     positional: ClassVar[str | None] = None
 
     format: str = option("table", choices=("table", "csv", "json"), help="of the result on stdout")
-    store: Store = part("store")
+    store: Store = component("store")
 
     def execute(self, run: Run) -> None:
         """Print the failures in the order of paths; `failures.csv` and `results.json` have them as well."""

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import views
-from imgrec.kinds import Store
-from imgrec.options import option
+from imgrec.kinds import Stage, Store
+from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
-from imgrec.stages import Stage, part
 
 
 @dataclass(kw_only=True)
@@ -21,7 +20,7 @@ class Info(Stage):
 
     format: str = option("table", choices=("table", "json"), help="of the result on stdout")
     failures: int = option(10, minimum=0, help="how many failed files to list as a table")
-    store: Store = part("store")
+    store: Store = component("store")
 
     def execute(self, run: Run) -> None:
         """Count, and print."""

@@ -14,11 +14,11 @@ import numpy as np
 
 from imgrec import images, index, registry, views
 from imgrec.errors import NoStoreError, UsageError
-from imgrec.kinds import Extractor, Space, Store, only_writer
-from imgrec.options import option
+from imgrec.kinds import Extractor, Space, Stage, Store
+from imgrec.kinds.store import only_writer
+from imgrec.options import component, option
 from imgrec.pipeline import Job, Summary, process
 from imgrec.run import Run, progress
-from imgrec.stages import Stage, part
 from imgrec.views import Fusion
 
 log = logging.getLogger(__name__)
@@ -32,10 +32,10 @@ class Ingest(Stage):
     takes_several: ClassVar[bool] = True
 
     source: Any = option(path=True, help="a folder, a file, or a list [a,b] of them")
-    extractor: Extractor | Fusion | dict[str, Any] = part("extractor")
-    default_extractor: Extractor | Fusion = part("extractor")
-    store: Store = part("store")
-    backup: Store | None = part("backup")
+    extractor: Extractor | Fusion | dict[str, Any] = component("extractor")
+    default_extractor: Extractor | Fusion = component("extractor", is_fallback=True)
+    store: Store = component("store")
+    backup: Store | None = component("backup")
     batch_size: int = option(64, minimum=1, help="images a transaction")
     retry_failed: bool = option(False, help="try files again that failed and have not changed since")
     prune: bool = option(False, help="forget the images below the source that are missing")
@@ -133,7 +133,8 @@ def changed(default: Extractor | Fusion, options: Mapping[str, Any]) -> Extracto
     """
     if isinstance(default, Fusion):
         return default.changed(options)
-    return registry.build("extractor", default.name, **{**default.options(), **options})
+    built: Extractor = registry.build("extractor", default.name, **{**default.options(), **options})
+    return built
 
 
 def ingest(

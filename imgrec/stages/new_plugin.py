@@ -12,9 +12,9 @@ from typing import ClassVar
 
 from imgrec import presets, registry
 from imgrec.errors import UsageError
+from imgrec.kinds import Stage
 from imgrec.options import option
 from imgrec.run import Run
-from imgrec.stages import Stage
 
 TEMPLATES = {"extractor": ("lbp", "LBP"), "reducer": ("jl", "JL"), "store": ("npz", "Npz")}
 """Kind to the name and the class of the plugin that a new one starts as."""
@@ -26,8 +26,8 @@ class NewPlugin(Stage):
 
     positional: ClassVar[str | None] = "name"
 
-    name: str = option(help="lower-case letters and digits: what the plugin will be chosen by")
-    kind: str = option("extractor", choices=tuple(TEMPLATES), help="what it will be")
+    name: str = option(help="lower-case letters and digits: what the plugin will be chosen by")  # type: ignore[misc]
+    kind: str = option("extractor", choices=tuple(TEMPLATES), help="what it will be")  # type: ignore[misc]
     folder: str | None = option(None, path=True, help="where to; null: imgrec-NAME, here")
 
     def execute(self, run: Run) -> None:
@@ -60,7 +60,7 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
         raise UsageError(
             f"name={name} cannot be a plugin's: lower-case letters and digits make one, a letter first"
         )
-    if name in presets.choices(kind):
+    if name in presets.names(kind):
         origin = registry.available(kind)[name].origin if name in registry.available(kind) else "a preset"
         raise UsageError(f"{kind}={name} is there already ({origin}): take another name")
     if importlib.util.find_spec(f"imgrec_{name}") is not None:

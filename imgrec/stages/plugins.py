@@ -7,10 +7,9 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from imgrec import registry
-from imgrec.kinds import KINDS
+from imgrec.kinds import KINDS, Stage
 from imgrec.options import default_values, first_line, option, option_names, written
 from imgrec.run import Run, table, to_json
-from imgrec.stages import Stage
 
 
 @dataclass(kw_only=True)
@@ -36,8 +35,8 @@ def describe(plugin: registry.Plugin) -> dict[str, Any]:
     """All that `plugins` tells of one, as plain data."""
     defaults = default_values(plugin.cls)
     return {
-        "kind": plugin.cls.kind,
-        "name": plugin.cls.name,
+        "kind": plugin.kind,
+        "name": plugin.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
         "summary": first_line(plugin.cls),

@@ -12,10 +12,9 @@ from typing import Any, ClassVar
 from imgrec import draw, images, registry, search, views
 from imgrec.errors import UsageError
 from imgrec.gallery import Gallery, Match
-from imgrec.kinds import Extractor, Reducer, Reranker, Store, Vectors
-from imgrec.options import option
+from imgrec.kinds import Extractor, Reducer, Reranker, Stage, Store, Vectors
+from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
-from imgrec.stages import Stage, part
 from imgrec.views import Fusion, Part, View
 
 log = logging.getLogger(__name__)
@@ -33,10 +32,10 @@ class Recommend(Stage):
     include_self: bool = option(False, help="let the query's own content be found")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     format: str = option("table", choices=("table", "json", "paths"), help="of the result on stdout")
-    store: Store = part("store")
-    extractor: Extractor | Fusion | dict[str, Any] = part("extractor")
-    projection: Reducer | None = part("projection")
-    rerank: Reranker | None = part("rerank")
+    store: Store = component("store")
+    extractor: Extractor | Fusion | dict[str, Any] = component("extractor")
+    projection: Reducer | None = component("projection")
+    rerank: Reranker | None = component("rerank")
 
     def execute(self, run: Run) -> None:
         """Search, print the matches, draw them, and keep them as JSON."""

@@ -19,10 +19,9 @@ import numpy as np
 from imgrec import registry, stages
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
-from imgrec.kinds import Batch, Extractor, Space, Store
+from imgrec.kinds import Batch, Extractor, Space, Stage, Store, kind_of
 from imgrec.options import option, option_names
 from imgrec.run import DIFF, RECORD, Run, flat, git_commit, git_diff, read_record, version_of
-from imgrec.stages import Stage
 from imgrec.stages.ingest import ingest
 
 log = logging.getLogger(__name__)
@@ -170,7 +169,10 @@ def _check(record: Mapping[str, Any], folder: Path) -> None:
             raise UsageError(f"{file} cannot be replayed: it lacks {name!r}, or was made by another imgrec")
     if not all(isinstance(each, str | None) for each in record["components"].values()):
         raise UsageError(f"{file} cannot be replayed: its components are no names")
-    if record["stage"] in stages.available() and "store" not in stages.available()[record["stage"]].parts():
+    if (
+        record["stage"] in registry.classes(Stage)
+        and "store" not in registry.classes(Stage)[record["stage"]].component_fields()
+    ):
         raise UsageError(
             f"{folder} is a run of {record['stage']}, which has no gallery: there is nothing to replay"
         )
@@ -189,18 +191,19 @@ def _check(record: Mapping[str, Any], folder: Path) -> None:
 def _stage_on_new_store(record: Mapping[str, Any], folder: Path) -> Stage:
     """The stage as recorded, but with stores of the same kinds in another folder."""
     configuration, plugins = dict(record["configuration"]), record["components"]
-    cls = stages.available().get(record["stage"])
-    for part, spec in (cls.parts() if cls else {}).items():
+    cls = registry.classes(Stage).get(record["stage"])
+    for part, spec in (cls.component_fields() if cls else {}).items():
         plugin, options = registry.available("store").get(plugins.get(part) or ""), configuration.get(part, {})
-        if stages.kind_of(spec) == "store" and plugin and isinstance(options, Mapping):
+        if kind_of(spec.metadata["group"]) == "store" and plugin and isinstance(options, Mapping):
             if "path" not in option_names(plugin.cls):
-                raise UsageError(f"store={plugin.cls.name} has no option path: no temporary one can be made")
+                raise UsageError(f"store={plugin.name} has no option path: no temporary one can be made")
             configuration[part] = {**options, "path": str(folder / part)}
     return stages.build(record["stage"], configuration, plugins)
 
 
 def _recorded_store(record: Mapping[str, Any]) -> Store:
-    return registry.build("store", record["components"]["store"], **record["configuration"]["store"])
+    store: Store = registry.build("store", record["components"]["store"], **record["configuration"]["store"])
+    return store
 
 
 def _files(record: Mapping[str, Any], store: Store, spaces: Sequence[Space]) -> tuple[Sequence[str], list[str]]:

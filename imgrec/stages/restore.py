@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.kinds import Store
+from imgrec.kinds import Stage, Store
+from imgrec.options import component
 from imgrec.run import Run
-from imgrec.stages import Stage, part
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ class Restore(Stage):
 
     positional: ClassVar[str | None] = None
 
-    backup: Store | None = part("backup")
-    store: Store = part("store")
+    backup: Store | None = component("backup")
+    store: Store = component("store")
 
     def execute(self, run: Run) -> None:
         """Copy, and print how many images came back.

@@ -18,10 +18,10 @@ import numpy as np
 from imgrec import index, projections
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.kinds import Batch, Record, Space, Store, Vectors, only_writer
-from imgrec.options import option
+from imgrec.kinds import Batch, Record, Space, Stage, Store, Vectors
+from imgrec.kinds.store import only_writer
+from imgrec.options import component, option
 from imgrec.run import Run, progress, table, to_json
-from imgrec.stages import Stage, part
 
 AT_ONCE = 16_384
 """Vectors that are looked at together."""
@@ -56,8 +56,8 @@ class Verify(Stage):
     )
     fix: bool = option(False, help="put right what can be derived; the next ingest extracts what was dropped")
     format: str = option("table", choices=("table", "json"), help="of the result on stdout")
-    store: Store = part("store")
-    backup: Store | None = part("backup")
+    store: Store = component("store")
+    backup: Store | None = component("backup")
 
     def execute(self, run: Run) -> None:
         """Check, repair where that is asked for, and print a table; `results.json` names all that is wrong.

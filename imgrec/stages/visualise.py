@@ -14,10 +14,9 @@ from imgrec import draw, gallery, views
 from imgrec.draw import Map
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import Gallery
-from imgrec.kinds import Extractor, Record, Reducer, Store
-from imgrec.options import option
+from imgrec.kinds import Extractor, Record, Reducer, Stage, Store
+from imgrec.options import component, option
 from imgrec.run import Run, progress
-from imgrec.stages import Stage, part
 from imgrec.views import Fusion
 
 LABELS = ("folder", "none")
@@ -30,14 +29,14 @@ class Visualise(Stage):
 
     positional: ClassVar[str | None] = None
 
-    reducer: Reducer = part("reducer")
+    reducer: Reducer = component("reducer")
     labels: str = option("folder", choices=LABELS, help="what colours the points: the folder's name, or nothing")
     highlight: str | None = option(None, path=True, help="a pattern of paths, */hat/*: these against the rest")
     sample: int | None = option(None, minimum=1, help="draw so many images, chosen at random; null: all")
     thumbnails: int = option(40, minimum=0, help="how many images to show as small pictures on the map")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
-    store: Store = part("store")
-    extractor: Extractor | Fusion | dict[str, Any] = part("extractor")
+    store: Store = component("store")
+    extractor: Extractor | Fusion | dict[str, Any] = component("extractor")
 
     def execute(self, run: Run) -> None:
         """Reduce, and draw `map.png` beside `map.csv`."""

@@ -115,7 +115,7 @@ def through_yaml(component: C) -> C:
 def check_options(component: Component) -> None:
     """Hold a component to what is promised of options: they can be listed, and come through YAML as they are."""
     try:
-        registry.checked_class(component.kind, type(component))
+        registry.checked_class(type(component))
     except registry.PluginError as error:
         raise SeenError(str(error)) from error
     for name, value in through_yaml(component).options().items():

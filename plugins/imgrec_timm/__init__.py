@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 import imgrec
-from imgrec.kinds import Image, Vectors
-from imgrec.options import option
+from imgrec import Image, Vectors, option
 
 if TYPE_CHECKING:
     from imgrec_timm.cache import Resolved
@@ -119,6 +118,6 @@ class Timm(imgrec.Extractor):
 
 
 @imgrec.hookimpl
-def imgrec_extractors() -> list[type[imgrec.Extractor]]:
-    """This plugin's extractors."""
+def imgrec_components() -> list[type[imgrec.Extractor]]:
+    """This plugin's components."""
     return [Timm]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from imgrec.kinds import Image
+from imgrec import Image
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec.batches import chunks
-from imgrec.kinds import Image
-from imgrec.threads import cores, each
+from imgrec import Image, chunks, cores, each
 from imgrec_timm import export, models
 
 if TYPE_CHECKING:

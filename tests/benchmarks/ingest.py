@@ -84,7 +84,7 @@ def model(**options: Any) -> imgrec.Extractor:
     known = {"checkpoint": str(WEIGHTS)} if WEIGHTS.exists() else {"pretrained": False}
     half = [0.5, 0.5, 0.5]
     kwargs = {"pad_type": "same"}
-    return imgrec.build(
+    return imgrec.build(  # type: ignore[no-any-return]
         "extractor", "timm", model="mobilenetv2_100", model_kwargs=kwargs, mean=half, std=half, **known, **options
     )
 

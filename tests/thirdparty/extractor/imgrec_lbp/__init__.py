@@ -28,7 +28,7 @@ class LBP(imgrec.Extractor):
 
 
 @imgrec.hookimpl
-def imgrec_extractors():
+def imgrec_components():
     return [LBP]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import imgrec
-from imgrec.kinds import as_euclidean
+from imgrec import as_euclidean
 
 
 @dataclass
@@ -37,6 +37,6 @@ class JL(imgrec.Reducer):
 
 
 @imgrec.hookimpl
-def imgrec_reducers():
-    """The reducers of this plugin."""
+def imgrec_components():
+    """The components of this plugin."""
     return [JL]

@@ -10,8 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 import imgrec
-from imgrec.errors import NoStoreError
-from imgrec.kinds import Failure, Record, Space
+from imgrec import Failure, NoStoreError, Record, Space
 
 
 @dataclass
@@ -173,6 +172,6 @@ class Npz(imgrec.Store):
 
 
 @imgrec.hookimpl
-def imgrec_stores():
-    """The stores of this plugin."""
+def imgrec_components():
+    """The components of this plugin."""
     return [Npz]
