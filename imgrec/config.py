@@ -177,6 +177,22 @@ def _stage_schema(stage: type[Stage]) -> DictConfig:
     return node
 
 
+def through_yaml(component: Component) -> dict[str, Any]:
+    """The options of a component written as YAML and read again; of a stage without its components.
+
+    Raises:
+        OmegaConfBaseException: an option is of a type that a configuration cannot have.
+    """
+    if isinstance(component, Stage):
+        node, held = _stage_schema(type(component)), list(component.component_fields())
+    else:
+        node, held = schema(type(component)), []
+    given = {name: value for name, value in component.options().items() if name not in held}
+    text = OmegaConf.to_yaml(OmegaConf.merge(node, given))
+    read: Any = OmegaConf.to_object(OmegaConf.merge(node, OmegaConf.create(text)))
+    return {name: getattr(read, name) for name in given}
+
+
 # --- from a composed configuration to a stage ---------------------------------------------------------------
 
 

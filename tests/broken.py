@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -468,9 +469,188 @@ STORES: dict[str, type[Sqlite]] = {
     "module_is_light": HeavyStore,
 }
 
-Make = Callable[[Path], imgrec.Store]
+# --- decoders -----------------------------------------------------------------------------------------------
+
+FLAT = b"FLAT" + bytes([8, 6, *range(144)])
+"""A whole file: width, height, and RGB row by row."""
 
 
-def maker(cls: type[Sqlite]) -> Make:
+@dataclass
+class Flat(imgrec.Decoder):
+    """A made-up format: keeps its contract."""
+
+    suffixes: ClassVar[Collection[str]] = (".flat",)
+
+    @classmethod
+    def recognises(cls, head: bytes) -> bool:
+        return head.startswith(b"FLAT")
+
+    def open(self, data: bytes) -> Any:
+        import PIL.Image
+
+        return PIL.Image.frombytes("RGB", (data[4], data[5]), data[6:])
+
+
+class Arrays(Flat):
+    def open(self, data: bytes) -> Any:
+        return np.asarray(super().open(data))
+
+
+class Shy(Flat):
+    @classmethod
+    def recognises(cls, head: bytes) -> bool:
+        return len(head) > 100 and head.startswith(b"FLAT")
+
+
+class Claims(Flat):
+    @classmethod
+    def recognises(cls, head: bytes) -> bool:
+        return not head or super().recognises(head)
+
+
+class NoSuffix(Flat):
+    suffixes = ()
+
+
+class Grainy(Flat):
+    def open(self, data: bytes) -> Any:
+        return super().open(data[:6] + np.random.default_rng().bytes(len(data) - 6))
+
+
+class Exits(Flat):
+    def open(self, data: bytes) -> Any:
+        try:
+            return super().open(data)
+        except Exception:
+            raise SystemExit(3) from None
+
+
+class UpperCase(Flat):
+    suffixes = (".FLAT",)
+
+
+class HeavyDecoder(Flat):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import PIL.Image  # noqa: F401
+
+
+DECODERS: dict[str, type[Flat]] = {
+    "a_picture_comes_out": Arrays,
+    "its_files_are_recognised": Shy,
+    "other_files_are_left_alone": Claims,
+    "its_files_are_found": NoSuffix,
+    "the_same_pixels_come_out_again": Grainy,
+    "damaged_files_are_errors_or_pictures": Exits,
+    "class_can_be_listed": UpperCase,
+    "module_is_light": HeavyDecoder,
+}
+
+# --- stages -------------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class Count(imgrec.Stage):
+    """Count the images of a gallery: keeps its contract."""
+
+    ranking = imgrec.Ranking(quality={"images": "images"}, cost={"ms": "ms"})
+
+    store: imgrec.Store = imgrec.component("store")
+    scale: float = 1.0
+
+    def execute(self, run: imgrec.Run) -> None:
+        with self.store as store:
+            results = {"images": self.scale * sum(1 for _ in store.records()), "ms": None}
+        run.print(str(results["images"]))
+        run.write_json("results.json", results)
+
+
+class Infinite(Count):
+    """Divides by nothing."""
+
+    def execute(self, run: imgrec.Run) -> None:
+        run.write_json("results.json", {"images": 1, "ms": float("inf")})
+
+
+class Talks(Count):
+    """Prints by itself."""
+
+    def execute(self, run: imgrec.Run) -> None:
+        super().execute(run)
+        sys.stdout.write("done\n")
+
+
+class Dice(Count):
+    """Another result each time."""
+
+    def execute(self, run: imgrec.Run) -> None:
+        run.write_json("results.json", {"images": time.perf_counter_ns()})
+
+
+class Unranked(Count):
+    """Forgets what it is ranked by."""
+
+    def execute(self, run: imgrec.Run) -> None:
+        run.write_json("results.json", {"pictures": 1})
+
+
+@dataclass(kw_only=True)
+class Mute(Count):
+    def execute(self, run: imgrec.Run) -> None:
+        super().execute(run)
+
+
+Mute.__doc__ = None
+
+
+@dataclass(kw_only=True)
+class TupleStage(Count):
+    """An option that YAML does not have."""
+
+    sizes: Any = (1, 2)
+
+
+STAGES: dict[str, type[Count] | str] = {
+    "it_runs": Infinite,
+    "stdout_is_for_results": Talks,
+    "it_does_the_same_again": Dice,
+    "it_is_ranked_by_numbers": Unranked,
+    "help_says_what_it_does": Mute,
+    "options_come_through_yaml": TupleStage,
+    "module_is_light": "heavy:HeavyStage",
+}
+
+
+def stage_maker(cls: type[Count]) -> Callable[[Path], imgrec.Stage]:
+    """What `check_stage` takes: the stage on a gallery of two."""
+
+    def make(folder: Path) -> imgrec.Stage:
+        store = imgrec.build("store", "sqlite", path=str(folder / "gallery.sqlite"))
+        with store.open(create=True):
+            store.write(Batch([Record(f"/{name}.jpg", name, 1, 1) for name in ("a", "b")]))
+        return cls(store=store)
+
+    return make
+
+
+def store_maker(cls: type[Sqlite]) -> Callable[[Path], imgrec.Store]:
     """What `check_store` takes."""
     return lambda folder: cls(path=str(folder / "gallery.sqlite"))
+
+
+BROKEN: dict[str, dict[str, Any]] = {
+    "extractor": EXTRACTORS,
+    "store": STORES,
+    "reducer": REDUCERS,
+    "reranker": RERANKERS,
+    "decoder": DECODERS,
+    "stage": STAGES,
+}
+"""For each kind, for each check a class that breaks it."""
+
+ARGUMENTS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
+    "store": lambda cls: (store_maker(cls),),
+    "decoder": lambda cls: (cls(), FLAT),
+    "stage": lambda cls: (stage_maker(cls),),
+}
+"""What a kind's check takes of a class; else a component of it."""

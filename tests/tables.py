@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
 
-from imgrec import hookspecs, presets, registry
+from imgrec import hookspecs, presets, registry, testing
 from imgrec.kinds import KINDS, Stage
 from imgrec.options import option_rows
-from imgrec.testing import EXTRACTOR_CHECKS, REDUCER_CHECKS, RERANKER_CHECKS, STORE_CHECKS, Check
 
 
 def summary(cls: object) -> str:
@@ -70,15 +68,7 @@ def hook_table() -> str:
 
 def check_table() -> str:
     """What `imgrec.testing` holds plugins to."""
-    kinds: dict[str, tuple[Check[Any], ...]] = {
-        "extractor": EXTRACTOR_CHECKS,
-        "store": STORE_CHECKS,
-        "reducer": REDUCER_CHECKS,
-        "reranker": RERANKER_CHECKS,
-    }
-    rows = [
-        [kind, each.name.replace("_", " "), each.contract] for kind, checks in kinds.items() for each in checks
-    ]
+    rows = [[kind, each.name.replace("_", " "), each.contract] for kind in KINDS for each in testing.checks(kind)]
     return table(["kind", "check", "contract"], rows)
 
 

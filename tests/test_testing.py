@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 
 import broken
 import imgrec
 from imgrec import testing
-from imgrec.testing import Check, ContractError, check_extractor, check_reducer, check_reranker, check_store
+from imgrec.kinds import GROUPS, KINDS, kind_of
+from imgrec.testing import (
+    Check,
+    ContractError,
+    check_decoder,
+    check_extractor,
+    check_reducer,
+    check_reranker,
+    check_stage,
+    check_store,
+    write_pictures,
+)
 
 # --- every built-in plugin ----------------------------------------------------------------------------------
 
@@ -32,9 +47,34 @@ REDUCERS: dict[str, dict[str, Any]] = {
 RERANKERS: dict[str, dict[str, Any]] = {"query_expansion": {"alpha": 0.5}}
 
 
+STAGES: dict[str, dict[str, Any]] = {
+    "compare": {"runs": ["run", "run"]},
+    "evaluate": {"labels": "folder"},
+    "failures": {},
+    "info": {},
+    "ingest": {"source": "pictures", "default_extractor": "colour"},
+    "new_plugin": {"name": "foo", "folder": "imgrec-foo"},
+    "plugins": {},
+    "recommend": {"query": "pictures/a/0.png"},
+    "restore": {"backup": "csv"},
+    "verify": {},
+    "visualise": {"reducer": "pca"},
+}
+REPLAYS = {"replay"}
+"""What needs whole runs of the command line: tests/test_replay.py."""
+
+
 def test_no_plugin_is_left_out() -> None:
-    found = [set(imgrec.available(kind)) for kind in ("extractor", "store", "reducer", "reranker")]
-    assert found == [set(EXTRACTORS), set(STORES), set(REDUCERS), set(RERANKERS)]
+    found = {kind: set(imgrec.available(kind)) for kind in KINDS}
+    listed = {
+        "extractor": EXTRACTORS,
+        "store": STORES,
+        "reducer": REDUCERS,
+        "reranker": RERANKERS,
+        "decoder": {"heif"},
+        "stage": STAGES.keys() | REPLAYS,
+    }
+    assert found == {kind: set(names) for kind, names in listed.items()}
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
@@ -65,44 +105,75 @@ def test_a_reranker_keeps_its_contract(name: str) -> None:
     check_reranker(imgrec.build("reranker", name, **RERANKERS[name]))
 
 
+def test_a_decoder_keeps_its_contract() -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    data = io.BytesIO()
+    pillow_heif.from_pillow(PIL.Image.linear_gradient("L").convert("RGB").resize((40, 30))).save(data)
+    check_decoder(imgrec.build("decoder", "heif"), data.getvalue())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_keeps_its_contract(name: str) -> None:
+    cls: Any = imgrec.available("stage")[name].cls
+
+    def make(folder: Path) -> imgrec.Stage:
+        write_pictures(folder / "pictures")
+        (folder / "run").mkdir()
+        (folder / "run" / "run.json").write_text('{"stage": "info"}')
+        store = imgrec.build("store", "sqlite", path=str(folder / "gallery.sqlite"))
+        backup = imgrec.build("store", "csv", path=str(folder / "backup"))
+        if name != "ingest":
+            imgrec.ingest(folder / "pictures", imgrec.build("extractor", "colour"), store, backup)
+        values: dict[str, Any] = dict(STAGES[name])
+        for field in dataclasses.fields(cls):
+            value = values.get(field.name)
+            if field.metadata.get("path") and value is not None:
+                several = [str(folder / each) for each in value] if isinstance(value, list) else None
+                values[field.name] = several or (value if field.name == "labels" else str(folder / value))
+            elif field.metadata.get("group") in ("store", "backup"):
+                values[field.name] = {"store": store, "backup": backup}[field.name]
+            elif group := field.metadata.get("group"):
+                none: Any = None if GROUPS[group].is_optional else {}
+                values[field.name] = imgrec.build(kind_of(group), value) if value else none
+        return cls(**values)  # type: ignore[no-any-return]
+
+    check_stage(make)
+
+
 def test_a_good_plugin_passes() -> None:
     check_extractor(broken.Good(shift=1))
+    check_decoder(broken.Flat(), broken.FLAT)
+    check_stage(broken.stage_maker(broken.Count))
 
 
 # --- every check fails what breaks it -----------------------------------------------------------------------
 
-CASES: list[tuple[Check[Any], Any, dict[str, Any]]] = [
-    *((check, check_extractor, broken.EXTRACTORS) for check in testing.EXTRACTOR_CHECKS),
-    *((check, check_reducer, broken.REDUCERS) for check in testing.REDUCER_CHECKS),
-    *((check, check_reranker, broken.RERANKERS) for check in testing.RERANKER_CHECKS),
-    *((check, check_store, broken.STORES) for check in testing.STORE_CHECKS),
-]
+CASES = [(kind, check) for kind in KINDS for check in testing.checks(kind)]
 
 
-@pytest.mark.parametrize(
-    ("check", "call", "plugins"), CASES, ids=[f"{call.__name__}-{check.name}" for check, call, _ in CASES]
-)
-def test_a_check_fails_a_plugin_that_breaks_it(check: Check[Any], call: Any, plugins: dict[str, Any]) -> None:
-    cls = plugins[check.name]
+@pytest.mark.parametrize(("kind", "check"), CASES, ids=[f"{kind}-{check.name}" for kind, check in CASES])
+def test_a_check_fails_a_plugin_that_breaks_it(kind: str, check: Check[Any]) -> None:
+    cls = broken.BROKEN[kind][check.name]
+    cls = pkgutil.resolve_name(cls) if isinstance(cls, str) else cls
     with pytest.raises(ContractError) as caught:
-        call(broken.maker(cls) if call is check_store else cls())
+        getattr(testing, f"check_{kind}")(*broken.ARGUMENTS.get(kind, lambda cls: (cls(),))(cls))
     assert set(caught.value.failures) == {check.name}
     told = caught.value.failures[check.name]
     assert f"contract: {check.contract}" in told
     assert "seen: " in told
-    assert cls.name in str(caught.value)
+    assert cls.title() in str(caught.value)
 
 
-def test_there_is_a_broken_plugin_for_every_check_and_no_other() -> None:
-    everything: list[tuple[tuple[Check[Any], ...], dict[str, Any]]] = [
-        (testing.EXTRACTOR_CHECKS, broken.EXTRACTORS),
-        (testing.REDUCER_CHECKS, broken.REDUCERS),
-        (testing.RERANKER_CHECKS, broken.RERANKERS),
-        (testing.STORE_CHECKS, broken.STORES),
-    ]
-    for checks, plugins in everything:
-        assert [check.name for check in checks] == list(plugins)
-        assert all(check.contract.endswith(".") for check in checks)
+def test_there_is_a_broken_plugin_for_every_check_of_every_kind_and_no_other() -> None:
+    assert list(broken.BROKEN) == list(KINDS)
+    for kind, plugins in broken.BROKEN.items():
+        assert [check.name for check in testing.checks(kind)] == list(plugins)
+        assert all(check.contract.endswith(".") for check in testing.checks(kind))
+
+
+def test_what_is_no_kind_has_no_check() -> None:
+    with pytest.raises(AttributeError, match="check_painter"):
+        testing.check_painter  # noqa: B018
 
 
 def test_all_failures_are_told_at_once() -> None:

@@ -316,15 +316,16 @@ def _values(stage: type[Stage], file: Path) -> dict[str, Any]:
             return flat(list(csv.DictReader(lines)))
         try:
             data = json.load(lines)
-            return flat(_without_costs(stage.reproducible(data) if file.name == "results.json" else data))
+            return flat(without_costs(stage.reproducible(data) if file.name == "results.json" else data))
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{file} is damaged: {type(error).__name__}: {error}") from None
 
 
-def _without_costs(data: Any) -> Any:
+def without_costs(data: Any) -> Any:
+    """Results without what another run on the same data need not find again, times and speeds."""
     if isinstance(data, Mapping):
-        return {name: _without_costs(value) for name, value in data.items() if not _is_cost(name)}
-    return [_without_costs(each) for each in data] if isinstance(data, list) else data
+        return {name: without_costs(value) for name, value in data.items() if not _is_cost(name)}
+    return [without_costs(each) for each in data] if isinstance(data, list) else data
 
 
 def _is_cost(name: str) -> bool:

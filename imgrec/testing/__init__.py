@@ -6,31 +6,37 @@
     def test_foo_keeps_the_contract():
         check_extractor(imgrec.build("extractor", "foo"))
 
-Every check has a name and says in a sentence what the contract is; a failure says that, and what was seen.
+There is one such function for each kind, `check_store` and so on, in a module that is called like the kind. Every
+check has a name and says in a sentence what the contract is; a failure says that, and what was seen.
 """
 
 from __future__ import annotations
 
-from imgrec.testing.extractors import CHECKS as EXTRACTOR_CHECKS
-from imgrec.testing.extractors import check_extractor
-from imgrec.testing.kit import HEAVY, Check, ContractError
-from imgrec.testing.reducers import CHECKS as REDUCER_CHECKS
-from imgrec.testing.reducers import check_reducer
-from imgrec.testing.rerankers import CHECKS as RERANKER_CHECKS
-from imgrec.testing.rerankers import check_reranker
-from imgrec.testing.stores import CHECKS as STORE_CHECKS
-from imgrec.testing.stores import check_store
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
-__all__ = [
-    "EXTRACTOR_CHECKS",
-    "HEAVY",
-    "REDUCER_CHECKS",
-    "RERANKER_CHECKS",
-    "STORE_CHECKS",
-    "Check",
-    "ContractError",
-    "check_extractor",
-    "check_reducer",
-    "check_reranker",
-    "check_store",
-]
+from imgrec.kinds import KINDS
+from imgrec.testing.kit import HEAVY, Check, ContractError, write_pictures
+
+__all__ = ["HEAVY", "Check", "ContractError", "checks", "write_pictures"]
+
+_PREFIX = "check_"
+
+
+def checks(kind: str) -> Sequence[Check[Any]]:
+    """What a plugin of a kind is held to.
+
+    >>> [check.name for check in checks("reranker")][:2]
+    ['result_is_a_vector', 'one_neighbour_is_enough']
+    """
+    found: Sequence[Check[Any]] = importlib.import_module(f"{__name__}.{kind}").CHECKS
+    return found
+
+
+def __getattr__(name: str) -> Callable[..., None]:
+    kind = name.removeprefix(_PREFIX)
+    if name.startswith(_PREFIX) and kind in KINDS:
+        check: Callable[..., None] = getattr(importlib.import_module(f"{__name__}.{kind}"), name)
+        return check
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from omegaconf import OmegaConf
 
 from imgrec import config, registry
 from imgrec.kinds import Component
@@ -103,33 +102,49 @@ def rebuilt(component: C, **changes: Any) -> C:
     return type(component)(**{**component.options(), **changes})
 
 
-def through_yaml(component: C) -> C:
-    """The component that Hydra builds from the options of this one, written as YAML and read again."""
-    schema = config.schema(type(component))
-    text = OmegaConf.to_yaml(OmegaConf.merge(schema, component.options()))
-    built: Any = OmegaConf.to_object(OmegaConf.merge(schema, OmegaConf.create(text)))
-    require(isinstance(built, type(component)), f"the options make a {type(built).__name__} of the configuration")
-    return built  # type: ignore[no-any-return]
-
-
-def check_options(component: Component) -> None:
-    """Hold a component to what is promised of options: they can be listed, and come through YAML as they are."""
+def check_class(component: Component) -> None:
+    """Hold a component's class to what is promised of all: it can be listed, chosen and built."""
     try:
         registry.checked_class(type(component))
     except registry.PluginError as error:
         raise SeenError(str(error)) from error
-    for name, value in through_yaml(component).options().items():
+
+
+def check_options(component: Component) -> None:
+    """Hold a component to what is promised of options: they can be listed, and come through YAML as they are."""
+    check_class(component)
+    for name, value in config.through_yaml(component).items():
         wanted = component.options()[name]
         require(value == wanted, f"option {name} was {wanted!r} and came back as {value!r}")
 
 
-def check_light(component: Component) -> None:
-    """Hold a component to what is promised of imports: nothing heavy with its module, nor when it is built."""
-    modules = set(in_new_process(component, "modules")["modules"])
-    loaded = HEAVY & {name.partition(".")[0] for name in modules}
+def check_light(component: Component, allowed: Collection[str] = ()) -> None:
+    """Hold a component to what is promised of imports: nothing heavy with its module, nor when it is built.
+
+    What holds other components is not built.
+
+    Args:
+        component: any.
+        allowed: of `HEAVY` what may be imported all the same.
+    """
+    modules = set(in_new_process(component, "import" if component.inner() else "build")["modules"])
+    loaded = (HEAVY & {name.partition(".")[0] for name in modules}).difference(allowed)
     if "imgrec.testing" in modules:  # a class in a test or script, which may
-        loaded -= {"hydra", "omegaconf"}
+        loaded -= {"PIL", "hydra", "omegaconf"}
     require(not loaded, f"{', '.join(sorted(loaded))} was imported")
+
+
+def write_pictures(folder: Path) -> None:
+    """Write nine small pictures into three folders, `a`, `b` and `c`: those of one are alike, none are equal."""
+    import PIL.Image
+
+    rng = np.random.default_rng(0)
+    for name, colour in {"a": (200, 60, 40), "b": (40, 160, 70), "c": (50, 70, 190)}.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            noise = rng.normal(0, 20 + 5 * number, size=(48, 64, 3))
+            pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+            PIL.Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
 
 def in_new_process(component: Component, task: str, images: Iterable[npt.NDArray[Any]] = ()) -> dict[str, Any]:
@@ -145,7 +160,7 @@ def in_new_process(component: Component, task: str, images: Iterable[npt.NDArray
         "module": cls.__module__,
         "file": inspect.getfile(cls),
         "class": cls.__qualname__,
-        "options": component.plain_options(),
+        "options": {} if component.inner() else component.plain_options(),
     }
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder, "images.npz"), **{str(i): image for i, image in enumerate(images)})  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ def main() -> None:
     folder, request = Path(sys.argv[1]), json.load(sys.stdin)
     module = _module(request["module"], request["file"])
     cls: Any = functools.reduce(getattr, request["class"].split("."), module)
-    component = cls(**request["options"])
+    component: Any = None if request["task"] == "import" else cls(**request["options"])
     report = {"modules": sorted(sys.modules)}
     if request["task"] == "extract":
         import numpy as np

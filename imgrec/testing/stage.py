@@ -1,0 +1,148 @@
+"""What a stage promises."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from imgrec.kinds import Stage
+from imgrec.options import first_line
+from imgrec.run import RESULTS, Run
+from imgrec.stages.replay import without_costs
+from imgrec.testing import kit
+from imgrec.testing.kit import Check, require
+
+
+@dataclass
+class Done:
+    """What came of a run of the stage."""
+
+    stage: Stage
+    results: Any
+    """Of `results.json`, None where there is none."""
+
+    out: str
+    """What was written to stdout."""
+
+
+@dataclass
+class Subject:
+    """A stage under examination."""
+
+    make: Callable[[Path], Stage]
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def built(self) -> Stage:
+        """A new one, in a folder of its own."""
+        return self.make(Path(self._stack.enter_context(tempfile.TemporaryDirectory())))
+
+    def done(self, stage: Stage | None = None, *, is_quiet: bool = False) -> Done:
+        """Execute the stage, or a new one, as a run of its own."""
+        stage = stage or self.built()
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        run = Run(stage.title(), folder, [stage.title()], {}, is_quiet=is_quiet)
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            stage.execute(run)
+        file = folder / RESULTS
+        text = file.read_text(encoding="utf-8") if file.exists() else "null"
+        return Done(stage, json.loads(text, parse_constant=_no_number), out.getvalue())
+
+    def closed(self) -> None:
+        """Remove all folders."""
+        self._stack.close()
+
+
+def _no_number(name: str) -> float:
+    raise kit.SeenError(f"{RESULTS} has {name}, which is no JSON")
+
+
+def check_stage(make: Callable[[Path], Stage]) -> None:
+    """Hold a stage to its contract.
+
+    Args:
+        make: builds the stage, ready to be executed. It is given an empty folder, in which it may prepare what the
+            stage works on, a gallery of `imgrec.testing.write_pictures` for one. Its class lies at the top of a
+            module.
+
+    Raises:
+        ContractError: saying what the contract is and what was seen, for every check that failed.
+    """
+    subject = Subject(make)
+    try:
+        kit.run(f"stage {subject.built().title()}", CHECKS, subject)
+    finally:
+        subject.closed()
+
+
+# --- the checks ---------------------------------------------------------------------------------------------
+
+
+def it_runs(subject: Subject) -> None:
+    """`execute` does the job; what `results.json` has, if the stage writes one, is JSON."""
+    subject.done()
+
+
+def stdout_is_for_results(subject: Subject) -> None:
+    """Results go to stdout by `run.print` and by no other way, so that a sweep can keep them to itself."""
+    out = subject.done(is_quiet=True).out
+    require(not out, f"{out[:200]!r} was printed, although the run is quiet")
+
+
+def it_does_the_same_again(subject: Subject) -> None:
+    """On the same gallery it finds the same again, times aside; `reproducible` says what of `results.json` that is."""
+    stage = subject.built()
+    if "store" not in stage.component_fields():
+        return
+    results = [subject.done(stage).results for _ in range(2)]
+    compared = [without_costs(stage.reproducible(each)) if each is not None else None for each in results]
+    require(compared[0] == compared[1], f"{str(compared[0])[:200]}, and then {str(compared[1])[:200]}")
+
+
+def it_is_ranked_by_numbers(subject: Subject) -> None:
+    """Of its `ranking`, each quality is a finite number in `results.json`, and each cost a number or null."""
+    done = subject.done()
+    if (ranking := done.stage.ranking) is None:
+        return
+    require(isinstance(done.results, dict), f"{RESULTS} holds {type(done.results).__name__}, not figures by name")
+    for name in [*ranking.quality, *ranking.cost]:
+        value = done.results.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        require(is_number or (value is None and name in ranking.cost), f"{name} is {value!r}")
+
+
+def help_says_what_it_does(subject: Subject) -> None:
+    """The first line of its docstring says what it does: `imgrec --help` lists it."""
+    require(bool(first_line(type(subject.built()))), "no docstring")
+
+
+def options_come_through_yaml(subject: Subject) -> None:
+    """Options written as YAML and read again are the same options."""
+    kit.check_options(subject.built())
+
+
+def module_is_light(subject: Subject) -> None:
+    """Importing the module imports nothing heavy but Pillow and OpenCV: that waits until the stage is executed."""
+    kit.check_light(subject.built(), allowed=("PIL", "cv2"))
+
+
+CHECKS = tuple(
+    map(
+        Check,
+        (
+            it_runs,
+            stdout_is_for_results,
+            it_does_the_same_again,
+            it_is_ranked_by_numbers,
+            help_says_what_it_does,
+            options_come_through_yaml,
+            module_is_light,
+        ),
+    )
+)
