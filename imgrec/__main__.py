@@ -234,6 +234,7 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
     try:
         stage = config.build_stage(run.stage, configuration, run.choices)
         run.components = stage.plugins()
+        run.uses(Stage.kind, run.stage)
         for component in stage.components():
             run.uses(component.kind, component.name)
         logging.getLogger("imgrec").info("%s: %s", run.stage, run.configuration)

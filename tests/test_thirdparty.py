@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Cli, build_wheel
+from imgrec.kinds import KINDS
 
 THIRDPARTY = Path(__file__).parent / "thirdparty"
 
@@ -35,7 +37,7 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheels of imgrec and of all third parties."""
     folder = tmp_path_factory.mktemp("thirdparty")
     wheels = []
-    for kind in ("extractor", "reducer", "store"):
+    for kind in KINDS:
         project = shutil.copytree(THIRDPARTY / kind, folder / kind)
         wheels.append(build_wheel(project, folder / f"{kind}-wheel"))
     return environment(folder / "venv", wheel, *wheels)
@@ -85,7 +87,56 @@ def test_a_store_and_a_reducer_of_third_parties(cli: Cli, few: Path, python: Pat
     cli("ingest", few, "backup=npz", python=python)
 
 
-@pytest.mark.parametrize("kind", ["extractor", "reducer", "store"])
+def test_a_stage_of_a_third_party_is_as_a_built_in_one(cli: Cli, few: Path, python: Path, tmp_path: Path) -> None:
+    def run(*words: str | Path, code: int = 0) -> str:
+        done = cli(*words, python=python, code=code)
+        return done.out if code == 0 else done.err
+
+    # listed and helped
+    assert re.search(r"^  outliers +List the images that are least like any ", run("--help"), re.MULTILINE)
+    helped = run("outliers", "--help")
+    assert "k=5" in helped
+    assert "store=csv|npz|sqlite  (default sqlite)" in helped
+    assert "store.path=outputs/gallery.sqlite" in helped
+    # completed
+    for line, found in {
+        "imgrec outl": "outliers \n",
+        "imgrec outliers stor": "store=\nstore.\n",
+        "imgrec outliers store=n": "npz \n",
+        "imgrec outliers store.p": "path=\n",
+    }.items():
+        typed = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_WORDBREAKS": ""}
+        assert cli("-sc", "query=bash", env=typed, python=python).out.endswith(found.split("=")[-1])
+    # run, in both spellings, checked and told
+    run("ingest", few, "extractor=colour")
+    found = run("outliers", "k=3")
+    assert len(found.splitlines()) == 3
+    assert run("+stage=outliers", "k=3") == found
+    assert "outliers.k is at least 1, not 0" in run("outliers", "k=0", code=2)
+    assert "outliers has no option 'q'" in run("outliers", "q=1", code=2)
+    assert "there is no store 'sqlit' (did you mean sqlite?)" in run("outliers", "store=sqlit", code=2)
+    assert "other.sqlite: make it with" in run("outliers", "store.path=other.sqlite", code=2)
+    # recorded
+    record = cli("outliers", "store.path=outputs/gallery.sqlite", python=python).record()
+    assert record["stage"] == "outliers"
+    assert record["plugins"] == {"stage=outliers": "imgrec-outliers 0.1.0", "store=sqlite": "imgrec 0.1.0"}
+    assert record["components"] == {"store": "sqlite"}
+    assert record["configuration"]["k"] == 5
+    assert record["counts"] == {"images": 12}
+    # swept, and with an experiment
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "two.yaml").write_text("# @package _global_\nk: 2\n")
+    assert len(run("-m", "outliers", "k=1,2").splitlines()) == 3
+    assert len(run("outliers", "+experiment=two", "--config-dir", "mine").splitlines()) == 2
+    # a stage file of one's own has the last word
+    (tmp_path / "mine" / "stage").mkdir()
+    (tmp_path / "mine" / "stage" / "outliers.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - /options/outliers@_global_\n  - /store: csv\n  - _self_\nk: 4\n"
+    )
+    assert "outputs/gallery-csv: make it with" in run("outliers", "--config-dir", "mine", code=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_its_own_tests_pass(python: Path, kind: str) -> None:
     project = python.parent.parent.parent / kind
     subprocess.run([python, "-m", "pytest", "-q", "-W", "error", project], check=True, cwd=project)
@@ -99,7 +150,7 @@ def test_the_extractor_is_of_25_lines_at_most() -> None:
 # --- a plugin to begin with ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["extractor", "reducer", "store"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_new_plugin_passes_its_own_test_unchanged(
     cli: Cli, wheel: Path, python: Path, tmp_path: Path, kind: str
 ) -> None:
@@ -108,7 +159,7 @@ def test_a_new_plugin_passes_its_own_test_unchanged(
     assert set(done.out.splitlines()) == {
         str(file.relative_to(tmp_path)) for file in project.rglob("*") if file.is_file()
     }
-    taken = {"lbp", "LBP", "jl", "JL", "npz", "Npz"}
+    taken = {"lbp", "LBP", "jl", "JL", "npz", "Npz", "rocchio", "Rocchio", "ff", "FF", "outliers", "Outliers"}
     words = {word for file in project.rglob("*.py") for word in file.read_text().replace("_", " ").split()}
     assert taken.isdisjoint(words)
     own = environment(tmp_path / "venv", wheel, build_wheel(project, tmp_path / "dist"))
@@ -128,7 +179,10 @@ def test_a_new_plugin_passes_its_own_test_unchanged(
         ("name=a-b", "lower-case letters and digits"),
         ("name=colour", "extractor=colour is there already (imgrec 0.1.0)"),
         ("name=mobilenet", "extractor=mobilenet is there already (a preset)"),
-        ("name=foo kind=painter", "new_plugin.kind is one of extractor, reducer, store, not 'painter'"),
+        (
+            "name=foo kind=painter",
+            "new_plugin.kind is one of extractor, store, reducer, reranker, decoder, stage, not 'painter'",
+        ),
         ("kind=extractor", "new_plugin needs name="),
         ("name=foo folder=full", "full is there already"),
         ("name=foo folder=full/x.txt/here", "cannot be written"),

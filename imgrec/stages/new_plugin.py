@@ -6,18 +6,16 @@ import importlib.util
 import keyword
 import os
 import re
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from imgrec import presets, registry
 from imgrec.errors import UsageError
-from imgrec.kinds import Stage
+from imgrec.kinds import KINDS, Stage
 from imgrec.options import option
 from imgrec.run import Run
-
-TEMPLATES = {"extractor": ("lbp", "LBP"), "reducer": ("jl", "JL"), "store": ("npz", "Npz")}
-"""Kind to the name and the class of the plugin that a new one starts as."""
 
 
 @dataclass(kw_only=True)
@@ -27,7 +25,7 @@ class NewPlugin(Stage):
     positional: ClassVar[str | None] = "name"
 
     name: str = option(help="lower-case letters and digits: what the plugin will be chosen by")  # type: ignore[misc]
-    kind: str = option("extractor", choices=tuple(TEMPLATES), help="what it will be")  # type: ignore[misc]
+    kind: str = option("extractor", choices=tuple(KINDS), help="what it will be")  # type: ignore[misc]
     folder: str | None = option(None, path=True, help="where to; null: imgrec-NAME, here")
 
     def execute(self, run: Run) -> None:
@@ -44,7 +42,7 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
     """Write a distribution with one plugin, which keeps its contract as it stands.
 
     Args:
-        kind: `extractor`, `reducer` or `store`.
+        kind: any of `imgrec.kinds.KINDS`.
         name: what the plugin is chosen by, and its distribution's name behind `imgrec-`.
         folder: where to; made, and empty if it is there already.
 
@@ -67,25 +65,28 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
         raise UsageError(f"the module imgrec_{name} is installed already: take another name")
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise UsageError(f"{folder} is there already: remove it, or give another folder=")
-    template, template_class = _template(kind), TEMPLATES[kind][1]
-    written = []
-    taken = {
-        word for file in template.rglob("*.py") for word in re.findall(r"\w+", file.read_text(encoding="utf-8"))
+    template = _template(kind)
+    old = _name_in(template)
+    files = {
+        file: file.read_text(encoding="utf-8") for file in sorted(template.rglob("*")) if file.suffix in SUFFIXES
     }
+    taken = {word for file, text in files.items() if file.suffix == ".py" for word in re.findall(r"\w+", text)}
     if not taken.isdisjoint((name, name.capitalize())):
         raise UsageError(f"name={name} is a word of what is written: take another name")
+    written = []
     try:
-        for file in sorted(template.rglob("*")):
-            if file.suffix in (".py", ".toml", ".md", ".yaml"):
-                to = Path(str(file.relative_to(template)).replace(TEMPLATES[kind][0], name))
-                text = file.read_text(encoding="utf-8")
-                text = text.replace(TEMPLATES[kind][0], name).replace(template_class, name.capitalize())
-                (folder / to).parent.mkdir(parents=True, exist_ok=True)
-                (folder / to).write_text(text, encoding="utf-8")
-                written.append(str(to))
+        for file, text in files.items():
+            to = _renamed(str(file.relative_to(template)), old, name)
+            (folder / to).parent.mkdir(parents=True, exist_ok=True)
+            (folder / to).write_text(_renamed(text, old, name), encoding="utf-8")
+            written.append(to)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from None
     return written
+
+
+SUFFIXES = (".py", ".toml", ".md", ".yaml")
+"""Of the files that a distribution begins with."""
 
 
 def _template(kind: str) -> Path:
@@ -93,3 +94,20 @@ def _template(kind: str) -> Path:
     package = Path(__file__).parent.parent
     inside = package / "templates"
     return (inside if inside.is_dir() else package.parent / "tests" / "thirdparty") / kind
+
+
+def _name_in(template: Path) -> str:
+    """What the plugin of a template is chosen by: its only entry point says so."""
+    project = tomllib.loads((template / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (name,) = project["entry-points"]["imgrec"]
+    return str(name)
+
+
+def _renamed(text: str, old: str, new: str) -> str:
+    """A text in which another name stands for a plugin and, with capitals, for its class.
+
+    >>> _renamed("from imgrec_lbp import LBP  # alb", "lbp", "foo")
+    'from imgrec_foo import Foo  # alb'
+    """
+    name = re.compile(rf"(?<![A-Za-z0-9]){old}(?![A-Za-z0-9])", re.IGNORECASE)
+    return name.sub(lambda found: new if found[0].islower() else new.capitalize(), text)

@@ -96,7 +96,7 @@ def stdout_is_for_results(subject: Subject) -> None:
 
 
 def it_does_the_same_again(subject: Subject) -> None:
-    """On the same gallery it finds the same again, times aside; `reproducible` says what of `results.json` that is."""
+    """On the same gallery `results.json` is the same again, times aside, as far as `reproducible` says so."""
     stage = subject.built()
     if "store" not in stage.component_fields():
         return

@@ -1,0 +1,36 @@
+"""Images of the suckless tools: 16 bits a channel, without compression."""
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+import imgrec
+
+MAGIC = b"farbfeld"
+
+
+@dataclass
+class FF(imgrec.Decoder):
+    """Images of the suckless tools: 16 bits a channel, without compression."""
+
+    suffixes = (".ff",)
+
+    @classmethod
+    def recognises(cls, head):
+        """Whether a file begins as these do."""
+        return head.startswith(MAGIC)
+
+    def open(self, data):
+        """The upper 8 bits of each channel, with transparency."""
+        import PIL.Image
+
+        width, height = struct.unpack(">II", data[len(MAGIC) : 16])
+        values = np.frombuffer(data, ">u2", width * height * 4, offset=16)
+        return PIL.Image.fromarray((values >> 8).astype(np.uint8).reshape(height, width, 4), "RGBA")
+
+
+@imgrec.hookimpl
+def imgrec_components():
+    """The components of this plugin."""
+    return [FF]

@@ -1,0 +1,40 @@
+"""What a gallery has only one of."""
+
+from dataclasses import dataclass
+
+import imgrec
+
+
+@dataclass(kw_only=True)
+class Outliers(imgrec.Stage):
+    """List the images that are least like any other one: the odd ones, and often the wrong ones."""
+
+    k: int = imgrec.option(5, minimum=1, help="how many")
+    store: imgrec.Store = imgrec.component("store", choice="sqlite")
+
+    def execute(self, run):
+        """Print the images farthest from their nearest other one, by Euclidean distance in the first space."""
+        with self.store as store:
+            if not (spaces := store.spaces()):
+                raise imgrec.UsageError(
+                    f"the gallery {store.location} is empty: fill it with `imgrec ingest FOLDER`"
+                )
+            digests, vectors = store.vectors(spaces[0])
+            path_of = {record.digest: record.path for record in store.records()}
+        from sklearn.neighbors import NearestNeighbors
+
+        if len(vectors) < 2:
+            raise imgrec.UsageError("it takes two images for one to be unlike the other")
+        with run.timed("search"):
+            nearest, _ = NearestNeighbors(n_neighbors=1).fit(vectors).kneighbors()
+        apart = sorted(zip(nearest[:, 0].tolist(), map(path_of.get, digests), strict=True), reverse=True)
+        found = [{"distance": distance, "path": path} for distance, path in apart[: self.k]]
+        run.counts.update(images=len(digests))
+        run.write_json("results.json", {"space": spaces[0].key, "images": found})
+        run.print("\n".join(f"{each['distance']:.4f}  {each['path']}" for each in found))
+
+
+@imgrec.hookimpl
+def imgrec_components():
+    """The components of this plugin."""
+    return [Outliers]
