@@ -65,7 +65,7 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     for kind in sorted(set(map(kind_of, groups))):
         for name, cls in _with_schema(kind).items():
             for group in groups:
-                if kind_of(group) == kind:
+                if kind_of(group) == kind and not GROUPS[group].refuses(cls):
                     _store(user_folders, group, name, _adapted(GROUPS[group], name, schema(cls)))
     for group in groups:
         if GROUPS[group].is_optional:
@@ -314,6 +314,9 @@ def _missing(file: str, options: Sequence[str | None]) -> UsageError:
     group, _, name = file.rpartition("/")
     if file == "hydra/launcher/joblib":
         return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
+    plugin = registry.available(kind_of(group)).get(name) if group in GROUPS else None
+    if plugin and (reason := GROUPS[group].refuses(plugin.cls)):
+        return UsageError(f"{group}={name}: {reason}")
     known = [each for each in options if each]
     if group in GROUPS:
         known = known or presets.choices(group, _SearchPath.user_folders)

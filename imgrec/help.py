@@ -104,7 +104,8 @@ def _components(key: str, group: str, chosen: set[str]) -> list[str]:
     lines = []
     plugins = registry.available(kind_of(group))
     for name, plugin in plugins.items():
-        if not chosen.isdisjoint([*plugins, Fusion.name]) and name not in chosen:
+        is_other = not chosen.isdisjoint([*plugins, Fusion.name]) and name not in chosen
+        if is_other or GROUPS[group].refuses(plugin.cls):
             continue
         needs = "".join(f" Needs {command}." for command in plugin.cls.missing_libraries().values())
         lines += [f"  {key}={name}: {first_line(plugin.cls)}{needs}", *_options(plugin.cls, key)]

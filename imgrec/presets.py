@@ -109,7 +109,9 @@ def names(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
 
 def choices(group: str, user_folders: Sequence[str] = ()) -> list[str]:
     """What can be chosen of a config group."""
-    found = names(kind_of(group), user_folders)
+    plugins = registry.available(kind_of(group))
+    refused = {name for name, plugin in plugins.items() if GROUPS[group].refuses(plugin.cls)}
+    found = [name for name in names(kind_of(group), user_folders) if name not in refused]
     if not is_kind(group):
         found += files(group, user_folders)
     return [*found, NONE] if GROUPS[group].is_optional else found

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec import index, registry, search
-from imgrec.errors import ImgrecError
+from imgrec.errors import ImgrecError, UsageError
 from imgrec.index import Index, Source
-from imgrec.kinds import Reducer, Space, Store, Vectors
+from imgrec.kinds import GROUPS, Reducer, Space, Store, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +107,10 @@ def load(
         least: of fewer images, copies not counted, there is no projection, and vectors are as they are.
 
     Raises:
-        UsageError: as `fit`.
+        UsageError: as `fit`; or the reducer only draws.
     """
+    if reason := GROUPS["projection"].refuses(type(reducer)):
+        raise UsageError(reason)
     kept = _folder(store, space, reducer)
     found = _read(kept, space, reducer) if kept else None
     if found:

@@ -122,6 +122,14 @@ EXTRACTORS: dict[str, type[Good]] = {
 # --- reducers -----------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Draws(imgrec.Reducer):
+    """Only draws: keeps its contract."""
+
+    def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
+        return PCA(n_components=self.n_components, metric=self.metric, seed=self.seed).fit_transform(vectors)
+
+
 class OneMore(PCA):
     def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
         return super().fit_transform(vectors, labels)[1:]

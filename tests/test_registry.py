@@ -209,6 +209,15 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
         (GOOD.replace("@dataclass\n", ""), "Grey has options, power, and no @dataclass above it"),
         (GOOD.replace("power: float = option", "power = option"), "'power' is a field but has no type annotation"),
         (GOOD.replace("def extract", "def extrct"), "Grey lacks extract"),
+        (
+            GOOD.replace("imgrec.Extractor", "imgrec.Reducer").replace("def extract(self", "def fit(self"),
+            "Grey lacks transform, state, restore: a reducer has fit, transform, state, restore, or fit_transform",
+        ),
+        (GOOD.replace("imgrec.Extractor", "imgrec.Reducer"), "Grey lacks fit, transform, state, restore: a "),
+        (
+            GOOD.replace("Extractor", "Stage").replace("def extract", "positional = 'x'\n    def execute"),
+            "Grey.positional is 'x', and that is none of its options",
+        ),
         (GOOD.replace("return [Grey]", "return Grey"), "imgrec_components returned a class: it returns a list"),
         ("x = 1", "it has no hook: there are imgrec_components, "),
         ("def imgrec_components():\n    return []", "not marked with @imgrec.hookimpl: imgrec_components"),

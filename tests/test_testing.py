@@ -100,6 +100,10 @@ def test_a_reducer_keeps_its_contract(name: str) -> None:
     check_reducer(imgrec.build("reducer", name, **REDUCERS[name]))
 
 
+def test_a_reducer_that_only_draws_keeps_its_contract() -> None:
+    check_reducer(broken.Draws())
+
+
 @pytest.mark.parametrize("name", RERANKERS)
 def test_a_reranker_keeps_its_contract(name: str) -> None:
     check_reranker(imgrec.build("reranker", name, **RERANKERS[name]))

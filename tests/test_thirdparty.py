@@ -17,6 +17,9 @@ from imgrec.kinds import KINDS
 
 THIRDPARTY = Path(__file__).parent / "thirdparty"
 
+DISTRIBUTIONS = sorted(file.parent.name for file in THIRDPARTY.glob("*/pyproject.toml"))
+"""One for each kind, which `new_plugin` starts from, and others."""
+
 
 def environment(folder: Path, *wheels: Path) -> Path:
     """A new environment with wheels in it; the interpreter.
@@ -37,9 +40,9 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheels of imgrec and of all third parties."""
     folder = tmp_path_factory.mktemp("thirdparty")
     wheels = []
-    for kind in KINDS:
-        project = shutil.copytree(THIRDPARTY / kind, folder / kind)
-        wheels.append(build_wheel(project, folder / f"{kind}-wheel"))
+    for name in DISTRIBUTIONS:
+        project = shutil.copytree(THIRDPARTY / name, folder / name)
+        wheels.append(build_wheel(project, folder / f"{name}-wheel"))
     return environment(folder / "venv", wheel, *wheels)
 
 
@@ -136,9 +139,34 @@ def test_a_stage_of_a_third_party_is_as_a_built_in_one(cli: Cli, few: Path, pyth
     assert "outputs/gallery-csv: make it with" in run("outliers", "--config-dir", "mine", code=2)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_its_own_tests_pass(python: Path, kind: str) -> None:
-    project = python.parent.parent.parent / kind
+def test_a_reducer_that_only_draws_is_ten_lines(cli: Cli, few: Path, python: Path) -> None:
+    (module,) = (THIRDPARTY / "mds").glob("imgrec_*/*.py")
+    code = module.read_text().partition("class MDS")[2].partition("@imgrec.hookimpl")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    cli("ingest", few, "extractor=colour", python=python)
+    drawn = cli("visualise", "reducer=mds", python=python)
+    assert (drawn.runs()[-1] / "map.png").stat().st_size > 5_000
+    # it is no projection, and none is offered
+    assert "reducer=jl|lda|logistic|mds|" in cli("--help", python=python).out
+    assert "projection=jl|lda|logistic|pca|" in cli("--help", python=python).out
+    assert "projection=mds" not in cli("recommend", "--help", python=python).out
+    query = min(few.rglob("*.jpg"))
+    for words in (("recommend", query), ("evaluate", few), ("-m", "evaluate", few)):
+        refused = cli(*words, "projection=mds", python=python, code=2)
+        assert "projection=mds: mds draws maps only, since it cannot place new vectors" in refused.err
+    api = (
+        "import imgrec, sys\n"
+        "store, mds = imgrec.build('store', 'sqlite'), imgrec.build('reducer', 'mds')\n"
+        "try:\n    imgrec.recommend(sys.argv[1], store, projection=mds)\n"
+        "except imgrec.UsageError as error:\n    print(error)\n"
+    )
+    told = subprocess.run([python, "-c", api, query], capture_output=True, text=True, check=True, cwd=few.parent)
+    assert told.stdout.startswith("mds draws maps only")
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_its_own_tests_pass(python: Path, name: str) -> None:
+    project = python.parent.parent.parent / name
     subprocess.run([python, "-m", "pytest", "-q", "-W", "error", project], check=True, cwd=project)
 
 

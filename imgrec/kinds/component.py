@@ -38,6 +38,9 @@ class Group:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Other defaults that a plugin's options have in this group."""
 
+    refuses: Callable[[type[Component]], str | None] = lambda _: None
+    """Why a class of the kind cannot be chosen here; None where it can."""
+
     beside: str | None = None
     """The group beside whose component's `path` the one of this group lies by default."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -81,11 +80,23 @@ def no_progress(description: str, total: int) -> AbstractContextManager[Callable
     return nullcontext(lambda _: None)
 
 
+PROJECTING = ("fit", "transform", "state", "restore")
+"""The methods by which a reducer places new vectors, and so can project before a search."""
+
+DRAWS_ONLY = "draws maps only, since it cannot place new vectors: take another reducer as a projection"
+
+
+def _no_projection(cls: type[Component]) -> str | None:
+    """Why a reducer's class is none for a projection."""
+    return f"{cls.name} {DRAWS_ONLY}" if issubclass(cls, Reducer) and cls.draws_only() else None
+
+
 @dataclass
 class Reducer(Component):
     """Maps vectors to fewer dimensions: 2 for a map, more before a search.
 
-    Seeded: the same vectors and options give the same result.
+    Seeded: the same vectors and options give the same result. One that has `fit_transform` alone only draws: it
+    makes maps, and is no projection.
 
     >>> import numpy as np, imgrec
     >>> vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
@@ -96,7 +107,7 @@ class Reducer(Component):
     kind: ClassVar[str] = "reducer"
     groups: ClassVar[tuple[Group, ...]] = (
         Group("reducer"),
-        Group("projection", is_optional=True, defaults={"n_components": 128}),
+        Group("projection", is_optional=True, defaults={"n_components": 128}, refuses=_no_projection),
     )
 
     supervised: ClassVar[bool] = False
@@ -113,17 +124,35 @@ class Reducer(Component):
         self.progress: Progress = no_progress
         """Set by who wants to be told how far long work is; `imgrec.run.progress` shows it on stderr."""
 
-    @abstractmethod
+    @classmethod
+    def draws_only(cls) -> bool:
+        """Whether it makes maps and nothing else: it has `fit_transform` and no way to place new vectors."""
+        return cls.transform is Reducer.transform
+
+    @classmethod
+    def problem(cls) -> str | None:
+        """A reducer has `fit_transform` alone, or all that it takes to place new vectors."""
+        lacking = [name for name in PROJECTING if getattr(cls, name) is getattr(Reducer, name)]
+        if len(lacking) == len(PROJECTING) and cls.fit_transform is not Reducer.fit_transform:
+            return None
+        whole = f"a reducer has {', '.join(PROJECTING)}, or fit_transform alone"
+        return f"{cls.__name__} lacks {', '.join(lacking)}: {whole}" if lacking else None
+
     def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
         """Learn from vectors `float32 (n, dim)` and, in a supervised reducer, from their labels.
 
         Raises:
-            UsageError: too few vectors for what is asked.
+            UsageError: too few vectors for what is asked; or the reducer only draws.
         """
+        raise UsageError(f"{self.name} {DRAWS_ONLY}")
 
-    @abstractmethod
     def transform(self, vectors: Vectors) -> Vectors:
-        """`float32 (n, n_components)` for new vectors of the space that was fitted."""
+        """`float32 (n, n_components)` for new vectors of the space that was fitted.
+
+        Raises:
+            UsageError: the reducer only draws.
+        """
+        raise UsageError(f"{self.name} {DRAWS_ONLY}")
 
     def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
         """Fit, and `float32 (n, n_components)` for the vectors fitted."""
@@ -133,10 +162,18 @@ class Reducer(Component):
         """What fitting found, in numbers by name, for a run's record: `{"accuracy": 0.82}`. By default nothing."""
         return {}
 
-    @abstractmethod
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """What was fitted, as plain arrays, to be kept with `numpy.savez`."""
+        """What was fitted, as plain arrays, to be kept with `numpy.savez`.
 
-    @abstractmethod
+        Raises:
+            UsageError: the reducer only draws.
+        """
+        raise UsageError(f"{self.name} {DRAWS_ONLY}")
+
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Become what `state` was taken from, given the same options; `report` says the same as well."""
+        """Become what `state` was taken from, given the same options; `report` says the same as well.
+
+        Raises:
+            UsageError: the reducer only draws.
+        """
+        raise UsageError(f"{self.name} {DRAWS_ONLY}")
