@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from imgrec import presets, registry
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Stage, kind_of
-from imgrec.options import first_line, option_rows, suggestion
+from imgrec.options import OptionRow, first_line, option_rows, suggestion, written
 from imgrec.views import Fusion
 
 
 def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[str] = ()) -> str:
-    """All stages; or one stage with its options and its components'.
+    """All stages; or one stage with its options and its components'; or what can be said of some choices.
 
     Args:
         stage: which, or None for all of them.
@@ -21,10 +22,12 @@ def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[st
         words: the command line: where it has `extractor=colour`, only that extractor is told of.
 
     Raises:
-        UsageError: there is no such stage.
+        UsageError: there is no such stage or choice.
     """
     if stage is None:
-        return _general(user_folders)
+        chosen = {group: names for group in GROUPS if (names := _chosen(group, words))}
+        told = [_of_choice(group, name, user_folders) for group, names in chosen.items() for name in names]
+        return "\n\n".join(told) or _general(user_folders)
     known = registry.classes(Stage)
     if stage not in known:
         raise UsageError(f"there is no stage {stage!r}{suggestion(stage, known)}: there are {', '.join(known)}")
@@ -45,6 +48,7 @@ Choices, each with options of its own (extractor=timm extractor.model=resnet50):
 {_all_choices(user_folders)}
 
 imgrec STAGE --help        the stage's options, with those of its components
+imgrec --help extractor=timm          the options of a choice
 imgrec STAGE ... -m        a sweep: every combination of options given as a,b,c; of evaluate, a leaderboard
 imgrec STAGE ... --cfg job the configuration as it would be, without a run
 imgrec STAGE ... --config-dir mine    your own YAML files, before imgrec's; so does IMGREC_CONFIG_DIR
@@ -84,7 +88,7 @@ def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str], words: S
         if spec.metadata["is_fallback"]:
             lines += [f"  {FALLBACK.get(group, 'used where there is no other')}"]
         else:
-            lines += _components(key, group, _chosen(key, words))
+            lines += _components(key, group, _chosen(key, words), user_folders)
     return "\n".join(lines)
 
 
@@ -94,23 +98,43 @@ FALLBACK = {
 """What a field is for that serves only where another component is not there, by its group."""
 
 
-def _chosen(group: str, words: Sequence[str]) -> set[str]:
+def _chosen(group: str, words: Sequence[str]) -> list[str]:
     given = [word.partition("=")[2] for word in words if word.lstrip("+").partition("=")[0] == group]
-    return {name for each in given for name in each.split(",")}
+    return list(dict.fromkeys(name for each in given for name in each.split(",")))
 
 
-def _components(key: str, group: str, chosen: set[str]) -> list[str]:
-    """The plugins that a key may be given, with their options; of those chosen only, where plugins are."""
-    lines = []
-    plugins = registry.available(kind_of(group))
-    for name, plugin in plugins.items():
-        is_other = not chosen.isdisjoint([*plugins, Fusion.name]) and name not in chosen
-        if is_other or GROUPS[group].refuses(plugin.cls):
-            continue
-        needs = "".join(f" Needs {command}." for command in plugin.cls.missing_libraries().values())
-        lines += [f"  {key}={name}: {first_line(plugin.cls)}{needs}", *_options(plugin.cls, key)]
-    if kind_of(group) == "extractor" and chosen <= {Fusion.name}:
-        lines += [f"  {key}={Fusion.name}: {first_line(Fusion)}", *_options(Fusion, key)]
+def _of_choice(group: str, name: str, user_folders: Sequence[str]) -> str:
+    """One choice: a plugin's options, or those of the plugin that a preset begins with, as the preset has them."""
+    kind, known = kind_of(group), presets.choices(group, user_folders)
+    if name not in known:
+        raise UsageError(f"there is no {group} {name!r}{suggestion(name, known)}: there are {', '.join(known)}")
+    if name == presets.NONE:
+        return f"{group}={name}: without"
+    plugin = presets.begins_with(kind, name, user_folders) or name
+    lines = _component(group, group, plugin, presets.settings(kind, name, user_folders))
+    if plugin != name:
+        about = presets.comment(presets.files(kind, user_folders)[name])
+        lines = [f"{group}={name}: {about}", f"  a preset of {lines[0].strip()}", *lines[1:]]
+    return "\n".join([lines[0].strip(), *lines[1:]])
+
+
+def _components(key: str, group: str, chosen: Sequence[str], user_folders: Sequence[str]) -> list[str]:
+    """The plugins that a key may be given, with their options; of those chosen only, where any are."""
+    kind = kind_of(group)
+    meant = {presets.begins_with(kind, name, user_folders) for name in chosen} - {None}
+    known = [*registry.available(kind), *presets.COMPOSITES.get(kind, ())]
+    possible = [name for name in known if name in presets.choices(group, user_folders)]
+    return [line for name in possible if not meant or name in meant for line in _component(key, group, name, {})]
+
+
+def _component(key: str, group: str, name: str, settings: Mapping[str, Any]) -> list[str]:
+    """A plugin, and its options as `key` takes them, with what a preset sets in the place of their defaults."""
+    plugin = registry.available(kind_of(group)).get(name)
+    cls = plugin.cls if plugin else Fusion
+    needs = "".join(
+        f" Needs {command}." for command in (plugin.cls.missing_libraries() if plugin else {}).values()
+    )
+    lines = [f"  {key}={name}: {first_line(cls)}{needs}", *_options(cls, key, settings)]
     if beside := GROUPS[group].beside:
         lines = [re.sub(r"path=\S+( +)", rf"path=...\1beside the {beside}: ", line) for line in lines]
     for option, default in GROUPS[group].defaults.items():
@@ -118,8 +142,25 @@ def _components(key: str, group: str, chosen: set[str]) -> list[str]:
     return lines
 
 
-def _options(cls: type, group: str | None = None) -> list[str]:
-    rows = [(f"{group}.{row.name}" if group else row.name, row) for row in option_rows(cls)]
-    width = max((len(f"{key}={row.default}") for key, row in rows), default=0)
-    indent = "    " if group else "  "
-    return [f"{indent}{f'{key}={row.default}':{width}}  {row.help}".rstrip() for key, row in rows]
+def _options(cls: type, key: str | None = None, settings: Mapping[str, Any] | None = None) -> list[str]:
+    rows = [
+        (f"{key}.{row.name}" if key else row.name, _default(row, settings or {}), row.help)
+        for row in option_rows(cls)
+    ]
+    width = max((len(f"{name}={default}") for name, default, _ in rows), default=0)
+    indent = "    " if key else "  "
+    return [f"{indent}{f'{name}={default}':{width}}  {told}".rstrip() for name, default, told in rows]
+
+
+def _default(row: OptionRow, settings: Mapping[str, Any]) -> str:
+    if row.name not in settings:
+        return row.default
+    value = settings[row.name]
+    return _flow(value) if isinstance(value, Mapping | list) else written(value)
+
+
+def _flow(value: Mapping[str, Any] | list[Any]) -> str:
+    """As YAML has it in one line."""
+    import yaml
+
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip()

@@ -75,15 +75,39 @@ def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
 
 def begins_with(kind: str, name: str, user_folders: Iterable[str] = ()) -> str | None:
     """The plugin or composite that a choice stands for: itself, or what a preset begins with; None if none."""
+    _, begins = _presets_under(kind, name, user_folders)
+    return begins
+
+
+def settings(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, Any]:
+    """What a preset sets, and what the presets that it begins with set; nothing for a plugin."""
+    import yaml
+
+    found: dict[str, Any] = {}
+    for file in reversed(_presets_under(kind, name, user_folders)[0]):
+        found |= yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    return {option: value for option, value in found.items() if option != "defaults"}
+
+
+def comment(file: Path) -> str:
+    """The comment that heads a preset: what it is, in a line."""
+    line = file.read_text(encoding="utf-8").partition("\n")[0]
+    return line.removeprefix("#").strip() if line.startswith("#") else ""
+
+
+def _presets_under(kind: str, name: str, user_folders: Iterable[str]) -> tuple[list[Path], str | None]:
+    """The files of a choice that is a preset, of those that it begins with, and the plugin or composite below."""
     folders, known = list(user_folders), {*registry.available(kind), *COMPOSITES.get(kind, ())}
+    found: list[Path] = []
     for _ in range(10):  # presets on presets
         if name in known:
-            return name
+            return found, name
         if (preset := files(kind, folders).get(name)) is None:
-            return None
+            break
+        found.append(preset)
         begins = re.search(r"defaults:\s*\[?\s*-?\s*(\w+)", preset.read_text(encoding="utf-8"))
         name = begins[1] if begins else ""
-    return None
+    return found, None
 
 
 def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> registry.Plugin | None:

@@ -15,6 +15,8 @@ import pytest
 
 import tiles
 from conftest import Cli
+from imgrec import help, presets
+from imgrec.kinds import GROUPS
 
 THREE_SPELLINGS = [
     (["+stage=ingest", "source=few", "extractor=colour"], ["+stage=recommend", "query={}"]),
@@ -146,6 +148,34 @@ def test_no_stage_lists_the_stages(cli: Cli, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_help_of_a_choice(cli: Cli, tmp_path: Path) -> None:
+    colour = cli("--help", "extractor=colour").out
+    assert colour.startswith("extractor=colour: Colour histogram: ")
+    assert re.search(r"^    extractor.bins=5 +\w", colour, re.MULTILINE)
+    several = cli("extractor=colour,hog", "store=csv", "-h").out
+    assert re.findall(r"^(\w+=\w+): ", several, re.MULTILINE) == ["extractor=colour", "extractor=hog", "store=csv"]
+    assert re.search(r"^    projection.n_components=128 ", cli("--help", "projection=pca").out, re.MULTILINE)
+    assert re.search(r"^    backup.path=\.\.\. +beside the store: ", cli("--help", "backup=csv").out, re.MULTILINE)
+    preset = cli("--help", "extractor=resnet18").out
+    assert preset.startswith("extractor=resnet18: ResNet-18, 512 values.\n  a preset of extractor=timm: Any model")
+    assert re.search(r"^    extractor.model=resnet18.a1_in1k +name, ", preset, re.MULTILINE)
+    fusion = cli("--help", "extractor=handcrafted").out
+    assert "extractor.projected_from=320 " in fusion
+    assert "extractor.weights={hog: 0.75, colour: 0.25} " in fusion
+    assert cli("--help", "rerank=none").out == "rerank=none: without\n"
+    told = cli("--help", "extractor=colr", code=2).err
+    assert "there is no extractor 'colr' (did you mean colour?): there are clip_vit_b32, colour, " in told
+    (tmp_path / "mine" / "extractor").mkdir(parents=True)
+    (tmp_path / "mine" / "extractor" / "coarse.yaml").write_text("defaults: [colour, _self_]\nbins: 2\n")
+    assert "extractor.bins=2 " in cli("--help", "extractor=coarse", "--config-dir", "mine").out
+
+
+def test_every_choice_of_every_group_has_help() -> None:
+    for group in GROUPS:
+        for name in presets.choices(group):
+            assert help.text(None, words=[f"{group}={name}"]).startswith(f"{group}={name}: ")
+
+
 def test_help_of_everything_and_of_a_stage(cli: Cli, tmp_path: Path) -> None:
     general = cli("--help").out
     assert "extractor=clip_vit_b32|colour|dinov2_small" in general
@@ -157,6 +187,7 @@ def test_help_of_everything_and_of_a_stage(cli: Cli, tmp_path: Path) -> None:
         "store.path=outputs/gallery.sqlite",
     ):
         assert option in stage
+    assert "extractor=hog:" not in cli("ingest", "--help", "extractor=resnet18").out
     assert cli("--version").out == "imgrec 0.1.0\n"
     assert list(tmp_path.iterdir()) == []
 
