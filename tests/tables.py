@@ -39,12 +39,13 @@ def plugin_table() -> str:
     """Every built-in plugin."""
     rows = [
         [
-            f"`{kind}={name}`" if kind != "decoder" else f"decoder `{name}`",
+            f"`{kind}={name}`" if base.groups else f"{kind} `{name}`",
             summary(plugin.cls),
             " ".join(plugin.cls.requires.values()).replace("pip install ", ""),
         ]
-        for kind in KINDS
+        for kind, base in KINDS.items()
         for name, plugin in registry.available(kind).items()
+        if kind != Stage.kind  # they have a table of their own
     ]
     return table(["choice", "what it is", "needs"], rows)
 
