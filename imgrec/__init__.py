@@ -21,7 +21,10 @@ from imgrec.threads import cores, each
 
 if TYPE_CHECKING:
     from imgrec.draw import Map
-    from imgrec.gallery import Match
+    from imgrec.gallery.gallery import Gallery, Match
+    from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
+    from imgrec.gallery.query import Query
+    from imgrec.gallery.similarity import Fusion
     from imgrec.linear import LinearReducer
     from imgrec.neighbours import NeighbourReducer
     from imgrec.pipeline import Summary
@@ -29,16 +32,17 @@ if TYPE_CHECKING:
     from imgrec.stages.ingest import ingest
     from imgrec.stages.recommend import recommend
     from imgrec.stages.visualise import visualise
-    from imgrec.views import Fusion
 
 __version__ = "0.1.0"
 
 # What needs OpenCV or more is imported at use, so that a plugin's `import imgrec` stays light.
 _LAZY = {
-    "Fusion": "imgrec.views",
+    "Gallery": "imgrec.gallery.gallery",
+    "Query": "imgrec.gallery.query",
+    "Fusion": "imgrec.gallery.similarity",
     "LinearReducer": "imgrec.linear",
     "Map": "imgrec.draw",
-    "Match": "imgrec.gallery",
+    "Match": "imgrec.gallery.gallery",
     "NeighbourReducer": "imgrec.neighbours",
     "Run": "imgrec.run",
     "Summary": "imgrec.pipeline",
@@ -49,12 +53,14 @@ _LAZY = {
 
 __all__ = [
     "Fusion",
+    "Gallery",
     "ImgrecError",
     "LinearReducer",
     "Map",
     "Match",
     "NeighbourReducer",
     "NoStoreError",
+    "Query",
     "Run",
     "RunInfo",
     "Summary",
@@ -67,6 +73,7 @@ __all__ = [
     "each",
     "hookimpl",
     "ingest",
+    "open",
     "option",
     "recommend",
     "visualise",
@@ -75,6 +82,8 @@ __all__ += kinds.__all__
 
 
 def __getattr__(name: str) -> Any:
+    if name == "open":
+        return importlib.import_module("imgrec.gallery.gallery").opened
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'imgrec' has no attribute {name!r}")

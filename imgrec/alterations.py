@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
 from imgrec.errors import ImgrecError
@@ -36,6 +35,8 @@ def crop(image: Image, rng: np.random.Generator) -> Image:
 
 def flip(image: Image, rng: np.random.Generator) -> Image:
     """Left and right exchanged. Nothing of it is random."""
+    import cv2
+
     return cv2.flip(image, 1)  # type: ignore[return-value]
 
 
@@ -45,6 +46,8 @@ def rotation(image: Image, rng: np.random.Generator) -> Image:
     Of the turned image the largest rectangle of the same proportions is kept that has no empty corner: at 15
     degrees 82% of the width and height of a square, 74% of those of 3:2.
     """
+    import cv2
+
     angle = rng.uniform(-15, 15)
     old_height, old_width = image.shape[:2]
     turn = math.radians(abs(angle))
@@ -60,6 +63,8 @@ def rotation(image: Image, rng: np.random.Generator) -> Image:
 
 def brightness(image: Image, rng: np.random.Generator) -> Image:
     """All values multiplied by 0.6 to 1.5, and cut off at 255."""
+    import cv2
+
     return cv2.convertScaleAbs(image, alpha=rng.uniform(0.6, 1.5))  # type: ignore[return-value]
 
 
@@ -69,6 +74,8 @@ def jpeg(image: Image, rng: np.random.Generator) -> Image:
     Raises:
         ImgrecError: a side is longer than `JPEG_SIDE`.
     """
+    import cv2
+
     quality = int(rng.integers(20, 40, endpoint=True))
     height, width = image.shape[:2]
     if max(height, width) > JPEG_SIDE:
@@ -79,11 +86,15 @@ def jpeg(image: Image, rng: np.random.Generator) -> Image:
 
 def blur(image: Image, rng: np.random.Generator) -> Image:
     """Blurred by a Gaussian whose sigma is 1% of the shorter side. Nothing of it is random."""
+    import cv2
+
     return cv2.GaussianBlur(image, (0, 0), 0.01 * min(image.shape[:2]))  # type: ignore[return-value]
 
 
 def resize(image: Image, rng: np.random.Generator) -> Image:
     """Scaled down to 30 to 60% of the width and height, each pixel the mean of those that it covers."""
+    import cv2
+
     height, width = _scaled(image, rng.uniform(0.3, 0.6))
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 

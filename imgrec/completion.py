@@ -17,9 +17,9 @@ from pathlib import Path
 
 from imgrec import arguments, presets, registry
 from imgrec.errors import UsageError
+from imgrec.gallery.similarity import Fusion
 from imgrec.kinds import Component, Stage, kind_of
 from imgrec.options import option_names, option_rows, values_of
-from imgrec.views import Fusion
 
 FLAGS = ("-sc", "--shell-completion")
 
@@ -104,7 +104,7 @@ def candidates(before: Sequence[str], current: str) -> list[str]:
 
     >>> candidates([], "rec")
     ['recommend ']
-    >>> candidates(["recommend", "q.png"], "metric=c")
+    >>> candidates(["recommend", "q.png"], "metric=co")
     ['metric=cosine ']
     """
     if current.startswith("-"):

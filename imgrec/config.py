@@ -29,10 +29,10 @@ from yaml import YAMLError
 
 from imgrec import presets, registry, stages
 from imgrec.errors import UsageError
+from imgrec.gallery.similarity import Fusion
 from imgrec.kinds import GROUPS, Component, Stage, kind_of
 from imgrec.kinds.component import Group
 from imgrec.options import check_option_names, option_names, suggestion, type_hints
-from imgrec.views import Fusion
 
 # --- from dataclasses to config groups ----------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from imgrec.kinds import Image, Vectors
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from imgrec.gallery import Match
+    from imgrec.gallery.gallery import Match
 
 INK, FAINT, PAPER, ACCENT, BLANK = "#1f2328", "#6e7781", "#ffffff", "#c2410c", "#eaeef2"
 

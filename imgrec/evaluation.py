@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +17,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from imgrec import gallery, projections, search
-from imgrec.batches import chunks
 from imgrec.errors import UsageError
-from imgrec.gallery import label_of
+from imgrec.gallery.gallery import Gallery, label_of
+from imgrec.gallery.query import Known, Query
 from imgrec.kinds import Record, Reranker, Vectors
-from imgrec.search import Field
-from imgrec.views import View
+from imgrec.search.exact import Mask
 
 # --- labels -------------------------------------------------------------------------------------------------
 
@@ -116,7 +114,7 @@ class Quality(NamedTuple):
     """How many images of the gallery are relevant. If none is, all else is 0."""
 
 
-METRICS = ("precision_at_k", "recall_at_k", "map", "hit_rate")
+FIGURES = ("precision_at_k", "recall_at_k", "map", "hit_rate")
 """The names of the means of `Quality`'s first four values; `map` is the mean average precision."""
 
 
@@ -180,7 +178,7 @@ def summary(
 
     Returns:
         `queries`, how many; `without_relevant`, how many of them the gallery has nothing relevant for; each of
-        `METRICS`; and `confidence`, for each of them the interval's ends.
+        `FIGURES`; and `confidence`, for each of them the interval's ends.
 
     Raises:
         UsageError: there are no queries.
@@ -202,12 +200,12 @@ def summary(
         "queries": count,
         "without_relevant": sum(each.relevant == 0 for each in per_query),
         **_means(values),
-        "confidence": dict(zip(METRICS, ends.T.tolist(), strict=True)),
+        "confidence": dict(zip(FIGURES, ends.T.tolist(), strict=True)),
     }
 
 
 def by_class(per_query: Sequence[Quality], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """For each label, in order, its `label`, the number of its `queries` and their means by `METRICS`.
+    """For each label, in order, its `label`, the number of its `queries` and their means by `FIGURES`.
 
     Args:
         per_query: of `evaluate_rankings`.
@@ -232,15 +230,15 @@ def worst(per_query: Sequence[Quality], count: int = 10) -> list[int]:
 
 
 def _values(per_query: Sequence[Quality]) -> npt.NDArray[np.float64]:
-    """`float64 (queries, 4)`, in the order of `METRICS`."""
-    return np.array([each[: len(METRICS)] for each in per_query]).reshape(-1, len(METRICS))
+    """`float64 (queries, 4)`, in the order of `FIGURES`."""
+    return np.array([each[: len(FIGURES)] for each in per_query]).reshape(-1, len(FIGURES))
 
 
 def _means(values: npt.NDArray[np.float64]) -> dict[str, float]:
-    return dict(zip(METRICS, values.mean(axis=0).tolist(), strict=True))
+    return dict(zip(FIGURES, values.mean(axis=0).tolist(), strict=True))
 
 
-# --- what is asked, and of what -----------------------------------------------------------------------------
+# --- what is asked ------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -249,14 +247,11 @@ class Queries:
 
     about: str
     records: Sequence[Record]
-    vectors: list[Vectors]
-    """For each part of the view `float32 (m, dim)`."""
+    asked: Sequence[Query]
+    """One for each record."""
 
     wanted: Sequence[str]
-    """For each query the key of the rows that are hits."""
-
-    leaves_itself_out: bool = False
-    """Whether a query may not find its own content."""
+    """For each query the key of the images that are hits."""
 
     alterations: Sequence[str] = ()
     """What was done to each, if anything was."""
@@ -277,103 +272,45 @@ class Queries:
         return [f"{group}: {Path(r.path).name}" for group, r in zip(self.groups, self.records, strict=True)]
 
 
-class Pool:
-    """The gallery that is asked: its rows, and by which key each of them is a hit.
+def known(records: Sequence[Record], vectors: Mapping[str, Vectors], *, is_content: bool = True) -> list[Query]:
+    """Queries whose vectors are there.
 
     Args:
-        view: what is compared by.
-        records: one a row.
-        vectors: for each part of the view `float32 (n, dim)`, not yet projected.
+        records: one a query.
+        vectors: for each term `float32 (n, dim)`, not yet projected.
+        is_content: whether they are the records' own contents, which then are not found.
     """
+    return [
+        Query((Known({name: each[i] for name, each in vectors.items()}, record.digest if is_content else None),))
+        for i, record in enumerate(records)
+    ]
 
-    def __init__(self, view: View, records: Sequence[Record], vectors: Sequence[Vectors]) -> None:
-        self.view, self.records, self.vectors = view, records, list(vectors)
-        self.digests = np.array([record.digest for record in records], dtype=np.bytes_)
-        self.keys: npt.NDArray[Any] = np.array([record.digest for record in records], dtype=object)
-        self._fields: list[Field] = []
 
-    def project(self, queries: Queries) -> dict[str, Any]:
-        """Replace vectors by what reducers make of them that are fitted on the gallery alone.
+def hits(gallery: Gallery, queries: Queries, keys: Sequence[str], rerank: Reranker | None) -> list[Mask]:
+    """For each query, image by image from the nearest on, whether it is a hit.
 
-        Returns:
-            For each part that has a reducer what is to be recorded of it.
+    Args:
+        gallery: what is asked.
+        queries: what is asked of it.
+        keys: of the gallery's records: an image is a hit where its key is the one that the query wants.
+        rerank: asks a second time.
+    """
+    key_of = np.array(keys, dtype=object)
+    rankings = gallery.rankings(queries.asked, rerank)
+    return [key_of[numbers] == wanted for numbers, wanted in zip(rankings, queries.wanted, strict=True)]
 
-        Raises:
-            UsageError: a reducer learns from labels and there are none, or cannot be fitted.
-        """
-        label_of_content = dict(zip(self.digests.tolist(), self.keys.tolist(), strict=True))
-        told = {}
-        for i, part in enumerate(self.view.parts):
-            if part.projection is None or len(set(self.digests.tolist())) < part.projected_from:
-                continue
-            if part.projection.supervised and queries.grouped_by != "by_class":
-                raise UsageError(
-                    f"projection={part.projection.name} learns from labels, and there are none: "
-                    "they are the names of two folders or more, or in labels=FILE.csv"
-                )
-            fitted = projections.fit(
-                part.projection,
-                part.space,
-                self.digests,
-                self.vectors[i],
-                lambda digests: [label_of_content[digest.encode()] for digest in digests],
-            )
-            self.vectors[i] = fitted.reducer.transform(self.vectors[i])
-            contents = [None if queries.alterations else record.digest for record in queries.records]
-            queries.vectors[i] = projections.project_queries(
-                fitted.reducer, queries.vectors[i], contents, self.digests, self.vectors[i]
-            )
-            told[part.name] = fitted.about()
-        return told
 
-    def compare_by(self, metric: str) -> list[Field]:
-        """Set and give the fields that are searched; see `Gallery.fields`."""
-        self._fields = [
-            Field(vectors, part.metric or metric, compressed=search.compress(vectors, ()))
-            for part, vectors in zip(self.view.parts, self.vectors, strict=True)
-        ]
-        if self.view.is_fused:
-            weights = [part.weight for part in self.view.parts]
-            self._fields = gallery.weighed(self._fields, weights, self.digests)
-        return self._fields
+def relevant(gallery: Gallery, queries: Queries, keys: Sequence[str]) -> list[int]:
+    """For each query, how many of the gallery's images are hits, those that it may not find left out."""
+    counts = Counter(keys)
+    own = Counter((record.digest, key) for record, key in zip(gallery.records, keys, strict=True))
+    return [
+        counts[wanted] - sum(own[digest, wanted] for digest in _own_digests(query))
+        for query, wanted in zip(queries.asked, queries.wanted, strict=True)
+    ]
 
-    def rankings(self, queries: Queries, rerank: Reranker | None) -> Iterator[npt.NDArray[np.bool_]]:
-        """For each query, row by row from the nearest on, whether it is a hit."""
-        for numbers in chunks(range(len(queries.records)), 64):
-            for i, order in zip(numbers, self._orders(queries, numbers, rerank), strict=True):
-                yield self.keys[order] == queries.wanted[i]
 
-    def relevant(self, queries: Queries) -> list[int]:
-        """For each query, how many rows are hits."""
-        counts = []
-        for record, wanted in zip(queries.records, queries.wanted, strict=True):
-            hits = self.keys == wanted
-            if queries.leaves_itself_out:
-                hits &= self.digests != record.digest.encode()
-            counts.append(int(hits.sum()))
-        return counts
-
-    def nearest(self, queries: Queries, i: int, k: int, rerank: Reranker | None) -> list[tuple[str, bool]]:
-        """The paths of a query's k nearest rows, and whether they are hits."""
-        (order,) = self._orders(queries, [i], rerank)
-        return [(self.records[row].path, bool(self.keys[row] == queries.wanted[i])) for row in order[:k]]
-
-    def _orders(
-        self, queries: Queries, numbers: Sequence[int], rerank: Reranker | None
-    ) -> list[npt.NDArray[np.intp]]:
-        """Rows from the nearest on, equal distances in the order of paths; without the query's own content."""
-        targets = [vectors[list(numbers)] for vectors in queries.vectors]
-        orders = self._sorted(targets, queries, numbers)
-        if rerank is None:
-            return orders
-        first = [order[: rerank.neighbours] for order in orders]
-        return self._sorted(gallery.expanded(rerank, self._fields, targets, first), queries, numbers)
-
-    def _sorted(
-        self, targets: Sequence[Vectors], queries: Queries, numbers: Sequence[int]
-    ) -> list[npt.NDArray[np.intp]]:
-        orders = np.argsort(search.distances(self._fields, targets), axis=1, kind="stable")
-        if not queries.leaves_itself_out:
-            return list(orders)
-        own = [queries.records[i].digest.encode() for i in numbers]
-        return [order[self.digests[order] != digest] for order, digest in zip(orders, own, strict=True)]
+def _own_digests(query: Query) -> set[str]:
+    if query.include_self:
+        return set()
+    return {each.digest for each in query.items if isinstance(each, Known) and each.digest}

@@ -8,9 +8,9 @@ from typing import Any
 
 from imgrec import presets, registry
 from imgrec.errors import UsageError
+from imgrec.gallery.similarity import Fusion
 from imgrec.kinds import GROUPS, Stage, kind_of
 from imgrec.options import OptionRow, first_line, option_rows, suggestion, written
-from imgrec.views import Fusion
 
 
 def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[str] = ()) -> str:

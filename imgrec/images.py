@@ -25,16 +25,17 @@ from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import PIL.Image
-import PIL.ImageOps
 
 from imgrec import registry
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.kinds import Decoder, Image
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,8 @@ DECODER = "decoder "
 CHANGED = "changed while it was read"
 """The reason for a file that somebody was writing."""
 
-warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+# Pillow's DecompressionBombWarning: sizes are judged here.
+warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit of")
 
 
 class UnreadableImageError(ImgrecError):
@@ -351,6 +353,8 @@ _BYTES_A_PIXEL_ELSE = 12
 @contextmanager
 def _reasons() -> Iterator[None]:
     """Whatever a decoder raises, as an UnreadableImageError."""
+    import PIL.Image
+
     try:
         yield
     except PIL.UnidentifiedImageError:
@@ -378,6 +382,8 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 
 def _opened(data: bytes) -> PIL.Image.Image:
     """By the decoder that knows the format, else by Pillow."""
+    import PIL.Image
+
     head = data[:64]
     for decoder in [*_decoders()]:  # one of them may be left out meanwhile
         if _recognises(decoder, head):
@@ -433,19 +439,16 @@ def _scans(jpeg: bytes) -> int:
     return scans
 
 
-# REDUCED_GRAYSCALE_n is the bare reduction; together with COLOR_RGB it is "reduced, in RGB".
-_JPEG_FLAGS = {
-    1: cv2.IMREAD_COLOR_RGB,
-    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
-}
-
-
 def _decode_jpeg(data: bytes, reduction: int) -> Image | None:
     """By OpenCV, half as fast again as Pillow; None where it cannot, so that Pillow reads it or says why not."""
+    import cv2
+
+    # REDUCED_GRAYSCALE_n is the bare reduction; together with COLOR_RGB it is "reduced, in RGB".
+    flags = cv2.IMREAD_COLOR_RGB
+    if reduction > 1:
+        flags |= getattr(cv2, f"IMREAD_REDUCED_GRAYSCALE_{reduction}")
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), _JPEG_FLAGS[reduction])  # type: ignore[return-value]
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # type: ignore[return-value]
     except cv2.error:
         return None
 
@@ -453,6 +456,8 @@ def _decode_jpeg(data: bytes, reduction: int) -> Image | None:
 def _to_rgb(picture: PIL.Image.Image) -> Image:
     if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
         raise UnreadableImageError("pixels of 32 bits have no known range")
+    import PIL.ImageOps
+
     PIL.ImageOps.exif_transpose(picture, in_place=True)
     picture.load()
     image = np.empty((picture.height, picture.width, 3), np.uint8)
@@ -473,6 +478,8 @@ def _band_to_rgb(band: PIL.Image.Image) -> npt.NDArray[np.uint8]:
     if band.mode.startswith("I"):  # 16 bits; of PNG and PPM some versions of Pillow make 32
         return (np.asarray(band) >> 8).astype(np.uint8)[:, :, None]
     if band.has_transparency_data:
+        import PIL.Image
+
         layer = band.convert("RGBA")
         white = PIL.Image.new("RGBA", layer.size, "white")
         band = PIL.Image.alpha_composite(white, layer)

@@ -8,7 +8,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -23,7 +23,7 @@ def option(
     default: Any = dataclasses.MISSING,
     *,
     help: str = "",  # noqa: A002 - reads best as option(5, help=...)
-    choices: Iterable[str] = (),
+    choices: Iterable[str] | Callable[[], Iterable[str]] = (),
     minimum: float | None = None,
     maximum: float | None = None,
     path: bool = False,
@@ -36,7 +36,7 @@ def option(
     Args:
         default: the default; without one the option is required. A list or a dict is copied for each instance.
         help: one line for `--help` and the tables of the README.
-        choices: the values allowed, for a `str`.
+        choices: the values allowed, for a `str`; or a function that gives them when they are asked for.
         minimum: the smallest value allowed, for a number.
         maximum: the largest.
         path: the value names a file or folder, so that the command line takes it whatever characters it has.
@@ -44,7 +44,7 @@ def option(
     """
     metadata = {
         "help": help,
-        "choices": tuple(choices),
+        "choices": choices if callable(choices) else tuple(choices),
         "minimum": minimum,
         "maximum": maximum,
         "path": path,
@@ -118,9 +118,15 @@ def allowed_types(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if is_union else (hint,)
 
 
+def choices_of(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The choices of an option, from its field's metadata; empty where it has none."""
+    choices = metadata.get("choices", ())
+    return tuple(choices() if callable(choices) else choices)
+
+
 def values_of(cls: type, spec: dataclasses.Field[Any]) -> list[str]:
     """The values that an option is one of, as they are written: choices, an Enum's members, true and false."""
-    if choices := spec.metadata.get("choices"):
+    if choices := choices_of(spec.metadata):
         return list(map(str, choices))
     for kind in allowed_types(type_hints(cls)[spec.name]):
         if isinstance(kind, type) and issubclass(kind, Enum):
@@ -169,7 +175,7 @@ def _converted(allowed: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
-    choices, minimum, maximum = (metadata.get(name) for name in ("choices", "minimum", "maximum"))
+    choices, minimum, maximum = choices_of(metadata), metadata.get("minimum"), metadata.get("maximum")
     if choices and value is not None and value not in choices:
         raise UsageError(f"{where} is one of {', '.join(map(str, choices))}, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):

@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from imgrec import images, registry, views
+from imgrec import images, registry
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.gallery import similarity
+from imgrec.gallery.similarity import Fusion
 from imgrec.images import Encoded, ImageFile
 from imgrec.kinds import Batch, Extractor, Failure, Image, Record, Space, Store, Vectors
 from imgrec.threads import ahead, cores
-from imgrec.views import Fusion
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class Job:
     def note(self, fusion: Fusion) -> None:
         """Have the stores know a fusion, so that it is what a query is compared by."""
         recipe = fusion.recipe()
-        name = views.note_of(recipe)
+        name = similarity.note_of(recipe)
         if self.store.notes().get(name) != recipe:
             self._write(Batch(notes={name: recipe}))
         if name not in self.store.notes():

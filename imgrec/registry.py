@@ -23,7 +23,7 @@ from imgrec.hookspecs import RunInfo
 from imgrec.kinds import KINDS, Component, Extractor, Image, Vectors
 from imgrec.kinds.component import CONTRACT_VERSION
 from imgrec.kinds.extractor import check_vectors
-from imgrec.options import check_option_names, default_values, option_names, option_rows, suggestion
+from imgrec.options import check_option_names, default_values, option_names, suggestion, type_hints
 
 log = logging.getLogger(__name__)
 
@@ -335,8 +335,8 @@ def checked_class(cls: object) -> type[Component]:
         raise PluginError(
             f"{cls.__name__}.requires maps modules to commands that install them, not {cls.requires!r}"
         )
-    try:
-        option_rows(cls)
+    try:  # not their choices, which may be the names of other plugins
+        type_hints(cls), default_values(cls)
     except Exception as error:
         raise PluginError(f"the options of {cls.__name__} cannot be listed: {_told(error)}") from error
     inherited = {*option_names(base), *base.free_names}

@@ -107,7 +107,7 @@ class Run:
 
         Args:
             images: how many files.
-            fingerprint: of their contents, as `index.fingerprint` has it.
+            fingerprint: of their contents, as `search.files.fingerprint` has it.
             spaces: those that are used; their identities have the digests of weights.
             notes: of the store, as far as the run goes by them.
         """

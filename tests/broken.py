@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 import imgrec
-from imgrec.kinds import Batch, Image, Record, Space, Vectors
+from imgrec.kinds import Batch, Doubles, Image, Record, Space, Vectors
 from imgrec.options import option
+from imgrec_metrics import Euclidean, Hellinger, Manhattan
 from imgrec_pca import PCA
 from imgrec_query_expansion import QueryExpansion
 from imgrec_sqlite import Sqlite
@@ -31,7 +32,7 @@ class Good(imgrec.Extractor):
         return np.stack([image.mean(axis=(0, 1)) + 1 + self.shift for image in images]).astype(np.float32)
 
 
-class Doubles(Good):
+class InFloat64(Good):
     def extract(self, images: Sequence[Image]) -> Vectors:
         return super().extract(images).astype(np.float64)
 
@@ -105,7 +106,7 @@ class Heavy(Good):
 
 
 EXTRACTORS: dict[str, type[Good]] = {
-    "vectors_are_a_matrix": Doubles,
+    "vectors_are_a_matrix": InFloat64,
     "images_stay_as_they_are": Writes,
     "vectors_tell_images_apart": Constant,
     "values_are_finite": NoBlack,
@@ -171,7 +172,7 @@ class AlwaysTwo(PCA):
         return super().fit_transform(vectors, labels)[:, :2]
 
 
-class Euclidean(PCA):
+class OnlyEuclidean(PCA):
     def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
         if self.metric == "hellinger":
             raise ValueError("unknown metric")
@@ -235,7 +236,7 @@ REDUCERS: dict[str, type[PCA]] = {
     "new_points_are_placed": Learns,
     "new_points_land_among_their_like": Anywhere,
     "dimensions_are_as_asked": AlwaysTwo,
-    "every_metric_is_taken": Euclidean,
+    "every_metric_is_taken": OnlyEuclidean,
     "few_points_are_enough": WantsMany,
     "too_few_points_are_told": Crashes,
     "state_is_plain_arrays": Pickles,
@@ -477,6 +478,81 @@ STORES: dict[str, type[Sqlite]] = {
     "module_is_light": HeavyStore,
 }
 
+# --- metrics ------------------------------------------------------------------------------------------------
+
+
+class Signed(Euclidean):
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        found = super().distances(query, vectors)
+        return np.where(vectors.any(axis=1) == bool(query.any()), found, -found)
+
+
+class Offset(Manhattan):
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        found = super().distances(query, vectors)
+        return np.where(vectors.any(axis=1) | query.any(), found, 1.0)
+
+
+class OneWay(Manhattan):
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        return super().distances(query, vectors) * (1 + query.sum() / 100)  # type: ignore[no-any-return]
+
+
+class Expanded(Manhattan):
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        return super().distances(query, vectors) * (1 + len(vectors) / 1e13)
+
+
+class OtherForm(Hellinger):
+    def as_euclidean(self, vectors: Vectors) -> Vectors:
+        return vectors
+
+
+class Falls(Euclidean):
+    def least(self, apart: Any) -> Any:
+        return apart if np.ndim(apart) else apart / 2
+
+
+class Unchecked(Hellinger):
+    def check(self, vectors: Vectors) -> None:
+        return
+
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        with np.errstate(invalid="ignore"):
+            return super().distances(query, vectors)
+
+
+class WritesOver(Manhattan):
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        found: Doubles = np.abs(vectors - query).sum(axis=1)
+        vectors -= query
+        return found
+
+
+@dataclass
+class Optional(Manhattan):
+    power: float = 1.0
+
+
+class HeavyMetric(Manhattan):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import scipy  # noqa: F401
+
+
+METRICS: dict[str, type[imgrec.Metric]] = {
+    "distances_are_numbers_from_0_on": Signed,
+    "equal_vectors_are_at_0": Offset,
+    "it_goes_both_ways": OneWay,
+    "a_distance_is_the_same_alone_and_among_others": Expanded,
+    "its_form_orders_alike": OtherForm,
+    "least_grows_from_0_on": Falls,
+    "negative_values_are_taken_or_refused": Unchecked,
+    "vectors_stay_as_they_are": WritesOver,
+    "class_can_be_listed": Optional,
+    "module_is_light": HeavyMetric,
+}
+
 # --- decoders -----------------------------------------------------------------------------------------------
 
 FLAT = b"FLAT" + bytes([8, 6, *range(144)])
@@ -649,6 +725,7 @@ def store_maker(cls: type[Sqlite]) -> Callable[[Path], imgrec.Store]:
 BROKEN: dict[str, dict[str, Any]] = {
     "extractor": EXTRACTORS,
     "store": STORES,
+    "metric": METRICS,
     "reducer": REDUCERS,
     "reranker": RERANKERS,
     "decoder": DECODERS,

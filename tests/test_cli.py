@@ -58,7 +58,7 @@ def test_what_a_run_leaves(cli: Cli, few: Path) -> None:
     assert (record["stage"], record["status"], record["error"], record["seed"]) == ("recommend", "done", None, 7)
     assert record["configuration"]["k"] == 3
     assert record["choices"]["store"] == "sqlite"
-    assert set(record["plugins"]) == {"store=sqlite", "extractor=colour"}
+    assert set(record["plugins"]) == {"stage=ingest", "store=sqlite", "extractor=colour"}
     assert {"imgrec", "numpy", "python", "opencv-python-headless"} <= set(record["versions"])
     assert record["counts"] == {"gallery": 12, "matches": 3}
     assert set(record["timings"]) == {"query", "load", "search", "draw"}

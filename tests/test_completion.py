@@ -80,7 +80,7 @@ def test_lines_in_bash(tmp_path: Path) -> None:
     assert complete("imgrec rec", tmp_path) == ["recommend "]
     assert complete("imgrec +stage=vis", tmp_path) == ["visualise "]
     assert complete("imgrec recommend q.png met", tmp_path) == ["metric="]
-    assert complete("imgrec recommend q.png metric=c", tmp_path) == ["cosine "]
+    assert complete("imgrec recommend q.png metric=co", tmp_path) == ["cosine "]
     assert complete("imgrec recommend qu", tmp_path) == ["query=", "query.jpg ", "quick/"]
     assert complete("imgrec recommend query=qu", tmp_path) == []  # a file, which bash completes itself
 

@@ -13,7 +13,6 @@ from sklearn.metrics import average_precision_score
 
 import imgrec
 from conftest import Cli, shared
-from imgrec import search
 
 LIGHT = ["extractor=colour", "extractor.bins=3"]
 
@@ -132,16 +131,6 @@ def test_a_gallery_that_is_not_there(cli: Cli) -> None:
 def test_a_replay_finds_the_same(cli: Cli, few: Path) -> None:
     run = cli("evaluate", few, *LIGHT).runs()[-1]
     assert cli("replay", run).out.startswith("identical")
-
-
-def test_distances_of_rankings_are_those_of_neighbours() -> None:
-    rng = np.random.default_rng(0)
-    vectors, queries = (rng.random((count, 20), np.float32) for count in (50, 7))
-    for metric in search.METRICS:
-        every = search.distances([search.Field(vectors, metric)], [queries])
-        for row, query in zip(every, queries, strict=True):
-            rows, nearest = search.nearest(vectors, query, 5, metric)
-            np.testing.assert_allclose(row[rows], nearest, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

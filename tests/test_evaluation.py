@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score
 
 from imgrec import evaluation
 from imgrec.errors import UsageError
-from imgrec.evaluation import METRICS, Quality, evaluate_rankings, labels_of
+from imgrec.evaluation import FIGURES, Quality, evaluate_rankings, labels_of
 
 Ranking = npt.NDArray[np.bool_]
 
@@ -103,7 +103,7 @@ def test_means_do_not_depend_on_the_order_and_lie_in_their_intervals(found: list
     shuffled = list(per_query)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     summary, other = (evaluation.summary(each, seed=0, resamples=200) for each in (per_query, shuffled))
-    for metric in METRICS:
+    for metric in FIGURES:
         assert summary[metric] == pytest.approx(other[metric])
         low, high = summary["confidence"][metric]
         assert -1e-9 <= low <= summary[metric] + 1e-9
@@ -115,9 +115,9 @@ def test_means_do_not_depend_on_the_order_and_lie_in_their_intervals(found: list
 def test_means_are_those_of_numpy_and_the_summary_is_json() -> None:
     per_query = some_queries(50)
     summary = evaluation.summary(per_query, seed=0)
-    assert [summary[metric] for metric in METRICS] == pytest.approx(np.mean([q[:4] for q in per_query], axis=0))
+    assert [summary[metric] for metric in FIGURES] == pytest.approx(np.mean([q[:4] for q in per_query], axis=0))
     assert json.loads(json.dumps(summary)) == summary
-    assert list(summary) == ["queries", "without_relevant", *METRICS, "confidence"]
+    assert list(summary) == ["queries", "without_relevant", *FIGURES, "confidence"]
 
 
 def test_intervals_are_repeatable_and_change_with_the_seed() -> None:
@@ -153,8 +153,8 @@ def test_each_class_has_the_means_of_its_queries() -> None:
     labels = [("shoe", "hat", "dress")[i % 3] for i in range(30)]
     rows = evaluation.by_class(per_query, labels)
     assert [(row["label"], row["queries"]) for row in rows] == [("dress", 10), ("hat", 10), ("shoe", 10)]
-    assert list(rows[0]) == ["label", "queries", *METRICS]
-    for metric in METRICS:
+    assert list(rows[0]) == ["label", "queries", *FIGURES]
+    for metric in FIGURES:
         whole = evaluation.summary(per_query, seed=0)[metric]
         assert np.mean([row[metric] for row in rows]) == pytest.approx(whole)
     assert rows[1]["map"] == pytest.approx(np.mean([q.average_precision for q in per_query[1::3]]))

@@ -233,7 +233,7 @@ def test_a_source_of_which_nothing_is_read_names_a_file_of_its_own(few: Path, st
 
 def test_what_was_not_used_is_not_recorded(cli: Cli, few: Path) -> None:
     used = cli("ingest", few, "extractor=colour").record()["plugins"]
-    assert used.keys() == {"extractor=colour", "store=sqlite"}
+    assert used.keys() == {"stage=ingest", "extractor=colour", "store=sqlite"}
 
 
 def test_nothing_to_ingest(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import imgrec
 from conftest import Cli
 from imgrec.kinds import as_euclidean
-from test_views import COLOUR_AND_HOG, picture
+from test_similarity import COLOUR_AND_HOG, picture
 
 RNG = np.random.default_rng(0)
 

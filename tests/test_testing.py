@@ -22,6 +22,7 @@ from imgrec.testing import (
     ContractError,
     check_decoder,
     check_extractor,
+    check_metric,
     check_reducer,
     check_reranker,
     check_stage,
@@ -69,6 +70,7 @@ def test_no_plugin_is_left_out() -> None:
     listed = {
         "extractor": EXTRACTORS,
         "store": STORES,
+        "metric": {"chi2", "cosine", "euclidean", "hellinger", "manhattan"},
         "reducer": REDUCERS,
         "reranker": RERANKERS,
         "decoder": {"heif"},
@@ -98,6 +100,11 @@ def test_a_reducer_keeps_its_contract(name: str) -> None:
     if name == "umap":
         pytest.importorskip("umap")
     check_reducer(imgrec.build("reducer", name, **REDUCERS[name]))
+
+
+@pytest.mark.parametrize("name", imgrec.available("metric"))
+def test_a_metric_keeps_its_contract(name: str) -> None:
+    check_metric(imgrec.build("metric", name))
 
 
 def test_a_reducer_that_only_draws_keeps_its_contract() -> None:

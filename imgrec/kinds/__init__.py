@@ -10,7 +10,8 @@ from __future__ import annotations
 from imgrec.kinds.component import Component, Group, Progress
 from imgrec.kinds.decoder import Decoder
 from imgrec.kinds.extractor import Extractor, Image, Space, Vectors
-from imgrec.kinds.reducer import Reducer, as_euclidean, check_labels, no_progress
+from imgrec.kinds.metric import Doubles, Form, Metric, Number, as_euclidean
+from imgrec.kinds.reducer import Reducer, check_labels, no_progress
 from imgrec.kinds.reranker import Reranker
 from imgrec.kinds.stage import Ranking, Stage
 from imgrec.kinds.store import Batch, Failure, Record, Store, free_name
@@ -20,9 +21,13 @@ __all__ = [
     "Batch",
     "Component",
     "Decoder",
+    "Doubles",
     "Extractor",
     "Failure",
+    "Form",
     "Image",
+    "Metric",
+    "Number",
     "Progress",
     "Ranking",
     "Record",
@@ -39,7 +44,7 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[Component]] = {
-    cls.kind: cls for cls in (Extractor, Store, Reducer, Reranker, Decoder, Stage)
+    cls.kind: cls for cls in (Extractor, Store, Metric, Reducer, Reranker, Decoder, Stage)
 }
 """The base class of each kind, in the order in which they are listed."""
 

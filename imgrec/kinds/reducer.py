@@ -8,53 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import numpy.typing as npt
 
 from imgrec.errors import UsageError
 from imgrec.kinds.component import Component, Group, Progress
 from imgrec.kinds.extractor import Vectors
+from imgrec.kinds.metric import names_with_form
 from imgrec.options import option
-
-
-def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
-    """Vectors whose Euclidean distances follow a metric: the same order of neighbours.
-
-    Args:
-        vectors: `float32 (n, dim)`.
-        metric: `euclidean` (vectors as they are), `cosine` (unit length; a zero vector stays zero) or
-            `hellinger` (square roots of shares, over the square root of 2, so that the Euclidean distance is
-            the Hellinger distance itself).
-
-    Raises:
-        UsageError: `hellinger` of vectors with negative values, which have no shares.
-
-    >>> as_euclidean(np.array([[3, 4]], np.float32), "cosine")
-    array([[0.6, 0.8]], dtype=float32)
-    """
-    if metric == "cosine":
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: Vectors = np.divide(vectors, np.where(lengths > 0, lengths, 1), dtype=np.float32)
-        return unit
-    if metric == "hellinger":
-        check_shares(vectors)
-        totals = vectors.sum(axis=1, keepdims=True)
-        halved_shares: Vectors = np.divide(vectors, np.where(totals > 0, 2 * totals, 1), dtype=np.float32)
-        return np.sqrt(halved_shares)
-    return vectors
-
-
-def check_shares(vectors: Vectors) -> None:
-    """Refuse vectors with negative values, which have no Hellinger distance.
-
-    Raises:
-        UsageError: saying so.
-    """
-    if vectors.size and vectors.min() < 0:
-        raise UsageError(
-            "metric=hellinger compares shares, and these vectors have negative values: "
-            "take metric=euclidean or metric=cosine"
-        )
 
 
 def check_labels(labels: Sequence[str] | None, count: int, reducer: Reducer) -> list[str]:
@@ -114,9 +74,7 @@ class Reducer(Component):
     """Whether `fit` learns from labels and cannot do without; `check_labels` says what is wrong with them."""
 
     n_components: int = option(2, minimum=1, help="dimensions of the result")
-    metric: str = option(
-        "cosine", choices=("cosine", "euclidean", "hellinger"), help="what makes two vectors neighbours"
-    )
+    metric: str = option("cosine", choices=names_with_form, help="what makes two vectors neighbours")
     seed: int = option(0, minimum=0, maximum=2**32 - 1, help="of everything random")
 
     def __post_init__(self) -> None:

@@ -10,10 +10,10 @@ from typing import Any, cast, get_origin
 
 from imgrec import registry
 from imgrec.errors import UsageError
+from imgrec.gallery.similarity import Fusion
 from imgrec.hookspecs import hookimpl
 from imgrec.kinds import Stage, kind_of
 from imgrec.options import allowed_types, check_option_names, default_values, option_names, suggestion, type_hints
-from imgrec.views import Fusion
 
 
 @hookimpl

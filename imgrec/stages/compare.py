@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from imgrec import draw
 from imgrec.errors import UsageError
 from imgrec.kinds import Stage
 from imgrec.options import option, written
@@ -55,6 +54,8 @@ class Compare(Stage):
             run.print(table(cells, [heading, *names]) if rows else f"{heading}: none")
             run.print("")
         if pictures := pictures_of(folders):
+            from imgrec import draw
+
             with run.timed("draw"):
                 draw.side_by_side(names, pictures, run.folder / PICTURE)
             run.print(str(run.folder / PICTURE))

@@ -6,30 +6,31 @@ import contextlib
 import csv
 import functools
 import hashlib
-import itertools
 import logging
 import statistics
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from imgrec import draw, evaluation, images, index, registry, search, views
+from imgrec import evaluation, images, registry
 from imgrec.alterations import ALTERATIONS
 from imgrec.batches import chunks
 from imgrec.errors import NoStoreError, UsageError
-from imgrec.evaluation import Pool, Queries
-from imgrec.gallery import Gallery
+from imgrec.evaluation import Queries
+from imgrec.gallery import similarity as similarities
+from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.similarity import Fusion, Similarity
 from imgrec.kinds import Extractor, Image, Ranking, Record, Reducer, Reranker, Stage, Store, Vectors
+from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
-from imgrec.search import Field
+from imgrec.search import exact, files
 from imgrec.stages.ingest import changed, ingest
 from imgrec.threads import each
-from imgrec.views import Fusion, View
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Evaluate(Stage):
     queries: Any = option(None, path=True, help="folders of queries, kept apart; null: each gallery image is one")
     labels: str = option("auto", path=True, help="auto, folder, none, or a CSV file with the columns path,label")
     k: int = option(5, minimum=1, help="how many neighbours are looked at")
-    metric: str = option("euclidean", choices=search.METRICS, help="distance between vectors")
+    metric: str = option("euclidean", choices=metric_names, help="distance between vectors")
     sample: int | None = option(
         1000, minimum=1, help="at most so many of the gallery's own images or copies are queries; null: all"
     )
@@ -74,31 +75,37 @@ class Evaluate(Stage):
         """Ask, rank, and tell; `results.json`, `queries.csv` and `worst.png` say more."""
         chosen = self._chosen()
         with run.timed("ingest"):
-            pool = self._pool(chosen)
-        extractors = [each.ready_extractor() for each in pool.view.parts]
-        run.reads(len(pool.records), index.fingerprint(pool.digests), *pool.view.sources())
+            if self.source is not None:
+                ingest(self.source, self._to_extract(chosen), self.store, show_progress=True)
+        with self.store as store, store.snapshot():
+            self._evaluate(run, self._gallery(store, chosen))
+
+    def _evaluate(self, run: Run, gallery: Gallery) -> None:
+        similarity, records = gallery.similarity, gallery.records
+        extractors = [each.ready_extractor() for each in similarity.terms]
+        run.reads(len(records), files.fingerprint([record.digest for record in records]), *similarity.sources())
         with run.timed("queries"):
-            asked = self._asked(pool, extractors)
+            asked, keys = self._asked(gallery, extractors)
         if self.labels not in ("auto", "folder", "none"):
             run.inputs["labels"] = hashlib.sha256(Path(self.labels).read_bytes()).hexdigest()
-        run.inputs["queries"] = index.fingerprint([record.digest for record in asked.records])
+        run.inputs["queries"] = files.fingerprint([record.digest for record in asked.records])
         with run.timed("projection"):
-            learned = pool.project(asked)
-            fields = pool.compare_by(self.metric)
+            _check_labels(similarity, asked)
+            learned = {name: each.about() for name, each in gallery.projections.items()}
         with run.timed("rank"):
-            rankings = pool.rankings(asked, self.rerank)
-            per_query = evaluation.evaluate_rankings(rankings, self.k, pool.relevant(asked))
+            rankings = evaluation.hits(gallery, asked, keys, self.rerank)
+            per_query = evaluation.evaluate_rankings(rankings, self.k, evaluation.relevant(gallery, asked, keys))
         found = {
-            "space": pool.view.key,
+            "space": similarity.key,
             "metric": self.metric,
-            "gallery": len(pool.records),
+            "gallery": len(records),
             "asked": asked.about,
             "k": self.k,
             **evaluation.summary(per_query, self.seed),
             asked.grouped_by: evaluation.by_class(per_query, asked.groups),
-            "projection": learned if pool.view.is_fused else learned.get(""),
+            "projection": learned if similarity.is_fused else learned.get(""),
             "rerank": {"reranker": self.rerank.name, **self.rerank.plain_options()} if self.rerank else None,
-            **self._cost(pool.records, asked, extractors, fields),
+            **self._cost(gallery, asked, extractors),
         }
         if bare := found["without_relevant"]:
             log.warning(
@@ -106,19 +113,32 @@ class Evaluate(Stage):
                 bare,
                 found["queries"],
             )
-        run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.METRICS)})
+        run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.FIGURES)})
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
         worst = evaluation.worst(per_query, WORST)
-        title = views.title(pool.view, self.metric)
+        title = similarities.title(similarity)
         with run.timed("draw"):
-            rows = [
-                (self._picture(asked, i), asked.names[i], pool.nearest(asked, i, self.k, self.rerank))
-                for i in worst
-            ]
-            draw.worst_queries(rows, run.folder / "worst.png", title)
+            self._draw_worst(gallery, asked, keys, worst, run.folder / "worst.png", title)
         run.print(to_json(found) if self.format == "json" else _told(found, asked.grouped_by, title))
         run.note(f"the {len(worst)} worst are drawn in {run.folder / 'worst.png'}")
+
+    def _draw_worst(
+        self, gallery: Gallery, asked: Queries, keys: Sequence[str], worst: Sequence[int], file: Path, title: str
+    ) -> None:
+        from imgrec import draw
+
+        key_at = dict(zip((record.path for record in gallery.records), keys, strict=True))
+        answers = gallery.search([asked.asked[i] for i in worst], self.k, rerank=self.rerank)
+        rows = [
+            (
+                self._picture(asked, i),
+                asked.names[i],
+                [(match.path, key_at[match.path] == asked.wanted[i]) for match in matches],
+            )
+            for i, matches in zip(worst, answers, strict=True)
+        ]
+        draw.worst_queries(rows, file, title)
 
     def _chosen(self) -> Extractor | Fusion | dict[str, Any]:
         """What was chosen; else options to change on what the gallery recorded; for a new one the default."""
@@ -133,56 +153,59 @@ class Evaluate(Stage):
             )
         return changed(self.default_extractor, self.extractor)
 
-    def _pool(self, chosen: Extractor | Fusion | dict[str, Any]) -> Pool:
+    def _gallery(self, store: Store, chosen: Extractor | Fusion | dict[str, Any]) -> Gallery:
         """The gallery's images below the source, without those that are queries."""
         inside = None if self.source is None else set(images.roots(self.source))
         outside = set() if self.queries is None else set(images.roots(self.queries))
-        if self.source is not None:
-            ingest(self.source, self._to_extract(chosen), self.store, show_progress=True)
-        with self.store as store, store.snapshot():
-            view = views.choose(store, self.space, chosen, self.projection)
-            whole = Gallery(store, view.not_projected())
-            records = [
-                record
-                for record in whole.records()
-                if (inside is None or images.is_inside(record.path, inside))
-                and not images.is_inside(record.path, outside)
-            ]
-            if not records:
-                raise UsageError("the gallery is empty: there are only queries, or nothing below source=")
-            return Pool(view, records, whole.rows(records))
+
+        def counts(record: Record) -> bool:
+            is_inside = inside is None or images.is_inside(record.path, inside)
+            return is_inside and not images.is_inside(record.path, outside)
+
+        similarity = similarities.choose(store, self.space, chosen, self.projection, self.metric)
+        gallery = Gallery(store, similarity, where=counts)
+        if not gallery.records:
+            raise UsageError("the gallery is empty: there are only queries, or nothing below source=")
+        return gallery
 
     def _to_extract(self, chosen: Extractor | Fusion | dict[str, Any]) -> Extractor | Fusion | list[Extractor]:
         if isinstance(chosen, Extractor | Fusion):
             return chosen
         with self.store as store:
-            parts = views.choose(store, self.space, chosen).parts
-        return [each.ready_extractor() for each in parts]
+            terms = similarities.choose(store, self.space, chosen).terms
+        return [each.ready_extractor() for each in terms]
 
-    def _asked(self, pool: Pool, extractors: list[Extractor]) -> Queries:
-        """The queries: a folder's, or the gallery's own, by label; or altered copies of the gallery's."""
-        own = [record.path for record in pool.records]
+    def _asked(self, gallery: Gallery, extractors: list[Extractor]) -> tuple[Queries, Sequence[str]]:
+        """The queries, and the keys of the gallery's images.
+
+        Queries are a folder's, or the gallery's own, by label; or altered copies of the gallery's.
+        """
+        records = gallery.records
+        own = [record.path for record in records]
         if self.queries is not None:
-            records, vectors = self._folder_of_queries(pool.view, extractors)
-            labels = evaluation.labels_of(own + [record.path for record in records], self.labels)
+            others, vectors = self._folder_of_queries(gallery.similarity, extractors)
+            labels = evaluation.labels_of(own + [record.path for record in others], self.labels)
             if labels is None:
                 raise UsageError("queries= needs labels: labels=folder, or a CSV file of them")
-            pool.keys = np.array(labels[: len(own)], dtype=object)
-            return Queries("a folder's images", records, vectors, labels[len(own) :])
+            gallery.label_of = dict(zip(own, labels, strict=False)).__getitem__
+            asked = [replace(each, include_self=True) for each in evaluation.known(others, vectors)]
+            return Queries("a folder's images", others, asked, labels[len(own) :]), labels[: len(own)]
         labels = evaluation.labels_of(own, self.labels)
         rng = np.random.default_rng(self.seed)
         if labels is None:
             count = len(own) if self.sample is None else max(1, self.sample // len(ALTERATIONS))
-            chosen = np.sort(rng.permutation(len(own))[:count])
-            return _altered([pool.records[i] for i in chosen], extractors, self.seed)
-        pool.keys = np.array(labels, dtype=object)
-        chosen = np.sort(rng.permutation(len(own))[: self.sample])
-        records = [pool.records[i] for i in chosen]
-        vectors = [each[chosen] for each in pool.vectors]
-        own_labels = [labels[i] for i in chosen]
-        return Queries("each of the gallery's images", records, vectors, own_labels, leaves_itself_out=True)
+            chosen = [records[i] for i in np.sort(rng.permutation(len(own))[:count])]
+            names = [term.name for term in gallery.similarity.terms]
+            return _altered(chosen, dict(zip(names, extractors, strict=True)), self.seed), _digests(records)
+        gallery.label_of = dict(zip(own, labels, strict=True)).__getitem__
+        numbers = np.sort(rng.permutation(len(own))[: self.sample])
+        some = [records[i] for i in numbers]
+        asked = evaluation.known(some, gallery.stored_vectors(some))
+        return Queries("each of the gallery's images", some, asked, [labels[i] for i in numbers]), labels
 
-    def _folder_of_queries(self, view: View, extractors: list[Extractor]) -> tuple[list[Record], list[Vectors]]:
+    def _folder_of_queries(
+        self, similarity: Similarity, extractors: list[Extractor]
+    ) -> tuple[list[Record], dict[str, Vectors]]:
         """Their records and vectors, from a store beside the gallery's, where they never become neighbours."""
         options = self.store.options()
         if "path" not in options:
@@ -191,9 +214,8 @@ class Evaluate(Stage):
         roots = set(images.roots(self.queries))
         ingest(self.queries, extractors, kept, show_progress=True)
         with kept as store:
-            pool = Gallery(store, view.not_projected())
-            records = [record for record in pool.records() if images.is_inside(record.path, roots)]
-            return records, pool.rows(records)
+            queries = Gallery(store, similarity, where=lambda record: images.is_inside(record.path, roots))
+            return queries.records, queries.stored_vectors(queries.records)
 
     def _picture(self, asked: Queries, i: int) -> Image | None:
         """What was asked; None where its file is gone."""
@@ -203,29 +225,43 @@ class Evaluate(Stage):
         return _alter(image, asked.records[i], asked.alterations[i], self.seed)
 
     def _cost(
-        self, records: Sequence[Record], asked: Queries, extractors: Sequence[Extractor], fields: Sequence[Field]
+        self, gallery: Gallery, asked: Queries, extractors: Sequence[Extractor]
     ) -> dict[str, float | int | None]:
         """Extraction of some of the gallery's files, decoding included; queries one by one; size of a vector."""
         sides = {extractor.side for extractor in extractors}
-        first = _decoded_for(sides, records[0])
+        first = _decoded_for(sides, gallery.records[0])
         for extractor in extractors if first else ():
             extractor.extract([first[extractor.side]])  # loads a model, which is no cost of an image
         start = time.perf_counter()
-        decoded = each(lambda record: _decoded_for(sides, record), records[:TIMED_IMAGES])
+        decoded = each(lambda record: _decoded_for(sides, record), gallery.records[:TIMED_IMAGES])
         there = [image for image in decoded if image]
         for extractor in extractors if there else ():
             extractor.extract([image[extractor.side] for image in there])
         seconds = time.perf_counter() - start
         times = []
-        for query in itertools.islice(zip(*asked.vectors, strict=True), TIMED_QUERIES):
+        for query in zip(*gallery.targets(asked.asked[:TIMED_QUERIES]), strict=True):
             begun = time.perf_counter()
-            search.nearest_by(fields, [vector[None] for vector in query], self.k)
+            exact.nearest(gallery.fields, [vector[None] for vector in query], self.k)
             times.append(time.perf_counter() - begun)
         return {
             "images_per_s": round(len(there) / seconds, 1) if there else None,
             "query_ms": round(1000 * statistics.median(times), 3),
-            "bytes_per_image": sum(field.vectors.shape[1] * field.vectors.itemsize for field in fields),
+            "bytes_per_image": sum(field.vectors.shape[1] * field.vectors.itemsize for field in gallery.fields),
         }
+
+
+def _check_labels(similarity: Similarity, asked: Queries) -> None:
+    """Refuse to project by what learns from labels where there are none."""
+    for term in similarity.terms:
+        if term.projection is not None and term.projection.supervised and asked.grouped_by != "by_class":
+            raise UsageError(
+                f"projection={term.projection.name} learns from labels, and there are none: "
+                "they are the names of two folders or more, or in labels=FILE.csv"
+            )
+
+
+def _digests(records: Sequence[Record]) -> list[str]:
+    return [record.digest for record in records]
 
 
 def _decoded(record: Record, side: int | None = None) -> Image | None:
@@ -245,26 +281,27 @@ def _alter(image: Image, record: Record, alteration: str, seed: int) -> Image:
     return ALTERATIONS[alteration](image, np.random.default_rng([seed, int(record.digest[:8], 16)]))
 
 
-def _altered(records: Sequence[Record], extractors: Sequence[Extractor], seed: int) -> Queries:
+def _altered(records: Sequence[Record], extractors: Mapping[str, Extractor], seed: int) -> Queries:
     """Each alteration of each image; those whose file is gone are left out."""
     decoded = functools.partial(_decoded, side=ALTERED_SIDE)
     kept: list[Record] = []
-    vectors: list[list[Vectors]] = [[] for _ in extractors]
+    vectors: dict[str, list[Vectors]] = {name: [] for name in extractors}
     for some in chunks(records, 8):
         originals = [
             (record, image) for record, image in zip(some, each(decoded, some), strict=True) if image is not None
         ]
         made = [_alter(image, record, name, seed) for record, image in originals for name in ALTERATIONS]
         names = [f"{record.path} ({name})" for record, _ in originals for name in ALTERATIONS]
-        for extractor, of_part in zip(extractors, vectors, strict=True):
+        for term, extractor in extractors.items():
             if made:
-                of_part.append(registry.extract(extractor, made, names))
+                vectors[term].append(registry.extract(extractor, made, names))
         kept += [record for record, _ in originals for _ in ALTERATIONS]
     if not kept:
         raise UsageError("none of the gallery's files is there to be altered: evaluate by labels")
     done = list(ALTERATIONS) * (len(kept) // len(ALTERATIONS))
-    digests = [record.digest for record in kept]
-    return Queries("altered copies", kept, [np.concatenate(each) for each in vectors], digests, alterations=done)
+    by_term = {term: np.concatenate(each) for term, each in vectors.items()}
+    asked = evaluation.known(kept, by_term, is_content=False)
+    return Queries("altered copies", kept, asked, _digests(kept), alterations=done)
 
 
 def _write_queries(file: Path, asked: Queries, per_query: Sequence[evaluation.Quality]) -> None:

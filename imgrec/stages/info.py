@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from imgrec import views
+from imgrec.gallery import similarity
 from imgrec.kinds import Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
@@ -51,7 +51,7 @@ def describe(store: Store) -> dict[str, Any]:
                 "bytes": 4 * len(held) * some.shape[1],
                 "options": space.options,
                 "identity": space.identity,
-                "summary": views.describe(space),
+                "summary": similarity.describe(space),
             }
         )
     return {
@@ -61,8 +61,8 @@ def describe(store: Store) -> dict[str, Any]:
         "contents": len(contents),
         "spaces": spaces,
         "fusions": [
-            {"key": name, **recipe, "summary": views.described_recipe(name, recipe)}
-            for name, recipe in views.recipes(store).items()
+            {"key": name, **recipe, "summary": similarity.described_recipe(name, recipe)}
+            for name, recipe in similarity.recipes(store).items()
         ],
         "failed": [{"path": failure.path, "reason": failure.reason} for failure in failures],
     }

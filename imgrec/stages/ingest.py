@@ -12,14 +12,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from imgrec import images, index, registry, views
+from imgrec import images, registry
 from imgrec.errors import NoStoreError, UsageError
+from imgrec.gallery import similarity
+from imgrec.gallery.similarity import Fusion
 from imgrec.kinds import Extractor, Space, Stage, Store
 from imgrec.kinds.store import only_writer
 from imgrec.options import component, option
 from imgrec.pipeline import Job, Summary, process
 from imgrec.run import Run, progress
-from imgrec.views import Fusion
+from imgrec.search import files
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class Ingest(Stage):
         below = set(roots)
         with self.store as store:
             held = [r.digest for r in store.records() if not r.missing and images.is_inside(r.path, below)]
-        run.reads(len(held), index.fingerprint(set(held)), spaces)
+        run.reads(len(held), files.fingerprint(set(held)), spaces)
         self._tell(run, summary, spaces)
 
     def _tell(self, run: Run, summary: Summary, spaces: list[Space]) -> None:
@@ -107,7 +109,7 @@ class Ingest(Stage):
         errors: list[UsageError] = []
         for space in recorded:
             try:
-                found.append(views.extractor_of(space, self.extractor))
+                found.append(similarity.extractor_of(space, self.extractor))
             except UsageError as error:
                 errors.append(error)
         if not found:

@@ -6,16 +6,16 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-from imgrec import draw, images, registry, search, views
-from imgrec.errors import UsageError
-from imgrec.gallery import Gallery, Match
-from imgrec.kinds import Extractor, Reducer, Reranker, Stage, Store, Vectors
+from imgrec.gallery import similarity as similarities
+from imgrec.gallery.gallery import Gallery, Match, opened
+from imgrec.gallery.query import Query
+from imgrec.gallery.similarity import Fusion
+from imgrec.kinds import Extractor, Reducer, Reranker, Stage, Store
+from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
-from imgrec.views import Fusion, Part, View
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Recommend(Stage):
 
     query: str = option(path=True, help="a picture, inside or outside the gallery")
     k: int = option(5, minimum=1, help="how many")
-    metric: str = option("euclidean", choices=search.METRICS, help="distance between vectors")
+    metric: str = option("euclidean", choices=metric_names, help="distance between vectors")
     include_self: bool = option(False, help="let the query's own content be found")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     format: str = option("table", choices=("table", "json", "paths"), help="of the result on stdout")
@@ -39,40 +39,38 @@ class Recommend(Stage):
 
     def execute(self, run: Run) -> None:
         """Search, print the matches, draw them, and keep them as JSON."""
+        query = Query.of(self.query, include_self=self.include_self)
         with self.store as store, store.snapshot():
-            view = views.choose(store, self.space, self.extractor, self.projection)
+            similarity = similarities.choose(store, self.space, self.extractor, self.projection, self.metric)
+            gallery = Gallery(store, similarity)
             with run.timed("query"):
-                vectors, digest = query_vectors(self.query, store, view)
-            run.inputs["query"] = digest
+                resolved = gallery.resolve(query)
+            run.inputs["query"] = "".join(resolved.digests)
             with run.timed("load"):
-                pool = Gallery(store, view)
-            run.reads(len(pool), pool.fingerprint, *pool.view.sources())
+                key = gallery.key
+            run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             with run.timed("search"):
-                matches = pool.neighbours(
-                    vectors,
-                    self.k,
-                    self.metric,
-                    content=digest,
-                    leave_out=None if self.include_self else digest,
-                    rerank=self.rerank,
-                )
+                (matches,) = gallery.search([resolved], self.k, rerank=self.rerank)
+            about = gallery.about()
         if len(matches) < self.k:
             log.warning("the gallery has only %d images to recommend: k=%d is more", len(matches), self.k)
         if gone := sum(not os.path.exists(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
             "query": os.path.abspath(self.query),
-            "space": pool.key,
+            "space": key,
             "metric": self.metric,
             "k": self.k,
-            **pool.about(self.metric),
+            **about,
             "matches": [match.to_json() for match in matches],
         }
-        run.counts.update(gallery=len(pool), matches=len(matches))
+        run.counts.update(gallery=len(gallery), matches=len(matches))
         run.write_json("results.json", result)
         with run.timed("draw"):
+            from imgrec import draw
+
             picture = run.folder / "recommendations.png"
-            draw.contact_sheet(self.query, matches, picture, views.title(view, self.metric))
+            draw.contact_sheet(self.query, matches, picture, similarities.title(similarity))
         if self.format == "json":
             run.print(to_json(result))
         elif self.format == "paths":
@@ -117,7 +115,7 @@ def recommend(
         query: an image file, inside the gallery or not.
         store: what `ingest` filled.
         k: how many; fewer where the gallery has fewer.
-        metric: `euclidean`, `cosine`, `manhattan` or `hellinger`.
+        metric: the name of one, such as `euclidean` or `cosine`.
         space: which space or fusion, where the store has several: its key or the beginning of it.
         extractor: the same, by identity; also the extractor that is then used for the query. Or several of them
             as a `Fusion`.
@@ -128,38 +126,6 @@ def recommend(
     Raises:
         UsageError: no such query or store; the query is no image; the space is not clear; k below 1.
     """
-    with store, store.snapshot():
-        view = views.choose(store, space, extractor, projection)
-        vectors, digest = query_vectors(query, store, view)
-        left_out = None if include_self else digest
-        return Gallery(store, view).neighbours(
-            vectors, k, metric, content=digest, leave_out=left_out, rerank=rerank
-        )
-
-
-def query_vectors(query: str | os.PathLike[str], store: Store, view: View) -> tuple[list[Vectors], str]:
-    """A query's vector in each part of a view, from the store if it has the content, and the content's digest.
-
-    Raises:
-        UsageError: there is no such file, or it is no image; an extractor cannot be built.
-    """
-    if not os.fspath(query):
-        raise UsageError("query is empty: name a picture")
-    if not os.path.exists(query):
-        raise UsageError(f"query {os.fspath(query)!r} does not exist")
-    if not Path(query).is_file():
-        raise UsageError(f"query {os.fspath(query)!r} is a folder or device, not a picture")
-    try:
-        data, digest = images.read(os.fspath(query))
-        return [_vector(os.fspath(query), data, digest, store, each) for each in view.parts], digest
-    except images.UnreadableImageError as error:
-        raise UsageError(f"query {os.fspath(query)!r} cannot be read: {error}") from None
-
-
-def _vector(query: str, data: bytes, digest: str, store: Store, of: Part) -> Vectors:
-    _, found = store.vectors(of.space, [digest])
-    if not len(found):
-        extractor = of.ready_extractor()
-        found = registry.extract(extractor, [images.decode(data, extractor.side)], [query])
-    vector: Vectors = found[0]
-    return vector
+    with opened(store, metric, space=space, extractor=extractor, projection=projection) as gallery:
+        (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, rerank=rerank)
+    return matches

@@ -125,6 +125,7 @@ def replay(folder: str | os.PathLike[str], again: Path, run: Run) -> list[Differ
             record["stage"], again, record["command"], record["configuration"], record["choices"], is_quiet=True
         )
         made.components = stage.plugins()
+        made.uses(Stage.kind, made.stage)
         for component in stage.components():
             made.uses(component.kind, component.name)
         with run.timed("extract"):
@@ -253,7 +254,9 @@ def _other_spaces(spaces: Sequence[Space], extractors: Sequence[Extractor]) -> I
 
 
 def _other_plugins(record: Mapping[str, Any], made: Run) -> Iterator[Difference]:
-    return _changes("version", "", record["plugins"], made.plugins)
+    # What a record of an earlier imgrec does not tell of is no difference.
+    known = {name: origin for name, origin in made.plugins.items() if name in record["plugins"]}
+    return _changes("version", "", record["plugins"], known)
 
 
 def _other_data(record: Mapping[str, Any], made: Run) -> Iterator[Difference]:

@@ -15,13 +15,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from imgrec import index, projections
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.gallery import fitted
 from imgrec.kinds import Batch, Record, Space, Stage, Store, Vectors
 from imgrec.kinds.store import only_writer
 from imgrec.options import component, option
 from imgrec.run import Run, progress, table, to_json
+from imgrec.search import files
 
 AT_ONCE = 16_384
 """Vectors that are looked at together."""
@@ -297,8 +298,8 @@ def _forget(store: Store, records: Sequence[Record]) -> int:
 def _derived(finding: Finding, store: Store) -> Repair:
     """The files that searches map are those of the store as it is now."""
     bad = []
-    whole = (index.check(index.whole(store, space)) for space in store.spaces())
-    for folder, problem in itertools.chain(*whole, projections.check(store)):
+    whole = (files.check(files.whole(store, space)) for space in store.spaces())
+    for folder, problem in itertools.chain(*whole, fitted.check(store)):
         finding.looked_at += 1
         if problem is not None:
             finding.wrong.append(f"{folder}: {problem}")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import csv
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from imgrec import draw, gallery, views
-from imgrec.draw import Map
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.gallery import Gallery
-from imgrec.kinds import Extractor, Record, Reducer, Stage, Store
+from imgrec.gallery import similarity as similarities
+from imgrec.gallery.gallery import Gallery, label_of
+from imgrec.gallery.similarity import Fusion
+from imgrec.kinds import Extractor, Reducer, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run, progress
-from imgrec.views import Fusion
+
+if TYPE_CHECKING:
+    from imgrec.draw import Map
 
 LABELS = ("folder", "none")
 REST = "the rest"
@@ -41,12 +43,10 @@ class Visualise(Stage):
     def execute(self, run: Run) -> None:
         """Reduce, and draw `map.png` beside `map.csv`."""
         self.reducer.progress = progress
-        with run.timed("reduce"):
-            with self.store as store, store.snapshot():
-                pool = Gallery(store, views.choose(store, self.space, self.extractor))
-                records = pool.records()
-            run.reads(len(pool), pool.fingerprint, *pool.view.sources())
-            points = _map_of(pool, records, self.reducer, self.labels, self.highlight, self.sample, self.seed)
+        with run.timed("reduce"), self.store as store, store.snapshot():
+            gallery = Gallery(store, similarities.choose(store, self.space, self.extractor))
+            run.reads(len(gallery), gallery.fingerprint, *gallery.similarity.sources())
+            points = _map_of(gallery, self.reducer, self.labels, self.highlight, self.sample, self.seed)
         run.counts.update(images=len(points.paths), labels=len(set(points.labels)))
         with (run.folder / "map.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -54,6 +54,8 @@ class Visualise(Stage):
             for path, (x, y), label in zip(points.paths, points.positions.tolist(), points.labels, strict=True):
                 writer.writerow([path, x, y, label])
         with run.timed("draw"):
+            from imgrec import draw
+
             draw.draw_map(points, run.folder / "map.png", thumbnails=self.thumbnails)
         run.print(f"{run.folder / 'map.png'}\n{run.folder / 'map.csv'}")
 
@@ -93,14 +95,12 @@ def visualise(
     if show_progress:
         reducer.progress = progress
     with store, store.snapshot():
-        pool = Gallery(store, views.choose(store, space, extractor))
-        records = pool.records()
-    return _map_of(pool, records, reducer, labels, highlight, sample, seed)
+        gallery = Gallery(store, similarities.choose(store, space, extractor))
+        return _map_of(gallery, reducer, labels, highlight, sample, seed)
 
 
 def _map_of(
-    pool: Gallery,
-    records: Sequence[Record],
+    gallery: Gallery,
     reducer: Reducer,
     labels: str,
     highlight: str | None,
@@ -113,6 +113,7 @@ def _map_of(
         raise UsageError(f"a map has 2 dimensions: reducer.n_components is {reducer.n_components}")
     if sample is not None and sample < 1:
         raise UsageError(f"sample is at least 1, not {sample}")
+    records = gallery.records
     if sample is not None and sample < len(records):
         chosen = np.random.default_rng(seed).choice(len(records), sample, replace=False)
         records = [records[i] for i in sorted(chosen)]
@@ -125,10 +126,16 @@ def _map_of(
                 f"it is a pattern of whole paths, like '*/hat/*'"
             )
     else:
-        names = [gallery.label_of(path) if labels == "folder" else "" for path in paths]
-    positions = reducer.fit_transform(pool.points(records), names)
+        names = [label_of(path) if labels == "folder" else "" for path in paths]
+    positions = reducer.fit_transform(gallery.points(records), names)
     if positions.shape != (len(paths), 2) or not np.isfinite(positions).all():
         raise ImgrecError(f"reducer {reducer.name} made no map of these vectors: take another, or other options")
+    from imgrec.draw import Map
+
     return Map(
-        paths, positions, names, f"{reducer.name} of {views.title(pool.view)}", rest=REST if highlight else None
+        paths,
+        positions,
+        names,
+        f"{reducer.name} of {similarities.title(gallery.similarity, with_metric=False)}",
+        rest=REST if highlight else None,
     )

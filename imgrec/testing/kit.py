@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from imgrec import config, registry
 from imgrec.kinds import Component
-from imgrec.options import allowed_types, type_hints
+from imgrec.options import allowed_types, choices_of, type_hints
 from imgrec.testing import process
 
 Subject = TypeVar("Subject")
@@ -118,17 +118,13 @@ def check_options(component: Component) -> None:
         require(value == wanted, f"option {name} was {wanted!r} and came back as {value!r}")
 
 
-def check_light(component: Component, allowed: Collection[str] = ()) -> None:
+def check_light(component: Component) -> None:
     """Hold a component to what is promised of imports: nothing heavy with its module, nor when it is built.
 
     What holds other components is not built.
-
-    Args:
-        component: any.
-        allowed: of `HEAVY` what may be imported all the same.
     """
     modules = set(in_new_process(component, "import" if component.inner() else "build")["modules"])
-    loaded = (HEAVY & {name.partition(".")[0] for name in modules}).difference(allowed)
+    loaded = HEAVY & {name.partition(".")[0] for name in modules}
     if "imgrec.testing" in modules:  # a class in a test or script, which may
         loaded -= {"PIL", "hydra", "omegaconf"}
     require(not loaded, f"{', '.join(sorted(loaded))} was imported")
@@ -199,7 +195,7 @@ def others(component: Component, spec: dataclasses.Field[Any], given: Mapping[st
     value = getattr(component, spec.name)
     if spec.name in given:
         return [each for each in given[spec.name] if each != value]
-    if choices := spec.metadata.get("choices"):
+    if choices := choices_of(spec.metadata):
         return [each for each in choices if each != value]
     for kind in allowed_types(type_hints(type(component))[spec.name]):
         if isinstance(kind, type) and issubclass(kind, Enum):

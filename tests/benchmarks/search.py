@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.report import Report
-from imgrec import search
+from imgrec.kinds.metric import metric_of
+from imgrec.search import exact
+from imgrec.search.bounds import PruningIndex, pruning_index
+from imgrec.search.exact import Found, VectorField
 
 ROWS, DIM, K = 214_005, 1_024, 5
 ROUNDS = 9
@@ -30,12 +33,11 @@ def run() -> Report:
     rng = np.random.default_rng(0)
     vectors, queries = like_real_ones(ROWS, rng), like_real_ones(QUERIES, rng)
     start = time.perf_counter()
-    compressed = search.compress(vectors)
+    known = pruning_index(vectors)
     report.add("compressing, once", time.perf_counter() - start, "s")
     one, many = queries[0], queries[:256]
-    nearest = functools.partial(search.nearest_of_many, vectors, k=K, metric="euclidean")
-    proved = functools.partial(nearest, compressed=compressed)
-    whole = functools.partial(nearest, compressed=replace(compressed, levels=()))
+    proved = functools.partial(_nearest, vectors, known)
+    whole = functools.partial(_nearest, vectors, replace(known, levels=()))
     ways: dict[str, Callable[[], object]] = {
         "scipy cdist and argsort": lambda: _by_cdist(vectors, one),
         **_others(vectors, one),
@@ -63,6 +65,10 @@ def run() -> Report:
         f"queries of {QUERIES:,} with the same {K} neighbours by both scans", same, at_least=QUERIES, unit=""
     )
     return report
+
+
+def _nearest(vectors: Floats, known: PruningIndex, queries: Floats) -> list[Found]:
+    return exact.nearest([VectorField(vectors, metric_of("euclidean"), known=known)], [queries], K)
 
 
 def like_real_ones(count: int, rng: np.random.Generator) -> Floats:

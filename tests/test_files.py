@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import imgrec
-from imgrec import index
-from imgrec.gallery import Gallery
+from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.similarity import of
 from imgrec.kinds import Batch, Record, Space, Vectors
+from imgrec.search import files
 
 SPACE = Space.of(imgrec.build("extractor", "colour"))
 
@@ -27,7 +28,7 @@ def batch(numbers: range, values: Vectors) -> Batch:
 
 @pytest.fixture
 def vectors(monkeypatch: pytest.MonkeyPatch) -> Vectors:
-    monkeypatch.setattr(index, "WORTH_KEEPING", 100_000)
+    monkeypatch.setattr(files, "WORTH_KEEPING", 100_000)
     return np.random.default_rng(0).normal(size=(2_000, 48)).astype(np.float32)
 
 
@@ -45,11 +46,12 @@ def kept(store: imgrec.Store) -> list[Path]:
 
 def looked_at(store: imgrec.Store) -> None:
     """As by a search before."""
-    Gallery(store, SPACE)
+    Gallery(store, of(SPACE))
 
 
-def found(store: imgrec.Store, query: Vectors, **options: Any) -> list[tuple[str, float]]:
-    return [(match.path, match.distance) for match in Gallery(store, SPACE).neighbours([query], 5, **options)]
+def found(store: imgrec.Store, query: Vectors, metric: str = "euclidean") -> list[tuple[str, float]]:
+    (matches,) = Gallery(store, of(SPACE, metric)).search([query], 5)
+    return [(match.path, match.distance) for match in matches]
 
 
 def test_it_is_kept_and_mapped_and_finds_the_same(
@@ -61,10 +63,10 @@ def test_it_is_kept_and_mapped_and_finds_the_same(
     assert first["euclidean"][0] == ("/00007.jpg", 0.0)
     assert len(kept(store)) == 1
     with monkeypatch.context() as patched:
-        patched.setattr(index, "_from", None)  # the store's vectors are not read again
+        patched.setattr(files, "_from", None)  # the store's vectors are not read again
         assert {metric: found(store, vectors[7], metric=metric) for metric in first} == first
-    assert isinstance(Gallery(store, SPACE).vectors, np.memmap)
-    monkeypatch.setattr(index, "WORTH_KEEPING", 10**9)
+    assert isinstance(Gallery(store, of(SPACE)).vectors, np.memmap)
+    monkeypatch.setattr(files, "WORTH_KEEPING", 10**9)
     (store.derived_folder or Path()).rename((store.derived_folder or Path()).with_name("away"))
     assert {metric: found(store, vectors[7], metric=metric) for metric in first} == first
 
@@ -83,7 +85,7 @@ def test_every_write_makes_it_anew(store: imgrec.Store, vectors: Vectors) -> Non
     gone = Record("/02000.jpg", f"{2_000:064x}", 1, 1, missing=True)
     store.write(Batch(records=[gone]))
     assert "/02000.jpg" not in {path for path, _ in found(store, vectors[7])}
-    assert len(Gallery(store, SPACE)) == 1_999
+    assert len(Gallery(store, of(SPACE))) == 1_999
 
 
 @pytest.mark.parametrize("name", ["vectors.npy", "digests.npy", "columns-0.npy", "about.json"])
@@ -110,7 +112,7 @@ def test_a_damaged_one_is_never_trusted(
     assert sorted(path.name for path in kept(store)[0].iterdir()) == sorted(
         [
             "about.json",
-            *(f"{each}.npy" for each in (*index.ROWS, "squares", *(f"{name}-0" for name in index.LEVEL))),
+            *(f"{each}.npy" for each in (*files.ROWS, "squares", *(f"{name}-0" for name in files.LEVEL))),
         ]
     )
 
@@ -153,9 +155,9 @@ def test_a_folder_that_cannot_be_written_costs_nothing(store: imgrec.Store, vect
 
 
 def test_what_is_forgotten_after_the_index_was_loaded_is_not_found(store: imgrec.Store, vectors: Vectors) -> None:
-    pool = Gallery(store, SPACE)
+    gallery = Gallery(store, of(SPACE))
     store.write(Batch(forgotten=["/00007.jpg"]))
-    matches = pool.neighbours([vectors[7]], 5)
+    (matches,) = gallery.search([vectors[7]], 5)
     assert len(matches) == 5
     assert "/00007.jpg" not in {match.path for match in matches}
 
@@ -181,6 +183,6 @@ def test_searches_beside_an_ingest_make_none(store: imgrec.Store, vectors: Vecto
 def test_a_small_gallery_keeps_no_files(
     store: imgrec.Store, vectors: Vectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "WORTH_KEEPING", vectors.nbytes + 1)
+    monkeypatch.setattr(files, "WORTH_KEEPING", vectors.nbytes + 1)
     assert found(store, vectors[7])[0] == ("/00007.jpg", 0.0)
     assert kept(store) == []

@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgrec import index, registry, search
+from imgrec import registry
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.index import Index, Source
 from imgrec.kinds import GROUPS, Reducer, Space, Store, Vectors
+from imgrec.search import files
+from imgrec.search.bounds import pruning_index
+from imgrec.search.files import Source, VectorTable
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ GROWN = 1.25
 
 
 @dataclass(frozen=True)
-class Projection:
+class FittedReducer:
     """A fitted reducer, and the space of the vectors that it makes."""
 
     reducer: Reducer
@@ -59,7 +61,7 @@ def fit(
     vectors: Vectors,
     labels_of: Callable[[Sequence[str]], list[str]],
     usable: npt.NDArray[np.bool_] | None = None,
-) -> Projection:
+) -> FittedReducer:
     """Fit a reducer on a gallery's vectors, the same one whatever order they come in.
 
     Args:
@@ -78,7 +80,7 @@ def fit(
     chosen = rows[np.argsort(digests[rows], kind="stable")[:MOST_FITTED]]
     labels = labels_of([digest.decode() for digest in digests[chosen].tolist()]) if reducer.supervised else None
     fitted = reducer.fit(vectors[chosen], labels)
-    return Projection(fitted, _space_of(space, fitted), len(rows))
+    return FittedReducer(fitted, _space_of(space, fitted), len(rows))
 
 
 def _space_of(space: Space, fitted: Reducer) -> Space:
@@ -94,7 +96,7 @@ def _space_of(space: Space, fitted: Reducer) -> Space:
 
 def load(
     store: Store, space: Space, reducer: Reducer, labels_of: Callable[[Sequence[str]], list[str]], least: int = 0
-) -> tuple[Projection | None, Index]:
+) -> tuple[FittedReducer | None, VectorTable]:
     """The projection of a space of a store, as it was kept or fitted now; and the projected vectors.
 
     It is fitted now where none was kept, or where the gallery has grown by a quarter since.
@@ -114,7 +116,7 @@ def load(
     kept = _folder(store, space, reducer)
     found = _read(kept, space, reducer) if kept else None
     if found:
-        projected = index.load_from(_source(store, space, found))
+        projected = files.load_from(_source(store, space, found))
         usable = int(projected.usable.sum())
         if usable < GROWN * found.images:
             return found, projected
@@ -127,7 +129,7 @@ def load(
         fresh = registry.build("reducer", reducer.name, **reducer.options())
     else:
         fresh = reducer
-    generation, whole = store.generation(space), index.load(store, space)
+    generation, whole = store.generation(space), files.load(store, space)
     if found is None and whole.usable.sum() < least:
         return None, whole
     made = fit(fresh, space, whole.digests, whole.vectors, labels_of, whole.usable)
@@ -139,12 +141,17 @@ def load(
             _keep(made, space, kept)
             if found:
                 shutil.rmtree(kept.parent.parent / found.space.key, ignore_errors=True)  # its index
-    vectors = index.in_blocks(made.reducer.transform, whole.vectors)
-    projected = replace(whole, vectors=vectors, compressed=search.compress(vectors, ()))
+    projected = project(made, whole)
     source = _source(store, space, made)
-    if kept and generation is not None and index.is_large(source, projected):
-        projected = index.keep(source, projected, generation)
+    if kept and generation is not None and files.is_large(source, projected):
+        projected = files.keep(source, projected, generation)
     return made, projected
+
+
+def project(projection: FittedReducer, table: VectorTable) -> VectorTable:
+    """A table with its vectors projected."""
+    vectors = files.in_blocks(projection.reducer.transform, table.vectors)
+    return replace(table, vectors=vectors, pruning=pruning_index(vectors, ()))
 
 
 def project_queries(
@@ -174,7 +181,7 @@ def project_queries(
     return projected
 
 
-def _source(store: Store, space: Space, projection: Projection) -> Source:
+def _source(store: Store, space: Space, projection: FittedReducer) -> Source:
     return Source(store, space, projection.space.key, projection.reducer.transform)
 
 
@@ -186,7 +193,7 @@ def _folder(store: Store, space: Space, reducer: Reducer) -> Path | None:
     return store.derived_folder / "projections" / f"{space.key}+{reducer.name}-{digest}"
 
 
-def _read(folder: Path, space: Space, reducer: Reducer) -> Projection | None:
+def _read(folder: Path, space: Space, reducer: Reducer) -> FittedReducer | None:
     """What was kept; None where there is nothing, or nothing right."""
     try:
         return _restored(folder, space, reducer)
@@ -201,7 +208,7 @@ class _DamagedError(Exception):
     """What was kept is not what was written."""
 
 
-def _restored(folder: Path, space: Space, reducer: Reducer) -> Projection:
+def _restored(folder: Path, space: Space, reducer: Reducer) -> FittedReducer:
     """What was kept of a reducer fitted on a space.
 
     Raises:
@@ -212,7 +219,7 @@ def _restored(folder: Path, space: Space, reducer: Reducer) -> Projection:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         with (folder / "state.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             restored = reducer.restore(dict(arrays))
-        found = Projection(restored, _space_of(space, restored), about["images"])
+        found = FittedReducer(restored, _space_of(space, restored), about["images"])
         is_right = (about["format"], about["key"]) == (FORMAT, found.space.key)
         is_right = is_right and type(found.images) is int and found.images > 0
     except FileNotFoundError:
@@ -224,7 +231,7 @@ def _restored(folder: Path, space: Space, reducer: Reducer) -> Projection:
     return found
 
 
-def _keep(made: Projection, space: Space, folder: Path) -> None:
+def _keep(made: FittedReducer, space: Space, folder: Path) -> None:
     """Write the files aside, and put them in place whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
@@ -268,4 +275,4 @@ def check(store: Store) -> Iterator[tuple[Path, str | None]]:
             yield folder, str(error) or type(error).__name__
         else:
             yield folder, None
-            yield from index.check(_source(store, space, found))
+            yield from files.check(_source(store, space, found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pytest
 
 import imgrec
 from conftest import Cli
-from imgrec import index, projections
 from imgrec.errors import UsageError
-from imgrec.gallery import Gallery
+from imgrec.gallery import fitted
+from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.similarity import Similarity, of
 from imgrec.kinds import Batch, Record, Space
-from imgrec.views import Part, View
+from imgrec.search import files
 
 SPACE = Space("colour-0123456789ab", "colour", {}, {"extractor": "colour"})
 RNG = np.random.default_rng(0)
@@ -29,7 +31,8 @@ def write(store: imgrec.Store, rows: range, folder: str = "a") -> None:
 
 def projected(store: imgrec.Store, name: str = "pca", least: int = 0) -> Gallery:
     reducer = imgrec.build("reducer", name, n_components=3, metric="euclidean")
-    return Gallery(store, View(SPACE.key, (Part(SPACE, projection=reducer, projected_from=least),)))
+    (term,) = of(SPACE, projection=reducer).terms
+    return Gallery(store, Similarity(SPACE.key, (replace(term, projected_from=least),)))
 
 
 def test_it_is_fitted_once_and_its_fit_is_part_of_the_space(
@@ -43,11 +46,11 @@ def test_it_is_fitted_once_and_its_fit_is_part_of_the_space(
     assert ("fitted" in caplog.text) == (store.derived_folder is None)
     assert first.key == again.key
     assert first.key.startswith(f"{SPACE.key}+pca-")
-    matches = again.neighbours([VECTORS[7]], 5)
+    (matches,) = again.search([VECTORS[7]], 5)
     reduced = imgrec.build("reducer", "pca", n_components=3, metric="euclidean").fit_transform(VECTORS[:100])
     distances = np.linalg.norm(reduced - reduced[7], axis=1)
     assert [Path(match.path).stem for match in matches] == [str(row) for row in np.argsort(distances)[:5]]
-    assert again.about("euclidean")["projection"]["images"] == 100
+    assert again.about()["projection"]["images"] == 100
 
 
 def test_it_is_fitted_anew_when_a_quarter_has_come(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -80,7 +83,7 @@ def test_labels_are_the_folders_names_and_copies_change_nothing(tmp_path: Path) 
     with imgrec.build("store", "sqlite", path=str(tmp_path / "g")).open(create=True) as store:
         write(store, range(60))
         learned = projected(store, "lda")
-        told = learned.about("euclidean")["projection"]
+        told = learned.about()["projection"]
         assert 0 <= told["accuracy"] <= 1
         shutil.rmtree(store.derived_folder or tmp_path)
         write(store, range(30), folder="copies")
@@ -107,10 +110,10 @@ def test_a_damaged_one_is_never_trusted(
 
 
 def test_vectors_projected_are_kept_with_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "WORTH_KEEPING", 1_000)
+    monkeypatch.setattr(files, "WORTH_KEEPING", 1_000)
     with imgrec.build("store", "sqlite", path=str(tmp_path / "g")).open(create=True) as store:
         write(store, range(200))
-        expected = [projected(store).neighbours([VECTORS[3]], 9) for _ in range(3)][-1]
+        expected = [projected(store).search([VECTORS[3]], 9) for _ in range(3)][-1]
         assert isinstance(projected(store).vectors, np.memmap)
         assert store.derived_folder is not None
         (folder,) = store.derived_folder.glob("*+pca-*")
@@ -120,7 +123,7 @@ def test_vectors_projected_are_kept_with_the_index(tmp_path: Path, monkeypatch: 
         np.save(kept / "vectors.npy", vectors)
         again = projected(store)
         assert not isinstance(again.vectors, np.memmap)  # it did not agree with the store
-        assert again.neighbours([VECTORS[3]], 9) == expected
+        assert again.search([VECTORS[3]], 9) == expected
 
 
 def test_of_few_images_nothing_is_projected(tmp_path: Path) -> None:
@@ -132,11 +135,11 @@ def test_of_few_images_nothing_is_projected(tmp_path: Path) -> None:
 
 def test_of_many_images_some_are_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same ones in whatever order they come."""
-    monkeypatch.setattr(projections, "MOST_FITTED", 50)
+    monkeypatch.setattr(fitted, "MOST_FITTED", 50)
     names = np.array([f"{i * 37 % 200:064x}".encode() for i in range(200)])
     order = RNG.permutation(200)
     keys = {
-        projections.fit(
+        fitted.fit(
             imgrec.build("reducer", "pca", n_components=2), SPACE, names[rows], VECTORS[rows], lambda _: []
         ).space.key
         for rows in (np.arange(200), order)
@@ -164,7 +167,7 @@ def test_a_projection_of_another_gallery_is_another_space(few: Path, tmp_path: P
         imgrec.ingest(few if i == 0 else few / "china", colour, store)
         reducer = imgrec.build("reducer", "pca", n_components=2)
         with store:
-            keys.add(Gallery(store, View("", (Part(Space.of(colour), projection=reducer),))).key)
+            keys.add(Gallery(store, of(Space.of(colour), projection=reducer)).key)
     assert len(keys) == 2
     with pytest.raises(UsageError, match="has no option"):
         imgrec.build("reducer", "pca", components=2)

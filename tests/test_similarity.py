@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
 
 import imgrec
 from conftest import Cli
-from imgrec import search, views
 from imgrec.errors import UsageError
-from imgrec.gallery import Gallery
+from imgrec.gallery import similarity
+from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.similarity import Fusion
 from imgrec.kinds import Batch, Record, Space
-from imgrec.views import Fusion
 
 COLOUR_AND_HOG = ("extractor=fusion", "extractor.weights={colour: 0.25, hog: 0.75}")
 
@@ -43,7 +44,7 @@ def test_distances_are_weighed_in_units_of_the_usual_one(few: Path, tmp_path: Pa
     with store:
         by_extractor = {space.extractor: store.vectors(space)[1] for space in store.spaces()}
     usual = {
-        name: np.median(search.between(by_extractor[name], by_extractor[name], metric)[np.triu_indices(12, 1)])
+        name: np.median(cdist(by_extractor[name], by_extractor[name], metric)[np.triu_indices(12, 1)])
         for name, metric in (("colour", "euclidean"), ("hog", "cosine"))
     }
     for match in matches:
@@ -106,7 +107,7 @@ def test_parts_have_options_and_projections(cli: Cli, few: Path) -> None:
         (["extractor=fusion"], "extractor.weights={colour: 0.25, hog: 0.75}"),
         (["extractor=fusion", "extractor.weights={colour: -1}"], "the weight of colour is a number from 0 on"),
         (["extractor=fusion", "extractor.weights={colour: 1, nothing: 1}"], "there is no extractor 'nothing'"),
-        ([*COLOUR_AND_HOG, "extractor.metrics={colour: far}"], "metric is one of euclidean"),
+        ([*COLOUR_AND_HOG, "extractor.metrics={colour: far}"], "metric is one of chi2, cosine, euclidean"),
         ([*COLOUR_AND_HOG, "extractor.metrics={hot: cosine}"], "did you mean hog?"),
         ([*COLOUR_AND_HOG, "extractor.parts.hog.windows=3"], "windows"),
         ([*COLOUR_AND_HOG, "projection=pca"], "extractor.projections.NAME=pca"),
@@ -144,16 +145,16 @@ def test_images_that_lack_a_part_are_told_of_and_left_out(
     for name, space in spaces.items():
         rows = np.stack([vectors[name][digest] for digest in kept[name]])
         store.write(Batch(vectors={space: (kept[name], rows)}))
-    pool = Gallery(store, views.choose(store, extractor=both))
+    gallery = Gallery(store, similarity.choose(store, extractor=both))
     assert "2 of 6 images lack a vector in a part of the fusion" in caplog.text
-    found = pool.neighbours([vectors[name][names[2]] for name in spaces], 6)
+    (found,) = gallery.search([{name: vectors[name][names[2]] for name in spaces}], 6)
     assert sorted(match.path for match in found) == [f"/{digest}.jpg" for digest in names[1:5]]
     assert found[0].path == f"/{names[2]}.jpg"
-    assert len(pool) == 4
+    assert len(gallery) == 4
     for match in found:
         digest = Path(match.path).stem
         apart = [np.linalg.norm((each[digest] - each[names[2]]).astype(np.float64)) for each in vectors.values()]
-        total = sum(field.weight * each for field, each in zip(pool.fields("euclidean"), apart, strict=True))
+        total = sum(field.weight * each for field, each in zip(gallery.fields, apart, strict=True))
         assert match.distance == pytest.approx(total, rel=1e-6)
     store.close()
 
@@ -198,3 +199,13 @@ def test_image_recommender_is_an_experiment_for_each_stage(cli: Cli, few: Path) 
     assert (found["metric"], found["k"]) == ("euclidean", 5)
     assert {name: each["weight"] for name, each in found["parts"].items()} == {"colour": 0.25, "mobilenetv1": 0.75}
     assert "it is for evaluate, ingest, recommend, visualise" in cli("info", *words[:1], code=2).err
+
+
+def test_a_map_of_a_fusion_with_a_metric_that_has_no_euclidean_form_says_why_not(cli: Cli, few: Path) -> None:
+    """It was drawn as if it were Euclidean, without a word."""
+    cli("ingest", few, *COLOUR_AND_HOG, "extractor.metrics={colour: hellinger, hog: manhattan}")
+    refused = cli("visualise", "reducer=pca", code=2).err
+    assert "metric=manhattan of hog has no Euclidean form: extractor.metrics.hog=euclidean, or space=" in refused
+    assert len(refused.splitlines()) == 1
+    drawn = cli("visualise", "reducer=pca", "extractor.metrics.hog=cosine")
+    assert Path(drawn.out.splitlines()[0]).exists()

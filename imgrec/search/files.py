@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from imgrec import search
 from imgrec.kinds import Space, Store, Vectors
-from imgrec.search import Compressed, Level
+from imgrec.search.bounds import PCALevel, PruningIndex, pruning_index
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ LEVEL = ("axes", "columns", "rests")
 
 
 @dataclass(frozen=True)
-class Index:
+class VectorTable:
     """Vectors, row by row, with what tells whether and how they are found."""
 
     digests: npt.NDArray[np.bytes_]
@@ -65,7 +64,7 @@ class Index:
     fingerprint: str
     """Of the usable contents; see `fingerprint`."""
 
-    compressed: Compressed
+    pruning: PruningIndex
 
 
 def fingerprint(digests: Collection[str] | npt.NDArray[np.bytes_]) -> str:
@@ -80,7 +79,7 @@ def fingerprint(digests: Collection[str] | npt.NDArray[np.bytes_]) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the vectors of an index come from: a space of the store, as it is or projected."""
+    """Where the vectors of a table come from: a space of the store, as it is or projected."""
 
     store: Store
     space: Space
@@ -90,7 +89,7 @@ class Source:
     """Of the vectors' own space: that of `space`, or another where they are projected."""
 
     project: Callable[[Vectors], Vectors] | None = None
-    """Makes the index's vectors of the store's, row by row."""
+    """Makes the table's vectors of the store's, row by row."""
 
     def vectors(self, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
         """Digests and vectors, row by row: all, or those of the given digests."""
@@ -123,13 +122,13 @@ def whole(store: Store, space: Space) -> Source:
     return Source(store, space, space.key)
 
 
-def load(store: Store, space: Space) -> Index:
-    """The index of a space of a store; see `load_from`."""
+def load(store: Store, space: Space) -> VectorTable:
+    """The table of a space of a store; see `load_from`."""
     return load_from(whole(store, space))
 
 
-def load_from(source: Source) -> Index:
-    """An index: mapped if it is there and right, else from the store.
+def load_from(source: Source) -> VectorTable:
+    """A table: mapped if it is there and right, else from the store.
 
     It is made for later searches where the store has stayed as it is since an earlier one: beside an ingest, or
     for a single search, it would cost more than it gives.
@@ -145,23 +144,23 @@ def load_from(source: Source) -> Index:
     return keep(source, made, generation) if is_large(source, made) and _is_second_look(kept) else made
 
 
-def is_large(source: Source, made: Index) -> bool:
+def is_large(source: Source, made: VectorTable) -> bool:
     """Whether it is worth files of its own. Projected vectors are soon: they save the reading of longer ones."""
     return made.vectors.nbytes >= (WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8)
 
 
-def keep(source: Source, made: Index, generation: str) -> Index:
-    """An index, compressed and kept for later searches, unless the store has changed since.
+def keep(source: Source, made: VectorTable, generation: str) -> VectorTable:
+    """A table with its pruning index, kept for later searches, unless the store has changed since.
 
     Args:
         source: where it comes from.
-        made: the index.
-        generation: of the store, before the index was made.
+        made: the table.
+        generation: of the store, before the table was made.
     """
     folder = source.store.derived_folder
     assert folder is not None
     log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
-    made = replace(made, compressed=search.compress(made.vectors))
+    made = replace(made, pruning=pruning_index(made.vectors))
     if source.store.generation(source.space) == generation:
         with contextlib.suppress(OSError):  # a medium that is full or read-only
             _keep(made, folder / source.key / generation)
@@ -182,29 +181,29 @@ def _is_second_look(kept: Path) -> bool:
     return False
 
 
-def _from(source: Source) -> Index:
+def _from(source: Source) -> VectorTable:
     digests, vectors = source.vectors()
     files = Counter(record.digest for record in source.store.records() if not record.missing)
     counts = np.array([files[digest] for digest in digests], dtype=np.int64)
     names = np.array(digests, dtype=np.bytes_)
     usable = counts > 0
-    return Index(
+    return VectorTable(
         digests=names,
         vectors=vectors,
         usable=usable,
         images=int(counts.sum()),
         fingerprint=fingerprint(names[usable]),
-        compressed=search.compress(vectors, ()),
+        pruning=pruning_index(vectors, ()),
     )
 
 
-def _keep(index: Index, folder: Path) -> None:
+def _keep(table: VectorTable, folder: Path) -> None:
     """Write the files aside, put them in place whole, and remove those of older generations."""
-    levels = index.compressed.levels
+    levels = table.pruning.levels
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
-        arrays = {name: getattr(index, name) for name in ROWS} | {"squares": index.compressed.squares}
+        arrays = {name: getattr(table, name) for name in ROWS} | {"squares": table.pruning.squares}
         for i, level in enumerate(levels):
             arrays |= {f"{name}-{i}": getattr(level, name) for name in LEVEL}
         for name, array in arrays.items():
@@ -213,8 +212,8 @@ def _keep(index: Index, folder: Path) -> None:
                 os.fsync(file.fileno())  # else a power cut may leave zeros in a file that has its name
         about = {
             "format": FORMAT,
-            "images": index.images,
-            "fingerprint": index.fingerprint,
+            "images": table.images,
+            "fingerprint": table.fingerprint,
             "leaks": [level.leak for level in levels],
         }
         (aside / "about.json").write_text(json.dumps(about))
@@ -227,23 +226,23 @@ def _keep(index: Index, folder: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def _mapped(folder: Path, source: Source) -> Index | None:
-    """The index in a folder; None where there is none, or not a right one."""
+def _mapped(folder: Path, source: Source) -> VectorTable | None:
+    """The table in a folder; None where there is none, or not a right one."""
     if not os.path.exists(folder):
         return None
     try:
-        index = _read(folder)
-        problem = None if _agrees(index, source) else "it does not agree with the store"
+        table = _read(folder)
+        problem = None if _agrees(table, source) else "it does not agree with the store"
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         problem = str(error)
     if problem is None:
-        return index
+        return table
     log.warning("the search index in %s is made again: %s", folder, problem)
     shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
-def _read(folder: Path) -> Index:
+def _read(folder: Path) -> VectorTable:
     def array(name: str) -> Any:
         return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
@@ -253,14 +252,15 @@ def _read(folder: Path) -> Index:
     if not _is_sound(about):
         raise ValueError("its about.json was changed")
     levels = [
-        Level(**{name: array(f"{name}-{i}") for name in LEVEL}, leak=leak) for i, leak in enumerate(about["leaks"])
+        PCALevel(**{name: array(f"{name}-{i}") for name in LEVEL}, leak=leak)
+        for i, leak in enumerate(about["leaks"])
     ]
     rows = {name: array(name) for name in ROWS}
-    return Index(
+    return VectorTable(
         **rows,
         images=about["images"],
         fingerprint=about["fingerprint"],
-        compressed=Compressed(array("squares"), levels),
+        pruning=PruningIndex(array("squares"), levels),
     )
 
 
@@ -273,23 +273,23 @@ def _is_sound(about: dict[str, Any]) -> bool:
     )
 
 
-def _agrees(index: Index, source: Source) -> bool:
+def _agrees(table: VectorTable, source: Source) -> bool:
     """Whether all arrays are what they should be, and the first, middle and last row are as the store has them."""
-    count = len(index.digests)
-    if not count or not _is_well_formed(index):
+    count = len(table.digests)
+    if not count or not _is_well_formed(table):
         return False
     rows = sorted({0, count // 2, count - 1})
-    return source.agrees([index.digests[row].decode() for row in rows], index.vectors[rows])
+    return source.agrees([table.digests[row].decode() for row in rows], table.vectors[rows])
 
 
-def _is_well_formed(index: Index) -> bool:
+def _is_well_formed(table: VectorTable) -> bool:
     """Whether all arrays have the shapes and types that go together."""
-    count, dim, levels = len(index.digests), index.vectors.shape[-1], index.compressed.levels
+    count, dim, levels = len(table.digests), table.vectors.shape[-1], table.pruning.levels
     wanted: list[tuple[npt.NDArray[Any], type[np.generic], tuple[int, ...]]] = [
-        (index.digests, np.bytes_, (count,)),
-        (index.vectors, np.float32, (count, dim)),
-        (index.usable, np.bool_, (count,)),
-        (index.compressed.squares, np.float32, (count,)),
+        (table.digests, np.bytes_, (count,)),
+        (table.vectors, np.float32, (count, dim)),
+        (table.usable, np.bool_, (count,)),
+        (table.pruning.squares, np.float32, (count,)),
     ]
     for level in levels:
         size = level.axes.shape[-1]
@@ -302,7 +302,7 @@ def _is_well_formed(index: Index) -> bool:
 
 
 def check(source: Source) -> Iterator[tuple[Path, str | None]]:
-    """The folder with the index of a source as it is now, where there is one, and what is wrong with it."""
+    """The folder with the table of a source as it is now, where there is one, and what is wrong with it."""
     generation, derived = source.store.generation(source.space), source.store.derived_folder
     if generation and derived and (folder := derived / source.key / generation).exists():
         yield folder, _problem(source, folder)
@@ -311,38 +311,38 @@ def check(source: Source) -> Iterator[tuple[Path, str | None]]:
 def _problem(source: Source, folder: Path) -> str | None:
     """What is wrong with derived files, every row compared with the store; None where nothing is."""
     try:
-        index = _read(folder)
-        if not _agrees(index, source):
+        table = _read(folder)
+        if not _agrees(table, source):
             return "it does not agree with the store"
-        names = [digest.decode() for digest in index.digests.tolist()]
+        names = [digest.decode() for digest in table.digests.tolist()]
         if sorted(names) != sorted(source.store.digests(source.space)):
             return "it has other images than the store"
         files = Counter(record.digest for record in source.store.records() if not record.missing)
-        if index.usable.tolist() != [name in files for name in names]:
+        if table.usable.tolist() != [name in files for name in names]:
             return "it has other files as missing than the store"
-        if index.images != sum(files[name] for name in names):
+        if table.images != sum(files[name] for name in names):
             return "it has another number of images than the store"
-        if index.fingerprint != fingerprint(index.digests[index.usable]):
+        if table.fingerprint != fingerprint(table.digests[table.usable]):
             return "its fingerprint is not that of its images"
         for start in range(0, len(names), CHECKED):
             rows = slice(start, start + CHECKED)
-            if not source.agrees(names[rows], index.vectors[rows]):
+            if not source.agrees(names[rows], table.vectors[rows]):
                 return "it has other vectors than the store"
-            if not _is_compressed(index.vectors[rows], index.compressed, rows):
-                return "its compressed vectors are not those of its vectors"
+            if not _is_pruning_index(table.vectors[rows], table.pruning, rows):
+                return "its pruning index is not that of its vectors"
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         return str(error)
     return None
 
 
-def _is_compressed(vectors: Vectors, compressed: Compressed, rows: slice) -> bool:
+def _is_pruning_index(vectors: Vectors, pruning: PruningIndex, rows: slice) -> bool:
     """Whether squares, columns and rests follow from the vectors and orthonormal axes, but for rounding."""
     exact = vectors.astype(np.float64)
     squares = np.einsum("ij,ij->i", exact, exact)
     some = 1e-5 * squares
-    if not (np.abs(compressed.squares[rows] - squares) <= some).all():
+    if not (np.abs(pruning.squares[rows] - squares) <= some).all():
         return False
-    for level in compressed.levels:
+    for level in pruning.levels:
         axes = level.axes.astype(np.float64)
         if not (np.abs(axes.T @ axes - np.eye(axes.shape[1])) <= 1e-5).all():
             return False

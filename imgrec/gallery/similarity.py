@@ -1,4 +1,4 @@
-"""Views: what images are compared by, which is one space, or several that are weighed against each other."""
+"""Similarities: what images are compared by, one space or several that are weighed against each other."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from typing import Any, ClassVar
 
 from imgrec import registry
 from imgrec.errors import UsageError
-from imgrec.kinds import Component, Extractor, Reducer, Space, Store
+from imgrec.kinds import Component, Extractor, Metric, Reducer, Space, Store
+from imgrec.kinds.metric import metric_of
 from imgrec.options import Options, check_option_names, default_values, option, written
+
+EUCLIDEAN = "euclidean"
 
 NOTE = "fusion-"
 """How the names of a store's notes begin that record fusions."""
@@ -108,14 +111,18 @@ def _shares(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One of the spaces that images are compared in."""
+class Term:
+    """One of the spaces that images are compared in, and the distance in it."""
 
     space: Space
     """As the store holds it, not yet projected."""
 
+    metric: Metric
+
     name: str = ""
     """In a fusion."""
+
+    weight: float = 1.0
 
     extractor: Extractor | Mapping[str, Any] = field(default_factory=dict)
     """What extracts into it; or options to change on what was recorded."""
@@ -124,10 +131,8 @@ class Part:
     projected_from: int = 0
     """Of fewer images, copies not counted, they are compared as they are."""
 
-    metric: str | None = None
-    """None for that of the stage."""
-
-    weight: float = 1.0
+    has_own_metric: bool = False
+    """Whether a fusion says by which metric, and not who asks."""
 
     def ready_extractor(self) -> Extractor:
         """What extracts a query into the space.
@@ -141,13 +146,17 @@ class Part:
 
 
 @dataclass(frozen=True)
-class View:
-    """What images are compared by."""
+class Similarity:
+    """What images are compared by: a distance that is the weighted sum of terms."""
 
     key: str
     """The key of the only space; of several `fusion-` and a digest of them."""
 
-    parts: tuple[Part, ...]
+    terms: tuple[Term, ...]
+
+    metric: str = EUCLIDEAN
+    """The name of the metric that was asked for, which a term may have otherwise."""
+
     recipe: Mapping[str, Any] | None = None
     """Of a fusion, what a store notes of it."""
 
@@ -156,22 +165,22 @@ class View:
         """Whether there are weights and shares to tell of."""
         return self.recipe is not None
 
-    def not_projected(self) -> View:
-        """The same without projections, for who fits them himself."""
-        return replace(self, parts=tuple(replace(part, projection=None) for part in self.parts))
-
     def sources(self) -> tuple[list[Space], dict[str, Any]]:
         """What it takes of a store: spaces, not yet projected, and the note of a fusion."""
         notes = {} if self.recipe is None else {self.key: dict(self.recipe)}
-        return list({part.space.key: part.space for part in self.parts}.values()), notes
+        return list({term.space.key: term.space for term in self.terms}.values()), notes
 
 
-def of(space: Space) -> View:
-    """The view of one space as it is."""
-    return View(space.key, (Part(space),))
+def of(space: Space, metric: str = EUCLIDEAN, projection: Reducer | None = None) -> Similarity:
+    """The similarity of one space.
+
+    Raises:
+        UsageError: there is no such metric.
+    """
+    return Similarity(space.key, (Term(space, metric_of(metric), projection=projection),), metric)
 
 
-# --- which view ---------------------------------------------------------------------------------------------
+# --- which similarity -------------------------------------------------------------------------------------------
 
 
 def choose(
@@ -179,8 +188,9 @@ def choose(
     wanted: str | None = None,
     extractor: Extractor | Fusion | Mapping[str, Any] | None = None,
     projection: Reducer | None = None,
-) -> View:
-    """The view of a store that is meant: by key or its beginning, by extractors, or the only one.
+    metric: str = EUCLIDEAN,
+) -> Similarity:
+    """The similarity of a store that is meant: by key or its beginning, by extractors, or the only one.
 
     Where a fusion was ingested it is that, and not its parts one by one.
 
@@ -188,7 +198,8 @@ def choose(
         store: the store, open.
         wanted: the key of a space or of a fusion, the beginning of one, or the name of an extractor.
         extractor: one or a fusion, as configured, matched by identity; or options to change on what is recorded.
-        projection: a reducer to fit on the gallery, or fitted on it before; of a view of one space.
+        projection: a reducer to fit on the gallery, or fitted on it before; of one space.
+        metric: the name of the distance, but for those parts of a fusion that have one of their own.
 
     Raises:
         UsageError: there is none, it is not there, or several could be meant; the line lists them. Or the options
@@ -196,40 +207,46 @@ def choose(
             an extractor is not that of the space wanted.
     """
     if isinstance(extractor, Fusion):
-        view = _view_of(store, extractor)
+        chosen = _similarity_of(store, extractor, metric)
     elif isinstance(extractor, Extractor):
-        view = View("", (Part(choose_space(store, extractor=extractor), extractor=extractor),))
+        chosen = _of_space(choose_space(store, extractor=extractor), extractor, metric)
     else:
-        view = _recorded(store, wanted, extractor or {})
-    if view.is_fused and projection is not None:
-        keys = ", ".join(part.space.key for part in view.parts)
+        chosen = _recorded(store, wanted, extractor or {}, metric)
+    if chosen.is_fused and projection is not None:
+        keys = ", ".join(term.space.key for term in chosen.terms)
         raise UsageError(
             f"projection= is for one extractor, and this is a fusion: choose a part with space= ({keys}), or give "
             f"each part its own when it is ingested, extractor.projections.NAME=pca"
         )
-    if not view.is_fused:
-        (part,) = view.parts
-        view = View(part.space.key, (replace(part, projection=projection),))
-    if wanted is not None and isinstance(extractor, Extractor | Fusion) and not view.key.startswith(wanted):
-        raise UsageError(f"space={wanted} and extractor= are not of one space, {view.key}: leave one of them out")
-    return view
+    if projection is not None:
+        chosen = replace(chosen, terms=(replace(chosen.terms[0], projection=projection),))
+    if wanted is not None and isinstance(extractor, Extractor | Fusion) and not chosen.key.startswith(wanted):
+        raise UsageError(
+            f"space={wanted} and extractor= are not of one space, {chosen.key}: leave one of them out"
+        )
+    return chosen
 
 
-def _view_of(store: Store, fusion: Fusion) -> View:
-    parts = [
-        Part(
+def _of_space(space: Space, extractor: Extractor | Mapping[str, Any], metric: str) -> Similarity:
+    return Similarity(space.key, (Term(space, metric_of(metric), extractor=extractor),), metric)
+
+
+def _similarity_of(store: Store, fusion: Fusion, metric: str) -> Similarity:
+    terms = [
+        Term(
             choose_space(store, extractor=fusion.parts[name]),
+            metric_of(fusion.metrics.get(name, metric)),
             name,
+            share,
             fusion.parts[name],
             fusion.projections.get(name),
             fusion.projected_from,
-            fusion.metrics.get(name),
-            share,
+            has_own_metric=name in fusion.metrics,
         )
         for name, share in fusion.shares().items()
     ]
     recipe = fusion.recipe()
-    return View(note_of(recipe), tuple(parts), recipe)
+    return Similarity(note_of(recipe), tuple(terms), metric, recipe)
 
 
 def note_of(recipe: Mapping[str, Any]) -> str:
@@ -243,8 +260,8 @@ def recipes(store: Store) -> dict[str, dict[str, Any]]:
     return {name: note for name, note in store.notes().items() if name.startswith(NOTE)}
 
 
-def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any]) -> View:
-    """The view that is meant, of those that a store records."""
+def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any], metric: str) -> Similarity:
+    """The similarity that is meant, of those that a store records."""
     spaces, fusions = {space.key: space for space in store.spaces()}, recipes(store)
     fusions = {name: note for name, note in fusions.items() if spaces.keys() >= set(note["spaces"].values())}
     parts = {key for note in fusions.values() for key in note["spaces"].values()}
@@ -254,30 +271,41 @@ def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any]) -> V
         known = [key for key in (*fusions, *spaces) if key == wanted]
         known = known or [key for key in (*fusions, *spaces) if key.startswith(wanted)]
     if len(known) == 1 and known[0] in fusions:
-        return _fused(known[0], fusions[known[0]], spaces, changes)
+        return _fused(known[0], fusions[known[0]], spaces, changes, metric)
     if fusions and len(known) != 1:
         told = "several spaces, choose one with space=:" if known else f"no space {wanted!r}; it has"
         listed = "; ".join([*map(described_recipe, fusions, fusions.values()), *map(describe, spaces.values())])
         raise UsageError(f"the gallery {store.location} has {told} {listed}")
-    space = choose_space(store, known[0] if len(known) == 1 else wanted, changes)
-    return View(space.key, (Part(space, extractor=changes),))
+    return _of_space(choose_space(store, known[0] if len(known) == 1 else wanted, changes), changes, metric)
 
 
-def _fused(key: str, recipe: Mapping[str, Any], spaces: Mapping[str, Space], changes: Mapping[str, Any]) -> View:
+def _fused(
+    key: str, recipe: Mapping[str, Any], spaces: Mapping[str, Space], changes: Mapping[str, Any], metric: str
+) -> Similarity:
     """A recorded fusion, with other weights and metrics where they are given, and options of parts changed."""
     _check_changes(key, changes, recipe["spaces"])
     options = changes.get("parts", {})
     metrics = {**recipe["metrics"], **changes.get("metrics", {})}
-    parts = []
+    terms = []
     weights = {**recipe["weights"], **changes.get("weights", {})}
     for name, share in _shares(weights).items():
         space, projection = spaces[recipe["spaces"][name]], recipe["projections"].get(name)
         if options.get(name):
             _check_overrides(space, options[name])
         reducer = registry.build("reducer", projection[0], **projection[1]) if projection else None
-        least = recipe["projected_from"]
-        parts.append(Part(space, name, options.get(name, {}), reducer, least, metrics.get(name), share))
-    return View(key, tuple(parts), {**recipe, "weights": weights, "metrics": metrics})
+        terms.append(
+            Term(
+                space,
+                metric_of(metrics.get(name, metric)),
+                name,
+                share,
+                options.get(name, {}),
+                reducer,
+                recipe["projected_from"],
+                has_own_metric=name in metrics,
+            )
+        )
+    return Similarity(key, tuple(terms), metric, {**recipe, "weights": weights, "metrics": metrics})
 
 
 # --- which space, and what extracts into it -----------------------------------------------------------------
@@ -359,31 +387,32 @@ def _changed(space: Space) -> list[str]:
     return [f"{name}={value}" for name, value in options.items() if value != usual.get(name)]
 
 
-def title(view: View, metric: str | None = None, longest: int = 70) -> str:
-    """A view for a picture's margin: the extractors, the options that set one apart (files left out), the metric.
+def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True) -> str:
+    """A similarity for a picture's margin: extractors, options that set one apart (files left out), the metric.
 
     Args:
-        view: what is compared by.
-        metric: of the parts that have none of their own; None to leave metrics out.
+        similarity: what is compared by.
         longest: characters; what is longer ends with an ellipsis.
+        with_metric: whether metrics are told.
 
-    >>> title(of(Space.of(registry.build("extractor", "colour", bins=4))), "cosine")
+    >>> title(of(Space.of(registry.build("extractor", "colour", bins=4)), "cosine"))
     'colour, bins=4, cosine'
     """
-    if not view.is_fused:
-        (part,) = view.parts
-        plugin = registry.available("extractor").get(part.space.extractor)
+    terms, metric = similarity.terms, similarity.metric if with_metric else None
+    if not similarity.is_fused:
+        (term,) = terms
+        plugin = registry.available("extractor").get(term.space.extractor)
         paths = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
         words = [
-            part.space.extractor,
-            *(each for each in _changed(part.space) if each.partition("=")[0] not in paths),
+            term.space.extractor,
+            *(each for each in _changed(term.space) if each.partition("=")[0] not in paths),
         ]
-        if part.projection is not None:
-            words.append(f"{part.projection.name} to {part.projection.n_components}")
+        if term.projection is not None:
+            words.append(f"{term.projection.name} to {term.projection.n_components}")
     else:
-        own = {part.name: f" ({part.metric})" if metric and part.metric else "" for part in view.parts}
-        words = [" + ".join(f"{part.weight:.2g} {part.name}{own[part.name]}" for part in view.parts)]
-        metric = metric if any(part.metric is None for part in view.parts) else None
+        own = {each.name: f" ({each.metric.name})" if metric and each.has_own_metric else "" for each in terms}
+        words = [" + ".join(f"{each.weight:.2g} {each.name}{own[each.name]}" for each in terms)]
+        metric = metric if any(not each.has_own_metric for each in terms) else None
     text = ", ".join([*words, metric] if metric else words)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 

@@ -1,0 +1,158 @@
+"""Queries: what is looked for, and the vectors that it has in a gallery."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgrec import images, registry
+from imgrec.errors import UsageError
+from imgrec.gallery.similarity import Similarity, Term
+from imgrec.kinds import Form, Store, Vectors
+
+COMBINE = ("mean", "nearest")
+
+
+@dataclass(frozen=True)
+class Known:
+    """Something that has its vectors already."""
+
+    vectors: Mapping[str, Vectors]
+    """For each term of the similarity `float32 (dim,)`, not yet projected; of an only term by the name ''."""
+
+    digest: str | None = None
+    """Of the content that it is, where that is known."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for, not yet resolved: one thing or several.
+
+    >>> Query.of("a.jpg", "b.jpg").combine
+    'mean'
+    """
+
+    items: tuple[str | Known, ...]
+    """Paths of pictures, and what has its vectors already."""
+
+    combine: str = "mean"
+    """Of several things: `mean`, images that are like their mean vector; `nearest`, like any one of them."""
+
+    include_self: bool = False
+    """Whether contents of the query itself are found."""
+
+    @classmethod
+    def of(cls, *what: Any, combine: str = "mean", include_self: bool = False) -> Query:
+        """A query of pictures and vectors.
+
+        Args:
+            what: each the path of a picture; a vector `float32 (dim,)`, for a fusion a mapping of such by the
+                names of its terms; or a sequence of these.
+            combine: how several count; see the class.
+            include_self: whether contents of the query itself are found.
+
+        Raises:
+            UsageError: there is nothing to look for, or something else than these.
+        """
+        if combine not in COMBINE:
+            raise UsageError(f"combine is one of {', '.join(COMBINE)}, not {combine!r}")
+        items = tuple(item for each in what for item in _items(each))
+        if not items:
+            raise UsageError("query is empty: name a picture")
+        return cls(items, combine, include_self)
+
+
+def _items(what: Any) -> list[str | Known]:
+    if isinstance(what, Query):
+        return list(what.items)
+    if isinstance(what, Known):
+        return [what]
+    if isinstance(what, str | os.PathLike):
+        return [os.fspath(what)]
+    if isinstance(what, np.ndarray) and what.ndim == 1:
+        return [Known({"": what.astype(np.float32)})]
+    if isinstance(what, Mapping):
+        return [Known({name: np.asarray(vector, dtype=np.float32) for name, vector in what.items()})]
+    if isinstance(what, Sequence) or (isinstance(what, np.ndarray) and what.ndim == 2):
+        return [item for each in what for item in _items(each)]
+    raise UsageError(f"a query is of pictures and vectors, and this is {type(what).__name__}: {what!r:.60}")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A query in a gallery."""
+
+    vectors: Mapping[str, Vectors]
+    """For each term `float32 (variants, dim)`, not yet projected: what is like any of the variants is found."""
+
+    contents: Sequence[str | None]
+    """For each variant the digest of its content; None where it is of none, or of several."""
+
+    digests: frozenset[str]
+    """Of the contents that are looked for."""
+
+    left_out: frozenset[str]
+    """Those of them that are not to be found."""
+
+    picture: str | None
+    """Of the query, to be shown; None where it has none."""
+
+
+def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
+    """The vectors of a query, from the store if it has the contents, else extracted.
+
+    Raises:
+        UsageError: a picture does not exist or cannot be read; an extractor cannot be built; a vector of a term
+            is absent.
+    """
+    known = [each if isinstance(each, Known) else _of_picture(each, store, similarity) for each in query.items]
+    vectors = {term.name: _stacked(known, term) for term in similarity.terms}
+    contents: list[str | None] = [each.digest for each in known]
+    if query.combine == "mean" and len(known) > 1:
+        vectors = {term.name: _mean(vectors[term.name], term) for term in similarity.terms}
+        contents = [None]
+    pictures = [each for each in query.items if isinstance(each, str)]
+    digests = frozenset(each.digest for each in known if each.digest)
+    left_out = frozenset[str]() if query.include_self else digests
+    return Resolved(vectors, contents, digests, left_out, pictures[0] if pictures else None)
+
+
+def _stacked(known: Sequence[Known], term: Term) -> Vectors:
+    if not all(term.name in each.vectors for each in known):
+        raise UsageError(f"the query has no vector for {term.name or 'the only term'} of the gallery")
+    return np.stack([each.vectors[term.name] for each in known])
+
+
+def _mean(vectors: Vectors, term: Term) -> Vectors:
+    """The mean vector, `float32 (1, dim)`; of unit vectors where these are what is compared."""
+    given = term.metric.as_euclidean(vectors) if term.metric.form is Form.UNIT else vectors
+    mean: Vectors = given.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def _of_picture(path: str, store: Store, similarity: Similarity) -> Known:
+    if not path:
+        raise UsageError("query is empty: name a picture")
+    if not os.path.exists(path):
+        raise UsageError(f"query {path!r} does not exist")
+    if not Path(path).is_file():
+        raise UsageError(f"query {path!r} is a folder or device, not a picture")
+    try:
+        data, digest = images.read(path)
+        return Known({term.name: _vector(path, data, digest, store, term) for term in similarity.terms}, digest)
+    except images.UnreadableImageError as error:
+        raise UsageError(f"query {path!r} cannot be read: {error}") from None
+
+
+def _vector(path: str, data: bytes, digest: str, store: Store, term: Term) -> Vectors:
+    _, found = store.vectors(term.space, [digest])
+    if not len(found):
+        extractor = term.ready_extractor()
+        found = registry.extract(extractor, [images.decode(data, extractor.side)], [path])
+    vector: Vectors = found[0]
+    return vector

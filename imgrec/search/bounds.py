@@ -1,0 +1,316 @@
+"""Bounds of distances from below, for many vectors at once in float32: what a scan sees, and how wrong it may be.
+
+By a metric with a Euclidean form, bounds are of the squared Euclidean distance of the forms; by any other one, of
+the distance itself.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from imgrec import threads
+from imgrec.kinds import Doubles, Form, Metric, Vectors
+
+FLOAT = np.finfo(np.float32)
+EPS = float(FLOAT.eps)
+"""Twice the largest relative error of rounding to float32."""
+
+SHORTEST = 1e-15
+"""Vectors up to this length have too few digits left in float32 for their direction to be bounded."""
+
+Rows = npt.NDArray[np.intp]
+Floats = npt.NDArray[np.float32]
+
+
+# --- what is known of vectors before a query comes ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PCALevel:
+    """What some principal axes see of vectors, and how much they do not: bounds of distances for less work.
+
+    With `columns` c and axes A, a vector is x = A c + r. Then x.q = c.(A'q) + r.q, and r.q is at most
+    |r||q - A A'q|, but for what rounding lets r keep of the axes, `leak`.
+    """
+
+    axes: Vectors
+    """`float32 (dim, p)`."""
+
+    columns: Vectors
+    """`float32 (n, p)`."""
+
+    rests: Floats
+    """`(n,)`: the length of r, rounded up."""
+
+    leak: float
+    """The length of A'r is at most this share of that of x."""
+
+
+@dataclass(frozen=True)
+class PruningIndex:
+    """What is computed of vectors once, for all searches among them."""
+
+    squares: Floats
+    """`(n,)`: the squared length of each vector; infinite where it overflows."""
+
+    levels: Sequence[PCALevel] = ()
+    """The coarsest first."""
+
+    @functools.cached_property
+    def lengths(self) -> Floats:
+        """`(n,)`: the length of each vector, where its square neither under- nor overflows."""
+        return np.sqrt(self.squares)
+
+
+LEVELS = (32, 128)
+"""Axes of each level: few that are quickly scanned, more for what these leave in question."""
+
+
+def pruning_index(
+    vectors: Vectors, sizes: Sequence[int] = LEVELS, sample: int = 20_000, seed: int = 0
+) -> PruningIndex:
+    """Vectors on the principal axes of a sample of them; without levels where their squares overflow.
+
+    Args:
+        vectors: `float32 (n, dim)`, finite.
+        sizes: how many axes each level has, fewest first; those that are not fewer than `dim` are passed over.
+        sample: how many vectors the axes are found from. Others make the bounds looser, never wrong.
+        seed: of the sample.
+    """
+    count, dim = vectors.shape
+    squares = np.empty(count, np.float32)
+    with np.errstate(over="ignore"):
+        for start in range(0, count, 128):
+            block = vectors[start : start + 128].astype(np.float64)
+            squares[start : start + 128] = np.einsum("ij,ij->i", block, block)
+    sizes = [size for size in sizes if size < dim]
+    if not sizes or not np.isfinite(squares).all():
+        return PruningIndex(squares)
+    chosen = np.arange(count)
+    if count > sample:
+        chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
+    some = vectors[chosen].astype(np.float64)
+    # Not centred: dot products are bounded, and the mean is a direction as any other.
+    _, directions = np.linalg.eigh(some.T @ some)
+    best_first = directions[:, ::-1].astype(np.float32)
+    return PruningIndex(squares, [_level(vectors, best_first[:, :size]) for size in sizes])
+
+
+def _level(vectors: Vectors, axes: Vectors) -> PCALevel:
+    axes, exact, count = np.ascontiguousarray(axes), axes.astype(np.float64), len(vectors)
+    columns, rests, leak = np.empty((count, axes.shape[1]), np.float32), np.empty(count, np.float32), 0.0
+    for start in range(0, count, 1024):
+        rows = slice(start, start + 1024)
+        block = vectors[rows].astype(np.float64)
+        columns[rows] = block @ exact
+        left = block - columns[rows] @ exact.T
+        lengths = np.linalg.norm(block, axis=1)
+        rests[rows] = np.nextafter(np.linalg.norm(left, axis=1).astype(np.float32), np.float32(np.inf))
+        kept = np.linalg.norm(left @ exact, axis=1)
+        leak = max(leak, float(np.max(kept / np.where(lengths > 0, lengths, 1), initial=0)))
+    return PCALevel(axes, columns, rests, leak)
+
+
+# --- scans --------------------------------------------------------------------------------------------------
+
+
+class Scan(Protocol):
+    """A look at all vectors, or some, that bounds their distances."""
+
+    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+        """For each query, `float32 (n,)`: what its distances from all rows, or from some, are at least.
+
+        -inf where nothing is known.
+        """
+
+
+def scans(vectors: Vectors, metric: Metric, known: PruningIndex | None) -> Sequence[Scan]:
+    """The scans that there are of vectors, the coarsest first; the last one sees whole vectors."""
+    if metric.form is Form.NONE:
+        return [_Whole(vectors, metric)]
+    if metric.form is Form.OWN:
+        return [_OwnForm(vectors, metric)]
+    known, is_unit = known or pruning_index(vectors, ()), metric.form is Form.UNIT
+    by_levels = [_Products(level.columns, known, is_unit, level) for level in known.levels]
+    return [*by_levels, _Products(vectors, known, is_unit)]
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Bounds from dot products, of vectors or of what a level sees of them: |x|^2 - 2 x.q + |q|^2."""
+
+    points: Vectors
+    known: PruningIndex
+    is_unit: bool = False
+    """Whether vectors are compared at unit length."""
+
+    level: PCALevel | None = None
+
+    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+        """See `Scan`."""
+        seen = targets = queries.astype(np.float64)
+        lengths = np.linalg.norm(targets, axis=1)
+        # A dot product of n terms, summed in any order, is off by at most n eps / 2 |x||q| (Higham, Accuracy and
+        # Stability of Numerical Algorithms, 3.1); here the terms' own rounding is added, and all of it doubled.
+        slack, unseen = (self.points.shape[1] + 20) * EPS * lengths, np.zeros(len(targets))
+        if self.level:
+            axes = self.level.axes.astype(np.float64)
+            seen = targets @ axes
+            unseen = np.linalg.norm(targets - seen @ axes.T, axis=1) * (1 + 1e-6)
+            slack += 2 * self.level.leak * np.linalg.norm(seen, axis=1)
+        # So many rows that to gather them costs more than to scan all?
+        are_most = rows is not None and 4 * len(rows) > len(self.points)
+        among = None if are_most else rows
+        products = self._products(seen, among)
+        for product, *query in zip(products, lengths, slack, unseen, strict=True):
+            lower = self._bounds_of_one(product, among, *query)
+            yield lower[rows] if are_most else lower
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _products(self, seen: Doubles, rows: Rows | None) -> Vectors:
+        points, targets = self.points if rows is None else self.points[rows], seen.astype(np.float32)
+        return targets @ points.T if len(targets) > 1 else (points @ targets[0])[None]
+
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def _bounds_of_one(
+        self, product: Floats, rows: Rows | None, length: float, slack: float, unseen: float
+    ) -> Floats:
+        def of(values: Floats) -> Floats:
+            return values if rows is None else values[rows]
+
+        lengths, most = of(self.known.lengths), product  # overwritten: the dot products are at most this
+        most += lengths * np.float32(slack)
+        if self.level:
+            most += of(self.level.rests) * np.float32(unseen)
+        if self.is_unit:
+            most /= lengths
+            most *= np.float32(-2 / length) if length else np.float32(0)
+            most += np.float32(2 * (1 - 16 * EPS))
+            most[(lengths <= SHORTEST) | (lengths == np.inf)] = -np.inf
+            if not SHORTEST < length < FLOAT.max:
+                most[:] = -np.inf
+        else:
+            most *= -2
+            most += of(self.known.squares) * np.float32(1 - 16 * EPS)
+            underflow = 8 * self.points.shape[1] * float(FLOAT.tiny)
+            most += np.float32(length**2 * (1 - 16 * EPS) - underflow)
+        return _sound(most)
+
+
+@dataclass(frozen=True)
+class _OwnForm:
+    """Bounds from the dot products of a metric's own forms, which are made again for each scan."""
+
+    points: Vectors
+    metric: Metric
+
+    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+        """See `Scan`."""
+        points, targets = self.points if rows is None else self.points[rows], self.metric.as_euclidean(queries)
+        lower = np.empty((len(queries), len(points)), np.float32)
+        for start in range(0, len(points), 2**15):  # forms of all would take new memory, which is what takes time
+            forms = self.metric.as_euclidean(points[start : start + 2**15])
+            scan = _Products(forms, pruning_index(forms, ()))
+            lower[:, start : start + 2**15] = list(scan.bounds(targets))
+        return iter(lower)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """The distances themselves, rounded down: of a metric that has no form."""
+
+    points: Vectors
+    metric: Metric
+
+    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+        """See `Scan`."""
+        points = self.points if rows is None else self.points[rows]
+        return (self._bounds_of_one(points, query.astype(np.float64)) for query in queries)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _bounds_of_one(self, points: Vectors, query: Doubles) -> Floats:
+        lower = np.empty(len(points), np.float32)
+
+        def scan(start: int) -> None:
+            rows = slice(start, start + size)
+            lower[rows] = self.metric.distances(query, points[rows].astype(np.float64))
+
+        size = block_size(len(query))
+        threads.each(scan, range(0, len(points), size))
+        return _sound(np.nextafter(lower, np.float32(-np.inf)))
+
+
+def block_size(dim: int) -> int:
+    """Rows of so many values that a block of them in float64, of 1 MB, stays in the cache."""
+    return max(1, 2**17 // dim)
+
+
+def _sound(lower: Floats) -> Floats:
+    """Bounds, where values that overflowed bound nothing."""
+    if not np.isfinite(lower).all():
+        lower[~np.isfinite(lower)] = -np.inf
+    return lower
+
+
+def as_distances(lower: Floats, metric: Metric) -> Floats:
+    """Bounds of a scan, in place, as bounds of the metric's distances: 0 where nothing is known."""
+    np.maximum(lower, 0, out=lower)
+    if metric.form is Form.NONE:
+        return lower
+    return metric.least(np.sqrt(lower, out=lower))
+
+
+def limit(distance: float, metric: Metric) -> float:
+    """What bounds of a scan are at most for vectors that are no farther than a distance."""
+    if metric.form is Form.NONE or distance == np.inf:
+        return distance
+    low, high = 0.0, 1.0
+    while metric.least(high) <= distance and high < FLOAT.max:
+        high *= 2
+    for _ in range(64):
+        middle = (low + high) / 2
+        low, high = (middle, high) if metric.least(middle) <= distance else (low, middle)
+    return high**2
+
+
+def between(queries: Vectors, vectors: Vectors, metric: Metric) -> tuple[Doubles, Doubles]:
+    """Bounds of all distances of `(m, dim)` from `(n, dim)`, from below and above, `float64 (m, n)` each.
+
+    By the metric's form, from dot products in float64: |x - q|^2 = |x|^2 - 2 x.q + |q|^2. Where a metric has no
+    form, or a vector is zero, they are the distances themselves.
+    """
+    points, targets = vectors.astype(np.float64), queries.astype(np.float64)
+    if metric.form is Form.NONE:
+        found = np.array([metric.distances(target, points) for target in targets]).reshape(len(targets), -1)
+        return found, found
+    if metric.form is Form.UNIT:
+        forms, asked = (each / np.maximum(_lengths(each), SHORTEST)[:, None] for each in (points, targets))
+    elif metric.form is Form.OWN:
+        forms, asked = (metric.as_euclidean(each).astype(np.float64) for each in (vectors, queries))
+    else:
+        forms, asked = points, targets
+    squares, asked_squares = np.einsum("ij,ij->i", forms, forms), np.einsum("ij,ij->i", asked, asked)[:, None]
+    apart = squares - 2 * (asked @ forms.T) + asked_squares
+    eps = float(np.finfo(np.float64).eps)
+    wrong = 4 * (forms.shape[1] + 20) * eps * (squares + asked_squares)  # as in `_Products`, in float64
+    rounded: Any = 0.0
+    if metric.form is Form.OWN:  # a form in float32 is right to some roundings of it
+        rounded = 8 * EPS * (np.sqrt(squares) + np.sqrt(asked_squares))
+    least = metric.least(np.maximum(np.sqrt(np.maximum(apart - wrong, 0)) - rounded, 0)) * (1 - 8 * eps)
+    most = metric.least(np.sqrt(np.maximum(apart + wrong, 0)) + rounded) * (1 + 8 * eps)
+    for i in np.flatnonzero(_lengths(targets) <= SHORTEST):
+        least[i] = most[i] = metric.distances(targets[i], points)
+    for j in np.flatnonzero(_lengths(points) <= SHORTEST):
+        least[:, j] = most[:, j] = [metric.distances(target, points[j : j + 1])[0] for target in targets]
+    return least, most
+
+
+def _lengths(vectors: Doubles) -> Doubles:
+    lengths: Doubles = np.linalg.norm(vectors, axis=1)
+    return lengths

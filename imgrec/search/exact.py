@@ -1,0 +1,321 @@
+"""The exact neighbours of queries among vectors: quick scans bound all distances, few are computed in float64.
+
+A scan gives each row a bound from below of its distance. The rows with the smallest bounds are measured; the k-th
+of their distances is a limit, and no row whose bound lies beyond it can be among the k nearest. All others go
+through the next, finer scan, or are measured when they are few. So a result is exact whatever the scans see, and
+what they do not see costs time only.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from imgrec.kinds import Doubles, Metric, Vectors
+from imgrec.search import bounds
+from imgrec.search.bounds import EPS, FLOAT, Floats, PruningIndex, Rows, Scan
+
+Mask = npt.NDArray[np.bool_]
+
+Found = tuple[Rows, Doubles]
+"""Rows and their distances, nearest first."""
+
+FIRST_LOOK = 64
+"""Rows whose distances are computed to find a limit for all others; more where k is large."""
+
+AT_ONCE = 256
+"""Queries whose dot products with all vectors are computed together, which is quicker than one by one."""
+
+AT_ONCE_BYTES = 2**28
+"""What these products may take at the most."""
+
+
+@dataclass(frozen=True)
+class VectorField:
+    """Vectors that are compared by a metric. Several fields that describe the same images make up one distance."""
+
+    vectors: Vectors
+    """`float32 (n, dim)`."""
+
+    metric: Metric
+
+    weight: float = 1.0
+    """What its distances are multiplied by before those of all fields are added; above 0."""
+
+    rows: Rows | None = None
+    """`(m,)`: the row of each image; None where image i is in row i, for all of them."""
+
+    known: PruningIndex | None = None
+    """Of the same vectors: the result is the same, sooner."""
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.vectors if self.rows is None else self.rows)
+
+    def of(self, images: Rows) -> Vectors:
+        """The vectors of images, row by row."""
+        return self.vectors[images if self.rows is None else self.rows[images]]
+
+    @functools.cached_property
+    def scans(self) -> Sequence[Scan]:
+        """The scans of its vectors, the coarsest first.
+
+        Raises:
+            UsageError: these vectors have no such distance.
+        """
+        self.metric.check(self.vectors)
+        return bounds.scans(self.vectors, self.metric, self.known)
+
+
+def nearest(
+    fields: Sequence[VectorField], queries: Sequence[Vectors], k: int, usable: Mask | None = None
+) -> list[Found]:
+    """The images nearest to each query, exactly; all that tie with the k-th are among them.
+
+    Distances are computed directly in float64, so that the expanded square's cancellation never shows.
+
+    Args:
+        fields: of the same images; their weighted distances are added.
+        queries: for each field the queries' vectors, `float32 (m, dim)`.
+        k: how many images at least, where there are as many.
+        usable: `bool (images,)`: those that may be found; None for all.
+
+    Raises:
+        UsageError: a metric that these vectors do not allow.
+
+    >>> import imgrec
+    >>> eye = np.eye(3, dtype=np.float32)
+    >>> fields = [VectorField(eye, imgrec.build("metric", name)) for name in ("euclidean", "cosine")]
+    >>> [(rows, distances)] = nearest(fields, [eye[:1], eye[:1]], 1)
+    >>> rows[0], distances[0]
+    (np.int64(0), np.float64(0.0))
+    """
+    first = max(FIRST_LOOK, 8 * k)
+    steps, usable, rows = _prepared(fields, queries, usable)
+    if len(rows) <= 2 * first:
+        return [_measured(fields, query, rows) for query in zip(*queries, strict=True)]
+    found = []
+    for query, lower in _first_bounds(fields, queries, steps, usable):
+        found.append(_settled(fields, query, k, steps, lower))
+    return found
+
+
+def within(
+    fields: Sequence[VectorField], queries: Sequence[Vectors], distance: float, usable: Mask | None = None
+) -> list[Found]:
+    """All images that are no farther from each query than a distance, exactly.
+
+    Args:
+        fields: of the same images; their weighted distances are added.
+        queries: for each field the queries' vectors, `float32 (m, dim)`.
+        distance: from 0 on.
+        usable: `bool (images,)`: those that may be found; None for all.
+
+    Raises:
+        UsageError: a metric that these vectors do not allow.
+
+    >>> import imgrec
+    >>> points = np.array([[0], [2], [5]], np.float32)
+    >>> field = VectorField(points, imgrec.build("metric", "euclidean"))
+    >>> [rows.tolist() for rows, _ in within([field], [points[:1]], 2)]
+    [[0, 1]]
+    """
+    steps, usable, _ = _prepared(fields, queries, usable)
+    found = []
+    for query, lower in _first_bounds(fields, queries, steps, usable):
+        rows = np.flatnonzero(lower <= steps[0].limit(distance))
+        for step in steps[1:]:
+            if len(rows) <= FIRST_LOOK:
+                break
+            (finer,) = step.bounds([target[None] for target in query], rows)
+            rows = rows[finer <= step.limit(distance)]
+        rows, distances = _measured(fields, query, rows)
+        near = distances <= distance
+        found.append((rows[near], distances[near]))
+    return found
+
+
+def rankings(fields: Sequence[VectorField], queries: Sequence[Vectors], usable: Mask | None = None) -> list[Found]:
+    """All images that may be found in the order of their distances from each query, exactly.
+
+    By metrics with a Euclidean form distances come from dot products in float64, with bounds of what these may
+    be wrong by; where the bounds of two images overlap, both are measured. So the order is that of distances
+    computed directly, for less work, and distances are those of the order but for rounding.
+
+    Args:
+        fields: of the same images; their weighted distances are added.
+        queries: for each field the queries' vectors, `float32 (m, dim)`.
+        usable: `bool (images,)`: those that may be ranked; None for all.
+
+    Raises:
+        UsageError: a metric that these vectors do not allow.
+
+    >>> import imgrec
+    >>> points = np.array([[3], [2], [5]], np.float32)
+    >>> field = VectorField(points, imgrec.build("metric", "euclidean"))
+    >>> [rows.tolist() for rows, _ in rankings([field], [points[:1]])]
+    [[0, 1, 2]]
+    """
+    _, _, rows = _prepared(fields, queries, usable)
+    low, high = (np.zeros((len(queries[0]), len(rows))) for _ in range(2))
+    for field, targets in zip(fields, queries, strict=True):
+        least, most = bounds.between(targets, field.of(rows), field.metric)
+        low += field.weight * least
+        high += field.weight * most
+    found = []
+    for i, query in enumerate(zip(*queries, strict=True)):
+        found.append(_ordered(fields, query, rows, low[i], high[i]))
+    return found
+
+
+def _ordered(
+    fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows, low: Doubles, high: Doubles
+) -> Found:
+    """Rows in the order of distances that lie between bounds; those that the bounds do not order are measured."""
+    order = np.argsort(low, kind="stable")
+    rows, low, high = rows[order], low[order], high[order]
+    reached = np.maximum.accumulate(high)
+    is_first = np.ones(len(rows), np.bool_)  # of a group whose bounds overlap
+    is_first[1:] = low[1:] > reached[:-1]
+    group = np.cumsum(is_first) - 1
+    unsettled = np.bincount(group, minlength=1)[group] > 1
+    distances = (low + high) / 2
+    if unsettled.any():
+        distances[unsettled] = _distances(fields, query, rows[unsettled])
+        order = np.lexsort((rows, distances, group))
+        rows, distances = rows[order], distances[order]
+    return rows, distances
+
+
+def _prepared(
+    fields: Sequence[VectorField], queries: Sequence[Vectors], usable: Mask | None
+) -> tuple[list[_Step], Mask | None, Rows]:
+    """The steps of a search, the mask if it leaves anything out, and the rows that may be found."""
+    for field, targets in zip(fields, queries, strict=True):
+        field.metric.check(targets)
+    steps = _steps(fields)
+    if usable is not None and usable.all():
+        usable = None
+    return steps, usable, np.arange(len(fields[0])) if usable is None else np.flatnonzero(usable)
+
+
+def _first_bounds(
+    fields: Sequence[VectorField], queries: Sequence[Vectors], steps: Sequence[_Step], usable: Mask | None
+) -> Iterator[tuple[Sequence[Vectors], Floats]]:
+    """Each query with the first step's bounds of all images, infinite for unusable ones."""
+    at_once = max(1, min(AT_ONCE, AT_ONCE_BYTES // (4 * max(1, len(fields[0])) * len(fields))))
+    for start in range(0, len(queries[0]), at_once):
+        some = [targets[start : start + at_once] for targets in queries]
+        for query, lower in zip(zip(*some, strict=True), steps[0].bounds(some), strict=True):
+            if usable is not None:
+                lower[~usable] = np.inf
+            yield query, lower
+
+
+def _settled(
+    fields: Sequence[VectorField], query: Sequence[Vectors], k: int, steps: Sequence[_Step], lower: Floats
+) -> Found:
+    """The images nearest to one query, given the first step's bounds of all, infinite for unusable ones."""
+    first, rows = max(FIRST_LOOK, 8 * k), None
+    for step in steps:
+        if rows is not None:
+            (lower,) = step.bounds([target[None] for target in query], rows)
+        best = np.argpartition(lower, first)[:first]
+        _, distances = _measured(fields, query, best if rows is None else rows[best])
+        left = np.flatnonzero(lower <= step.limit(distances[k - 1]))
+        rows = left if rows is None else rows[left]
+        if len(rows) <= 4 * first:
+            break
+    assert rows is not None
+    return _measured(fields, query, rows)
+
+
+def _measured(fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows) -> Found:
+    """Images by their distances in float64, nearest first."""
+    distances = _distances(fields, query, rows)
+    order = np.argsort(distances, kind="stable")
+    return rows[order], distances[order]
+
+
+def _distances(fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows) -> Doubles:
+    """The distances of some images from one query in float64, as they are."""
+    distances = np.zeros(len(rows))
+    for field, distance in zip(fields, measured_by(fields, query, rows), strict=True):
+        distances += field.weight * distance
+    return distances
+
+
+def measured_by(fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows) -> Iterator[Doubles]:
+    """For each field the distances of some images from one query, `float64 (images,)`, not yet weighted."""
+    for field, vector in zip(fields, query, strict=True):
+        target, size = vector.astype(np.float64), bounds.block_size(len(vector))
+        blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
+        found = [field.metric.distances(target, field.of(block).astype(np.float64)) for block in blocks]
+        yield np.concatenate(found) if found else np.empty(0)
+
+
+def usual_distance(vectors: Vectors, metric: Metric) -> float:
+    """The median distance among vectors `float32 (n, dim)`, equal ones left aside; 1 where there is no other.
+
+    >>> import imgrec
+    >>> usual_distance(np.array([[0], [0], [1], [3]], np.float32), imgrec.build("metric", "euclidean"))
+    2.0
+    """
+    points = vectors.astype(np.float64)
+    found = [metric.distances(points[i], points[i + 1 :]) for i in range(len(points))]
+    positive = np.concatenate(found) if found else np.empty(0)
+    positive = positive[positive > 0]
+    return float(np.median(positive)) if len(positive) else 1.0
+
+
+# --- the scans of all fields together -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One scan of each field, and what they say together."""
+
+    fields: Sequence[VectorField]
+    scans: Sequence[Scan]
+
+    def bounds(self, queries: Sequence[Vectors], rows: Rows | None = None) -> Iterator[Floats]:
+        """For each query, bounds of its distances from all images or some; of one field as its scan has them."""
+        by_field = [
+            _bounds_of_images(field, scan, targets, rows)
+            for field, scan, targets in zip(self.fields, self.scans, queries, strict=True)
+        ]
+        return by_field[0] if len(by_field) == 1 else map(self._sum, zip(*by_field, strict=True))
+
+    @np.errstate(over="ignore")
+    def _sum(self, lowers: Sequence[Floats]) -> Floats:
+        total = np.zeros(len(lowers[0]), np.float32)
+        for field, lower in zip(self.fields, lowers, strict=True):
+            total += bounds.as_distances(lower, field.metric) * np.float32(min(field.weight, float(FLOAT.max)))
+        total *= np.float32(1 - 4 * (len(lowers) + 4) * EPS)
+        return np.minimum(total, FLOAT.max, out=total)
+
+    def limit(self, distance: float) -> np.float32:
+        """A distance as `bounds` has them, and not below it: what ties with it is found."""
+        if len(self.fields) == 1:
+            # Of one field the weight is nothing to a scan, which compares its bounds with each other.
+            (field,) = self.fields
+            distance = bounds.limit(distance / field.weight * (1 + 4 * EPS), field.metric)
+        return np.nextafter(np.float32(min(distance, float(FLOAT.max))), FLOAT.max)  # type: ignore[no-any-return]
+
+
+def _bounds_of_images(field: VectorField, scan: Scan, queries: Vectors, rows: Rows | None) -> Iterator[Floats]:
+    if field.rows is None:
+        return scan.bounds(queries, rows)
+    if rows is None:
+        return (lower[field.rows] for lower in scan.bounds(queries))
+    return scan.bounds(queries, field.rows[rows])
+
+
+def _steps(fields: Sequence[VectorField]) -> list[_Step]:
+    """The coarsest first; the last one sees whole vectors. A field with few scans stays at its last one."""
+    most = max(len(field.scans) for field in fields)
+    return [_Step(fields, [field.scans[min(i, len(field.scans) - 1)] for field in fields]) for i in range(most)]

@@ -1,0 +1,111 @@
+"""The usual distances between vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+import imgrec
+from imgrec import Doubles, Form, Number, Vectors
+
+
+@dataclass
+class Euclidean(imgrec.Metric):
+    """Euclidean distance: the square root of the sum of squared differences."""
+
+    form: ClassVar[Form] = Form.SAME
+
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        """See `Metric.distances`."""
+        found: Doubles = np.linalg.norm(vectors - query, axis=1)
+        return found
+
+
+@dataclass
+class Cosine(imgrec.Metric):
+    """1 - cosine similarity, from 0 to 2; 1 where one of the vectors is zero, 0 where both are."""
+
+    form: ClassVar[Form] = Form.UNIT
+
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        """See `Metric.distances`."""
+        # Half the square of the distance of unit vectors: exactly zero for equal ones, where 1 - cosine is not.
+        # The query is a row as well: NumPy leaves the length of a single vector to BLAS, which may round apart.
+        lengths, length = np.linalg.norm(vectors, axis=1), np.linalg.norm(query[None], axis=1)[0]
+        differences = vectors / np.where(lengths > 0, lengths, 1)[:, None] - query / (length or 1)
+        distances = np.square(differences).sum(axis=1) / 2
+        return np.where((lengths > 0) == (length > 0), distances, 1.0)
+
+    def least(self, apart: Number) -> Number:
+        """Half the square."""
+        return apart * apart / 2
+
+
+@dataclass
+class Manhattan(imgrec.Metric):
+    """The sum of absolute differences."""
+
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        """See `Metric.distances`."""
+        differences = vectors - query
+        found: Doubles = np.abs(differences, out=differences).sum(axis=1)
+        return found
+
+
+def _check_shares(vectors: Vectors, metric: str) -> None:
+    if vectors.size and vectors.min() < 0:
+        raise imgrec.UsageError(
+            f"metric={metric} compares shares, and these vectors have negative values: "
+            "take metric=euclidean or metric=cosine"
+        )
+
+
+@dataclass
+class Hellinger(imgrec.Metric):
+    """Hellinger's distance of distributions, 0 to 1: of the square roots of shares, over the square root of 2."""
+
+    form: ClassVar[Form] = Form.OWN
+
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        """See `Metric.distances`."""
+
+        def roots(some: Doubles) -> Doubles:
+            totals = some.sum(axis=1, keepdims=True)
+            result: Doubles = np.sqrt(some / np.where(totals > 0, totals, 1))
+            return result
+
+        found: Doubles = np.linalg.norm(roots(vectors) - roots(query[None]), axis=1) / np.sqrt(2)
+        return found
+
+    def as_euclidean(self, vectors: Vectors) -> Vectors:
+        """Square roots of halved shares: their Euclidean distance is the Hellinger distance itself."""
+        totals = vectors.sum(axis=1, keepdims=True)
+        halved: Vectors = np.divide(vectors, np.where(totals > 0, 2 * totals, 1), dtype=np.float32)
+        return np.sqrt(halved)
+
+    def check(self, vectors: Vectors) -> None:
+        """Negative values have no shares."""
+        _check_shares(vectors, self.name)
+
+
+@dataclass
+class Chi2(imgrec.Metric):
+    """The chi-squared distance of histograms: half the sum of squared differences over sums, value by value."""
+
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        """See `Metric.distances`."""
+        sums, differences = vectors + query, vectors - query
+        found: Doubles = (differences**2 / np.where(sums > 0, sums, 1)).sum(axis=1) / 2
+        return found
+
+    def check(self, vectors: Vectors) -> None:
+        """Negative values may make negative sums."""
+        _check_shares(vectors, self.name)
+
+
+@imgrec.hookimpl
+def imgrec_components() -> list[type[imgrec.Metric]]:
+    """This plugin's components."""
+    return [Euclidean, Cosine, Manhattan, Hellinger, Chi2]
