@@ -68,8 +68,8 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
                 if kind_of(group) == kind and not GROUPS[group].refuses(cls):
                     _store(user_folders, group, name, _adapted(GROUPS[group], name, schema(cls)))
     for group in groups:
-        if GROUPS[group].is_optional:
-            _store(user_folders, group, presets.NONE, OmegaConf.create({}))
+        if none := GROUPS[group].none:
+            _store(user_folders, group, none, OmegaConf.create({}))
     files = presets.files(Stage.kind, user_folders)
     for name, stage_class in used.items():
         _store(user_folders, "options", name, _stage_schema(stage_class))
@@ -211,8 +211,8 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
     plugins: dict[str, str] = {}
     for key, spec in cls.component_fields().items():
         component = OmegaConf.get_type(configuration[key])
-        if component is dict and chosen.get(key) not in (None, "none"):
-            group = spec.metadata["group"]
+        group = spec.metadata["group"]
+        if component is dict and chosen.get(key) not in (None, GROUPS[group].none):
             raise UsageError(
                 f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
                 f"begin it with `defaults: [{next(iter(registry.available(kind_of(group))))}, _self_]`"

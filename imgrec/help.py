@@ -108,7 +108,7 @@ def _of_choice(group: str, name: str, user_folders: Sequence[str]) -> str:
     kind, known = kind_of(group), presets.choices(group, user_folders)
     if name not in known:
         raise UsageError(f"there is no {group} {name!r}{suggestion(name, known)}: there are {', '.join(known)}")
-    if name == presets.NONE:
+    if name == GROUPS[group].none:
         return f"{group}={name}: without"
     plugin = presets.begins_with(kind, name, user_folders) or name
     lines = _component(group, group, plugin, presets.settings(kind, name, user_folders))

@@ -138,11 +138,8 @@ def choices(group: str, user_folders: Sequence[str] = ()) -> list[str]:
     found = [name for name in names(kind_of(group), user_folders) if name not in refused]
     if not is_kind(group):
         found += files(group, user_folders)
-    return [*found, NONE] if GROUPS[group].is_optional else found
-
-
-NONE = "none"
-"""The choice of an optional group that leaves it empty."""
+    none = GROUPS[group].none
+    return [*found, none] if none else found
 
 
 def default_choices(stage: str, user_folders: Iterable[str] = ()) -> dict[str, str | None]:
@@ -159,4 +156,4 @@ def default_choices(stage: str, user_folders: Iterable[str] = ()) -> dict[str, s
 
 
 def _by_its_class(metadata: Mapping[str, Any]) -> str | None:
-    return metadata["choice"] or (NONE if GROUPS[metadata["group"]].is_optional else None)
+    return metadata["choice"] or GROUPS[metadata["group"]].none

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 
 import imgrec
-from imgrec.kinds import Batch, Doubles, Image, Record, Space, Vectors
+from imgrec.kinds import Batch, Doubles, Image, Numbers, Record, Space, Vectors
 from imgrec.options import option
 from imgrec_metrics import Euclidean, Hellinger, Manhattan
 from imgrec_pca import PCA
@@ -553,6 +554,119 @@ METRICS: dict[str, type[imgrec.Metric]] = {
     "module_is_light": HeavyMetric,
 }
 
+# --- indexes ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Brute(imgrec.Index):
+    """All vectors are looked at: keeps its contract."""
+
+    def build(self, blocks: Iterator[Vectors], count: int, sample: Vectors, folder: Path) -> None:
+        np.save(folder / "vectors.npy", np.concatenate(list(blocks)))
+
+    def open(self, folder: Path) -> Self:
+        self.vectors = np.load(folder / "vectors.npy")
+        return self
+
+    def efforts(self) -> Sequence[int]:
+        return (1, 2)
+
+    def candidates(
+        self, queries: Vectors, count: int, effort: int, usable: npt.NDArray[np.bool_] | None
+    ) -> list[Numbers]:
+        rows = np.arange(len(self.vectors)) if usable is None else np.flatnonzero(usable)
+        apart = [np.linalg.norm(self.vectors[rows].astype(np.float64) - query, axis=1) for query in queries]
+        return [rows[np.argsort(each, kind="stable")[:count]] for each in apart]
+
+
+class Padded(Brute):
+    def candidates(self, *given: Any) -> list[Numbers]:
+        found = super().candidates(*given)
+        return [np.append(each[:-1], -1) if len(each) == given[1] else each for each in found]
+
+
+class Blind(Brute):
+    def candidates(self, *given: Any) -> list[Numbers]:
+        queries, *rest = given
+        return super().candidates(-queries if len(queries) == 50 else queries, *rest)
+
+
+class Tires(Brute):
+    def efforts(self) -> Sequence[int]:
+        return (2, 1)
+
+
+class Leaks(Brute):
+    def candidates(self, *given: Any) -> list[Numbers]:
+        queries, count, effort, usable = given
+        return super().candidates(queries, count, effort, None if usable is None else usable | True)
+
+
+class BlockWise(Brute):
+    def build(self, blocks: Iterator[Vectors], count: int, sample: Vectors, folder: Path) -> None:
+        some = list(blocks)
+        np.save(folder / "vectors.npy", np.concatenate(some[::-1] if len(some[0]) == 1 else some))
+
+
+class WantsHundred(Brute):
+    def build(self, blocks: Iterator[Vectors], count: int, sample: Vectors, folder: Path) -> None:
+        if count < 100:
+            raise ValueError("too few")
+        super().build(blocks, count, sample, folder)
+
+
+class WantsDifferent(Brute):
+    def build(self, blocks: Iterator[Vectors], count: int, sample: Vectors, folder: Path) -> None:
+        if count > 100 and not np.ptp(sample, axis=0).any():
+            raise ValueError("nothing to learn")
+        super().build(blocks, count, sample, folder)
+
+
+_built: dict[Path, Vectors] = {}
+
+
+class InMemory(Brute):
+    def open(self, folder: Path) -> Self:
+        super().open(folder)
+        self.vectors = self.vectors if _built.get(folder) is None else -self.vectors
+        _built[folder] = self.vectors
+        return self
+
+
+class Forgiving(Brute):
+    def open(self, folder: Path) -> Self:
+        try:
+            return super().open(folder)
+        except (OSError, ValueError):
+            self.vectors = np.zeros((3_000, 16), np.float32)
+            return self
+
+
+@dataclass
+class TupleOfIndex(Brute):
+    sizes: Any = (1, 2)
+
+
+class HeavyIndex(Brute):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import sklearn.cluster  # noqa: F401
+
+
+INDEXES: dict[str, type[Brute]] = {
+    "candidates_are_rows": Padded,
+    "true_neighbours_are_among_them": Blind,
+    "efforts_grow": Tires,
+    "rows_that_may_not_be_found_are_none": Leaks,
+    "blocks_may_have_any_size": BlockWise,
+    "few_vectors_are_enough": WantsHundred,
+    "equal_vectors_are_taken": WantsDifferent,
+    "it_is_there_in_another_object": InMemory,
+    "damaged_files_are_errors": Forgiving,
+    "options_come_through_yaml": TupleOfIndex,
+    "module_is_light": HeavyIndex,
+}
+
 # --- decoders -----------------------------------------------------------------------------------------------
 
 FLAT = b"FLAT" + bytes([8, 6, *range(144)])
@@ -726,6 +840,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "extractor": EXTRACTORS,
     "store": STORES,
     "metric": METRICS,
+    "index": INDEXES,
     "reducer": REDUCERS,
     "reranker": RERANKERS,
     "decoder": DECODERS,

@@ -212,6 +212,7 @@ def test_imgrec_run_started(cli: Cli, few: Path, tmp_path: Path) -> None:
         "extractor": None,
         "projection": "none",
         "rerank": "none",
+        "index": "exact",
     }
     assert "run.json" in started["files"]  # type: ignore[operator]
 

@@ -153,13 +153,13 @@ def test_a_compressed_scan_measures_few_rows_of_vectors_like_real_ones(monkeypat
     vectors = np.maximum(rng.normal(size=(20_000, 128)) @ basis, 0).astype(np.float32)
     compressed = pruning_index(vectors, (8, 32))
     measured: list[int] = []
-    original = exact._measured
+    original = exact.measured
 
     def counting(fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows) -> tuple[Rows, Doubles]:
         measured.append(len(rows))
         return original(fields, query, rows)
 
-    monkeypatch.setattr(exact, "_measured", counting)
+    monkeypatch.setattr(exact, "measured", counting)
     for i in range(20):
         nearest(vectors, vectors[i], 5, "euclidean", known=compressed)
     assert max(measured) < 2_000
@@ -203,7 +203,7 @@ def test_no_bound_of_any_scan_is_above_the_distance(
         together = list(scan.bounds(queries, rows))
         for query, several in zip(queries, together, strict=True):
             (alone,) = scan.bounds(query[None], rows)
-            found, distances = exact._measured([VectorField(vectors, metric_of(metric))], [query], among)
+            found, distances = exact.measured([VectorField(vectors, metric_of(metric))], [query], among)
             true = np.full(200, np.nan)
             true[found] = {"euclidean": distances**2, "cosine": 2 * distances}.get(metric, distances)
             limit = np.nextafter(np.minimum(true[among], FLOAT.max).astype(np.float32), FLOAT.max)
@@ -310,7 +310,7 @@ def test_no_bound_of_several_fields_is_above_the_distance(seed: int, metrics: li
     rng = np.random.default_rng(seed)
     fields = several_fields(rng, 200, metrics)
     query = [field.of(np.array([5]))[0] * np.float32(1.01) for field in fields]
-    rows, distances = exact._measured(fields, query, np.arange(200))
+    rows, distances = exact.measured(fields, query, np.arange(200))
     for step in exact._steps(fields):
         (lower,) = step.bounds([vector[None] for vector in query])
         assert all(lower[row] <= step.limit(distance) for row, distance in zip(rows, distances, strict=True))

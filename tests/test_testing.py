@@ -22,6 +22,7 @@ from imgrec.testing import (
     ContractError,
     check_decoder,
     check_extractor,
+    check_index,
     check_metric,
     check_reducer,
     check_reranker,
@@ -71,6 +72,7 @@ def test_no_plugin_is_left_out() -> None:
         "extractor": EXTRACTORS,
         "store": STORES,
         "metric": {"chi2", "cosine", "euclidean", "hellinger", "manhattan"},
+        "index": set(),
         "reducer": REDUCERS,
         "reranker": RERANKERS,
         "decoder": {"heif"},
@@ -144,7 +146,7 @@ def test_a_stage_keeps_its_contract(name: str) -> None:
             elif field.metadata.get("group") in ("store", "backup"):
                 values[field.name] = {"store": store, "backup": backup}[field.name]
             elif group := field.metadata.get("group"):
-                none: Any = None if GROUPS[group].is_optional else {}
+                none: Any = None if GROUPS[group].none else {}
                 values[field.name] = imgrec.build(kind_of(group), value) if value else none
         return cls(**values)  # type: ignore[no-any-return]
 
@@ -153,6 +155,7 @@ def test_a_stage_keeps_its_contract(name: str) -> None:
 
 def test_a_good_plugin_passes() -> None:
     check_extractor(broken.Good(shift=1))
+    check_index(broken.Brute())
     check_decoder(broken.Flat(), broken.FLAT)
     check_stage(broken.stage_maker(broken.Count))
 

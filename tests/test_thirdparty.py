@@ -164,6 +164,67 @@ def test_a_reducer_that_only_draws_is_ten_lines(cli: Cli, few: Path, python: Pat
     assert told.stdout.startswith("mds draws maps only")
 
 
+def test_a_metric_of_a_third_party(cli: Cli, few: Path, python: Path) -> None:
+    cli("ingest", few, "extractor=colour", python=python)
+    query = min(few.rglob("*.jpg"))
+    found = cli("recommend", query, "metric=canberra", "format=json", python=python).json()
+    assert found["metric"] == "canberra"
+    assert len(found["matches"]) == 5
+    assert "(canberra, chi2, cosine, " in cli("recommend", "--help", python=python).out
+    assert "canberra" not in cli("visualise", "--help", python=python).out  # it has no Euclidean form
+    told = cli("recommend", query, "metric=canbera", python=python, code=2).err
+    assert "recommend.metric is one of canberra, chi2, " in told
+    cli("ingest", few, "extractor=fusion", "extractor.weights={colour: 1, hog: 1}",
+        "extractor.metrics={hog: canberra}", "store.path=fused.sqlite", python=python)  # fmt: skip
+    fused = cli("recommend", query, "store.path=fused.sqlite", "format=json", python=python).json()
+    assert fused["parts"]["hog"]["metric"] == "canberra"
+    cli("-m", "evaluate", few, "metric=euclidean,canberra", python=python)
+
+
+def test_an_index_of_a_third_party(cli: Cli, few: Path, python: Path, tmp_path: Path) -> None:
+    (module,) = (THIRDPARTY / "index").glob("imgrec_*/*.py")
+    assert len([line for line in module.read_text().splitlines() if line.strip()]) <= 80
+    cli("ingest", few, "extractor=colour", python=python)
+    query = min(few.rglob("*.jpg"))
+    asked = ("recommend", query, "format=json")
+    exact = cli(*asked, python=python).json()
+    first = cli(*asked, "index=ivf", "index.lists=3", python=python)
+    assert "index=ivf is built of 12 vectors, once" in first.err
+    found = first.json()
+    assert found.pop("index") == {"index": "ivf", "lists": 3, "seed": 0, "effort": [3]}
+    assert found == exact  # all lists were looked at, and imgrec measures
+    assert cli(*asked, "index=ivf", "index.lists=3", python=python).err.count("built") == 0
+    (kept,) = (tmp_path / "outputs").glob("*/indexes/*/*/ivf-*-euclidean")
+    (kept / "vectors.npy").write_bytes(b"damaged")
+    mended = cli(*asked, "index=ivf", "index.lists=3", python=python)
+    assert "is built again: " in mended.err
+    assert mended.json()["matches"] == exact["matches"]
+    # another gallery, another index; the old one goes
+    (few / "china" / "china-0-1.jpg").unlink()
+    cli("ingest", few, python=python)
+    assert "is built of 12 vectors" in cli(*asked, "index=ivf", python=python).err
+    assert len(list((tmp_path / "outputs").glob("*/indexes/*/*/ivf-*"))) == 1
+    # a metric that has no Euclidean form is searched exactly, and says so
+    manhattan = cli(*asked, "index=ivf", "metric=manhattan", python=python)
+    assert "index=ivf is not used: metric=manhattan has no Euclidean form, so the search is exact" in manhattan.err
+    assert "index" not in manhattan.json()
+    # a fusion takes the candidates of all its terms, a projection an index of its own
+    cli("ingest", few, "store.path=fused.sqlite", python=python)
+    fused = cli(*asked, "store.path=fused.sqlite", "index=ivf", python=python).json()
+    assert fused["index"]["effort"] == [11, 11]
+    assert fused["matches"] == cli(*asked, "store.path=fused.sqlite", python=python).json()["matches"]
+    projected = (*asked, "projection=pca", "projection.n_components=3")
+    assert (
+        cli(*projected, "index=ivf", python=python).json()["matches"]
+        == cli(*projected, python=python).json()["matches"]
+    )
+    assert "imgrec.index" not in cli("info", python=python).err
+    # listed, helped, refused
+    assert "index=ivf|exact" in cli("--help", python=python).out
+    assert "did you mean lists?" in cli(*asked, "index=ivf", "index.list=3", python=python, code=2).err
+    assert "a backup" not in cli("verify", python=python).err
+
+
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_its_own_tests_pass(python: Path, name: str) -> None:
     project = python.parent.parent.parent / name
@@ -188,6 +249,7 @@ def test_a_new_plugin_passes_its_own_test_unchanged(
         str(file.relative_to(tmp_path)) for file in project.rglob("*") if file.is_file()
     }
     taken = {"lbp", "LBP", "jl", "JL", "npz", "Npz", "rocchio", "Rocchio", "ff", "FF", "outliers", "Outliers"}
+    taken |= {"canberra", "Canberra", "ivf", "IVF"}
     words = {word for file in project.rglob("*.py") for word in file.read_text().replace("_", " ").split()}
     assert taken.isdisjoint(words)
     own = environment(tmp_path / "venv", wheel, build_wheel(project, tmp_path / "dist"))

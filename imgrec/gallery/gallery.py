@@ -21,8 +21,9 @@ from imgrec.gallery import fitted, similarity
 from imgrec.gallery.fitted import FittedReducer
 from imgrec.gallery.query import Query, Resolved, resolve
 from imgrec.gallery.similarity import EUCLIDEAN, Fusion, Similarity, Term
-from imgrec.kinds import Doubles, Extractor, Form, Record, Reducer, Reranker, Space, Store, Vectors
-from imgrec.search import exact, files
+from imgrec.kinds import Doubles, Extractor, Form, Index, Record, Reducer, Reranker, Space, Store, Vectors
+from imgrec.search import approximate, exact, files
+from imgrec.search.approximate import TermIndex
 from imgrec.search.bounds import Rows
 from imgrec.search.exact import Found, Mask, VectorField
 from imgrec.search.files import VectorTable
@@ -82,13 +83,16 @@ class Gallery:
         similarity: what images are compared by; a projection in it is fitted, or taken as it was kept.
         where: the files that the gallery consists of, for projections and usual distances as well; None for all.
             A gallery with such a filter fits its projections for itself, when they are needed, and keeps none.
+        index: finds candidates approximately; None: every search is exact.
 
     Raises:
         UsageError: a projection cannot be fitted on this gallery.
     """
 
-    def __init__(self, store: Store, similarity: Similarity, where: Filter | None = None) -> None:
-        self.similarity = similarity
+    def __init__(
+        self, store: Store, similarity: Similarity, where: Filter | None = None, index: Index | None = None
+    ) -> None:
+        self.similarity, self._index = similarity, index
         self.label_of: Callable[[str], str] = label_of
         """The label of a path, for projections that learn from labels."""
 
@@ -199,6 +203,25 @@ class Gallery:
             for field, term in zip(fields, self.similarity.terms, strict=True)
         ]
 
+    @functools.cached_property
+    def indexes(self) -> list[TermIndex]:
+        """For each term the index that is asked; none where the search is exact."""
+        if self._index is None:
+            return []
+        found = []
+        for term, space, (table, projection) in zip(self.similarity.terms, self.spaces, self._loaded, strict=True):
+            project = projection.reducer.transform if projection else None
+            source = files.Source(self._store, term.space, space.key, project)
+            if (loaded := approximate.load(self._index, source, table, term.metric)) is None:
+                log.warning(
+                    "index=%s is not used: metric=%s has no Euclidean form, so the search is exact",
+                    self._index.name,
+                    term.metric.name,
+                )
+                return []
+            found.append(loaded)
+        return found
+
     # --- what it is -----------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -247,6 +270,12 @@ class Gallery:
         if self.projections:
             about = {name: each.about() for name, each in self.projections.items()}
             told["projection"] = about if self.similarity.is_fused else next(iter(about.values()))
+        if self.indexes and self._index is not None:
+            told["index"] = {
+                "index": self._index.name,
+                **self._index.plain_options(),
+                "effort": [each.effort for each in self.indexes],
+            }
         return told
 
     # --- all of it ------------------------------------------------------------------------------------------
@@ -299,7 +328,9 @@ class Gallery:
         *,
         rerank: Reranker | None = None,
     ) -> list[list[Match]]:
-        """The k images nearest to each query, exactly: nearest first, equal distances in the order of paths.
+        """The k images nearest to each query: nearest first, equal distances in the order of paths.
+
+        They are so exactly, but with an index: then they are the nearest of those that it names.
 
         Args:
             queries: each a `Query`, resolved or not, or what `Query.of` takes.
@@ -419,7 +450,10 @@ class Gallery:
     def _nearest(self, targets: _Targets, k: int, usable: Mask) -> list[Found]:
         """For each query the k nearest rows, and all that tie with the last."""
         most = max((len(digests) for digests in targets.digests), default=0)  # these may be found as well
-        every = exact.nearest(self.fields, targets.vectors, k + most, usable)
+        if self.indexes:
+            every = approximate.nearest(self.fields, self.indexes, targets.vectors, k + most, usable)
+        else:
+            every = exact.nearest(self.fields, targets.vectors, k + most, usable)
         return [_cut(self._merged(some, digests), k) for some, digests in targets.by_query(every)]
 
     def _merged(self, found: Sequence[Found], left_out: frozenset[str]) -> Found:
@@ -518,6 +552,7 @@ def opened(
     space: str | None = None,
     extractor: Extractor | Fusion | Mapping[str, Any] | None = None,
     projection: Reducer | None = None,
+    index: Index | None = None,
 ) -> Iterator[Gallery]:
     """A gallery, of what a store holds at this moment, while the store is open.
 
@@ -529,6 +564,7 @@ def opened(
         extractor: the same, by identity; also the extractor that is then used for queries. Or several of them as a
             `Fusion`.
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
+        index: finds candidates approximately; None: every search is exact.
 
     Raises:
         UsageError: no such store; the space is not clear; there is no such metric.
@@ -545,7 +581,7 @@ def opened(
     ['a', 'a']
     """
     with store, store.snapshot():
-        yield Gallery(store, similarity.choose(store, space, extractor, projection, metric), where)
+        yield Gallery(store, similarity.choose(store, space, extractor, projection, metric), where, index)
 
 
 @dataclass(frozen=True)

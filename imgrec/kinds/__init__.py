@@ -10,6 +10,7 @@ from __future__ import annotations
 from imgrec.kinds.component import Component, Group, Progress
 from imgrec.kinds.decoder import Decoder
 from imgrec.kinds.extractor import Extractor, Image, Space, Vectors
+from imgrec.kinds.index import Index, Numbers
 from imgrec.kinds.metric import Doubles, Form, Metric, Number, as_euclidean
 from imgrec.kinds.reducer import Reducer, check_labels, no_progress
 from imgrec.kinds.reranker import Reranker
@@ -26,8 +27,10 @@ __all__ = [
     "Failure",
     "Form",
     "Image",
+    "Index",
     "Metric",
     "Number",
+    "Numbers",
     "Progress",
     "Ranking",
     "Record",
@@ -44,7 +47,7 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[Component]] = {
-    cls.kind: cls for cls in (Extractor, Store, Metric, Reducer, Reranker, Decoder, Stage)
+    cls.kind: cls for cls in (Extractor, Store, Metric, Index, Reducer, Reranker, Decoder, Stage)
 }
 """The base class of each kind, in the order in which they are listed."""
 

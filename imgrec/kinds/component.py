@@ -32,8 +32,8 @@ class Group:
 
     name: str
 
-    is_optional: bool = False
-    """Whether there may be none, which is the choice `none`."""
+    none: str | None = None
+    """The choice that means no component; None where there is always one."""
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Other defaults that a plugin's options have in this group."""

@@ -67,7 +67,7 @@ class Reducer(Component):
     kind: ClassVar[str] = "reducer"
     groups: ClassVar[tuple[Group, ...]] = (
         Group("reducer"),
-        Group("projection", is_optional=True, defaults={"n_components": 128}, refuses=_no_projection),
+        Group("projection", none="none", defaults={"n_components": 128}, refuses=_no_projection),
     )
 
     supervised: ClassVar[bool] = False

@@ -24,7 +24,7 @@ class Reranker(Component):
     """
 
     kind: ClassVar[str] = "reranker"
-    groups: ClassVar[tuple[Group, ...]] = (Group("rerank", is_optional=True),)
+    groups: ClassVar[tuple[Group, ...]] = (Group("rerank", none="none"),)
 
     neighbours: int = option(20, minimum=1, help="how many of the first answer are looked at")
 

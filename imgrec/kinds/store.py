@@ -87,7 +87,7 @@ class Store(Component):
     """
 
     kind: ClassVar[str] = "store"
-    groups: ClassVar[tuple[Group, ...]] = (Group("store"), Group("backup", is_optional=True, beside="store"))
+    groups: ClassVar[tuple[Group, ...]] = (Group("store"), Group("backup", none="none", beside="store"))
 
     @property
     @abstractmethod

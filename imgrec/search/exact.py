@@ -97,7 +97,7 @@ def nearest(
     first = max(FIRST_LOOK, 8 * k)
     steps, usable, rows = _prepared(fields, queries, usable)
     if len(rows) <= 2 * first:
-        return [_measured(fields, query, rows) for query in zip(*queries, strict=True)]
+        return [measured(fields, query, rows) for query in zip(*queries, strict=True)]
     found = []
     for query, lower in _first_bounds(fields, queries, steps, usable):
         found.append(_settled(fields, query, k, steps, lower))
@@ -133,7 +133,7 @@ def within(
                 break
             (finer,) = step.bounds([target[None] for target in query], rows)
             rows = rows[finer <= step.limit(distance)]
-        rows, distances = _measured(fields, query, rows)
+        rows, distances = measured(fields, query, rows)
         near = distances <= distance
         found.append((rows[near], distances[near]))
     return found
@@ -225,16 +225,16 @@ def _settled(
         if rows is not None:
             (lower,) = step.bounds([target[None] for target in query], rows)
         best = np.argpartition(lower, first)[:first]
-        _, distances = _measured(fields, query, best if rows is None else rows[best])
+        _, distances = measured(fields, query, best if rows is None else rows[best])
         left = np.flatnonzero(lower <= step.limit(distances[k - 1]))
         rows = left if rows is None else rows[left]
         if len(rows) <= 4 * first:
             break
     assert rows is not None
-    return _measured(fields, query, rows)
+    return measured(fields, query, rows)
 
 
-def _measured(fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows) -> Found:
+def measured(fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows) -> Found:
     """Images by their distances in float64, nearest first."""
     distances = _distances(fields, query, rows)
     order = np.argsort(distances, kind="stable")

@@ -12,7 +12,7 @@ from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery, Match, opened
 from imgrec.gallery.query import Query
 from imgrec.gallery.similarity import Fusion
-from imgrec.kinds import Extractor, Reducer, Reranker, Stage, Store
+from imgrec.kinds import Extractor, Index, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
@@ -36,13 +36,14 @@ class Recommend(Stage):
     extractor: Extractor | Fusion | dict[str, Any] = component("extractor")
     projection: Reducer | None = component("projection")
     rerank: Reranker | None = component("rerank")
+    index: Index | None = component("index")
 
     def execute(self, run: Run) -> None:
         """Search, print the matches, draw them, and keep them as JSON."""
         query = Query.of(self.query, include_self=self.include_self)
         with self.store as store, store.snapshot():
             similarity = similarities.choose(store, self.space, self.extractor, self.projection, self.metric)
-            gallery = Gallery(store, similarity)
+            gallery = Gallery(store, similarity, index=self.index)
             with run.timed("query"):
                 resolved = gallery.resolve(query)
             run.inputs["query"] = "".join(resolved.digests)
@@ -107,6 +108,7 @@ def recommend(
     extractor: Extractor | Fusion | None = None,
     projection: Reducer | None = None,
     rerank: Reranker | None = None,
+    index: Index | None = None,
     include_self: bool = False,
 ) -> list[Match]:
     """The k images of a store that are most similar to a query picture, the nearest first.
@@ -121,11 +123,12 @@ def recommend(
             as a `Fusion`.
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
         rerank: asks a second time with a better query.
+        index: finds candidates approximately; None: the search is exact.
         include_self: let the query's own content (the same bytes) be found.
 
     Raises:
         UsageError: no such query or store; the query is no image; the space is not clear; k below 1.
     """
-    with opened(store, metric, space=space, extractor=extractor, projection=projection) as gallery:
+    with opened(store, metric, space=space, extractor=extractor, projection=projection, index=index) as gallery:
         (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, rerank=rerank)
     return matches

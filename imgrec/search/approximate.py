@@ -1,0 +1,197 @@
+"""Search by indexes: they name candidates for each term, and these are measured in float64 as in an exact search.
+
+An index lies in the store's `derived_folder`, in a folder for each space, revision of the store, index with its
+options, and metric. It may be deleted at any time, and is then built anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from imgrec import registry
+from imgrec.errors import ImgrecError
+from imgrec.kinds import Form, Index, Metric, Vectors
+from imgrec.search import exact
+from imgrec.search.bounds import Rows
+from imgrec.search.exact import Found, Mask, VectorField
+from imgrec.search.files import Source, VectorTable
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Of `about.json`. Raised when it changes."""
+
+SAMPLE = 20_000
+"""Vectors that an index learns from at the most, chosen at random."""
+
+BLOCK = 8_192
+"""Vectors that an index is given at a time."""
+
+
+@dataclass(frozen=True)
+class TermIndex:
+    """The index of one term, open."""
+
+    index: Index
+    count: int
+    """How many rows it has."""
+
+    @property
+    def effort(self) -> int:
+        """How hard it looks: as hard as it can."""
+        return self.index.efforts()[-1]
+
+
+def load(index: Index, source: Source, table: VectorTable, metric: Metric) -> TermIndex | None:
+    """The index of a table's vectors: as it was kept, or built now. None where the metric has no Euclidean form.
+
+    Args:
+        index: not open yet.
+        source: where the vectors come from.
+        table: they themselves.
+        metric: of the term.
+
+    Raises:
+        ImgrecError: it cannot be built.
+    """
+    if metric.form is Form.NONE or not len(table.digests):
+        return None
+    fresh = registry.build(Index.kind, index.name, **index.options())
+    kept = _folder(index, source, metric)
+    if kept is None:
+        with tempfile.TemporaryDirectory(prefix="imgrec-index-", ignore_cleanup_errors=True) as folder:
+            log.warning("store=%s keeps no index, so that it is built for each run", source.store.name)
+            _build(fresh, table, metric, Path(folder))
+            return TermIndex(fresh.open(Path(folder)), len(table.digests))
+    if kept.exists():
+        try:
+            return _opened(fresh, table, kept)
+        except Exception as error:  # whatever a damaged file makes of a library
+            log.warning("the index in %s is built again: %s: %s", kept, type(error).__name__, error)
+            shutil.rmtree(kept, ignore_errors=True)
+            fresh = registry.build(Index.kind, index.name, **index.options())
+    log.warning("index=%s is built of %s vectors, once", index.name, f"{len(table.digests):,}")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
+    try:
+        _build(fresh, table, metric, aside)
+        with contextlib.suppress(OSError):  # another run was quicker
+            aside.rename(kept)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    for other in kept.parent.parent.iterdir():  # of older revisions
+        if other != kept.parent:
+            shutil.rmtree(other, ignore_errors=True)
+    return _opened(fresh, table, kept)
+
+
+def _folder(index: Index, source: Source, metric: Metric) -> Path | None:
+    """Where an index is kept; None where the store has no place, or does not tell its revisions."""
+    derived, generation = source.store.derived_folder, source.store.generation(source.space)
+    if derived is None or generation is None:
+        return None
+    options = json.dumps(index.plain_options(), sort_keys=True)
+    digest = hashlib.sha256(options.encode()).hexdigest()[:12]
+    return derived / "indexes" / source.key / generation / f"{index.name}-{digest}-{metric.name}"
+
+
+def _build(index: Index, table: VectorTable, metric: Metric, folder: Path) -> None:
+    count = len(table.digests)
+    chosen = np.arange(count)
+    if count > SAMPLE:
+        chosen = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
+    try:
+        index.build(_blocks(table.vectors, metric), count, metric.as_euclidean(table.vectors[chosen]), folder)
+    except ImgrecError:
+        raise
+    except Exception as error:
+        origin = registry.origin_of(index)
+        raise ImgrecError(f"index {index.name} of {origin} failed: {type(error).__name__}: {error}") from error
+    np.save(folder / "imgrec-digests.npy", table.digests)
+    about = {"format": FORMAT, "index": index.name, "options": index.plain_options(), "metric": metric.name}
+    (folder / "imgrec.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _blocks(vectors: Vectors, metric: Metric) -> Iterator[Vectors]:
+    for start in range(0, len(vectors), BLOCK):
+        yield np.ascontiguousarray(metric.as_euclidean(vectors[start : start + BLOCK]))
+
+
+def _opened(index: Index, table: VectorTable, folder: Path) -> TermIndex:
+    about = json.loads((folder / "imgrec.json").read_text(encoding="utf-8"))
+    digests = np.load(folder / "imgrec-digests.npy", allow_pickle=False)
+    if about["format"] != FORMAT or not np.array_equal(digests, table.digests):
+        raise ValueError("it is of other vectors")
+    return TermIndex(index.open(folder), len(digests))
+
+
+# --- the search ---------------------------------------------------------------------------------------------
+
+
+def nearest(
+    fields: Sequence[VectorField],
+    indexes: Sequence[TermIndex],
+    queries: Sequence[Vectors],
+    k: int,
+    usable: Mask,
+) -> list[Found]:
+    """The images nearest to each query, of those that any term's index names; as `exact.nearest` has them.
+
+    Where they name fewer than k, and there are more, the search is exact.
+
+    Args:
+        fields: of the same images; their weighted distances are added.
+        indexes: one a field.
+        queries: for each field the queries' vectors, `float32 (m, dim)`.
+        k: how many images at least, where there are as many.
+        usable: `bool (images,)`: those that may be found.
+
+    Raises:
+        ImgrecError: an index failed.
+    """
+    enough, count = min(k, int(usable.sum())), max(exact.FIRST_LOOK, 8 * k)
+    by_field = [
+        _candidates(field, index, targets, count, usable)
+        for field, index, targets in zip(fields, indexes, queries, strict=True)
+    ]
+    found = []
+    for i, query in enumerate(zip(*queries, strict=True)):
+        images = np.unique(np.concatenate([named[i] for named in by_field]))
+        if len(images) < enough:
+            found += exact.nearest(fields, [vector[None] for vector in query], k, usable)
+        else:
+            found.append(exact.measured(fields, query, images))
+    return found
+
+
+def _candidates(field: VectorField, index: TermIndex, queries: Vectors, count: int, usable: Mask) -> list[Rows]:
+    """For each query the images that an index names, none of them more than once or not to be found."""
+    field.metric.check(queries)
+    allowed = usable
+    if field.rows is not None:
+        allowed = np.zeros(index.count, np.bool_)
+        allowed[field.rows[usable]] = True
+    mask = None if allowed.all() else allowed
+    forms = np.ascontiguousarray(field.metric.as_euclidean(queries))
+    try:
+        named = index.index.candidates(forms, count, index.effort, mask)
+        rows = [np.asarray(each, np.intp) for each in named]
+        rows = [each[allowed[each]] for each in rows]
+    except Exception as error:
+        name = f"index {index.index.name} of {registry.origin_of(index.index)}"
+        raise ImgrecError(f"{name} failed: {type(error).__name__}: {error}") from error
+    if field.rows is None:
+        return rows
+    image_of = np.full(index.count, -1)
+    image_of[field.rows] = np.arange(len(field.rows))
+    return [image_of[each] for each in rows]
