@@ -66,7 +66,7 @@ FAULTS = (
         "faults::eight_recommend_beside_an_ingest "
         "faults::ingests_of_one_store_take_turns_and_the_second_finds_what_the_first_extracted "
         "faults::jobs_of_a_sweep_side_by_side_extract_once stores::a_snapshot_is_of_one_moment "
-        "index::searches_beside_an_ingest_make_none cli::two_runs_at_once locks",
+        "files::searches_beside_an_ingest_make_none cli::two_runs_at_once locks",
     ),
     Fault(
         f"{len(hostile.FILES) + len(hostile.NAMES) + len(hostile.ODD)} hostile and odd files in one ingest: "
@@ -101,7 +101,7 @@ FAULTS = (
     Fault(
         "vectors of another model, other weights under its name, another preprocessing, decoding or projection",
         "never compared: the error names both, and what to do",
-        "spaces projections views",
+        "spaces fitted similarity",
     ),
     Fault(
         "files that are missing or may not be read any more",
@@ -118,7 +118,7 @@ FAULTS = (
     Fault(
         "galleries, derived files and backups that are damaged in some way",
         "`verify` tells what is wrong; `fix=true` repairs what can be derived, from the backup or the files",
-        "verify index::a_damaged_one_is_never_trusted",
+        "verify files::a_damaged_one_is_never_trusted",
     ),
     Fault(
         "galleries of older and newer versions",
