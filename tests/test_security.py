@@ -21,7 +21,7 @@ import pytest
 import imgrec
 import imgrec_sqlite
 from conftest import Cli
-from imgrec import index
+from imgrec.search import files as search_files
 
 SECRET = "${oc.env:IMGREC_SECRET}"
 """What Hydra would replace by an environment variable."""
@@ -99,16 +99,16 @@ def test_a_pickle_as_a_file_of_the_index(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(index, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(search_files, "WORTH_KEEPING", 1)
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite"))
     imgrec.ingest(few, imgrec.build("extractor", "colour"), store)
     with store:
         (space,) = store.spaces()
         for _ in range(2):
-            whole = index.load(store, space)
-        ((folder, _),) = index.check(index.whole(store, space))
+            whole = search_files.load(store, space)
+        ((folder, _),) = search_files.check(search_files.whole(store, space))
         (folder / f"{name}.npy").write_bytes(evil_array(trap))
-        assert index.load(store, space).digests.tolist() == whole.digests.tolist()
+        assert search_files.load(store, space).digests.tolist() == whole.digests.tolist()
     assert "is made again" in caplog.text
 
 

@@ -14,9 +14,10 @@ import pytest
 
 import imgrec
 from conftest import Cli, Result
-from imgrec import index, projections
 from imgrec.errors import ImgrecError
+from imgrec.gallery import fitted
 from imgrec.kinds import Batch, Failure
+from imgrec.search import files as search_files
 from imgrec.stages.verify import verify
 
 CHECKS = ["database", "rows", "vectors", "files", "digests", "derived files"]
@@ -308,13 +309,13 @@ def test_a_pipe_and_a_folder_in_the_place_of_a_file(cli: Cli, ingested: Path) ->
 @pytest.fixture
 def indexed(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[imgrec.Store, Path]:
     """A store and the folder of its search index, which so few images would not get."""
-    monkeypatch.setattr(index, "WORTH_KEEPING", 1)
+    monkeypatch.setattr(search_files, "WORTH_KEEPING", 1)
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "indexed.sqlite"))
     imgrec.ingest(few, imgrec.build("extractor", "colour", bins=4), store)  # 64 values: one level of axes
     with store:
         for _ in range(2):
-            index.load(store, store.spaces()[0])
-        ((folder, _),) = index.check(index.whole(store, store.spaces()[0]))
+            search_files.load(store, store.spaces()[0])
+        ((folder, _),) = search_files.check(search_files.whole(store, store.spaces()[0]))
     return store, folder
 
 
@@ -349,7 +350,7 @@ def test_an_index_that_cannot_be_read(indexed: tuple[imgrec.Store, Path], name: 
     (folder / name).write_bytes(content)
     assert found(store) == {"derived files": (1, 1)}
     with store:
-        assert index.load(store, store.spaces()[0]).images == 12
+        assert search_files.load(store, store.spaces()[0]).images == 12
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(content)
     assert found(store, fix=True) == {"derived files": (1, 0)}
@@ -361,9 +362,9 @@ def projected(indexed: tuple[imgrec.Store, Path]) -> tuple[imgrec.Store, Path, P
     store, _ = indexed
     reducer = imgrec.build("reducer", "pca", n_components=3)
     with store:
-        projections.load(store, store.spaces()[0], reducer, lambda names: ["" for _ in names])
-        (fitted, _), (vectors, _) = projections.check(store)
-    return store, fitted, vectors
+        fitted.load(store, store.spaces()[0], reducer, lambda names: ["" for _ in names])
+        (folder, _), (vectors, _) = fitted.check(store)
+    return store, folder, vectors
 
 
 def test_a_sound_projection(cli: Cli, projected: tuple[imgrec.Store, Path, Path]) -> None:
@@ -372,13 +373,13 @@ def test_a_sound_projection(cli: Cli, projected: tuple[imgrec.Store, Path, Path]
 
 
 def test_projected_vectors_that_are_not_the_projection_s(projected: tuple[imgrec.Store, Path, Path]) -> None:
-    store, fitted, vectors = projected
+    store, folder, vectors = projected
     array = np.load(vectors / "vectors.npy")
     array[7] += 1
     np.save(vectors / "vectors.npy", array)
     assert found(store) == {"derived files": (1, 1)}
     assert found(store, fix=True) == {"derived files": (1, 0)}
-    assert (vectors.exists(), fitted.exists()) == (False, True)
+    assert (vectors.exists(), folder.exists()) == (False, True)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"space": []}', b"PK"])
@@ -386,16 +387,16 @@ def test_projected_vectors_that_are_not_the_projection_s(projected: tuple[imgrec
 def test_a_projection_that_cannot_be_read(
     projected: tuple[imgrec.Store, Path, Path], name: str, content: bytes
 ) -> None:
-    store, fitted, _ = projected
-    (fitted / name).write_bytes(content)
+    store, folder, _ = projected
+    (folder / name).write_bytes(content)
     assert found(store) == {"derived files": (1, 1)}
     assert found(store, fix=True) == {"derived files": (1, 0)}
-    assert not fitted.exists()
+    assert not folder.exists()
 
 
 def test_a_file_among_projections_is_none(projected: tuple[imgrec.Store, Path, Path]) -> None:
-    store, fitted, _ = projected
-    (fitted.parent / "notes.txt").write_text("mine")
+    store, folder, _ = projected
+    (folder.parent / "notes.txt").write_text("mine")
     assert found(store) == {}
 
 
@@ -403,13 +404,13 @@ def test_a_file_among_projections_is_none(projected: tuple[imgrec.Store, Path, P
 def test_a_projection_of_no_number_of_images_is_not_used(
     projected: tuple[imgrec.Store, Path, Path], images: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store, fitted, _ = projected
-    about = json.loads((fitted / "about.json").read_text())
-    (fitted / "about.json").write_text(json.dumps({**about, "images": images}))
+    store, folder, _ = projected
+    about = json.loads((folder / "about.json").read_text())
+    (folder / "about.json").write_text(json.dumps({**about, "images": images}))
     assert found(store) == {"derived files": (1, 1)}
     with store:
         reducer = imgrec.build("reducer", "pca", n_components=3)
-        projections.load(store, store.spaces()[0], reducer, lambda names: ["" for _ in names])
+        fitted.load(store, store.spaces()[0], reducer, lambda names: ["" for _ in names])
     assert "is not used: it was changed" in caplog.text
 
 
@@ -425,25 +426,25 @@ def test_an_index_that_tells_wrong_things_of_itself(
     (folder / "about.json").write_text(json.dumps({**about, **change}))
     assert found(store) == {"derived files": (1, 1)}
     with store:
-        assert len(index.load(store, store.spaces()[0]).digests) == 12
+        assert len(search_files.load(store, store.spaces()[0]).digests) == 12
 
 
 def test_a_projection_of_a_space_that_is_gone(projected: tuple[imgrec.Store, Path, Path]) -> None:
-    store, fitted, _ = projected
-    about = json.loads((fitted / "about.json").read_text())
-    (fitted / "about.json").write_text(json.dumps({**about, "space": "colour-000000000000"}))
+    store, folder, _ = projected
+    about = json.loads((folder / "about.json").read_text())
+    (folder / "about.json").write_text(json.dumps({**about, "space": "colour-000000000000"}))
     assert found(store) == {"derived files": (1, 1)}
 
 
 def test_a_projection_whose_plugin_is_not_installed_is_left(
     projected: tuple[imgrec.Store, Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    store, fitted, _ = projected
-    about = json.loads((fitted / "about.json").read_text())
-    (fitted / "about.json").write_text(json.dumps({**about, "reducer": "theirs"}))
+    store, folder, _ = projected
+    about = json.loads((folder / "about.json").read_text())
+    (folder / "about.json").write_text(json.dumps({**about, "reducer": "theirs"}))
     assert found(store, fix=True) == {}
     assert "is not checked: " in caplog.text
-    assert fitted.exists()
+    assert folder.exists()
 
 
 # --- the backup ---------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import numpy as np
 
 from imgrec import registry
 from imgrec.errors import ImgrecError
-from imgrec.kinds import Form, Index, Metric, Vectors
+from imgrec.kinds import Form, Index, Metric, Store, Vectors
 from imgrec.search import exact
 from imgrec.search.bounds import Rows
 from imgrec.search.exact import Found, Mask, VectorField
@@ -133,6 +133,32 @@ def _opened(index: Index, table: VectorTable, folder: Path) -> TermIndex:
     if about["format"] != FORMAT or not np.array_equal(digests, table.digests):
         raise ValueError("it is of other vectors")
     return TermIndex(index.open(folder), len(digests))
+
+
+def check(store: Store) -> Iterator[tuple[Path, str | None]]:
+    """Each folder kept of a store's indexes, and what is wrong with it as far as opening it tells.
+
+    One whose plugin is not installed is passed over with a warning: it may be all right.
+    """
+    if store.derived_folder is None:
+        return
+    for folder in sorted(store.derived_folder.glob("indexes/*/*/[!.]*/")):
+        try:
+            about = json.loads((folder / "imgrec.json").read_text(encoding="utf-8"))
+            index: Index = registry.build(Index.kind, about["index"], **about["options"])
+        except ImgrecError as error:
+            log.warning("the index in %s is not checked: %s", folder, error)
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield folder, str(error) or type(error).__name__
+            continue
+        try:
+            np.load(folder / "imgrec-digests.npy", allow_pickle=False)
+            index.open(folder)
+        except Exception as error:  # whatever a damaged file makes of a library
+            yield folder, f"{type(error).__name__}: {error}"
+        else:
+            yield folder, None
 
 
 # --- the search ---------------------------------------------------------------------------------------------

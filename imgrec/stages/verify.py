@@ -22,7 +22,7 @@ from imgrec.kinds import Batch, Record, Space, Stage, Store, Vectors
 from imgrec.kinds.store import only_writer
 from imgrec.options import component, option
 from imgrec.run import Run, progress, table, to_json
-from imgrec.search import files
+from imgrec.search import approximate, files
 
 AT_ONCE = 16_384
 """Vectors that are looked at together."""
@@ -299,7 +299,7 @@ def _derived(finding: Finding, store: Store) -> Repair:
     """The files that searches map are those of the store as it is now."""
     bad = []
     whole = (files.check(files.whole(store, space)) for space in store.spaces())
-    for folder, problem in itertools.chain(*whole, fitted.check(store)):
+    for folder, problem in itertools.chain(*whole, fitted.check(store), approximate.check(store)):
         finding.looked_at += 1
         if problem is not None:
             finding.wrong.append(f"{folder}: {problem}")
