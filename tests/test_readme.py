@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,9 @@ def test_the_plugin_in_twenty_lines(cli: Cli, few: Path, tmp_path: Path) -> None
 
 def test_the_python_example(few: Path, tmp_path: Path) -> None:
     (few / "china" / "china-0-0.jpg").rename(tmp_path / "img.jpg")
+    for name in ("a", "b"):
+        shutil.copy(few / "china" / "china-0-1.jpg", tmp_path / f"{name}.jpg")
+    (few / "flower").rename(few / "hat")
     few.rename(tmp_path / "photos")
     code = example("import imgrec\n\n").replace('"timm", model="resnet18"', '"colour"')
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -52,6 +56,7 @@ def test_the_python_example(few: Path, tmp_path: Path) -> None:
     assert shares.keys() == {"colour", "resnet"}
     assert sum(shares.values()) == pytest.approx(1)
     assert (tmp_path / "map.png").stat().st_size > 10_000
+    assert "hat" in lines[7]
 
 
 def test_every_command_of_the_shell_section_is_accepted(cli: Cli, few: Path, tmp_path: Path) -> None:
