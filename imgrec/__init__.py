@@ -15,16 +15,16 @@ from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.hookspecs import RunInfo, hookimpl
 from imgrec.kinds import *  # noqa: F403 - the kinds say themselves what plugins need of them
-from imgrec.options import component, option
+from imgrec.options import component, components, option
 from imgrec.registry import available, build
 from imgrec.threads import cores, each
 
 if TYPE_CHECKING:
     from imgrec.draw import Map
+    from imgrec.fusion import Fusion
     from imgrec.gallery.gallery import Gallery, Match
     from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
     from imgrec.gallery.query import Query
-    from imgrec.gallery.similarity import Fusion
     from imgrec.linear import LinearReducer
     from imgrec.neighbours import NeighbourReducer
     from imgrec.pipeline import Summary
@@ -39,7 +39,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Gallery": "imgrec.gallery.gallery",
     "Query": "imgrec.gallery.query",
-    "Fusion": "imgrec.gallery.similarity",
+    "Fusion": "imgrec.fusion",
     "LinearReducer": "imgrec.linear",
     "Map": "imgrec.draw",
     "Match": "imgrec.gallery.gallery",
@@ -69,6 +69,7 @@ __all__ = [
     "build",
     "chunks",
     "component",
+    "components",
     "cores",
     "each",
     "hookimpl",

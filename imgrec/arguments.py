@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec import presets, registry
+from imgrec import keys, presets, registry
 from imgrec.errors import UsageError
 from imgrec.kinds import Stage, kind_of
-from imgrec.options import option_names, suggestion
+from imgrec.options import component_fields, option_names, suggestion
 
 FLAGS_WITH_VALUE = frozenset(
     "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --experimental-rerun".split()
@@ -69,11 +68,13 @@ def read(words: Sequence[str]) -> Arguments:
     overrides, bare = _split_bare(rest, registry.classes(Stage).get(stage or ""))
     if bare:
         overrides.insert(0, _positional(bare, stage))
-    paths = path_options(stage)
     hydra = [f"+stage={stage}"] if stage else []
-    overrides += _unnamed_parts(overrides)
+    cls = registry.classes(Stage).get(stage or "")
+    if cls is not None:
+        overrides += _named_as_themselves(cls, overrides, folders)
     overrides = [_experiment_for(word, stage, folders) for word in overrides]
-    hydra += [_override(word, paths, _aliases(stage), is_multirun=is_multirun) for word in overrides]
+    given = given_by(overrides)
+    hydra += [_override(word, cls, given, folders, is_multirun=is_multirun) for word in overrides]
     return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
 
 
@@ -153,28 +154,10 @@ def _positional(bare: list[str], stage: str | None) -> str:
     return f"{cls.positional}=[{','.join(map(_quoted_path, bare))}]"
 
 
-def path_options(stage: str | None) -> set[str]:
-    """The keys whose values are paths: of the stage, and of every plugin in every group that it has."""
-    cls = registry.classes(Stage).get(stage or "")
-    if cls is None:
-        return set()
-    keys = _paths_of(cls)
-    for group, spec in cls.component_fields().items():
-        kind = kind_of(spec.metadata["group"])
-        for plugin in registry.available(kind).values():
-            keys |= {f"{group}.{name}" for name in _paths_of(plugin.cls)}
-    return keys
-
-
-def _aliases(stage: str | None) -> dict[str, str]:
-    """Choices for a component's field that is not called as its group is, as Hydra has them."""
-    cls = registry.classes(Stage).get(stage or "")
-    groups = {name: spec.metadata["group"] for name, spec in (cls.component_fields() if cls else {}).items()}
-    return {name: f"{group}@{name}" for name, group in groups.items() if name != group}
-
-
-def _paths_of(cls: type) -> set[str]:
-    return {spec.name for spec in dataclasses.fields(cls) if spec.metadata.get("path")}
+def given_by(overrides: Iterable[str]) -> dict[str, str]:
+    """What overrides set, by key; of `extractor@extractor.parts.shape=hog` the key behind the sign."""
+    pairs = (word.lstrip("+").partition("=")[::2] for word in overrides)
+    return {key.rpartition("@")[2]: value for key, value in pairs}
 
 
 def _experiment_for(word: str, stage: str | None, folders: Sequence[str]) -> str:
@@ -206,34 +189,47 @@ def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
     return f"{name}/{stage}"
 
 
-OF_A_PART = re.compile(r"(?:default_)?extractor\.(parts|projections)\.\w+")
-"""The key of what a part of a fusion is: a choice, unlike that of an option of it."""
+def _named_as_themselves(stage: type[Stage], overrides: Sequence[str], folders: Sequence[str]) -> list[str]:
+    """Choices for components that are called by their own name where they are weighed, as mostly.
 
-GROUP_OF = {"parts": "extractor", "projections": "projection"}
+    `extractor=fusion extractor.weights={colour: 1, hog: 1}` wants no `extractor.parts.colour=colour`.
+    """
+    given, added = given_by(overrides), []
+    for key, value in given.items():
+        group = keys.resolved(stage, key, given, folders).group
+        plugin = registry.available(kind_of(group)).get(value) if group else None
+        for name, spec in component_fields(plugin.cls).items() if plugin else ():
+            named_by = spec.metadata.get("named_by")
+            if named_by and kind_of(spec.metadata["group"]) == plugin.kind:  # type: ignore[union-attr]
+                named = re.findall(r"[\w.-]+(?=\s*['\"]?\s*:)", given.get(f"{key}.{named_by}", ""))
+                wanted = (f"{key}.{name}.{each}" for each in dict.fromkeys(named))
+                added += [f"{each}={each.rpartition('.')[2]}" for each in wanted if each not in given]
+    return added
 
 
-def _unnamed_parts(overrides: Sequence[str]) -> list[str]:
-    """The extractors of a fusion's parts that are called by their extractor's name, as mostly."""
-    given = dict(word.lstrip("+").partition("=")[::2] for word in overrides)
-    if given.get("extractor") != "fusion":
-        return []
-    named = dict.fromkeys(re.findall(r"[\w.-]+(?=\s*['\"]?\s*:)", given.get("extractor.weights", "")))
-    keys = (f"extractor.parts.{name}" for name in named)
-    return [f"{key}={key.rpartition('.')[2]}" for key in keys if key not in given]
-
-
-def _override(word: str, paths: set[str], aliases: Mapping[str, str], *, is_multirun: bool) -> str:
+def _override(
+    word: str,
+    stage: type[Stage] | None,
+    given: Mapping[str, str],
+    folders: Sequence[str],
+    *,
+    is_multirun: bool,
+) -> str:
     match = OVERRIDE.fullmatch(word)
     if not match:
         return word
     plus, key, value = match.groups()
-    if key in paths:
-        value = path_value(value, is_multirun=is_multirun)
     if key in ADDED_GROUPS:
         plus = "+"
-    if part := OF_A_PART.fullmatch(key):
-        plus, key = "+", f"{GROUP_OF[part[1]]}@{key}"
-    return f"{plus}{aliases.get(key, key)}={value}"
+    if stage is not None and "@" not in key:
+        meant = keys.resolved(stage, key, given, folders)
+        if meant.is_path:
+            value = path_value(value, is_multirun=is_multirun)
+        if meant.group and "." in key:  # to Hydra, what is chosen deeper inside is an addition
+            plus = "+"
+        if meant.group and meant.group != key:
+            key = f"{meant.group}@{key}"
+    return f"{plus}{key}={value}"
 
 
 def path_value(value: str, *, is_multirun: bool) -> str:

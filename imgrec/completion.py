@@ -15,11 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec import arguments, presets, registry
+from imgrec import arguments, keys, presets, registry
 from imgrec.errors import UsageError
-from imgrec.gallery.similarity import Fusion
-from imgrec.kinds import Component, Stage, kind_of
-from imgrec.options import option_names, option_rows, values_of
+from imgrec.kinds import Component, Stage
+from imgrec.options import component_fields, holds_several, option_rows, values_of
 
 FLAGS = ("-sc", "--shell-completion")
 
@@ -159,14 +158,18 @@ class _Line:
         return ()
 
     def keys(self, typed: str) -> Iterator[str]:
-        """What may stand before a `=`: options, groups, and behind a group's dot its component's options."""
-        group, dot, _ = typed.partition(".")
-        if dot and group in self.cls.component_fields():
-            component = self.component(group)
-            yield from (f"{group}.{name}=" for name in (option_names(component) if component else ()))
+        """What may stand before a `=`: options, groups, and behind a dot the options of a component."""
+        path, dot, _ = typed.rpartition(".")
+        if dot and path.partition(".")[0] in component_fields(self.cls):
+            for cls in self.classes(path):
+                yield from (
+                    f"{path}.{row.name}=" for row in option_rows(cls) if row.name not in component_fields(cls)
+                )
+                for name, spec in component_fields(cls).items():
+                    yield f"{path}.{name}{'.' if holds_several(spec) else '='}"
             return
         yield from (f"{row.name}=" for row in option_rows(self.cls))
-        for part in self.cls.component_fields():
+        for part in component_fields(self.cls):
             yield f"{part}="
             yield f"{part}."
         yield "experiment="
@@ -176,26 +179,28 @@ class _Line:
         if key == "experiment":
             found = presets.experiments(self.folders)
             return [name for name, of_stages in found.items() if not of_stages or self.stage in of_stages]
-        if key in self.cls.component_fields():
-            return presets.choices(self.cls.component_fields()[key].metadata["group"], self.folders)
-        group, dot, name = key.rpartition(".")
-        owner = self.component(group) if dot else self.cls
-        specs = {spec.name: spec for spec in dataclasses.fields(owner)} if owner else {}
-        return values_of(owner, specs[name]) if owner and name in specs else ()
+        meant = keys.resolved(self.cls, key, self.given, self.folders)
+        if meant.group:
+            return presets.choices(meant.group, self.folders)
+        owners = self.classes(meant.path) if meant.path else meant.owners
+        specs = [(cls, spec) for cls in owners for spec in dataclasses.fields(cls) if spec.name == meant.name]
+        return [value for cls, spec in specs[:1] for value in values_of(cls, spec)]
 
-    def component(self, group: str) -> type[Component | Fusion] | None:
-        """The class of what is chosen of a group: by a word, or by default; a preset's is what it begins with."""
-        if group not in self.cls.component_fields():
-            return None
-        kind = kind_of(self.cls.component_fields()[group].metadata["group"])
-        chosen = [word.partition("=")[2] for word in self.before if word.lstrip("+").partition("=")[0] == group]
-        defaults = presets.default_choices(self.stage, self.folders)
-        name = chosen[-1] if chosen else defaults.get(group) or defaults.get(f"default_{group}") or ""
-        name = presets.begins_with(kind, name, self.folders) or ""
-        if name == Fusion.name:
-            return Fusion
-        plugin = registry.available(kind).get(name)
-        return plugin.cls if plugin else None
+    @functools.cached_property
+    def given(self) -> dict[str, str]:
+        return arguments.given_by(self.before)
+
+    def classes(self, path: str) -> Sequence[type[Component]]:
+        """The class of what is chosen at a path: by a word, or by default; nothing where several could be."""
+        meant = keys.resolved(self.cls, path, self.given, self.folders)
+        if not meant.group:
+            return ()
+        choices = self.given.get(path)
+        if choices is None and "." not in path:  # a new gallery's, where a gallery may have recorded one
+            defaults, inside = presets.default_choices(self.stage, self.folders), component_fields(self.cls)
+            fallbacks = (each for each in inside if inside[each].metadata["is_fallback"] and each.endswith(path))
+            choices = next(filter(None, (defaults.get(each) for each in (path, *fallbacks))), None)
+        return keys.chosen_by(choices, meant.group, self.folders) if choices else ()
 
 
 def _files(current: str, cls: type[Stage]) -> list[str]:

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,12 +27,18 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from imgrec import presets, registry, stages
+from imgrec import arguments, keys, presets, registry, stages
 from imgrec.errors import UsageError
-from imgrec.gallery.similarity import Fusion
 from imgrec.kinds import GROUPS, Component, Stage, kind_of
 from imgrec.kinds.component import Group
-from imgrec.options import check_option_names, option_names, suggestion, type_hints
+from imgrec.options import (
+    check_option_names,
+    component_fields,
+    holds_several,
+    option_names,
+    suggestion,
+    type_hints,
+)
 
 # --- from dataclasses to config groups ----------------------------------------------------------------------
 
@@ -58,10 +64,7 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
     known = registry.classes(Stage)
     used = {stage: known[stage]} if stage in known else known
-    groups = {spec.metadata["group"] for cls in used.values() for spec in cls.component_fields().values()}
-    if "extractor" in groups:
-        groups.add("projection")  # of a fusion's parts
-        _store(user_folders, "extractor", Fusion.name, schema(Fusion))
+    groups = _groups_of(used.values())
     for kind in sorted(set(map(kind_of, groups))):
         for name, cls in _with_schema(kind).items():
             for group in groups:
@@ -72,9 +75,21 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
             _store(user_folders, group, none, OmegaConf.create({}))
     files = presets.files(Stage.kind, user_folders)
     for name, stage_class in used.items():
-        _store(user_folders, "options", name, _stage_schema(stage_class))
+        _store(user_folders, "options", name, schema(stage_class))
         if name not in files:
             ConfigStore.instance().store(group=Stage.kind, name=name, node=_stage_file(name), package="_global_")
+
+
+def _groups_of(classes: Iterable[type[Component]]) -> set[str]:
+    """The config groups that components hold others of, and these again."""
+    found: set[str] = set()
+    asked = list(classes)
+    while asked:
+        new = {spec.metadata["group"] for cls in asked for spec in component_fields(cls).values()} - found
+        found |= new
+        kinds = {kind_of(group) for group in new}
+        asked = [plugin.cls for kind in kinds for plugin in registry.available(kind).values()]
+    return found
 
 
 def _with_schema(kind: str) -> dict[str, type[Component]]:
@@ -93,7 +108,7 @@ def _with_schema(kind: str) -> dict[str, type[Component]]:
 
 def _stage_file(name: str) -> DictConfig:
     """What `conf/stage/NAME.yaml` would have, for a stage that brings no such file."""
-    fields = registry.classes(Stage)[name].component_fields()
+    fields = component_fields(registry.classes(Stage)[name])
     chosen = {
         f"/{spec.metadata['group']}@{key}": presets.default_choices(name)[key] for key, spec in fields.items()
     }
@@ -143,50 +158,54 @@ def _beside(store: DictConfig, name: str) -> str:
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
 
 
-def schema(cls: type[Component | Fusion]) -> DictConfig:
-    """A plugin's options as a typed node: a wrong name or type is Hydra's to refuse, mappings take any key."""
-    node: DictConfig = OmegaConf.structured(cls)
+def schema(cls: type[Component]) -> DictConfig:
+    """A component's options as a typed node: a wrong name or type is Hydra's to refuse, mappings take any key.
+
+    OmegaConf must not see the types of components inside: what a config group fills starts as an empty mapping,
+    and the group's typed node takes its place.
+    """
+    node: DictConfig = OmegaConf.structured(_without_components(cls))
     OmegaConf.set_struct(node, True)
     for name in node:
         value = node._get_node(name)  # the value itself may be missing, and asking for it would raise
         if isinstance(value, DictConfig):
             OmegaConf.set_struct(value, False)
-    if "seed" in node:
+    if "seed" in node and not issubclass(cls, Stage):
         node["seed"] = "${oc.select:seed,0}"
     return node
 
 
-def _stage_schema(stage: type[Stage]) -> DictConfig:
-    """A stage's options as a typed node.
-
-    OmegaConf must not see the types of components: what a config group fills starts as an empty mapping, and the
-    group's typed node takes its place.
-    """
-    hints, parts = type_hints(stage), stage.component_fields()
-    fields: list[tuple[str, Any, Any]] = []
-    for spec in dataclasses.fields(stage):
-        if spec.name in parts:
-            fields.append((spec.name, Any, field(default_factory=dict)))
+def _without_components(cls: type[Component]) -> type:
+    """The class, or one with the same options that knows nothing of the components inside; see `_class_of`."""
+    inner = component_fields(cls)
+    if not inner and not issubclass(cls, Stage):
+        return cls
+    hints = type_hints(cls)
+    specs: list[tuple[str, Any, Any]] = []
+    for spec in dataclasses.fields(cls):
+        if spec.name in inner:
+            specs.append((spec.name, Any, field(default_factory=dict)))
         elif spec.default_factory is not dataclasses.MISSING:
-            fields.append((spec.name, hints[spec.name], field(default_factory=spec.default_factory)))
+            specs.append((spec.name, hints[spec.name], field(default_factory=spec.default_factory)))
         else:
-            fields.append((spec.name, hints[spec.name], field(default=spec.default)))
-    node: DictConfig = OmegaConf.structured(dataclasses.make_dataclass(stage.__name__, fields, kw_only=True))
-    for name in parts:
-        OmegaConf.set_struct(node[name], False)
-    return node
+            specs.append((spec.name, hints[spec.name], field(default=spec.default)))
+    return dataclasses.make_dataclass(cls.__name__, specs, kw_only=True, namespace={"_made_of": cls})
+
+
+def _class_of(node: Any) -> type[Component] | None:
+    """The component's class that a node was made of; None where it is of none."""
+    made = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
+    cls = getattr(made, "_made_of", made)
+    return cls if isinstance(cls, type) and issubclass(cls, Component) else None
 
 
 def through_yaml(component: Component) -> dict[str, Any]:
-    """The options of a component written as YAML and read again; of a stage without its components.
+    """The options of a component written as YAML and read again, without the components inside.
 
     Raises:
         OmegaConfBaseException: an option is of a type that a configuration cannot have.
     """
-    if isinstance(component, Stage):
-        node, held = _stage_schema(type(component)), list(component.component_fields())
-    else:
-        node, held = schema(type(component)), []
+    node, held = schema(type(component)), component_fields(type(component))
     given = {name: value for name, value in component.options().items() if name not in held}
     text = OmegaConf.to_yaml(OmegaConf.merge(node, given))
     read: Any = OmegaConf.to_object(OmegaConf.merge(node, OmegaConf.create(text)))
@@ -208,39 +227,39 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
     if "stage" in configuration:
         raise UsageError(f"stage/{name}.yaml: its first line is not `# @package _global_`")
     check_option_names(name, option_names(cls), configuration)
-    plugins: dict[str, str] = {}
-    for key, spec in cls.component_fields().items():
-        component = OmegaConf.get_type(configuration[key])
+    for key, spec in component_fields(cls).items():
         group = spec.metadata["group"]
-        if component is dict and chosen.get(key) not in (None, GROUPS[group].none):
+        if _class_of(configuration[key]) is None and chosen.get(key) not in (None, GROUPS[group].none):
             raise UsageError(
                 f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
                 f"begin it with `defaults: [{next(iter(registry.available(kind_of(group))))}, _self_]`"
             )
-        if isinstance(component, type) and issubclass(component, Component | Fusion):
-            plugins[key] = component.name
-        if component is Fusion:
-            plugins |= _parts_of_fusion(key, configuration[key])
+    plugins = _plugins_in(cls, configuration, "")
     # Not `plain`: paths and members of an Enum stay what they are.
     options: Any = OmegaConf.to_container(configuration, resolve=True)
     return stages.build(name, options, plugins)
 
 
-def _parts_of_fusion(key: str, fusion: DictConfig) -> dict[str, str]:
-    """The plugin of each part's extractor and projection, as `Stage.plugins` has them.
+def _plugins_in(cls: type[Component], node: DictConfig, prefix: str) -> dict[str, str]:
+    """The plugin of each component inside, as `Stage.plugins` has them.
 
     Raises:
-        UsageError: options are given of a part for which nothing was chosen.
+        UsageError: options are given of one by a name for which nothing was chosen.
     """
-    found = {}
-    for what, group in (("parts", "extractor"), ("projections", "projection")):
-        for name in fusion[what]:
-            component = OmegaConf.get_type(fusion[what][name])
-            if isinstance(component, type) and issubclass(component, Component):
-                found[f"{key}.{what}.{name}"] = component.name
-            elif fusion[what][name]:
+    found: dict[str, str] = {}
+    for name, spec in component_fields(cls).items():
+        inside = (
+            {f"{name}.{key}": node[name][key] for key in node[name]} if holds_several(spec) else {name: node[name]}
+        )
+        for key, inner in inside.items():
+            inner_class = _class_of(inner)
+            if inner_class is not None:
+                found |= {f"{prefix}{key}": inner_class.title()}
+                found |= _plugins_in(inner_class, inner, f"{prefix}{key}.")
+            elif holds_several(spec) and inner:
                 raise UsageError(
-                    f"{key}.{what}.{name} has options, and no {group} was chosen for it: {key}.{what}.{name}=NAME"
+                    f"{prefix}{key} has options, and no {spec.metadata['group']} was chosen for it: "
+                    f"{prefix}{key}=NAME"
                 )
     return found
 
@@ -340,20 +359,18 @@ def _first_line(error: BaseException) -> str:
 
 def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageError:
     """As `check_option_names` has it, for an option of a stage or of a component."""
-    group, _, name = key.split("@", maxsplit=1)[0].partition(".")
+    key = key.split("@", maxsplit=1)[0]
     cls = registry.classes(Stage).get(stage or "")
-    parts = cls.component_fields() if cls else {}
-    if name and group in parts:
-        kind = kind_of(parts[group].metadata["group"])
-        plugins = registry.available(kind)
-        given = ",".join(word.partition("=")[2] for word in words if word.lstrip("+").startswith(f"{group}="))
-        meant = [presets.plugin_of(kind, choice, _SearchPath.user_folders) for choice in given.split(",")]
-        chosen = [plugin for plugin in meant if plugin] or list(plugins.values())
-        lacking = [plugin for plugin in chosen if name not in option_names(plugin.cls)] or chosen
-        known = {option for plugin in lacking for option in option_names(plugin.cls)}
-        owner = f"{group}={lacking[0].cls.name}" if len(lacking) == 1 else f"{group}="
+    if cls is None:
+        return UsageError(f"imgrec has no option {key!r}: name a stage, see --help")
+    meant = keys.resolved(cls, key, arguments.given_by(words), _SearchPath.user_folders)
+    name = meant.name.partition(".")[0] if meant.path else key
+    lacking = [owner for owner in meant.owners if name not in option_names(owner)] or list(meant.owners)
+    known = {option for owner in lacking for option in option_names(owner)}
+    if not meant.path:
+        owner = stage or ""
     else:
-        known, owner, name = set(option_names(cls)) if cls else set(), stage or "imgrec", key
+        owner = f"{meant.path}={lacking[0].title()}" if len(lacking) == 1 else f"{meant.path}="
     return UsageError(
         f"{owner} has no option {name!r}{suggestion(name, known)}: it has {', '.join(sorted(known))}"
     )

@@ -8,9 +8,8 @@ from typing import Any
 
 from imgrec import presets, registry
 from imgrec.errors import UsageError
-from imgrec.gallery.similarity import Fusion
 from imgrec.kinds import GROUPS, Stage, kind_of
-from imgrec.options import OptionRow, first_line, option_rows, suggestion, written
+from imgrec.options import OptionRow, component_fields, first_line, option_rows, suggestion, written
 
 
 def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[str] = ()) -> str:
@@ -81,7 +80,7 @@ def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str], words: S
     bare = f" {cls.positional.upper()}" if cls.positional else ""
     defaults = presets.default_choices(name, user_folders)
     lines = [f"imgrec {name}{bare} [option=value ...]", "", first_line(cls), "", *_options(cls)]
-    for key, spec in cls.component_fields().items():
+    for key, spec in component_fields(cls).items():
         default = f"  (default {chosen})" if (chosen := defaults[key]) else ""
         group = spec.metadata["group"]
         lines += ["", f"{key}={_choices(group, user_folders)}{default}"]
@@ -122,18 +121,14 @@ def _components(key: str, group: str, chosen: Sequence[str], user_folders: Seque
     """The plugins that a key may be given, with their options; of those chosen only, where any are."""
     kind = kind_of(group)
     meant = {presets.begins_with(kind, name, user_folders) for name in chosen} - {None}
-    known = [*registry.available(kind), *presets.COMPOSITES.get(kind, ())]
-    possible = [name for name in known if name in presets.choices(group, user_folders)]
+    possible = [name for name in registry.available(kind) if name in presets.choices(group, user_folders)]
     return [line for name in possible if not meant or name in meant for line in _component(key, group, name, {})]
 
 
 def _component(key: str, group: str, name: str, settings: Mapping[str, Any]) -> list[str]:
     """A plugin, and its options as `key` takes them, with what a preset sets in the place of their defaults."""
-    plugin = registry.available(kind_of(group)).get(name)
-    cls = plugin.cls if plugin else Fusion
-    needs = "".join(
-        f" Needs {command}." for command in (plugin.cls.missing_libraries() if plugin else {}).values()
-    )
+    cls = registry.available(kind_of(group))[name].cls
+    needs = "".join(f" Needs {command}." for command in cls.missing_libraries().values())
     lines = [f"  {key}={name}: {first_line(cls)}{needs}", *_options(cls, key, settings)]
     if beside := GROUPS[group].beside:
         lines = [re.sub(r"path=\S+( +)", rf"path=...\1beside the {beside}: ", line) for line in lines]

@@ -70,6 +70,29 @@ def component(
     return field(default=default, metadata={"group": group, "choice": choice, "is_fallback": is_fallback})
 
 
+def components(group: str, *, named_by: str | None = None, help: str = "") -> Any:  # noqa: A002 - as `option` has it
+    """A field that holds components by name, each chosen from a config group: `extractor.parts.NAME=colour`.
+
+    Args:
+        group: as `component` has it.
+        named_by: another field, a mapping, whose keys say which of the components count; others are not built. A
+            name there that nothing is chosen for is that of the component itself.
+        help: one line for `--help` and the tables of the README.
+    """
+    metadata = {"group": group, "is_fallback": False, "named_by": named_by, "help": help}
+    return field(default_factory=dict, metadata=metadata)
+
+
+def component_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    """The fields of a component's class that config groups fill."""
+    return {spec.name: spec for spec in dataclasses.fields(cls) if "group" in spec.metadata}
+
+
+def holds_several(spec: dataclasses.Field[Any]) -> bool:
+    """Whether a field holds components by name, and not just one."""
+    return "named_by" in spec.metadata
+
+
 @dataclass
 class Options:
     """A dataclass whose fields are options: base of all components.
@@ -221,10 +244,10 @@ class OptionRow:
 
 
 def option_rows(cls: type) -> list[OptionRow]:
-    """The options of a stage or component, without what config groups fill."""
+    """The options of a stage or component, without the components that are chosen for it one by one."""
     known, rows = default_values(cls), []
     for spec in dataclasses.fields(cls):
-        if "group" not in spec.metadata:
+        if "group" not in spec.metadata or holds_several(spec):
             values = values_of(cls, spec)
             default = known.get(spec.name, "...")
             listed = f" ({', '.join(values)})" if values and not isinstance(default, bool) else ""

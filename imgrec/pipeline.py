@@ -16,7 +16,6 @@ from imgrec import images, registry
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import similarity
-from imgrec.gallery.similarity import Fusion
 from imgrec.images import Encoded, ImageFile
 from imgrec.kinds import Batch, Extractor, Failure, Image, Record, Space, Store, Vectors
 from imgrec.threads import ahead, cores
@@ -181,9 +180,10 @@ class Job:
         self._unreachable: set[str] = set()
         self._put_off: list[ImageFile] = []
 
-    def note(self, fusion: Fusion) -> None:
-        """Have the stores know a fusion, so that it is what a query is compared by."""
-        recipe = fusion.recipe()
+    def note(self, extractor: Extractor) -> None:
+        """Have the stores know an extractor of several terms, so that a query is compared by all of them."""
+        if (recipe := extractor.recipe()) is None:
+            return
         name = similarity.note_of(recipe)
         if self.store.notes().get(name) != recipe:
             self._write(Batch(notes={name: recipe}))

@@ -14,10 +14,8 @@ from typing import Any
 from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Stage, kind_of
+from imgrec.options import component_fields
 from imgrec.registry import PluginError
-
-COMPOSITES = {"extractor": ("fusion",)}
-"""What can be chosen of a kind and is no plugin: several others together."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
 
 
 def begins_with(kind: str, name: str, user_folders: Iterable[str] = ()) -> str | None:
-    """The plugin or composite that a choice stands for: itself, or what a preset begins with; None if none."""
+    """The plugin that a choice stands for: itself, or what a preset begins with; None if none."""
     _, begins = _presets_under(kind, name, user_folders)
     return begins
 
@@ -96,8 +94,8 @@ def comment(file: Path) -> str:
 
 
 def _presets_under(kind: str, name: str, user_folders: Iterable[str]) -> tuple[list[Path], str | None]:
-    """The files of a choice that is a preset, of those that it begins with, and the plugin or composite below."""
-    folders, known = list(user_folders), {*registry.available(kind), *COMPOSITES.get(kind, ())}
+    """The files of a choice that is a preset, of those that it begins with, and the plugin below."""
+    folders, known = list(user_folders), registry.available(kind)
     found: list[Path] = []
     for _ in range(10):  # presets on presets
         if name in known:
@@ -111,7 +109,7 @@ def _presets_under(kind: str, name: str, user_folders: Iterable[str]) -> tuple[l
 
 
 def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> registry.Plugin | None:
-    """The plugin that a choice stands for; None where there is none, or several are behind it."""
+    """The plugin that a choice stands for; None where there is none."""
     return registry.available(kind).get(begins_with(kind, name, user_folders) or "")
 
 
@@ -127,8 +125,8 @@ def experiments(user_folders: Iterable[str] = ()) -> dict[str, list[str]]:
 
 
 def names(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
-    """What there is of a kind: plugins, composites, and the YAML presets on them."""
-    return sorted({*registry.available(kind), *COMPOSITES.get(kind, ()), *files(kind, user_folders)})
+    """What there is of a kind: plugins, and the YAML presets on them."""
+    return sorted({*registry.available(kind), *files(kind, user_folders)})
 
 
 def choices(group: str, user_folders: Sequence[str] = ()) -> list[str]:
@@ -147,7 +145,7 @@ def default_choices(stage: str, user_folders: Iterable[str] = ()) -> dict[str, s
 
     Its YAML file says so, or, where it brings none, its class.
     """
-    fields = registry.classes(Stage)[stage].component_fields()
+    fields = component_fields(registry.classes(Stage)[stage])
     if (file := files(Stage.kind, user_folders).get(stage)) is not None:
         found = re.findall(r"^ +- /(?:\w+@)?(\w+): (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
         chosen = {name: None if choice == "null" else choice for name, choice in found}

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, TypeVar, cast
 
 import pluggy
@@ -20,10 +21,19 @@ import pluggy
 from imgrec import hookspecs
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.hookspecs import RunInfo
-from imgrec.kinds import KINDS, Component, Extractor, Image, Vectors
+from imgrec.kinds import KINDS, Component, Extractor, Image, Recorded, Stage, Vectors, kind_of
 from imgrec.kinds.component import CONTRACT_VERSION
 from imgrec.kinds.extractor import check_vectors
-from imgrec.options import check_option_names, default_values, option_names, suggestion, type_hints
+from imgrec.options import (
+    allowed_types,
+    check_option_names,
+    component_fields,
+    default_values,
+    holds_several,
+    option_names,
+    suggestion,
+    type_hints,
+)
 
 log = logging.getLogger(__name__)
 
@@ -374,14 +384,113 @@ def build(kind: str, name: str, **options: Any) -> Any:
     """
     plugins = available(kind)
     if name not in plugins:
-        raise UsageError(
-            f"there is no {kind} {name!r}{suggestion(name, plugins)}: available are {', '.join(plugins)}"
-        )
-    cls = plugins[name].cls
-    check_option_names(f"{kind} {name}", option_names(cls), options)
-    if absent := [wanted for wanted in option_names(cls) if wanted not in {**default_values(cls), **options}]:
-        raise UsageError(f"{kind} {name} needs {', '.join(absent)}")
-    return cls(**options)
+        raise _unknown(kind, name)
+    return composed(plugins[name].cls, options)
+
+
+def composed(cls: type[C], options: Mapping[str, Any], chosen: Mapping[str, str | None] | None = None) -> C:
+    """A component with those that it holds, all of them found by name and their options checked.
+
+    Args:
+        cls: its class.
+        options: by name. For a component inside there may be the component itself, what `plain_options` makes of
+            one, or its options, where `chosen` says which it is.
+        chosen: the plugin of each component inside by its dotted key, as `Stage.plugins` has them.
+
+    Raises:
+        UsageError: there is no such plugin; an option is missing, unknown or not allowed; a library is not
+            installed.
+    """
+    owner = cls.title() if issubclass(cls, Stage) else f"{cls.kind} {cls.title()}"
+    check_option_names(owner, option_names(cls), options)
+    values = dict(options)
+    for name, spec in component_fields(cls).items():
+        given = values.get(name)
+        if (names := spec.metadata.get("named_by")) and isinstance(given, Mapping):
+            given = {key: each for key, each in given.items() if key in (values.get(names) or {})}
+        values |= _component_at(cls, name, spec, given, chosen or {})
+    if absent := [wanted for wanted in option_names(cls) if wanted not in {**default_values(cls), **values}]:
+        if issubclass(cls, Stage):
+            raise UsageError(f"{owner} needs {', '.join(f'{key}=' for key in absent)}: see {owner} --help")
+        raise UsageError(f"{owner} needs {', '.join(absent)}")
+    return cls(**values)
+
+
+def _component_at(
+    cls: type[Component], name: str, spec: dataclasses.Field[Any], given: Any, chosen: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """The value of a field that holds components, by the field's name; empty where there is none."""
+    kind = kind_of(spec.metadata["group"])
+    if holds_several(spec):
+        if not isinstance(given or {}, Mapping):
+            raise UsageError(f"{cls.title()}.{name} holds components by name, not {given!r}")
+        found = {key: _inner(kind, value, chosen, f"{name}.{key}") for key, value in (given or {}).items()}
+        return {name: {key: value for key, value in found.items() if value is not None}}
+    if given is not None and not isinstance(given, Mapping | Recorded | Component):
+        raise UsageError(f"{cls.title()}.{name} holds options by name, not {given!r}")
+    if chosen.get(name) or isinstance(given, Component) or _is_plain_component(given):
+        return {name: _inner(kind, given, chosen, name)}
+    allowed = allowed_types(type_hints(cls)[name])
+    if Recorded in allowed:
+        return {name: given if isinstance(given, Recorded) else Recorded(given or {})}
+    if NoneType in allowed and not given:
+        return {name: None}
+    if spec.default is not dataclasses.MISSING and not given:
+        return {}
+    raise UsageError(f"{cls.title()} needs {name}=")
+
+
+def _is_plain_component(value: object) -> bool:
+    return isinstance(value, Mapping) and value.keys() == {"name", "options"}
+
+
+def _inner(kind: str, given: Any, chosen: Mapping[str, str | None], key: str) -> Component | None:
+    """A component inside another one; None where nothing is chosen."""
+    if isinstance(given, Component):
+        return given
+    if _is_plain_component(given):
+        built: Component = build(kind, given["name"], **given["options"])
+        return built
+    if not (name := chosen.get(key)):
+        return None
+    plugin = available(kind).get(name)
+    if plugin is None:
+        raise _unknown(kind, name)
+    below = {path.removeprefix(f"{key}."): each for path, each in chosen.items() if path.startswith(f"{key}.")}
+    return composed(plugin.cls, given or {}, below)
+
+
+def changed(component: C, changes: Mapping[str, Any]) -> C:
+    """The same component with options changed, those of components inside by their names; mappings are merged.
+
+    Raises:
+        UsageError: it has no such option.
+
+    >>> changed(build("extractor", "colour"), {"bins": 3}).options()["bins"]
+    3
+    """
+    check_option_names(component.title(), option_names(type(component)), changes)
+    values = component.options()
+    for name, change in changes.items():
+        values[name] = _changed(f"{component.title()}.{name}", values[name], change)
+    return type(component)(**values)
+
+
+def _changed(owner: str, value: Any, change: Any) -> Any:
+    if isinstance(value, Component) and isinstance(change, Mapping):
+        return changed(value, change)
+    if not (isinstance(value, Mapping) and isinstance(change, Mapping)):
+        return change
+    if any(isinstance(each, Component) for each in value.values()):
+        check_option_names(owner, value, change)
+    return {**value, **{key: _changed(f"{owner}.{key}", value.get(key), each) for key, each in change.items()}}
+
+
+def _unknown(kind: str, name: str) -> UsageError:
+    plugins = available(kind)
+    return UsageError(
+        f"there is no {kind} {name!r}{suggestion(name, plugins)}: available are {', '.join(plugins)}"
+    )
 
 
 def others() -> list[tuple[str, str, str, str]]:

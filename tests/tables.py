@@ -7,7 +7,7 @@ import re
 
 from imgrec import hookspecs, presets, registry, testing
 from imgrec.kinds import KINDS, Stage
-from imgrec.options import option_rows
+from imgrec.options import component_fields, option_rows
 
 
 def summary(cls: object) -> str:
@@ -26,7 +26,7 @@ def stage_table() -> str:
     rows = []
     for name, cls in registry.classes(Stage).items():
         chosen = presets.default_choices(name)
-        parts = ", ".join(f"`{part}={chosen[part] or ''}`" for part in cls.component_fields())
+        parts = ", ".join(f"`{part}={chosen[part] or ''}`" for part in component_fields(cls))
         options = ", ".join(f"`{row.name}={row.default}`" for row in option_rows(cls) if row.name not in COMMON)
         rows.append([f"**{name}**", summary(cls), options, parts])
     return table(["stage", "what it does", "options", "components"], rows)

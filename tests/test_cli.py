@@ -58,7 +58,7 @@ def test_what_a_run_leaves(cli: Cli, few: Path) -> None:
     assert (record["stage"], record["status"], record["error"], record["seed"]) == ("recommend", "done", None, 7)
     assert record["configuration"]["k"] == 3
     assert record["choices"]["store"] == "sqlite"
-    assert set(record["plugins"]) == {"stage=ingest", "store=sqlite", "extractor=colour"}
+    assert set(record["plugins"]) == {"stage=recommend", "store=sqlite", "extractor=colour"}
     assert {"imgrec", "numpy", "python", "opencv-python-headless"} <= set(record["versions"])
     assert record["counts"] == {"gallery": 12, "matches": 3}
     assert set(record["timings"]) == {"query", "load", "search", "draw"}
@@ -231,7 +231,7 @@ BAD = [
     ("recommend {q} k=abc", "k=abc"),
     ("recommend {q} kk=3", "did you mean k\\?"),
     ("recommend {q} +foo=3", "no option 'foo'"),
-    ("recommend {q} metric=euklid", "one of euclidean, cosine"),
+    ("recommend {q} metric=euklid", "one of chi2, cosine"),
     ("recommend {q} extractor=foo", "available are .*colour.*timm"),
     ("recommend {q} extractor=colour extractor.bins=4", "no vectors of .*bins=4.*it has colour-"),
     ("recommend {q} extractor.bins=4", "bins was 5 and is 4"),
@@ -317,7 +317,7 @@ def test_a_sweep_runs_every_job_and_a_failing_one_is_told_at_the_end(cli: Cli, f
     query = few / "china" / "china-0-0.jpg"
     done = cli("-m", "recommend", query, "k=2", "metric=euclidean,nonsense,cosine", code=1)
     assert done.out.count("rank") == 2
-    assert "one of euclidean" in done.err
+    assert "one of chi2" in done.err
     records = [json.loads(file.read_text()) for file in sorted(done.cwd.glob("outputs/sweeps/*/*/*/run.json"))]
     assert [record["status"] for record in records] == ["done", "failed", "done"]
 

@@ -136,14 +136,23 @@ def test_a_replay_finds_the_same(cli: Cli, few: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "floor"),
     [
-        (["extractor=colour"], 0.12),
-        (["extractor=hog", "projection=pca", "projection.n_components=64", "projection.whiten=true"], 0.47),
+        (["extractor=colour", "metric=cosine"], 0.12),
+        (
+            [
+                "extractor=hog",
+                "projection=pca",
+                "projection.n_components=64",
+                "projection.whiten=true",
+                "metric=cosine",
+            ],
+            0.47,
+        ),
         (["extractor=handcrafted"], 0.42),
     ],
 )
 def test_floors_on_real_photographs(cli: Cli, words: list[str], floor: float) -> None:
     clothing = shared("photos", "clothing")
-    line = [f"source={clothing}/validation", f"queries={clothing}/test", "metric=cosine", "format=json"]
+    line = [f"source={clothing}/validation", f"queries={clothing}/test", "format=json"]
     assert cli("+stage=evaluate", *line, *words).json()["precision_at_k"] >= floor
 
 
@@ -163,3 +172,30 @@ def test_floors_of_mobilenet_projections_and_query_expansion(cli: Cli) -> None:
     reached = [cli("+stage=evaluate", *line, *words).json()["precision_at_k"] for words, _ in steps]
     assert all(figure >= floor for figure, (_, floor) in zip(reached, steps, strict=True)), reached
     assert reached == sorted(reached)
+
+
+def test_an_explicit_metric_overrides_what_parts_have_as_their_own(cli: Cli, few: Path) -> None:
+    """A sweep over metrics gave equal rows, all best, and JSON told of one metric that was not computed."""
+    cli("ingest", few)
+    own = cli("evaluate", few, "format=json").json()
+    assert own["metric"] is None  # hog by cosine, colours by Hellinger
+    asked = {
+        name: cli("evaluate", few, f"metric={name}", "format=json").json() for name in ("euclidean", "cosine")
+    }
+    assert {name: each["metric"] for name, each in asked.items()} == {name: name for name in asked}
+    query = min(few.rglob("*.jpg"))
+    answers = {
+        name: cli("recommend", query, *([f"metric={name}"] if name else []), "format=json").json()
+        for name in ("", "euclidean", "cosine", "hellinger")
+    }
+    assert {part["metric"] for part in answers[""]["parts"].values()} == {"cosine", "hellinger"}
+    assert answers[""]["metric"] is None
+    for name in ("euclidean", "cosine", "hellinger"):
+        assert {part["metric"] for part in answers[name]["parts"].values()} == {name}
+        assert answers[name]["metric"] == name
+    distances = {name: [match["distance"] for match in each["matches"]] for name, each in answers.items()}
+    assert len({tuple(each) for each in distances.values()}) == 4
+    refused = cli("recommend", query, "metric=cosine", "extractor.metrics.hog=manhattan", code=2).err
+    assert "metric=cosine is of all parts of fusion-" in refused
+    board = cli("-m", "evaluate", few, "metric=euclidean,cosine,manhattan", "format=json").json()
+    assert len({job["map"] for job in board["jobs"]}) > 1

@@ -32,7 +32,7 @@ def write(store: imgrec.Store, rows: range, folder: str = "a") -> None:
 def projected(store: imgrec.Store, name: str = "pca", least: int = 0) -> Gallery:
     reducer = imgrec.build("reducer", name, n_components=3, metric="euclidean")
     (term,) = of(SPACE, projection=reducer).terms
-    return Gallery(store, Similarity(SPACE.key, (replace(term, projected_from=least),)))
+    return Gallery(store, Similarity((replace(term, projected_from=least),)))
 
 
 def test_it_is_fitted_once_and_its_fit_is_part_of_the_space(

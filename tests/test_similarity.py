@@ -13,9 +13,9 @@ from scipy.spatial.distance import cdist
 import imgrec
 from conftest import Cli
 from imgrec.errors import UsageError
+from imgrec.fusion import Fusion
 from imgrec.gallery import similarity
 from imgrec.gallery.gallery import Gallery
-from imgrec.gallery.similarity import Fusion
 from imgrec.kinds import Batch, Record, Space
 
 COLOUR_AND_HOG = ("extractor=fusion", "extractor.weights={colour: 0.25, hog: 0.75}")

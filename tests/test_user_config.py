@@ -86,7 +86,7 @@ def test_a_file_with_the_name_of_a_plugin_is_refused(
     [
         (GLOBAL + "k: 3\n", "experiment/x.yaml: ingest has no option 'k'"),
         (GLOBAL + "batch_size: many\n", "experiment/x.yaml: batch_size: Value 'many'"),
-        (GLOBAL + "extractor: {binz: 3}\n", "fusion has no option 'binz': it has weights, metrics, parts"),
+        (GLOBAL + "extractor: {binz: 3}\n", "fusion has no option 'binz': it has weights, parts"),
         (GLOBAL + "defaults: [override /extractor: colour]\nextractor: {binz: 3}\n", "did you mean bins?"),
         (GLOBAL + "defaults: [override /extractor: colr]\n", "no extractor 'colr' (did you mean colour?)"),
         ("batch_size: 3\n", "experiment/x.yaml: its first line is not `# @package _global_`"),

@@ -20,8 +20,20 @@ from imgrec.errors import UsageError
 from imgrec.gallery import fitted, similarity
 from imgrec.gallery.fitted import FittedReducer
 from imgrec.gallery.query import Query, Resolved, resolve
-from imgrec.gallery.similarity import EUCLIDEAN, Fusion, Similarity, Term
-from imgrec.kinds import Doubles, Extractor, Form, Index, Record, Reducer, Reranker, Space, Store, Vectors
+from imgrec.gallery.similarity import Similarity, Term
+from imgrec.kinds import (
+    Doubles,
+    Extractor,
+    Form,
+    Index,
+    Record,
+    Recorded,
+    Reducer,
+    Reranker,
+    Space,
+    Store,
+    Vectors,
+)
 from imgrec.search import approximate, exact, files
 from imgrec.search.approximate import TermIndex
 from imgrec.search.bounds import Rows
@@ -194,12 +206,14 @@ class Gallery:
         fields = [
             VectorField(table.vectors, term.metric, 1.0, rows, table.pruning) for term, (table, _), rows in by_term
         ]
-        if not self.similarity.is_fused:
+        if not any(term.is_scaled for term in self.similarity.terms):
             return fields
         counted = np.arange(len(self._digests)) if self._where is None else np.flatnonzero(self._usable)
         chosen = counted[np.argsort(self._digests[counted], kind="stable")[:SAMPLE]]
         return [
             replace(field, weight=term.weight / exact.usual_distance(field.of(chosen), field.metric))
+            if term.is_scaled
+            else field
             for field, term in zip(fields, self.similarity.terms, strict=True)
         ]
 
@@ -246,7 +260,7 @@ class Gallery:
     @property
     def key(self) -> str:
         """What results name: the key of the only space, projected where it is, or of the fusion."""
-        return self.similarity.key if self.similarity.is_fused else self.spaces[0].key
+        return self.similarity.key or self.spaces[0].key
 
     @property
     def vectors(self) -> Vectors:
@@ -257,7 +271,7 @@ class Gallery:
     def about(self) -> dict[str, Any]:
         """What a run records of a similarity: its projections, and of a fusion its terms; JSON data."""
         told: dict[str, Any] = {}
-        if self.similarity.is_fused:
+        if self.similarity.names:
             told["parts"] = {
                 term.name: {
                     "space": space.key,
@@ -268,8 +282,7 @@ class Gallery:
                 for term, space, field in zip(self.similarity.terms, self.spaces, self.fields, strict=True)
             }
         if self.projections:
-            about = {name: each.about() for name, each in self.projections.items()}
-            told["projection"] = about if self.similarity.is_fused else next(iter(about.values()))
+            told["projection"] = self.about_projections()
         if self.indexes and self._index is not None:
             told["index"] = {
                 "index": self._index.name,
@@ -277,6 +290,11 @@ class Gallery:
                 "effort": [each.effort for each in self.indexes],
             }
         return told
+
+    def about_projections(self) -> dict[str, Any] | None:
+        """What a run records of projections: by the names of terms, or of the only one; JSON data."""
+        about = {name: each.about() for name, each in self.projections.items()}
+        return about if self.similarity.names else about.get("")
 
     # --- all of it ------------------------------------------------------------------------------------------
 
@@ -307,15 +325,19 @@ class Gallery:
             UsageError: a fusion's term has a metric without a Euclidean form, in which nothing can be drawn.
         """
         chosen = self._rows_of(records)
-        if not self.similarity.is_fused:
-            return self.fields[0].of(chosen)
-        for term in self.similarity.terms:
-            if term.metric.form is Form.NONE:
+        by_term = list(zip(self.similarity.terms, self.fields, strict=True))
+        for term, _ in by_term:
+            if term.is_scaled and term.metric.form is Form.NONE:
                 raise UsageError(
                     f"a map of a fusion puts vectors side by side, and metric={term.metric.name} of {term.name} "
                     f"has no Euclidean form: extractor.metrics.{term.name}=euclidean, or space= for one part"
                 )
-        scaled = [field.metric.as_euclidean(field.of(chosen)) * np.float32(field.weight) for field in self.fields]
+        scaled = [
+            field.metric.as_euclidean(field.of(chosen)) * np.float32(field.weight)
+            if term.is_scaled
+            else field.of(chosen)
+            for term, field in by_term
+        ]
         return np.hstack(scaled)
 
     # --- answers --------------------------------------------------------------------------------------------
@@ -521,10 +543,9 @@ class Gallery:
             Match(rank, path, distance, label_of(path))
             for rank, (distance, path, _) in enumerate(nearest, start=1)
         ]
-        if not self.similarity.is_fused:
+        if not (names := self.similarity.names):
             return matches
         shares = self._shares(query, np.array([row for _, _, row in nearest], dtype=np.intp))
-        names = [term.name for term in self.similarity.terms]
         return [
             replace(match, shares=dict(zip(names, each.tolist(), strict=True)))
             for match, each in zip(matches, shares, strict=True)
@@ -546,11 +567,11 @@ class Gallery:
 @contextlib.contextmanager
 def opened(
     store: Store,
-    metric: str = EUCLIDEAN,
+    metric: str | None = None,
     *,
     where: Filter | None = None,
     space: str | None = None,
-    extractor: Extractor | Fusion | Mapping[str, Any] | None = None,
+    extractor: Extractor | Recorded | None = None,
     projection: Reducer | None = None,
     index: Index | None = None,
 ) -> Iterator[Gallery]:
@@ -558,7 +579,8 @@ def opened(
 
     Args:
         store: what `ingest` filled.
-        metric: the name of one, such as `euclidean` or `cosine`.
+        metric: the name of one, such as `euclidean` or `cosine`; None: what parts of a fusion have of their own,
+            else Euclidean.
         where: the files that the gallery consists of, for projections and usual distances as well; None for all.
         space: which space or fusion, where the store has several: its key or the beginning of it.
         extractor: the same, by identity; also the extractor that is then used for queries. Or several of them as a

@@ -2,112 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from imgrec import registry
-from imgrec.errors import UsageError
-from imgrec.kinds import Component, Extractor, Metric, Reducer, Space, Store
+from imgrec.errors import NoStoreError, UsageError
+from imgrec.fusion import check_weights
+from imgrec.kinds import Extractor, Metric, Recorded, Reducer, Space, Store
 from imgrec.kinds.metric import metric_of
-from imgrec.options import Options, check_option_names, default_values, option, written
+from imgrec.options import check_option_names, default_values, written
+
+log = logging.getLogger(__name__)
 
 EUCLIDEAN = "euclidean"
 
 NOTE = "fusion-"
 """How the names of a store's notes begin that record fusions."""
-
-
-@dataclass
-class Fusion(Options):
-    """Several extractors at once: distances of each, by the usual one in its space, weighed and added.
-
-    Raises:
-        UsageError: a weight is negative, or none is above 0; a part has no extractor; a projection or a metric
-            is of no part.
-
-    >>> colour, hog = (registry.build("extractor", name) for name in ("colour", "hog"))
-    >>> Fusion(weights={"colour": 1, "hog": 3}, parts={"colour": colour, "hog": hog}).shares()
-    {'colour': 0.25, 'hog': 0.75}
-    """
-
-    name: ClassVar[str] = "fusion"
-
-    weights: dict[str, float] = option({}, help="of each part in the distance: {colour: 0.25, mobilenetv1: 0.75}")
-    parts: dict[str, Any] = option({}, help="each part's extractor, its options extractor.parts.NAME.OPTION")
-    projections: dict[str, Any] = option({}, help="each part's projection: extractor.projections.NAME=pca")
-    metrics: dict[str, str] = option({}, help="each part's metric, where it is not the stage's")
-    projected_from: int = option(
-        0, minimum=0, help="images from which on parts are projected; of fewer they are compared as they are"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _shares(self.weights)
-        for what in ("parts", "projections", "metrics"):
-            check_option_names(f"fusion.{what}", self.weights, getattr(self, what))
-        if absent := [name for name in self.weights if name not in self.parts]:
-            raise UsageError(f"fusion.parts: {absent[0]} has no extractor")
-
-    def components(self) -> dict[str, Component]:
-        """The parts' extractors and projections: `{"parts.colour": ..., "projections.colour": ...}`."""
-        both = {"parts": self.parts, "projections": self.projections}
-        return {f"{what}.{name}": each for what, some in both.items() for name, each in some.items()}
-
-    def shares(self) -> dict[str, float]:
-        """The weights of the parts that count, so that they add up to 1."""
-        return _shares(self.weights)
-
-    def changed(self, options: Mapping[str, Any]) -> Fusion:
-        """The same with other weights or metrics, and options of parts changed.
-
-        Raises:
-            UsageError: it has no such option or part.
-        """
-        _check_changes(self.name, options, self.parts)
-        parts = {
-            name: registry.build(
-                "extractor", each.name, **{**each.options(), **options.get("parts", {}).get(name, {})}
-            )
-            for name, each in self.parts.items()
-        }
-        return Fusion(
-            weights={**self.weights, **options.get("weights", {})},
-            parts=parts,
-            projections=self.projections,
-            metrics={**self.metrics, **options.get("metrics", {})},
-            projected_from=self.projected_from,
-        )
-
-    def recipe(self) -> dict[str, Any]:
-        """What a store notes, to compare by the same parts when none are named; JSON data."""
-        return {
-            "weights": dict(self.weights),
-            "spaces": {name: Space.of(self.parts[name]).key for name in self.weights},
-            "projections": {name: [each.name, each.plain_options()] for name, each in self.projections.items()},
-            "metrics": dict(self.metrics),
-            "projected_from": self.projected_from,
-        }
-
-
-def _check_changes(owner: str, changes: Mapping[str, Any], parts: Iterable[str]) -> None:
-    """Refuse what cannot be changed of a fusion whose parts are known."""
-    check_option_names(owner, ("weights", "metrics", "parts"), changes)
-    for what, values in changes.items():
-        check_option_names(f"{owner}.{what}", parts, values)
-
-
-def _shares(weights: Mapping[str, float]) -> dict[str, float]:
-    for name, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
-            raise UsageError(f"fusion.weights: the weight of {name} is a number from 0 on, not {weight!r}")
-    total = sum(weights.values())
-    if not total:
-        raise UsageError("fusion has no parts: extractor.weights={colour: 0.25, hog: 0.75} names and weighs them")
-    return {name: weight / total for name, weight in weights.items() if weight}
 
 
 @dataclass(frozen=True)
@@ -124,15 +39,15 @@ class Term:
 
     weight: float = 1.0
 
-    extractor: Extractor | Mapping[str, Any] = field(default_factory=dict)
-    """What extracts into it; or options to change on what was recorded."""
+    is_scaled: bool = False
+    """Whether its distance counts in units of the usual one between images, as beside others it does."""
+
+    extractor: Extractor | Recorded = Recorded()
+    """What extracts into it."""
 
     projection: Reducer | None = None
     projected_from: int = 0
     """Of fewer images, copies not counted, they are compared as they are."""
-
-    has_own_metric: bool = False
-    """Whether a fusion says by which metric, and not who asks."""
 
     def ready_extractor(self) -> Extractor:
         """What extracts a query into the space.
@@ -140,34 +55,42 @@ class Term:
         Raises:
             UsageError: as `extractor_of`.
         """
-        return (
-            self.extractor if isinstance(self.extractor, Extractor) else extractor_of(self.space, self.extractor)
-        )
+        if isinstance(self.extractor, Recorded):
+            return extractor_of(self.space, self.extractor.changes)
+        return self.extractor
 
 
 @dataclass(frozen=True)
 class Similarity:
     """What images are compared by: a distance that is the weighted sum of terms."""
 
-    key: str
-    """The key of the only space; of several `fusion-` and a digest of them."""
-
     terms: tuple[Term, ...]
 
-    metric: str = EUCLIDEAN
-    """The name of the metric that was asked for, which a term may have otherwise."""
+    key: str | None = None
+    """What it is called, `fusion-` and a digest; None: as the space of its only term."""
 
     recipe: Mapping[str, Any] | None = None
-    """Of a fusion, what a store notes of it."""
+    """What a store notes of it; None where the spaces that it keeps say it all."""
 
     @property
-    def is_fused(self) -> bool:
-        """Whether there are weights and shares to tell of."""
-        return self.recipe is not None
+    def metric(self) -> str | None:
+        """The name of the metric of all terms; None where they have different ones."""
+        names = {term.metric.name for term in self.terms}
+        return names.pop() if len(names) == 1 else None
+
+    @property
+    def stored_key(self) -> str:
+        """The key of what the store holds of it: its own, or that of the space of its only term, not projected."""
+        return self.key or self.terms[0].space.key
+
+    @property
+    def names(self) -> list[str]:
+        """Of the terms; none where the only one has none."""
+        return [term.name for term in self.terms if term.name]
 
     def sources(self) -> tuple[list[Space], dict[str, Any]]:
-        """What it takes of a store: spaces, not yet projected, and the note of a fusion."""
-        notes = {} if self.recipe is None else {self.key: dict(self.recipe)}
+        """What it takes of a store: spaces, not yet projected, and its note."""
+        notes = {self.key: dict(self.recipe)} if self.key and self.recipe else {}
         return list({term.space.key: term.space for term in self.terms}.values()), notes
 
 
@@ -177,7 +100,7 @@ def of(space: Space, metric: str = EUCLIDEAN, projection: Reducer | None = None)
     Raises:
         UsageError: there is no such metric.
     """
-    return Similarity(space.key, (Term(space, metric_of(metric), projection=projection),), metric)
+    return Similarity((Term(space, metric_of(metric), projection=projection),))
 
 
 # --- which similarity -------------------------------------------------------------------------------------------
@@ -186,67 +109,62 @@ def of(space: Space, metric: str = EUCLIDEAN, projection: Reducer | None = None)
 def choose(
     store: Store,
     wanted: str | None = None,
-    extractor: Extractor | Fusion | Mapping[str, Any] | None = None,
+    extractor: Extractor | Recorded | None = None,
     projection: Reducer | None = None,
-    metric: str = EUCLIDEAN,
+    metric: str | None = None,
 ) -> Similarity:
-    """The similarity of a store that is meant: by key or its beginning, by extractors, or the only one.
+    """The similarity of a store that is meant: by key or its beginning, by extractor, or the only one.
 
-    Where a fusion was ingested it is that, and not its parts one by one.
+    Where several extractors were ingested together it is that of all, and not of one of them.
 
     Args:
         store: the store, open.
         wanted: the key of a space or of a fusion, the beginning of one, or the name of an extractor.
-        extractor: one or a fusion, as configured, matched by identity; or options to change on what is recorded.
+        extractor: as configured, matched by identity; or changes to the one that is recorded.
         projection: a reducer to fit on the gallery, or fitted on it before; of one space.
-        metric: the name of the distance, but for those parts of a fusion that have one of their own.
+        metric: the name of the distance in all terms; None: their own, else Euclidean.
 
     Raises:
         UsageError: there is none, it is not there, or several could be meant; the line lists them. Or the options
-            to change are none of the extractor's, or would make another space. Or a fusion is to be projected, or
-            an extractor is not that of the space wanted.
+            to change are none of the extractor's, or would make another space. Or several terms are to be
+            projected by one projection, or an extractor is not that of the space wanted.
     """
-    if isinstance(extractor, Fusion):
-        chosen = _similarity_of(store, extractor, metric)
-    elif isinstance(extractor, Extractor):
-        chosen = _of_space(choose_space(store, extractor=extractor), extractor, metric)
+    if isinstance(extractor, Extractor):
+        chosen = _of_extractor(store, extractor, metric)
+        if wanted is not None and not chosen.stored_key.startswith(wanted):
+            raise UsageError(
+                f"space={wanted} and extractor= are not of one space, {chosen.stored_key}: leave one out"
+            )
     else:
-        chosen = _recorded(store, wanted, extractor or {}, metric)
-    if chosen.is_fused and projection is not None:
+        chosen = _recorded(store, wanted, (extractor or Recorded()).changes, metric)
+    if projection is None:
+        return chosen
+    if chosen.names:
         keys = ", ".join(term.space.key for term in chosen.terms)
         raise UsageError(
             f"projection= is for one extractor, and this is a fusion: choose a part with space= ({keys}), or give "
             f"each part its own when it is ingested, extractor.projections.NAME=pca"
         )
-    if projection is not None:
-        chosen = replace(chosen, terms=(replace(chosen.terms[0], projection=projection),))
-    if wanted is not None and isinstance(extractor, Extractor | Fusion) and not chosen.key.startswith(wanted):
-        raise UsageError(
-            f"space={wanted} and extractor= are not of one space, {chosen.key}: leave one of them out"
-        )
-    return chosen
+    return replace(chosen, terms=(replace(chosen.terms[0], projection=projection),))
 
 
-def _of_space(space: Space, extractor: Extractor | Mapping[str, Any], metric: str) -> Similarity:
-    return Similarity(space.key, (Term(space, metric_of(metric), extractor=extractor),), metric)
-
-
-def _similarity_of(store: Store, fusion: Fusion, metric: str) -> Similarity:
-    terms = [
+def _of_extractor(store: Store, extractor: Extractor, metric: str | None) -> Similarity:
+    terms = tuple(
         Term(
-            choose_space(store, extractor=fusion.parts[name]),
-            metric_of(fusion.metrics.get(name, metric)),
+            choose_space(store, extractor=spec.extractor),
+            metric_of(metric or spec.metric or EUCLIDEAN),
             name,
-            share,
-            fusion.parts[name],
-            fusion.projections.get(name),
-            fusion.projected_from,
-            has_own_metric=name in fusion.metrics,
+            spec.weight,
+            bool(name),
+            spec.extractor,
+            spec.projection,
+            spec.projected_from,
         )
-        for name, share in fusion.shares().items()
-    ]
-    recipe = fusion.recipe()
-    return Similarity(note_of(recipe), tuple(terms), metric, recipe)
+        for name, spec in extractor.terms().items()
+        if spec.weight
+    )
+    recipe = extractor.recipe()
+    return Similarity(terms, note_of(recipe) if recipe else None, recipe)
 
 
 def note_of(recipe: Mapping[str, Any]) -> str:
@@ -260,7 +178,7 @@ def recipes(store: Store) -> dict[str, dict[str, Any]]:
     return {name: note for name, note in store.notes().items() if name.startswith(NOTE)}
 
 
-def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any], metric: str) -> Similarity:
+def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any], metric: str | None) -> Similarity:
     """The similarity that is meant, of those that a store records."""
     spaces, fusions = {space.key: space for space in store.spaces()}, recipes(store)
     fusions = {name: note for name, note in fusions.items() if spaces.keys() >= set(note["spaces"].values())}
@@ -276,36 +194,46 @@ def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any], metr
         told = "several spaces, choose one with space=:" if known else f"no space {wanted!r}; it has"
         listed = "; ".join([*map(described_recipe, fusions, fusions.values()), *map(describe, spaces.values())])
         raise UsageError(f"the gallery {store.location} has {told} {listed}")
-    return _of_space(choose_space(store, known[0] if len(known) == 1 else wanted, changes), changes, metric)
+    space = choose_space(store, known[0] if len(known) == 1 else wanted, changes)
+    return Similarity((Term(space, metric_of(metric or EUCLIDEAN), extractor=Recorded(changes)),))
 
 
 def _fused(
-    key: str, recipe: Mapping[str, Any], spaces: Mapping[str, Space], changes: Mapping[str, Any], metric: str
+    key: str,
+    recipe: Mapping[str, Any],
+    spaces: Mapping[str, Space],
+    changes: Mapping[str, Any],
+    metric: str | None,
 ) -> Similarity:
     """A recorded fusion, with other weights and metrics where they are given, and options of parts changed."""
-    _check_changes(key, changes, recipe["spaces"])
-    options = changes.get("parts", {})
-    metrics = {**recipe["metrics"], **changes.get("metrics", {})}
-    terms = []
+    check_option_names(key, ("weights", "metrics", "parts"), changes)
+    for what, values in changes.items():
+        check_option_names(f"{key}.{what}", recipe["spaces"], values)
+    if metric is not None and changes.get("metrics"):
+        raise UsageError(f"metric={metric} is of all parts of {key}: leave it or extractor.metrics out")
+    options, metrics = changes.get("parts", {}), {**recipe["metrics"], **changes.get("metrics", {})}
     weights = {**recipe["weights"], **changes.get("weights", {})}
-    for name, share in _shares(weights).items():
+    check_weights(weights)
+    terms = []
+    for name, weight in weights.items():
+        if not weight:
+            continue
         space, projection = spaces[recipe["spaces"][name]], recipe["projections"].get(name)
         if options.get(name):
             _check_overrides(space, options[name])
-        reducer = registry.build("reducer", projection[0], **projection[1]) if projection else None
         terms.append(
             Term(
                 space,
-                metric_of(metrics.get(name, metric)),
+                metric_of(metric or metrics.get(name, EUCLIDEAN)),
                 name,
-                share,
-                options.get(name, {}),
-                reducer,
+                weight / sum(weights.values()),
+                True,
+                Recorded(options.get(name, {})),
+                registry.build("reducer", projection[0], **projection[1]) if projection else None,
                 recipe["projected_from"],
-                has_own_metric=name in metrics,
             )
         )
-    return Similarity(key, tuple(terms), metric, {**recipe, "weights": weights, "metrics": metrics})
+    return Similarity(tuple(terms), key, {**recipe, "weights": weights, "metrics": metrics})
 
 
 # --- which space, and what extracts into it -----------------------------------------------------------------
@@ -399,20 +327,18 @@ def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True
     'colour, bins=4, cosine'
     """
     terms, metric = similarity.terms, similarity.metric if with_metric else None
-    if not similarity.is_fused:
+    if similarity.names:
+        apart = with_metric and metric is None
+        own = {each.name: f" ({each.metric.name})" if apart else "" for each in terms}
+        words = [" + ".join(f"{each.weight:.2g} {each.name}{own[each.name]}" for each in terms)]
+    else:
         (term,) = terms
         plugin = registry.available("extractor").get(term.space.extractor)
         paths = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
-        words = [
-            term.space.extractor,
-            *(each for each in _changed(term.space) if each.partition("=")[0] not in paths),
-        ]
+        changed = (each for each in _changed(term.space) if each.partition("=")[0] not in paths)
+        words = [term.space.extractor, *changed]
         if term.projection is not None:
             words.append(f"{term.projection.name} to {term.projection.n_components}")
-    else:
-        own = {each.name: f" ({each.metric.name})" if metric and each.has_own_metric else "" for each in terms}
-        words = [" + ".join(f"{each.weight:.2g} {each.name}{own[each.name]}" for each in terms)]
-        metric = metric if any(not each.has_own_metric for each in terms) else None
     text = ", ".join([*words, metric] if metric else words)
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -454,3 +380,37 @@ def check_identity(space: Space, extractor: Extractor) -> None:
             f"the gallery's space {space.key} and the extractor's {now.key} cannot be compared: "
             f"{'; '.join(changed)}. Put that back, or ingest anew"
         )
+
+
+def extractors_to_ingest(store: Store, chosen: Extractor | Recorded, default: Extractor) -> list[Extractor]:
+    """What an ingest extracts by: what was chosen, else what filled the gallery's spaces, else a default.
+
+    Of recorded ones, one whose plugin or weights are gone is left out with a warning, if there are others.
+
+    Args:
+        store: not open; it may not be there yet.
+        chosen: an extractor, or changes to what is recorded, or to the default.
+        default: for a gallery that has no space yet.
+
+    Raises:
+        UsageError: the changes are none of the extractor's, or none of the recorded ones can be built.
+    """
+    if isinstance(chosen, Extractor):
+        return [chosen]
+    recorded: list[Space] = []
+    with contextlib.suppress(NoStoreError), store:
+        recorded = store.spaces()
+    if not recorded:
+        return [registry.changed(default, chosen.changes)]
+    found: list[Extractor] = []
+    errors: list[UsageError] = []
+    for space in recorded:
+        try:
+            found.append(extractor_of(space, chosen.changes))
+        except UsageError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    for reason in errors:
+        log.warning("left as it is: %s", reason)
+    return found

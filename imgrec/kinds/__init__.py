@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from imgrec.kinds.component import Component, Group, Progress
 from imgrec.kinds.decoder import Decoder
-from imgrec.kinds.extractor import Extractor, Image, Space, Vectors
+from imgrec.kinds.extractor import Extractor, Image, Recorded, Space, TermSpec, Vectors
 from imgrec.kinds.index import Index, Numbers
 from imgrec.kinds.metric import Doubles, Form, Metric, Number, as_euclidean
 from imgrec.kinds.reducer import Reducer, check_labels, no_progress
@@ -34,11 +34,13 @@ __all__ = [
     "Progress",
     "Ranking",
     "Record",
+    "Recorded",
     "Reducer",
     "Reranker",
     "Space",
     "Stage",
     "Store",
+    "TermSpec",
     "Vectors",
     "as_euclidean",
     "check_labels",

@@ -109,8 +109,10 @@ class Component(Options, ABC):
         return None
 
 
-def plain(value: object) -> str:
-    """What JSON has no form for, as text that `Options` reads back."""
+def plain(value: object) -> Any:
+    """What JSON has no form for, as data that `Options` and `registry.composed` read back."""
+    if isinstance(value, Component):
+        return {"name": value.title(), "options": value.plain_options()}
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, os.PathLike):

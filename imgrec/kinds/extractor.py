@@ -6,16 +6,19 @@ import dataclasses
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from imgrec.errors import ImgrecError
 from imgrec.kinds.component import Component, Group, plain
+
+if TYPE_CHECKING:
+    from imgrec.kinds.reducer import Reducer
 
 Image = npt.NDArray[np.uint8]
 """A picture: `uint8 (height, width, 3)`, RGB, upright."""
@@ -65,6 +68,20 @@ class Extractor(Component):
             `float32 (len(images), dim)`, finite. An image has the same vector alone and in any batch, to 1e-5.
         """
 
+    def terms(self) -> dict[str, TermSpec]:
+        """By name the extractors that fill a space each, and how their distances make up one: itself, by ''.
+
+        An extractor of several, whose vectors are never compared as one, gives these.
+        """
+        return {"": TermSpec(self)}
+
+    def recipe(self) -> dict[str, Any] | None:
+        """What a store notes, so that images are compared by all of its terms when nothing else is asked for.
+
+        None, for an only term, whose space says it all.
+        """
+        return None
+
     def identity(self) -> dict[str, Any]:
         """All that decides a vector's value, as JSON data: by default the options that change vectors.
 
@@ -76,6 +93,29 @@ class Extractor(Component):
             for spec in dataclasses.fields(self)
             if spec.metadata.get("changes_vectors", True)
         }
+
+
+@dataclass(frozen=True)
+class TermSpec:
+    """One of the distances that make up that of an extractor."""
+
+    extractor: Extractor
+    weight: float = 1.0
+    """Its share of the distance, which is in units of the usual one where there are several; it may be 0."""
+
+    metric: str | None = None
+    """Its own; None for the one that is asked for."""
+
+    projection: Reducer | None = None
+    projected_from: int = 0
+    """Of fewer images, copies not counted, they are compared as they are."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """In the place of an extractor: the one that a gallery recorded, with some options changed."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,7 +141,7 @@ class Space:
             "decoding": DECODING_VERSION,
             **extractor.identity(),
         }
-        identity = json.loads(json.dumps(identity, default=plain))
+        identity = json.loads(json.dumps(identity, default=_identified))
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
         options = {name: _absolute(extractor, name, value) for name, value in extractor.plain_options().items()}
@@ -123,6 +163,13 @@ class Space:
         if not (is_one and all(isinstance(data[name], kind) for name, kind in kinds.items())):  # type: ignore[index]
             raise ValueError("a space has key, extractor, options and identity, and here is something else")
         return cls(**data)  # type: ignore[arg-type]
+
+
+def _identified(value: object) -> Any:
+    """As `plain`, but of an extractor inside what decides its vectors."""
+    if isinstance(value, Extractor):
+        return {"extractor": value.name, "version": value.version, **value.identity()}
+    return plain(value)
 
 
 def check_vectors(vectors: object, count: int, extractor: Extractor) -> Vectors:

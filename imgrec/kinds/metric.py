@@ -95,6 +95,10 @@ class Metric(Component):
         return None
 
 
+METRIC_HELP = "distance between vectors; null: what parts of a fusion have of their own, else euclidean"
+"""What help says of an option that names one."""
+
+
 # --- by name: options of other components name a metric -------------------------------------------------------
 
 

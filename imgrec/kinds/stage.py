@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from imgrec.kinds.component import Component
-from imgrec.options import option, option_names
+from imgrec.options import component_fields, option, option_names
 
 if TYPE_CHECKING:
     from imgrec.run import Run
@@ -85,17 +85,12 @@ class Stage(Component):
         """What of `results.json` a replay is to find again: all of it; times and the like count for nothing."""
         return results
 
-    @classmethod
-    def component_fields(cls) -> dict[str, Field[Any]]:
-        """The fields that config groups fill."""
-        return {spec.name: spec for spec in fields(cls) if "group" in spec.metadata}
-
     def components(self) -> Iterator[Component]:
         """The components that the configuration chose, those inside others among them.
 
         A fallback is none of them: it may not be the one that is used.
         """
-        specs = self.component_fields()
+        specs = component_fields(type(self))
         for key, each in self.inner().items():
             if isinstance(each, Component) and not specs[key.partition(".")[0]].metadata["is_fallback"]:
                 yield each
@@ -106,4 +101,4 @@ class Stage(Component):
         Those of components inside others as well: `{"extractor": "fusion", "extractor.parts.colour": "colour"}`.
         """
         chosen = {key: each.title() for key, each in self.inner().items()}
-        return {**dict.fromkeys(self.component_fields()), **chosen}
+        return {**dict.fromkeys(component_fields(type(self))), **chosen}

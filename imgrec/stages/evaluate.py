@@ -23,13 +23,14 @@ from imgrec.errors import NoStoreError, UsageError
 from imgrec.evaluation import Queries
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
-from imgrec.gallery.similarity import Fusion, Similarity
-from imgrec.kinds import Extractor, Image, Ranking, Record, Reducer, Reranker, Stage, Store, Vectors
+from imgrec.gallery.similarity import Similarity
+from imgrec.kinds import Extractor, Image, Ranking, Record, Recorded, Reducer, Reranker, Stage, Store, Vectors
+from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
 from imgrec.search import exact, files
-from imgrec.stages.ingest import changed, ingest
+from imgrec.stages.ingest import ingest
 from imgrec.threads import each
 
 log = logging.getLogger(__name__)
@@ -59,15 +60,15 @@ class Evaluate(Stage):
     queries: Any = option(None, path=True, help="folders of queries, kept apart; null: each gallery image is one")
     labels: str = option("auto", path=True, help="auto, folder, none, or a CSV file with the columns path,label")
     k: int = option(5, minimum=1, help="how many neighbours are looked at")
-    metric: str = option("euclidean", choices=metric_names, help="distance between vectors")
+    metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
     sample: int | None = option(
         1000, minimum=1, help="at most so many of the gallery's own images or copies are queries; null: all"
     )
     space: str | None = option(None, help="which space, where the gallery has several: a key or its beginning")
     format: str = option("table", choices=("table", "json"), help="of the result on stdout")
     store: Store = component("store")
-    extractor: Extractor | Fusion | dict[str, Any] = component("extractor")
-    default_extractor: Extractor | Fusion = component("extractor", is_fallback=True)
+    extractor: Extractor | Recorded = component("extractor")
+    default_extractor: Extractor = component("extractor", is_fallback=True)
     projection: Reducer | None = component("projection")
     rerank: Reranker | None = component("rerank")
 
@@ -91,19 +92,19 @@ class Evaluate(Stage):
         run.inputs["queries"] = files.fingerprint([record.digest for record in asked.records])
         with run.timed("projection"):
             _check_labels(similarity, asked)
-            learned = {name: each.about() for name, each in gallery.projections.items()}
+            learned = gallery.about_projections()
         with run.timed("rank"):
             rankings = evaluation.hits(gallery, asked, keys, self.rerank)
             per_query = evaluation.evaluate_rankings(rankings, self.k, evaluation.relevant(gallery, asked, keys))
         found = {
-            "space": similarity.key,
-            "metric": self.metric,
+            "space": similarity.stored_key,
+            "metric": similarity.metric,
             "gallery": len(records),
             "asked": asked.about,
             "k": self.k,
             **evaluation.summary(per_query, self.seed),
             asked.grouped_by: evaluation.by_class(per_query, asked.groups),
-            "projection": learned if similarity.is_fused else learned.get(""),
+            "projection": learned,
             "rerank": {"reranker": self.rerank.name, **self.rerank.plain_options()} if self.rerank else None,
             **self._cost(gallery, asked, extractors),
         }
@@ -140,9 +141,9 @@ class Evaluate(Stage):
         ]
         draw.worst_queries(rows, file, title)
 
-    def _chosen(self) -> Extractor | Fusion | dict[str, Any]:
-        """What was chosen; else options to change on what the gallery recorded; for a new one the default."""
-        if isinstance(self.extractor, Extractor | Fusion):
+    def _chosen(self) -> Extractor | Recorded:
+        """What was chosen, or recorded; for a new gallery the default."""
+        if isinstance(self.extractor, Extractor):
             return self.extractor
         with contextlib.suppress(NoStoreError), self.store as store:
             if store.spaces():
@@ -151,9 +152,9 @@ class Evaluate(Stage):
             raise UsageError(
                 f"there is no gallery at {self.store.location} yet: name its photographs with source="
             )
-        return changed(self.default_extractor, self.extractor)
+        return registry.changed(self.default_extractor, self.extractor.changes)
 
-    def _gallery(self, store: Store, chosen: Extractor | Fusion | dict[str, Any]) -> Gallery:
+    def _gallery(self, store: Store, chosen: Extractor | Recorded) -> Gallery:
         """The gallery's images below the source, without those that are queries."""
         inside = None if self.source is None else set(images.roots(self.source))
         outside = set() if self.queries is None else set(images.roots(self.queries))
@@ -168,8 +169,8 @@ class Evaluate(Stage):
             raise UsageError("the gallery is empty: there are only queries, or nothing below source=")
         return gallery
 
-    def _to_extract(self, chosen: Extractor | Fusion | dict[str, Any]) -> Extractor | Fusion | list[Extractor]:
-        if isinstance(chosen, Extractor | Fusion):
+    def _to_extract(self, chosen: Extractor | Recorded) -> Extractor | list[Extractor]:
+        if isinstance(chosen, Extractor):
             return chosen
         with self.store as store:
             terms = similarities.choose(store, self.space, chosen).terms

@@ -15,8 +15,7 @@ import numpy as np
 from imgrec import images, registry
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.gallery import similarity
-from imgrec.gallery.similarity import Fusion
-from imgrec.kinds import Extractor, Space, Stage, Store
+from imgrec.kinds import Extractor, Recorded, Space, Stage, Store
 from imgrec.kinds.store import only_writer
 from imgrec.options import component, option
 from imgrec.pipeline import Job, Summary, process
@@ -34,8 +33,8 @@ class Ingest(Stage):
     takes_several: ClassVar[bool] = True
 
     source: Any = option(path=True, help="a folder, a file, or a list [a,b] of them")
-    extractor: Extractor | Fusion | dict[str, Any] = component("extractor")
-    default_extractor: Extractor | Fusion = component("extractor", is_fallback=True)
+    extractor: Extractor | Recorded = component("extractor")
+    default_extractor: Extractor = component("extractor", is_fallback=True)
     store: Store = component("store")
     backup: Store | None = component("backup")
     batch_size: int = option(64, minimum=1, help="images a transaction")
@@ -46,7 +45,7 @@ class Ingest(Stage):
     def execute(self, run: Run) -> None:
         """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
         roots = images.roots(self.source)
-        chosen = self._chosen()
+        chosen = similarity.extractors_to_ingest(self.store, self.extractor, self.default_extractor)
         extractors = extractors_of(chosen)
         for extractor in extractors:
             run.uses("extractor", extractor.name)
@@ -91,57 +90,17 @@ class Ingest(Stage):
         present = results["new"] + results["unchanged"] + results["moved"]
         return {"spaces": results["spaces"], "images": present, "failed": results["failed"]}
 
-    def _chosen(self) -> Extractor | Fusion | list[Extractor]:
-        """What was chosen; else what extracted the gallery's spaces; else, for a new gallery, the default."""
-        if isinstance(self.extractor, Extractor | Fusion):
-            return self.extractor
-        recorded: list[Space] = []
-        with contextlib.suppress(NoStoreError), self.store as store:
-            recorded = store.spaces()
-        if recorded:
-            return self._extractors_of(recorded)
-        return changed(self.default_extractor, self.extractor)
 
-    def _extractors_of(self, recorded: Sequence[Space]) -> list[Extractor]:
-        """Those of recorded spaces. One whose plugin or weights are gone stays as it is, if there are others."""
-        assert not isinstance(self.extractor, Extractor | Fusion)
-        found: list[Extractor] = []
-        errors: list[UsageError] = []
-        for space in recorded:
-            try:
-                found.append(similarity.extractor_of(space, self.extractor))
-            except UsageError as error:
-                errors.append(error)
-        if not found:
-            raise errors[0]
-        for reason in errors:
-            log.warning("left as it is: %s", reason)
-        return found
-
-
-def extractors_of(chosen: Extractor | Fusion | Sequence[Extractor]) -> list[Extractor]:
-    """One by one, those of a fusion's parts; no space twice."""
-    if isinstance(chosen, Extractor):
-        return [chosen]
-    found = chosen.parts.values() if isinstance(chosen, Fusion) else chosen
+def extractors_of(chosen: Extractor | Sequence[Extractor]) -> list[Extractor]:
+    """One by one those that fill a space each; no space twice."""
+    several = [chosen] if isinstance(chosen, Extractor) else chosen
+    found = [term.extractor for each in several for term in each.terms().values()]
     return list({Space.of(each): each for each in found}.values())
-
-
-def changed(default: Extractor | Fusion, options: Mapping[str, Any]) -> Extractor | Fusion:
-    """A default extractor, with options given that belong to no other.
-
-    Raises:
-        UsageError: it has no such option.
-    """
-    if isinstance(default, Fusion):
-        return default.changed(options)
-    built: Extractor = registry.build("extractor", default.name, **{**default.options(), **options})
-    return built
 
 
 def ingest(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    extractor: Extractor | Fusion | Sequence[Extractor],
+    extractor: Extractor | Sequence[Extractor],
     store: Store,
     backup: Store | None = None,
     *,
@@ -196,8 +155,8 @@ def ingest(
             backup.copy_from(store, exactly=True)
         advance = stack.enter_context(progress("ingest", total, shown=show_progress))
         job = Job(spaces, stores, summary or Summary(), retry_failed=retry_failed)
-        if isinstance(extractor, Fusion):
-            job.note(extractor)
+        for each in [extractor] if isinstance(extractor, Extractor) else extractor:
+            job.note(each)
         process(job, images.find(roots), batch_size, advance)
         job.mark_missing(roots)
         if prune:

@@ -6,13 +6,13 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery, Match, opened
 from imgrec.gallery.query import Query
-from imgrec.gallery.similarity import Fusion
-from imgrec.kinds import Extractor, Index, Reducer, Reranker, Stage, Store
+from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
+from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
@@ -28,12 +28,12 @@ class Recommend(Stage):
 
     query: str = option(path=True, help="a picture, inside or outside the gallery")
     k: int = option(5, minimum=1, help="how many")
-    metric: str = option("euclidean", choices=metric_names, help="distance between vectors")
+    metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
     include_self: bool = option(False, help="let the query's own content be found")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     format: str = option("table", choices=("table", "json", "paths"), help="of the result on stdout")
     store: Store = component("store")
-    extractor: Extractor | Fusion | dict[str, Any] = component("extractor")
+    extractor: Extractor | Recorded = component("extractor")
     projection: Reducer | None = component("projection")
     rerank: Reranker | None = component("rerank")
     index: Index | None = component("index")
@@ -60,7 +60,7 @@ class Recommend(Stage):
         result = {
             "query": os.path.abspath(self.query),
             "space": key,
-            "metric": self.metric,
+            "metric": similarity.metric,
             "k": self.k,
             **about,
             "matches": [match.to_json() for match in matches],
@@ -102,10 +102,10 @@ def recommend(
     query: str | os.PathLike[str],
     store: Store,
     k: int = 5,
-    metric: str = "euclidean",
+    metric: str | None = None,
     space: str | None = None,
     *,
-    extractor: Extractor | Fusion | None = None,
+    extractor: Extractor | None = None,
     projection: Reducer | None = None,
     rerank: Reranker | None = None,
     index: Index | None = None,
@@ -117,7 +117,8 @@ def recommend(
         query: an image file, inside the gallery or not.
         store: what `ingest` filled.
         k: how many; fewer where the gallery has fewer.
-        metric: the name of one, such as `euclidean` or `cosine`.
+        metric: the name of one, such as `euclidean` or `cosine`; None: what parts of a fusion have of their own,
+            else Euclidean.
         space: which space or fusion, where the store has several: its key or the beginning of it.
         extractor: the same, by identity; also the extractor that is then used for the query. Or several of them
             as a `Fusion`.

@@ -20,7 +20,7 @@ from imgrec import registry, stages
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.kinds import Batch, Extractor, Space, Stage, Store, kind_of
-from imgrec.options import option, option_names
+from imgrec.options import component_fields, option, option_names
 from imgrec.run import DIFF, RECORD, Run, flat, git_commit, git_diff, read_record, version_of
 from imgrec.stages.ingest import ingest
 
@@ -170,9 +170,8 @@ def _check(record: Mapping[str, Any], folder: Path) -> None:
             raise UsageError(f"{file} cannot be replayed: it lacks {name!r}, or was made by another imgrec")
     if not all(isinstance(each, str | None) for each in record["components"].values()):
         raise UsageError(f"{file} cannot be replayed: its components are no names")
-    if (
-        record["stage"] in registry.classes(Stage)
-        and "store" not in registry.classes(Stage)[record["stage"]].component_fields()
+    if record["stage"] in registry.classes(Stage) and "store" not in component_fields(
+        registry.classes(Stage)[record["stage"]]
     ):
         raise UsageError(
             f"{folder} is a run of {record['stage']}, which has no gallery: there is nothing to replay"
@@ -193,7 +192,7 @@ def _stage_on_new_store(record: Mapping[str, Any], folder: Path) -> Stage:
     """The stage as recorded, but with stores of the same kinds in another folder."""
     configuration, plugins = dict(record["configuration"]), record["components"]
     cls = registry.classes(Stage).get(record["stage"])
-    for part, spec in (cls.component_fields() if cls else {}).items():
+    for part, spec in (component_fields(cls) if cls else {}).items():
         plugin, options = registry.available("store").get(plugins.get(part) or ""), configuration.get(part, {})
         if kind_of(spec.metadata["group"]) == "store" and plugin and isinstance(options, Mapping):
             if "path" not in option_names(plugin.cls):

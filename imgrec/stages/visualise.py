@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import csv
 import fnmatch
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery, label_of
-from imgrec.gallery.similarity import Fusion
-from imgrec.kinds import Extractor, Reducer, Stage, Store
+from imgrec.kinds import Extractor, Recorded, Reducer, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run, progress
 
@@ -38,7 +36,7 @@ class Visualise(Stage):
     thumbnails: int = option(40, minimum=0, help="how many images to show as small pictures on the map")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     store: Store = component("store")
-    extractor: Extractor | Fusion | dict[str, Any] = component("extractor")
+    extractor: Extractor | Recorded = component("extractor")
 
     def execute(self, run: Run) -> None:
         """Reduce, and draw `map.png` beside `map.csv`."""
@@ -68,7 +66,7 @@ def visualise(
     highlight: str | None = None,
     sample: int | None = None,
     space: str | None = None,
-    extractor: Extractor | Fusion | Mapping[str, Any] | None = None,
+    extractor: Extractor | Recorded | None = None,
     seed: int = 0,
     show_progress: bool = False,
 ) -> Map:

@@ -1,0 +1,121 @@
+"""Fusions: several extractors at once, whose distances are weighed and added."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from imgrec.errors import UsageError
+from imgrec.hookspecs import hookimpl
+from imgrec.kinds import Extractor, Image, Reducer, Space, TermSpec, Vectors
+from imgrec.options import check_option_names, components, option
+
+
+@dataclass
+class Fusion(Extractor):
+    """Several extractors at once: distances of each, by the usual one in its space, weighed and added.
+
+    Raises:
+        UsageError: a weight is negative, or none is above 0; a part has no extractor; a projection or a metric
+            is of no part.
+
+    >>> import imgrec
+    >>> colour, hog = (imgrec.build("extractor", name) for name in ("colour", "hog"))
+    >>> Fusion(weights={"colour": 1, "hog": 3}, parts={"colour": colour, "hog": hog}).shares()
+    {'colour': 0.25, 'hog': 0.75}
+    """
+
+    weights: dict[str, float] = option({}, help="of each part in the distance: {colour: 0.25, mobilenetv1: 0.75}")
+    parts: dict[str, Extractor] = components(
+        "extractor", named_by="weights", help="each part's extractor, its options extractor.parts.NAME.OPTION"
+    )
+    projections: dict[str, Reducer] = components(
+        "projection", named_by="weights", help="each part's projection: extractor.projections.NAME=pca"
+    )
+    metrics: dict[str, str] = option({}, help="each part's metric, where it is not the stage's")
+    projected_from: int = option(
+        0, minimum=0, help="images from which on parts are projected; of fewer they are compared as they are"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _shares(self.weights)
+        for what in ("parts", "projections", "metrics"):
+            check_option_names(f"fusion.{what}", self.weights, getattr(self, what))
+        if absent := [name for name in self.weights if name not in self.parts]:
+            raise UsageError(f"fusion.parts: {absent[0]} has no extractor")
+
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        """The vectors of all parts side by side; they are compared part by part, see `terms`."""
+        return np.hstack([part.extract(images) for part in self.parts.values()])
+
+    def shares(self) -> dict[str, float]:
+        """The weights of the parts that count, so that they add up to 1."""
+        return _shares(self.weights)
+
+    def terms(self) -> dict[str, TermSpec]:
+        """The terms of all parts, of a fusion inside each by `PART.NAME`; some may have no weight."""
+        total = sum(self.weights.values())
+        return {name: replace(term, weight=term.weight / total) for name, term in self._terms().items()}
+
+    def _term(self, name: str, weight: float, inner: TermSpec) -> TermSpec:
+        projection = self.projections.get(name)
+        return TermSpec(
+            inner.extractor,
+            weight,
+            self.metrics.get(name, inner.metric),
+            projection or inner.projection,
+            self.projected_from if projection else inner.projected_from,
+        )
+
+    def recipe(self) -> dict[str, Any]:
+        """What a store notes: weights, and by the names of terms spaces, projections, metrics; JSON data."""
+        known = self._terms()
+        return {
+            "weights": {name: term.weight for name, term in known.items()},
+            "spaces": {name: Space.of(term.extractor).key for name, term in known.items()},
+            "projections": {
+                name: [term.projection.name, term.projection.plain_options()]
+                for name, term in known.items()
+                if term.projection is not None
+            },
+            "metrics": {name: term.metric for name, term in known.items() if term.metric is not None},
+            "projected_from": self.projected_from,
+        }
+
+    def _terms(self) -> dict[str, TermSpec]:
+        """As `terms`, with weights as they are given."""
+        return {
+            f"{name}.{inner}" if inner else name: self._term(name, weight * each.weight, each)
+            for name, weight in self.weights.items()
+            for inner, each in self.parts[name].terms().items()
+        }
+
+
+def _shares(weights: Mapping[str, float]) -> dict[str, float]:
+    check_weights(weights)
+    total = sum(weights.values())
+    return {name: weight / total for name, weight in weights.items() if weight}
+
+
+def check_weights(weights: Mapping[str, float]) -> None:
+    """Refuse weights that no distance can be made of.
+
+    Raises:
+        UsageError: one is negative or no number, or none is above 0.
+    """
+    for name, weight in weights.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise UsageError(f"fusion.weights: the weight of {name} is a number from 0 on, not {weight!r}")
+    if not sum(weights.values()):
+        raise UsageError("fusion has no parts: extractor.weights={colour: 0.25, hog: 0.75} names and weighs them")
+
+
+@hookimpl
+def imgrec_components() -> list[type[Extractor]]:
+    """The extractor of several, found as any other one."""
+    return [Fusion]
