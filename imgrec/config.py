@@ -73,11 +73,22 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     for group in groups:
         if none := GROUPS[group].none:
             _store(user_folders, group, none, OmegaConf.create({}))
-    files = presets.files(Stage.kind, user_folders)
     for name, stage_class in used.items():
-        _store(user_folders, "options", name, schema(stage_class))
-        if name not in files:
-            ConfigStore.instance().store(group=Stage.kind, name=name, node=_stage_file(name), package="_global_")
+        _store_stage(user_folders, name, stage_class, is_asked=name == stage)
+
+
+def _store_stage(user_folders: tuple[str, ...], name: str, cls: type[Stage], *, is_asked: bool) -> None:
+    try:
+        node = schema(cls)
+    except Exception as error:  # an option of a type that OmegaConf does not take
+        told = f"stage={name} of {registry.available(Stage.kind)[name].origin}"
+        if is_asked:
+            raise UsageError(f"{told} cannot be run: {_first_line(error)}: {TYPES}") from error
+        log.warning("%s left out: %s: %s", told, _first_line(error), TYPES)
+        return
+    _store(user_folders, "options", name, node)
+    if name not in presets.files(Stage.kind, user_folders):
+        ConfigStore.instance().store(group=Stage.kind, name=name, node=_stage_file(name), package="_global_")
 
 
 def _groups_of(classes: Iterable[type[Component]]) -> set[str]:
@@ -119,7 +130,7 @@ def _stage_file(name: str) -> DictConfig:
 def _adapted(group: Group, name: str, node: DictConfig) -> DictConfig:
     """A plugin's options with the defaults that suit a group."""
     if group.beside and "path" in node:
-        node["path"] = f"${{beside:${{{group.beside}}},{name}}}"
+        node["path"] = f"${{beside:{group.beside},{name}}}"
     for option, default in group.defaults.items():
         if option in node:
             node[option] = default
@@ -152,9 +163,15 @@ class _SearchPath(SearchPathPlugin):
             search_path.append(provider=brought.origin, path=f"file://{brought.path}")
 
 
-def _beside(store: DictConfig, name: str) -> str:
-    """Where a backup lies by default: beside the store, by its name."""
-    path = store.get("path")
+def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) -> str:
+    """Where a backup lies by default: beside the stage's store, by its name.
+
+    The store is the first component of the kind that another field of the stage holds.
+    """
+    held = (node for key in _root_ if (node := _root_._get_node(key)) is not _parent_)
+    classes = ((each, _class_of(each)) for each in held)
+    store = next((each for each, cls in classes if cls is not None and cls.kind == kind_of(group)), None)
+    path = store.get("path") if isinstance(store, DictConfig) else None
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from imgrec.errors import UsageError
 from imgrec.hookspecs import hookimpl
 from imgrec.kinds import Extractor, Image, Reducer, Space, TermSpec, Vectors
+from imgrec.kinds.metric import metric_of
 from imgrec.options import check_option_names, components, option
 
 
@@ -21,7 +22,7 @@ class Fusion(Extractor):
 
     Raises:
         UsageError: a weight is negative, or none is above 0; a part has no extractor; a projection or a metric
-            is of no part.
+            is of no part; there is no such metric.
 
     >>> import imgrec
     >>> colour, hog = (imgrec.build("extractor", name) for name in ("colour", "hog"))
@@ -46,6 +47,8 @@ class Fusion(Extractor):
         _shares(self.weights)
         for what in ("parts", "projections", "metrics"):
             check_option_names(f"fusion.{what}", self.weights, getattr(self, what))
+        for metric in self.metrics.values():
+            metric_of(metric)
         if absent := [name for name in self.weights if name not in self.parts]:
             raise UsageError(f"fusion.parts: {absent[0]} has no extractor")
 

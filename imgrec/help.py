@@ -8,7 +8,7 @@ from typing import Any
 
 from imgrec import presets, registry
 from imgrec.errors import UsageError
-from imgrec.kinds import GROUPS, Stage, kind_of
+from imgrec.kinds import GROUPS, KINDS, Stage, kind_of
 from imgrec.options import OptionRow, component_fields, first_line, option_rows, suggestion, written
 
 
@@ -24,7 +24,7 @@ def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[st
         UsageError: there is no such stage or choice.
     """
     if stage is None:
-        chosen = {group: names for group in GROUPS if (names := _chosen(group, words))}
+        chosen = {group: names for group in (*GROUPS, *OF_NO_GROUP) if (names := _chosen(group, words))}
         told = [_of_choice(group, name, user_folders) for group, names in chosen.items() for name in names]
         return "\n\n".join(told) or _general(user_folders)
     known = registry.classes(Stage)
@@ -104,7 +104,11 @@ def _chosen(group: str, words: Sequence[str]) -> list[str]:
 
 def _of_choice(group: str, name: str, user_folders: Sequence[str]) -> str:
     """One choice: a plugin's options, or those of the plugin that a preset begins with, as the preset has them."""
+    if group in OF_NO_GROUP:
+        return _of_no_group(group, name)
     kind, known = kind_of(group), presets.choices(group, user_folders)
+    if name in registry.available(kind) and (reason := GROUPS[group].refuses(registry.available(kind)[name].cls)):
+        raise UsageError(f"{group}={name}: {reason}")
     if name not in known:
         raise UsageError(f"there is no {group} {name!r}{suggestion(name, known)}: there are {', '.join(known)}")
     if name == GROUPS[group].none:
@@ -112,14 +116,28 @@ def _of_choice(group: str, name: str, user_folders: Sequence[str]) -> str:
     plugin = presets.begins_with(kind, name, user_folders) or name
     lines = _component(group, group, plugin, presets.settings(kind, name, user_folders))
     if plugin != name:
-        about = presets.comment(presets.files(kind, user_folders)[name])
+        about = presets.comment(presets.files(kind, user_folders)[name]) or "a preset"
         lines = [f"{group}={name}: {about}", f"  a preset of {lines[0].strip()}", *lines[1:]]
     return "\n".join([lines[0].strip(), *lines[1:]])
+
+
+OF_NO_GROUP = [kind for kind, cls in KINDS.items() if not cls.groups and kind != Stage.kind]
+"""Kinds of which nothing is chosen from a config group: metrics, which options name, and decoders."""
+
+
+def _of_no_group(kind: str, name: str) -> str:
+    known = registry.available(kind)
+    if name not in known:
+        raise UsageError(f"there is no {kind} {name!r}{suggestion(name, known)}: there are {', '.join(known)}")
+    needs = "".join(f" Needs {command}." for command in known[name].cls.missing_libraries().values())
+    return f"{kind}={name}: {first_line(known[name].cls)}{needs}"
 
 
 def _components(key: str, group: str, chosen: Sequence[str], user_folders: Sequence[str]) -> list[str]:
     """The plugins that a key may be given, with their options; of those chosen only, where any are."""
     kind = kind_of(group)
+    for name in chosen:
+        _of_choice(group, name, user_folders)  # it may be none
     meant = {presets.begins_with(kind, name, user_folders) for name in chosen} - {None}
     possible = [name for name in registry.available(kind) if name in presets.choices(group, user_folders)]
     return [line for name in possible if not meant or name in meant for line in _component(key, group, name, {})]

@@ -62,7 +62,7 @@ def component(
 
     Args:
         group: `extractor`, `store`, `backup`, `reducer`, `projection`, `rerank`, ...
-        default: what it is from Python where nothing is given; without one it is required.
+        default: None, where it may be left out from Python; without it the component is required.
         choice: what is chosen on the command line unless somebody chooses; None: nothing, of an optional group
             `none`. A YAML file of the stage's own, `conf/stage/NAME.yaml`, says it in this one's place.
         is_fallback: it serves only where another component is not there, and is not recorded as used.

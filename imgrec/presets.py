@@ -83,8 +83,22 @@ def settings(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str
 
     found: dict[str, Any] = {}
     for file in reversed(_presets_under(kind, name, user_folders)[0]):
-        found |= yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        if not isinstance(read, Mapping):
+            raise UsageError(f"{file} is no preset: it holds {type(read).__name__}, not options by name")
+        found = _merged(found, read)
     return {option: value for option, value in found.items() if option != "defaults"}
+
+
+def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """As Hydra merges configurations: mappings key by key."""
+    both = {
+        key: _merged(one[key], value)
+        if isinstance(value, Mapping) and isinstance(one.get(key), Mapping)
+        else value
+        for key, value in other.items()
+    }
+    return {**one, **both}
 
 
 def comment(file: Path) -> str:

@@ -21,7 +21,7 @@ import pluggy
 from imgrec import hookspecs
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.hookspecs import RunInfo
-from imgrec.kinds import KINDS, Component, Extractor, Image, Recorded, Stage, Vectors, kind_of
+from imgrec.kinds import GROUPS, KINDS, Component, Extractor, Image, Recorded, Stage, Vectors, kind_of
 from imgrec.kinds.component import CONTRACT_VERSION
 from imgrec.kinds.extractor import check_vectors
 from imgrec.options import (
@@ -185,6 +185,8 @@ def _told(error: BaseException) -> str:
         text = "an error that cannot be printed"
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("imgrec."):
         return f"there is no {error.name} in this imgrec: `import imgrec` has all that a plugin needs"
+    if isinstance(error, ImportError) and error.name == "imgrec":
+        return f"{text}: `import imgrec` has all that a plugin needs"
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 
@@ -337,8 +339,10 @@ def checked_class(cls: object) -> type[Component]:
         raise PluginError(f"{cls.__name__} lacks {', '.join(sorted(cls.__abstractmethods__))}")
     _check_dataclass(cls)
     name: object = cls.title()
-    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*", name)) or name in NO_NAMES:
+    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*", name)):
         raise PluginError(f"{cls.__name__}.name cannot be chosen: it is {name!r}, not letters, digits and _")
+    if name in NO_NAMES or name in {group.none for group in base.groups}:
+        raise PluginError(f"{cls.__name__}.name cannot be chosen: {name!r} means something else to imgrec or YAML")
     if not (
         isinstance(cls.requires, Mapping) and all(re.fullmatch(r"\w+(\.\w+)*", each) for each in cls.requires)
     ):
@@ -356,9 +360,17 @@ def checked_class(cls: object) -> type[Component]:
             f"{cls.__name__} has an option {taken[0]!r}, and that name means something else in the contract: "
             "rename it, or annotate it as ClassVar"
         )
+    _check_groups(cls)
     if problem := cls.problem():
         raise PluginError(problem)
     return cls
+
+
+def _check_groups(cls: type) -> None:
+    """Find components that no config group offers."""
+    for name, spec in component_fields(cls).items():
+        if (group := spec.metadata["group"]) not in GROUPS:
+            raise PluginError(f"{cls.__name__}.{name} is of a group {group!r}: the groups are {', '.join(GROUPS)}")
 
 
 def _check_dataclass(cls: type) -> None:
@@ -488,9 +500,8 @@ def _changed(owner: str, value: Any, change: Any) -> Any:
 
 def _unknown(kind: str, name: str) -> UsageError:
     plugins = available(kind)
-    return UsageError(
-        f"there is no {kind} {name!r}{suggestion(name, plugins)}: available are {', '.join(plugins)}"
-    )
+    listed = f"available are {', '.join(plugins)}" if plugins else "none is installed"
+    return UsageError(f"there is no {kind} {name!r}{suggestion(name, plugins)}: {listed}")
 
 
 def others() -> list[tuple[str, str, str, str]]:

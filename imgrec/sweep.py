@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,9 +100,15 @@ def _figures(folder: Path, ranking: Ranking | None) -> dict[str, Any]:
     if ranking is None:
         return {}
     results: dict[str, Any] = read_results(folder)
-    if lacking := [figure for figure in ranking.quality if figure not in results]:
-        raise UsageError(f"{folder / RESULTS} lacks {lacking[0]!r}")
+    for figure in [*ranking.quality, *ranking.cost]:
+        value = results.get(figure)
+        if not (_is_figure(value) or (value is None and figure in ranking.cost)):
+            raise UsageError(f"{folder / RESULTS} has no figure {figure!r}: it is {value!r}")
     return results
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def done_before(run: Run) -> Job | None:

@@ -163,10 +163,20 @@ def test_help_of_a_choice(cli: Cli, tmp_path: Path) -> None:
     assert "extractor.projected_from=320 " in fusion
     assert "extractor.weights={hog: 0.75, colour: 0.25} " in fusion
     assert cli("--help", "rerank=none").out == "rerank=none: without\n"
+    assert cli("--help", "metric=chi2").out.startswith("metric=chi2: The chi-squared distance")
+    assert cli("--help", "decoder=heif").out.startswith("decoder=heif: HEIC and HEIF")
+    assert "there is no extractor 'nosuch'" in cli("ingest", "--help", "extractor=nosuch", code=2).err
     told = cli("--help", "extractor=colr", code=2).err
     assert "there is no extractor 'colr' (did you mean colour?): there are clip_vit_b32, colour, " in told
     (tmp_path / "mine" / "extractor").mkdir(parents=True)
     (tmp_path / "mine" / "extractor" / "coarse.yaml").write_text("defaults: [colour, _self_]\nbins: 2\n")
+    (tmp_path / "mine" / "extractor" / "mostly.yaml").write_text(
+        "defaults: [handcrafted, _self_]\nweights: {hog: 9}\n"
+    )
+    assert "weights={hog: 9, colour: 0.25}" in cli("--help", "extractor=mostly", "--config-dir", "mine").out
+    (tmp_path / "mine" / "extractor" / "listed.yaml").write_text("[colour]\n")
+    listed = cli("--help", "extractor=listed", "--config-dir", "mine", code=None)
+    assert "Traceback" not in listed.err
     assert "extractor.bins=2 " in cli("--help", "extractor=coarse", "--config-dir", "mine").out
 
 

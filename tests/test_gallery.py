@@ -177,6 +177,37 @@ def test_a_gallery_from_python(pictured: imgrec.Store, few: Path) -> None:
         imgrec.Query.of(query, combine="least")
 
 
+def test_what_is_no_query_is_told(pictured: imgrec.Store, few: Path) -> None:
+    query, vector = str(min(few.rglob("*.jpg"))), np.ones(125, np.float32)
+    wrong: list[tuple[Any, str]] = [
+        (query, "queries are several, and this is one"),
+        (vector, "queries are several, and this is one"),
+        (imgrec.Query.of(query), "queries are several, and this is one"),
+        (5, "queries are a list, and this is int"),
+        ([vector, vector[:5]], "different numbers of values"),
+        ([imgrec.Query.of(query, vector[:5])], "have other lengths"),
+        ([vector[:5]], "the query has"),
+        ([vector * np.nan], "not finite"),
+        ([vector * np.inf], "not finite"),
+        ([[imgrec.Query.of(query)]], "this one is of another query"),
+        ([query + "x"], "does not exist"),
+    ]
+    for metric, projection in ((None, None), ("cosine", imgrec.build("reducer", "pca", n_components=3))):
+        with imgrec.open(pictured, metric, projection=projection) as gallery:
+            for queries, told in wrong:
+                expected = told if projection is None else f"{told}|cannot project"
+                for ask in (gallery.search, lambda q: gallery.within(q, 1), lambda q: list(gallery.rankings(q))):
+                    with pytest.raises(UsageError, match=expected):
+                        ask(queries)
+            assert len(gallery.search(np.stack([vector, vector]))) == 2
+    with pytest.raises(UsageError, match="metric is one of"), imgrec.open(pictured, "cosin"):
+        pass
+    with pytest.raises(UsageError, match="metric is one of"):
+        imgrec.Fusion({"hog": 1}, {"hog": imgrec.build("extractor", "hog")}, metrics={"hog": "cosin"})
+    with pytest.raises(UsageError, match="combine is one of"):
+        imgrec.Query(("a",), combine="any")
+
+
 def test_a_filter_before_the_search_only_narrows(pictured: imgrec.Store, few: Path) -> None:
     """The same distances, of those that may be found, and as many as are asked for."""
     query = min(few.rglob("china*.jpg"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import PIL.Image
@@ -203,7 +204,10 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
             "SystemExit: 4",
         ),
         (GOOD.replace("    power", "    name = 5\n    power"), "Grey.name cannot be chosen: it is 5"),
-        (GOOD.replace("    power", "    name = 'yes'\n    power"), "Grey.name cannot be chosen: it is 'yes'"),
+        (
+            GOOD.replace("    power", "    name = 'yes'\n    power"),
+            "Grey.name cannot be chosen: 'yes' means something else to imgrec or YAML",
+        ),
         (GOOD.replace("    power", "    requires = ['torch', 'a b']\n    power"), "Grey.requires maps modules to"),
         ("imgrec_contract = '1'\n" + GOOD, "imgrec_contract is a whole number, not '1'"),
         (GOOD.replace("@dataclass\n", ""), "Grey has options, power, and no @dataclass above it"),
@@ -214,6 +218,35 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
             "Grey lacks transform, state, restore: a reducer has fit, transform, state, restore, or fit_transform",
         ),
         (GOOD.replace("imgrec.Extractor", "imgrec.Reducer"), "Grey lacks fit, transform, state, restore: a "),
+        (
+            GOOD.replace("Extractor", "Stage")
+            .replace("    power", "    stage: int = 1\n    power")
+            .replace("def extract", "def execute"),
+            "Grey has an option 'stage', which means something else on the command line",
+        ),
+        (
+            GOOD.replace("Extractor", "Stage")
+            .replace("    power", "    ranking = imgrec.Ranking({'a': 'A'}, {})\n    power")
+            .replace("def extract", "def execute"),
+            "Grey.ranking has no cost: it wants both",
+        ),
+        (
+            GOOD.replace("Extractor", "Stage")
+            .replace("    power", "    thing: object = imgrec.component('nosuch')\n    power")
+            .replace("@dataclass", "@dataclass(kw_only=True)")
+            .replace("def extract", "def execute"),
+            "Grey.thing is of a group 'nosuch': the groups are extractor, store, ",
+        ),
+        (
+            GOOD.replace("imgrec.Extractor", "imgrec.Index")
+            .replace("    power", "    name = 'exact'\n    power")
+            .replace(
+                "def extract(self, images)",
+                "def build(self, *a): pass\n    def open(self, f): pass\n    def candidates(self, *images)",
+            ),
+            "Grey.name cannot be chosen: 'exact' means something else to imgrec or YAML",
+        ),
+        ("from imgrec import contracts\n" + GOOD, "`import imgrec` has all that a plugin needs"),
         (
             GOOD.replace("Extractor", "Stage").replace("def extract", "positional = 'x'\n    def execute"),
             "Grey.positional is 'x', and that is none of its options",
@@ -356,7 +389,7 @@ def test_build_names_what_there_is() -> None:
 
 
 def test_every_component_is_listed_with_its_distribution() -> None:
-    assert set(registry.available("extractor")) == {"colour", "hog", "timm"}
+    assert set(registry.available("extractor")) == {"colour", "fusion", "hog", "timm"}
     assert set(registry.available("store")) == {"csv", "sqlite"}
     assert set(registry.available("reducer")) == {"lda", "logistic", "pca", "tsne", "umap"}
     assert "ingest" in registry.available("stage")
@@ -369,3 +402,139 @@ def test_a_missing_method_fails_when_the_component_is_built() -> None:
 
     with pytest.raises(TypeError, match="extract"):
         Half()  # type: ignore[abstract]
+
+
+STAGE = """
+from dataclasses import dataclass
+import imgrec
+@dataclass(kw_only=True)
+class Where(imgrec.Stage):
+    \"\"\"Tell where things lie.\"\"\"
+    name: str = "x"
+    kind: str = "y"
+    data: dict[str, int] = imgrec.option({"a": 1})
+    place: imgrec.Store = imgrec.component("store", choice="sqlite")
+    other: imgrec.Store | None = imgrec.component("backup")
+    def execute(self, run):
+        with imgrec.open(self.place) as gallery:
+            run.reads(len(gallery), gallery.fingerprint, *gallery.similarity.sources())
+        run.write_json("results.json", {"data": dict(self.data)})
+        other = self.other and self.other.location
+        run.print(f"{self.name} {self.kind} {dict(self.data)} {self.place.location} {other}")
+@imgrec.hookimpl
+def imgrec_components():
+    return [Where]
+"""
+
+
+def test_a_stage_may_call_its_components_and_options_as_it_likes(cli: Cli, few: Path, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_where", STAGE)
+    cli("ingest", few, "extractor=colour", "store.path=here/g.sqlite")
+    done = cli("where", "place.path=here/g.sqlite", "other=csv", "data.b=2", "name=n", "kind=k", env=env)
+    assert done.out == "n k {'a': 1, 'b': 2} here/g.sqlite here/g-csv\n"
+    assert cli("replay", done.runs()[-1], env=env).out.startswith("identical")
+    assert "place=csv|sqlite  (default sqlite)" in cli("where", "--help", env=env).out
+    assert "{b: 2}" not in cli("where", "data={b: 2}", "place.path=here/g.sqlite", env=env).err
+
+
+def test_a_stage_with_an_option_that_hydra_does_not_take_costs_a_warning(
+    cli: Cli, few: Path, tmp_path: Path
+) -> None:
+    odd = STAGE.replace('    name: str = "x"', '    name: Literal["x"] = "x"').replace(
+        "import imgrec", "from typing import Literal\nimport imgrec", 1
+    )
+    env = install(tmp_path / "site", "imgrec_where", odd)
+    cli("ingest", few, "extractor=colour")
+    swept = cli("-m", "recommend", min(few.rglob("*.jpg")), "k=1,2", env=env)
+    assert "stage=where of imgrec_where 2.5 left out" in swept.err
+    told = cli("where", env=env, code=2).err
+    assert "stage=where of imgrec_where 2.5 cannot be run" in told
+    assert len(told.splitlines()) == 1
+
+
+METRIC = """
+from dataclasses import dataclass
+import numpy as np, imgrec
+@dataclass
+class Odd(imgrec.Metric):
+    \"\"\"Breaks its contract.\"\"\"
+    def distances(self, query, vectors):
+        return {returned}
+@imgrec.hookimpl
+def imgrec_components():
+    return [Odd]
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("np.full(len(vectors), np.nan)", "returned a distance of nan"),
+        ("-np.ones(len(vectors))", "returned a distance of -1.0"),
+        ("vectors", "returned (12, 125) for 12 vectors"),
+        ("1 / 0", "failed: ZeroDivisionError"),
+    ],
+)
+def test_a_metric_that_breaks_its_contract_is_named(
+    cli: Cli, few: Path, tmp_path: Path, returned: str, told: str
+) -> None:
+    env = install(tmp_path / "site", "imgrec_odd", METRIC.format(returned=returned))
+    cli("ingest", few, "extractor=colour")
+    for words in (["recommend", min(few.rglob("*.jpg"))], ["evaluate"]):
+        failed = cli(*words, "metric=odd", env=env, code=1).err
+        assert f"metric odd of imgrec_odd 2.5 {told}" in failed
+        assert len([line for line in failed.splitlines() if "imgrec: " in line]) == 1
+
+
+INDEX = """
+from dataclasses import dataclass
+import numpy as np, imgrec
+@dataclass
+class Odd(imgrec.Index):
+    \"\"\"Breaks its contract.\"\"\"
+    def build(self, blocks, count, sample, folder):
+        {build}
+    def open(self, folder):
+        return {opened}
+    def candidates(self, queries, count, effort, usable):
+        return {named}
+@imgrec.hookimpl
+def imgrec_components():
+    return [Odd]
+"""
+
+
+@pytest.mark.parametrize(
+    ("build", "opened", "named", "told"),
+    [
+        ("pass", "self", "[]", "returned list for 1 queries, not a list of as many"),
+        ("pass", "self", "[np.array([0, -1])]", "returned rows -1 to 0 of 12"),
+        ("pass", "self", "[np.array([0, 12])]", "returned rows 0 to 12 of 12"),
+        ("pass", "self", "[np.array([0.5])]", "returned float64 (1,) of a query"),
+        ("pass", "self", "1 / 0", "failed: ZeroDivisionError"),
+        ("pass", "None", "[]", "failed: TypeError: open returns the index itself"),
+        ("pass", "1 / 0", "[]", "failed: ZeroDivisionError"),
+        ("raise SystemExit(3)", "self", "[]", "failed: SystemExit: 3"),
+    ],
+)
+def test_an_index_that_breaks_its_contract_is_named(
+    cli: Cli, few: Path, tmp_path: Path, build: str, opened: str, named: str, told: str
+) -> None:
+    env = install(tmp_path / "site", "imgrec_odd", INDEX.format(build=build, opened=opened, named=named))
+    cli("ingest", few, "extractor=colour")
+    for _ in range(2):
+        failed = cli("recommend", min(few.rglob("*.jpg")), "index=odd", env=env, code=1).err.splitlines()
+        assert f"index odd of imgrec_odd 2.5 {told}" in failed[-1]
+
+
+def test_an_index_that_names_too_few_leaves_it_to_the_exact_search(cli: Cli, few: Path, tmp_path: Path) -> None:
+    code = INDEX.format(build="pass", opened="self", named="[np.array([0])]")
+    env = install(tmp_path / "site", "imgrec_odd", code)
+    cli("ingest", few, "extractor=colour")
+    asked = ("recommend", min(few.rglob("*.jpg")), "format=json")
+    assert cli(*asked, "index=odd", env=env).json()["matches"] == cli(*asked).json()["matches"]
+    (tmp_path / "outputs" / "gallery.sqlite-index").mkdir(exist_ok=True)
+    for file in (tmp_path / "outputs" / "gallery.sqlite-index").glob("indexes"):
+        shutil.rmtree(file)
+    (tmp_path / "outputs" / "gallery.sqlite-index" / "indexes").write_text("in the way")
+    assert "for this run" in cli(*asked, "index=odd", env=env).err

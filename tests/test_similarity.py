@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +210,48 @@ def test_a_map_of_a_fusion_with_a_metric_that_has_no_euclidean_form_says_why_not
     assert len(refused.splitlines()) == 1
     drawn = cli("visualise", "reducer=pca", "extractor.metrics.hog=cosine")
     assert Path(drawn.out.splitlines()[0]).exists()
+
+
+def test_a_fusion_inside_a_fusion(cli: Cli, few: Path) -> None:
+    """Composed, checked, completed, swept, recorded and replayed, as any component inside another one."""
+    words = [
+        *("extractor=fusion", "extractor.weights={shape: 3, tone: 1}"),
+        *("extractor.parts.tone=colour", "extractor.parts.shape=fusion"),
+        *("extractor.parts.shape.weights={coarse: 1, fine: 2}", "extractor.parts.shape.parts.coarse=hog"),
+        *("extractor.parts.shape.parts.coarse.cell=16", "extractor.parts.shape.parts.fine=hog"),
+        "extractor.parts.shape.metrics={fine: cosine}",
+    ]
+    assert "36 extracted" in cli("ingest", few, *words).out
+    done = cli("recommend", picture(few), "format=json")
+    told = done.json()
+    assert {name: part["weight"] for name, part in told["parts"].items()} == {
+        "shape.coarse": pytest.approx(0.25),
+        "shape.fine": pytest.approx(0.5),
+        "tone": pytest.approx(0.25),
+    }
+    assert told["parts"]["shape.fine"]["metric"] == "cosine"
+    assert cli("recommend", picture(few), *words, "format=json").json() == told
+    run = done.runs()[-2]
+    assert cli("replay", run).out.startswith("identical")
+    record = cli("ingest", few, *words).record()
+    assert record["components"]["extractor.parts.shape.parts.coarse"] == "hog"
+    assert record["configuration"]["extractor"]["parts"]["shape"]["parts"]["coarse"]["cell"] == 16
+    wrong = cli("ingest", few, *words, "extractor.parts.shape.parts.coarse.sell=3", code=2).err
+    assert "extractor.parts.shape.parts.coarse=hog has no option 'sell' (did you mean cell?)" in wrong
+    typed = " ".join(word.replace(" ", "") for word in words)
+    line = f"imgrec ingest x {typed} extractor.parts.shape.parts.coarse.ce"
+    env = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_WORDBREAKS": ""}
+    assert cli("-sc", "query=bash", env=env).out == "extractor.parts.shape.parts.coarse.cell=\n"
+    swept = cli(
+        "-m", "ingest", few, *words, "extractor.parts.shape.parts.coarse.cell=16,32", "store.path=s.sqlite"
+    )
+    assert (swept.out.count("36 extracted"), swept.out.count("12 extracted")) == (1, 1)
+
+
+def test_nothing_in_the_core_asks_whether_an_extractor_is_a_fusion() -> None:
+    core = Path(imgrec.__file__).parent
+    for file in core.rglob("*.py"):
+        if file.name != "fusion.py":
+            assert not re.search(r"isinstance\([^)]*Fusion|is_fused|Fusion\.name|== .fusion.", file.read_text()), (
+                file
+            )

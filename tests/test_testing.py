@@ -69,7 +69,7 @@ REPLAYS = {"replay"}
 def test_no_plugin_is_left_out() -> None:
     found = {kind: set(imgrec.available(kind)) for kind in KINDS}
     listed = {
-        "extractor": EXTRACTORS,
+        "extractor": EXTRACTORS.keys() | {"fusion"},
         "store": STORES,
         "metric": {"chi2", "cosine", "euclidean", "hellinger", "manhattan"},
         "index": set(),
@@ -90,6 +90,11 @@ def test_an_extractor_keeps_its_contract(name: str, monkeypatch: pytest.MonkeyPa
         imgrec.build("extractor", name, **EXTRACTORS[name]),
         alternatives={"model": ["mobilenetv3_small_075"], "input_size": [96], "pooling": ["max"]},
     )
+
+
+def test_a_fusion_keeps_the_contract_of_an_extractor() -> None:
+    parts = {name: imgrec.build("extractor", name) for name in ("colour", "hog")}
+    check_extractor(imgrec.Fusion({"colour": 1, "hog": 2}, parts))
 
 
 @pytest.mark.parametrize("name", STORES)
@@ -148,7 +153,7 @@ def test_a_stage_keeps_its_contract(name: str) -> None:
             elif group := field.metadata.get("group"):
                 none: Any = None if GROUPS[group].none else {}
                 values[field.name] = imgrec.build(kind_of(group), value) if value else none
-        return cls(**values)  # type: ignore[no-any-return]
+        return imgrec.build("stage", name, **values)  # type: ignore[no-any-return]
 
     check_stage(make)
 

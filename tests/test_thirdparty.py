@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -96,7 +97,7 @@ def test_a_stage_of_a_third_party_is_as_a_built_in_one(cli: Cli, few: Path, pyth
         return done.out if code == 0 else done.err
 
     # listed and helped
-    assert re.search(r"^  outliers +List the images that are least like any ", run("--help"), re.MULTILINE)
+    assert re.search(r"^  outliers +List the images that are least like any ", run("--help"), re.M)
     helped = run("outliers", "--help")
     assert "k=5" in helped
     assert "store=csv|npz|sqlite  (default sqlite)" in helped
@@ -120,9 +121,15 @@ def test_a_stage_of_a_third_party_is_as_a_built_in_one(cli: Cli, few: Path, pyth
     assert "there is no store 'sqlit' (did you mean sqlite?)" in run("outliers", "store=sqlit", code=2)
     assert "other.sqlite: make it with" in run("outliers", "store.path=other.sqlite", code=2)
     # recorded
-    record = cli("outliers", "store.path=outputs/gallery.sqlite", python=python).record()
+    ran = cli("outliers", "store.path=outputs/gallery.sqlite", python=python).runs()[-1]
+    assert run("replay", ran).startswith("identical")
+    record = json.loads((ran / "run.json").read_text())
     assert record["stage"] == "outliers"
-    assert record["plugins"] == {"stage=outliers": "imgrec-outliers 0.1.0", "store=sqlite": "imgrec 0.1.0"}
+    assert record["plugins"] == {
+        "stage=outliers": "imgrec-outliers 0.1.0",
+        "store=sqlite": "imgrec 0.1.0",
+        "extractor=colour": "imgrec 0.1.0",
+    }
     assert record["components"] == {"store": "sqlite"}
     assert record["configuration"]["k"] == 5
     assert record["counts"] == {"images": 12}
@@ -137,6 +144,52 @@ def test_a_stage_of_a_third_party_is_as_a_built_in_one(cli: Cli, few: Path, pyth
         "# @package _global_\ndefaults:\n  - /options/outliers@_global_\n  - /store: csv\n  - _self_\nk: 4\n"
     )
     assert "outputs/gallery-csv: make it with" in run("outliers", "--config-dir", "mine", code=2)
+
+
+def test_an_extractor_that_holds_two_others(cli: Cli, few: Path, python: Path, tmp_path: Path) -> None:
+    """Composed, checked, completed, swept, recorded, replayed, extracted by again: as a stage's components."""
+
+    def run(*words: str | Path, code: int = 0) -> str:
+        done = cli(*words, python=python, code=code)
+        return done.out if code == 0 else done.err
+
+    (module,) = (THIRDPARTY / "concat").glob("imgrec_*/*.py")
+    assert len([line for line in module.read_text().splitlines() if line.strip()]) <= 20
+    two = ("extractor=concat", "extractor.first=colour", "extractor.second=hog", "extractor.second.cell=16")
+    assert "12 extracted" in run("ingest", few, *two)
+    space = cli("info", "format=json", python=python).json()["spaces"][0]
+    assert space["key"].startswith("concat-")
+    assert space["options"]["second"]["options"]["cell"] == 16
+    assert "12 unchanged" in run("ingest", few)  # by what was recorded
+    assert "12 unchanged" in run("ingest", few, *two)
+    other = run("ingest", few, *two[:3], "store.path=other.sqlite")
+    assert "12 extracted" in other
+    query = tmp_path / "outside.jpg"
+    query.write_bytes(min(few.rglob("*.jpg")).read_bytes() + b"x")
+    ran = cli("recommend", query, "format=json", python=python)
+    assert ran.json()["matches"][0]["distance"] < 1e-3
+    assert run("replay", ran.runs()[-1]).startswith("identical")
+    record = cli("ingest", few, *two, python=python).record()
+    assert record["components"]["extractor.second"] == "hog"
+    assert record["configuration"]["extractor"]["second"]["cell"] == 16
+    assert set(record["plugins"]) >= {"extractor=concat", "extractor=hog", "extractor=colour"}
+    # checked
+    told = run("ingest", few, *two[:3], "extractor.second.cel=3", code=2)
+    assert "extractor.second=hog has no option 'cel' (did you mean cell?)" in told
+    assert "concat needs first=" in run("ingest", few, "extractor=concat", "extractor.second=hog", code=2)
+    assert "there is no extractor 'hug' (did you mean hog?)" in run(
+        "ingest", few, *two[:2], "extractor.second=hug", code=2
+    )
+    # completed and swept
+    for line, found in {
+        "imgrec ingest x extractor=concat extractor.se": "extractor.second=",
+        "imgrec ingest x extractor=concat extractor.second=ho": "hog ",
+        "imgrec ingest x extractor=concat extractor.second=hog extractor.second.ce": "extractor.second.cell=",
+    }.items():
+        typed = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_WORDBREAKS": ""}
+        assert cli("-sc", "query=bash", env=typed, python=python).out.splitlines()[0].endswith(found)
+    swept = run("-m", "ingest", few, *two[:2], "extractor.second=hog,colour", "store.path=swept.sqlite")
+    assert swept.count("12 extracted") == 2
 
 
 def test_a_reducer_that_only_draws_is_ten_lines(cli: Cli, few: Path, python: Path) -> None:
@@ -275,7 +328,7 @@ def test_a_new_plugin_passes_its_own_test_unchanged(
         ("name=mobilenet", "extractor=mobilenet is there already (a preset)"),
         (
             "name=foo kind=painter",
-            "new_plugin.kind is one of extractor, store, reducer, reranker, decoder, stage, not 'painter'",
+            f"new_plugin.kind is one of {', '.join(KINDS)}, not 'painter'",
         ),
         ("kind=extractor", "new_plugin needs name="),
         ("name=foo folder=full", "full is there already"),

@@ -140,7 +140,11 @@ def load(
         with contextlib.suppress(OSError):  # a medium that is full or read-only
             _keep(made, space, kept)
             if found:
-                shutil.rmtree(kept.parent.parent / found.space.key, ignore_errors=True)  # its index
+                for derived in (
+                    kept.parent.parent,
+                    kept.parent.parent / "indexes",
+                ):  # its vectors and their indexes
+                    shutil.rmtree(derived / found.space.key, ignore_errors=True)
     projected = project(made, whole)
     source = _source(store, space, made)
     if kept and generation is not None and files.is_large(source, projected):
@@ -172,7 +176,10 @@ def project_queries(
         digests: `(n,)`, of the gallery's rows.
         vectors: `float32 (n, n_components)`: these, projected.
     """
-    projected = np.array(reducer.transform(queries))
+    try:
+        projected = np.array(reducer.transform(queries))
+    except ValueError as error:  # of another length, say
+        raise UsageError(f"{reducer.name} cannot project {queries.shape[1]} values of a query: {error}") from error
     wanted = {content.encode() for content in contents if content}
     row_of = {digests[row]: row for row in np.flatnonzero(np.isin(digests, list(wanted)))} if wanted else {}
     for query, content in enumerate(contents):

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from imgrec.batches import chunks
 from imgrec.errors import UsageError
 from imgrec.gallery import fitted, similarity
 from imgrec.gallery.fitted import FittedReducer
-from imgrec.gallery.query import Query, Resolved, resolve
+from imgrec.gallery.query import Query, Resolved, as_queries, resolve
 from imgrec.gallery.similarity import Similarity, Term
 from imgrec.kinds import (
     Doubles,
@@ -226,7 +226,8 @@ class Gallery:
         for term, space, (table, projection) in zip(self.similarity.terms, self.spaces, self._loaded, strict=True):
             project = projection.reducer.transform if projection else None
             source = files.Source(self._store, term.space, space.key, project)
-            if (loaded := approximate.load(self._index, source, table, term.metric)) is None:
+            is_kept = self._where is None
+            if (loaded := approximate.load(self._index, source, table, term.metric, is_kept=is_kept)) is None:
                 log.warning(
                     "index=%s is not used: metric=%s has no Euclidean form, so the search is exact",
                     self._index.name,
@@ -344,7 +345,7 @@ class Gallery:
 
     def search(
         self,
-        queries: Sequence[Any],
+        queries: Iterable[Any],
         k: int = 5,
         among: Filter | None = None,
         *,
@@ -365,13 +366,12 @@ class Gallery:
         """
         if k < 1:
             raise UsageError(f"k is at least 1, not {k}")
-        if not queries:
+        if not (asked := self._asked(queries)):
             return []
-        asked = self._asked(queries)
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
         return self._answers(asked, targets, among, lambda some, usable: self._nearest(some, k, usable), k)
 
-    def within(self, queries: Sequence[Any], distance: float, among: Filter | None = None) -> list[list[Match]]:
+    def within(self, queries: Iterable[Any], distance: float, among: Filter | None = None) -> list[list[Match]]:
         """All images that are no farther from each query than a distance, exactly; in the order of `search`.
 
         Args:
@@ -385,9 +385,8 @@ class Gallery:
         """
         if not distance >= 0:
             raise UsageError(f"distance is at least 0, not {distance}")
-        if not queries:
+        if not (asked := self._asked(queries)):
             return []
-        asked = self._asked(queries)
 
         def found(targets: _Targets, usable: Mask) -> list[Found]:
             every = exact.within(self.fields, targets.vectors, distance, usable)
@@ -395,13 +394,13 @@ class Gallery:
 
         return self._answers(asked, self._targets(asked), among, found, None)
 
-    def rankings(self, queries: Sequence[Any], rerank: Reranker | None = None) -> Iterator[Rows]:
+    def rankings(self, queries: Iterable[Any], rerank: Reranker | None = None) -> Iterator[Rows]:
         """For each query the numbers of all `records` from the nearest on, as `search` orders them."""
         rows = self._rows_of(self.records)
         files_of_row = np.argsort(rows, kind="stable")  # of one row in the order of paths
         starts = np.searchsorted(rows[files_of_row], np.arange(len(self._digests) + 1))
         counts = np.diff(starts)
-        for some in chunks(queries, RANKED_AT_ONCE):
+        for some in chunks(as_queries(queries) if len(self.records) else (), RANKED_AT_ONCE):
             asked = self._asked(some)
             targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, None)
             if max(targets.counts, default=1) > 1:  # to be merged, all distances are wanted to the last bit
@@ -426,10 +425,10 @@ class Gallery:
         """
         return resolve(query if isinstance(query, Query) else Query.of(query), self._store, self.similarity)
 
-    def _asked(self, queries: Sequence[Any]) -> list[Resolved]:
-        return [each if isinstance(each, Resolved) else self.resolve(each) for each in queries]
+    def _asked(self, queries: Iterable[Any]) -> list[Resolved]:
+        return [each if isinstance(each, Resolved) else self.resolve(each) for each in as_queries(queries)]
 
-    def targets(self, queries: Sequence[Any]) -> list[Vectors]:
+    def targets(self, queries: Iterable[Any]) -> list[Vectors]:
         """For each term the vectors of queries as they are compared, `float32 (variants of all, dim)`."""
         return list(self._targets(self._asked(queries)).vectors)
 
@@ -438,7 +437,10 @@ class Gallery:
         contents = [content for query in asked for content in query.contents]
         vectors = []
         for term, (table, projection) in zip(self.similarity.terms, self._loaded, strict=True):
-            given = np.concatenate([query.vectors[term.name] for query in asked])
+            rows = [query.vectors[term.name] for query in asked]
+            if len({each.shape[1] for each in rows}) > 1:
+                raise UsageError("the queries' vectors have different numbers of values")
+            given = np.concatenate(rows)
             if projection is not None:
                 known = contents, table.digests, table.vectors
                 given = fitted.project_queries(projection.reducer, given, *known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,12 @@ class Query:
     include_self: bool = False
     """Whether contents of the query itself are found."""
 
+    def __post_init__(self) -> None:
+        if self.combine not in COMBINE:
+            raise UsageError(f"combine is one of {', '.join(COMBINE)}, not {self.combine!r}")
+        if not self.items:
+            raise UsageError("query is empty: name a picture")
+
     @classmethod
     def of(cls, *what: Any, combine: str = "mean", include_self: bool = False) -> Query:
         """A query of pictures and vectors.
@@ -59,17 +65,29 @@ class Query:
         Raises:
             UsageError: there is nothing to look for, or something else than these.
         """
-        if combine not in COMBINE:
-            raise UsageError(f"combine is one of {', '.join(COMBINE)}, not {combine!r}")
-        items = tuple(item for each in what for item in _items(each))
-        if not items:
-            raise UsageError("query is empty: name a picture")
-        return cls(items, combine, include_self)
+        return cls(tuple(item for each in what for item in _items(each)), combine, include_self)
+
+
+def as_queries(what: object) -> list[Query | Resolved]:
+    """Several queries: each as it is, or what `Query.of` makes of it.
+
+    Raises:
+        UsageError: that is one query, and not several.
+    """
+    if isinstance(what, str | os.PathLike | Mapping | Query | Known | Resolved) or (
+        isinstance(what, np.ndarray) and what.ndim != 2
+    ):
+        raise UsageError(f"queries are several, and this is one: put it into a list, [{what!r:.60}]")
+    if not isinstance(what, Iterable):
+        raise UsageError(f"queries are a list, and this is {type(what).__name__}")
+    return [each if isinstance(each, Query | Resolved) else Query.of(each) for each in what]
 
 
 def _items(what: Any) -> list[str | Known]:
     if isinstance(what, Query):
-        return list(what.items)
+        raise UsageError(
+            "a query is of pictures and vectors, and this one is of another query: take that as it is"
+        )
     if isinstance(what, Known):
         return [what]
     if isinstance(what, str | os.PathLike):
@@ -125,7 +143,14 @@ def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
 def _stacked(known: Sequence[Known], term: Term) -> Vectors:
     if not all(term.name in each.vectors for each in known):
         raise UsageError(f"the query has no vector for {term.name or 'the only term'} of the gallery")
-    return np.stack([each.vectors[term.name] for each in known])
+    vectors = [np.asarray(each.vectors[term.name], dtype=np.float32) for each in known]
+    if len({each.shape for each in vectors}) > 1 or vectors[0].ndim != 1:
+        raise UsageError(
+            f"the query's vectors have other lengths: {', '.join(str(each.shape) for each in vectors)}"
+        )
+    if not all(np.isfinite(each).all() for each in vectors):
+        raise UsageError("the query's vectors have values that are not finite")
+    return np.stack(vectors)
 
 
 def _mean(vectors: Vectors, term: Term) -> Vectors:

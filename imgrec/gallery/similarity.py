@@ -129,6 +129,8 @@ def choose(
             to change are none of the extractor's, or would make another space. Or several terms are to be
             projected by one projection, or an extractor is not that of the space wanted.
     """
+    if metric is not None:
+        metric_of(metric)
     if isinstance(extractor, Extractor):
         chosen = _of_extractor(store, extractor, metric)
         if wanted is not None and not chosen.stored_key.startswith(wanted):

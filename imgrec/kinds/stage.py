@@ -26,6 +26,10 @@ class Ranking:
     """What the quality costs; the first is what it is drawn against."""
 
 
+TAKEN = frozenset(("stage", "hydra", "experiment"))
+"""What no option of a stage is called."""
+
+
 @dataclass(kw_only=True)
 class Stage(Component):
     """One job of a run. Its fields are its options, and the components that it works with (`imgrec.component`).
@@ -66,7 +70,11 @@ class Stage(Component):
 
     @classmethod
     def problem(cls) -> str | None:
-        """A stage's bare argument fills one of its options."""
+        """Its bare argument fills an option, no option has a name of Hydra's, and a ranking is whole."""
+        if taken := TAKEN.intersection(option_names(cls)):
+            return f"{cls.__name__} has an option {min(taken)!r}, which means something else on the command line"
+        if cls.ranking is not None and not (cls.ranking.quality and cls.ranking.cost):
+            return f"{cls.__name__}.ranking has no {'cost' if cls.ranking.quality else 'quality'}: it wants both"
         if cls.positional is not None and cls.positional not in option_names(cls):
             return f"{cls.__name__}.positional is {cls.positional!r}, and that is none of its options"
         return None

@@ -12,9 +12,10 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from imgrec.search.exact import Found, Mask, VectorField
 from imgrec.search.files import Source, VectorTable
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FORMAT = 1
 """Of `about.json`. Raised when it changes."""
@@ -52,7 +55,9 @@ class TermIndex:
         return self.index.efforts()[-1]
 
 
-def load(index: Index, source: Source, table: VectorTable, metric: Metric) -> TermIndex | None:
+def load(
+    index: Index, source: Source, table: VectorTable, metric: Metric, *, is_kept: bool = True
+) -> TermIndex | None:
     """The index of a table's vectors: as it was kept, or built now. None where the metric has no Euclidean form.
 
     Args:
@@ -60,39 +65,57 @@ def load(index: Index, source: Source, table: VectorTable, metric: Metric) -> Te
         source: where the vectors come from.
         table: they themselves.
         metric: of the term.
+        is_kept: whether it is worth keeping for other runs.
 
     Raises:
-        ImgrecError: it cannot be built.
+        ImgrecError: it cannot be built or opened.
     """
     if metric.form is Form.NONE or not len(table.digests):
         return None
-    fresh = registry.build(Index.kind, index.name, **index.options())
-    kept = _folder(index, source, metric)
-    if kept is None:
-        with tempfile.TemporaryDirectory(prefix="imgrec-index-", ignore_cleanup_errors=True) as folder:
-            log.warning("store=%s keeps no index, so that it is built for each run", source.store.name)
-            _build(fresh, table, metric, Path(folder))
-            return TermIndex(fresh.open(Path(folder)), len(table.digests))
-    if kept.exists():
+    kept = _folder(index, source, metric) if is_kept else None
+    if kept is not None and kept.exists():
         try:
-            return _opened(fresh, table, kept)
+            return _opened(index, table, kept)
         except Exception as error:  # whatever a damaged file makes of a library
             log.warning("the index in %s is built again: %s: %s", kept, type(error).__name__, error)
             shutil.rmtree(kept, ignore_errors=True)
-            fresh = registry.build(Index.kind, index.name, **index.options())
+    if kept is not None:
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
+        except OSError:  # a medium that is read-only, or something in the way
+            kept = None
+    if kept is None:
+        with tempfile.TemporaryDirectory(prefix="imgrec-index-", ignore_cleanup_errors=True) as folder:
+            log.warning("index=%s is built of %s vectors, for this run", index.name, f"{len(table.digests):,}")
+            _build(index, table, metric, Path(folder))
+            return _named(index, lambda: _opened(index, table, Path(folder)))
     log.warning("index=%s is built of %s vectors, once", index.name, f"{len(table.digests):,}")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
     try:
-        _build(fresh, table, metric, aside)
+        _build(index, table, metric, aside)
         with contextlib.suppress(OSError):  # another run was quicker
             aside.rename(kept)
+        opened = _named(index, lambda: _opened(index, table, kept))
+    except ImgrecError:
+        shutil.rmtree(kept, ignore_errors=True)
+        raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     for other in kept.parent.parent.iterdir():  # of older revisions
         if other != kept.parent:
             shutil.rmtree(other, ignore_errors=True)
-    return _opened(fresh, table, kept)
+    return opened
+
+
+def _named(index: Index, work: Callable[[], T]) -> T:
+    """What work of an index gives; what it raises is told in a line that names it and where it comes from."""
+    try:
+        return work()
+    except ImgrecError:
+        raise
+    except (Exception, SystemExit) as error:
+        origin = registry.origin_of(index)
+        raise ImgrecError(f"index {index.name} of {origin} failed: {type(error).__name__}: {error}") from error
 
 
 def _folder(index: Index, source: Source, metric: Metric) -> Path | None:
@@ -110,13 +133,9 @@ def _build(index: Index, table: VectorTable, metric: Metric, folder: Path) -> No
     chosen = np.arange(count)
     if count > SAMPLE:
         chosen = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
-    try:
-        index.build(_blocks(table.vectors, metric), count, metric.as_euclidean(table.vectors[chosen]), folder)
-    except ImgrecError:
-        raise
-    except Exception as error:
-        origin = registry.origin_of(index)
-        raise ImgrecError(f"index {index.name} of {origin} failed: {type(error).__name__}: {error}") from error
+    sample = metric.as_euclidean(table.vectors[chosen])
+    fresh: Index = registry.build(Index.kind, index.name, **index.options())
+    _named(index, lambda: fresh.build(_blocks(table.vectors, metric), count, sample, folder))
     np.save(folder / "imgrec-digests.npy", table.digests)
     about = {"format": FORMAT, "index": index.name, "options": index.plain_options(), "metric": metric.name}
     (folder / "imgrec.json").write_text(json.dumps(about), encoding="utf-8")
@@ -132,7 +151,10 @@ def _opened(index: Index, table: VectorTable, folder: Path) -> TermIndex:
     digests = np.load(folder / "imgrec-digests.npy", allow_pickle=False)
     if about["format"] != FORMAT or not np.array_equal(digests, table.digests):
         raise ValueError("it is of other vectors")
-    return TermIndex(index.open(folder), len(digests))
+    fresh: Index = registry.build(Index.kind, index.name, **index.options())
+    if fresh.open(folder) is not fresh:
+        raise TypeError("open returns the index itself, and this is something else")
+    return TermIndex(fresh, len(digests))
 
 
 def check(store: Store) -> Iterator[tuple[Path, str | None]]:
@@ -209,15 +231,27 @@ def _candidates(field: VectorField, index: TermIndex, queries: Vectors, count: i
         allowed[field.rows[usable]] = True
     mask = None if allowed.all() else allowed
     forms = np.ascontiguousarray(field.metric.as_euclidean(queries))
-    try:
-        named = index.index.candidates(forms, count, index.effort, mask)
-        rows = [np.asarray(each, np.intp) for each in named]
-        rows = [each[allowed[each]] for each in rows]
-    except Exception as error:
-        name = f"index {index.index.name} of {registry.origin_of(index.index)}"
-        raise ImgrecError(f"{name} failed: {type(error).__name__}: {error}") from error
+    named = _named(index.index, lambda: index.index.candidates(forms, count, index.effort, mask))
+    if not (isinstance(named, list) and len(named) == len(queries)):
+        raise _broken(index.index, f"{type(named).__name__} for {len(queries)} queries, not a list of as many")
+    rows = [_checked(index, each) for each in named]
+    rows = [each[allowed[each]] for each in rows]
     if field.rows is None:
         return rows
     image_of = np.full(index.count, -1)
     image_of[field.rows] = np.arange(len(field.rows))
     return [image_of[each] for each in rows]
+
+
+def _checked(index: TermIndex, rows: object) -> Rows:
+    """The rows that an index names for a query, held to its contract."""
+    if not (isinstance(rows, np.ndarray) and rows.ndim == 1 and np.issubdtype(rows.dtype, np.integer)):
+        seen = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
+        raise _broken(index.index, f"{seen} of a query, not int64 (some,)")
+    if len(rows) and not (rows.min() >= 0 and rows.max() < index.count):
+        raise _broken(index.index, f"rows {rows.min()} to {rows.max()} of {index.count}")
+    return rows.astype(np.intp)
+
+
+def _broken(index: Index, seen: str) -> ImgrecError:
+    return ImgrecError(f"index {index.name} of {registry.origin_of(index)} returned {seen}")

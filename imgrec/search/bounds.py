@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from imgrec import threads
+from imgrec import registry, threads
+from imgrec.errors import ImgrecError
 from imgrec.kinds import Doubles, Form, Metric, Vectors
 
 FLOAT = np.finfo(np.float32)
@@ -239,11 +240,35 @@ class _Whole:
 
         def scan(start: int) -> None:
             rows = slice(start, start + size)
-            lower[rows] = self.metric.distances(query, points[rows].astype(np.float64))
+            lower[rows] = distances(self.metric, query, points[rows].astype(np.float64))
 
         size = block_size(len(query))
         threads.each(scan, range(0, len(points), size))
         return _sound(np.nextafter(lower, np.float32(-np.inf)))
+
+
+def distances(metric: Metric, query: Doubles, vectors: Doubles) -> Doubles:
+    """The distances of vectors from a query, the metric held to its contract.
+
+    Raises:
+        ImgrecError: the metric failed, or returned something else; the line names it and where it comes from.
+    """
+    try:
+        found: object = metric.distances(query, vectors)
+    except ImgrecError:
+        raise
+    except Exception as error:
+        raise ImgrecError(f"{_name(metric)} failed: {type(error).__name__}: {error}") from error
+    if not (isinstance(found, np.ndarray) and found.shape == (len(vectors),)):
+        seen = str(found.shape) if isinstance(found, np.ndarray) else type(found).__name__
+        raise ImgrecError(f"{_name(metric)} returned {seen} for {len(vectors)} vectors, not ({len(vectors)},)")
+    if not (found >= 0).all():  # nor NaN
+        raise ImgrecError(f"{_name(metric)} returned a distance of {found[~(found >= 0)][0]}")
+    return found
+
+
+def _name(metric: Metric) -> str:
+    return f"metric {metric.name} of {registry.origin_of(metric)}"
 
 
 def block_size(dim: int) -> int:
@@ -287,7 +312,9 @@ def between(queries: Vectors, vectors: Vectors, metric: Metric) -> tuple[Doubles
     """
     points, targets = vectors.astype(np.float64), queries.astype(np.float64)
     if metric.form is Form.NONE:
-        found = np.array([metric.distances(target, points) for target in targets]).reshape(len(targets), -1)
+        found = np.array([distances(metric, target, points) for target in targets]).reshape(
+            len(targets), len(points)
+        )
         return found, found
     if metric.form is Form.UNIT:
         forms, asked = (each / np.maximum(_lengths(each), SHORTEST)[:, None] for each in (points, targets))
@@ -305,9 +332,9 @@ def between(queries: Vectors, vectors: Vectors, metric: Metric) -> tuple[Doubles
     least = metric.least(np.maximum(np.sqrt(np.maximum(apart - wrong, 0)) - rounded, 0)) * (1 - 8 * eps)
     most = metric.least(np.sqrt(np.maximum(apart + wrong, 0)) + rounded) * (1 + 8 * eps)
     for i in np.flatnonzero(_lengths(targets) <= SHORTEST):
-        least[i] = most[i] = metric.distances(targets[i], points)
+        least[i] = most[i] = distances(metric, targets[i], points)
     for j in np.flatnonzero(_lengths(points) <= SHORTEST):
-        least[:, j] = most[:, j] = [metric.distances(target, points[j : j + 1])[0] for target in targets]
+        least[:, j] = most[:, j] = [distances(metric, target, points[j : j + 1])[0] for target in targets]
     return least, most
 
 

@@ -254,7 +254,7 @@ def measured_by(fields: Sequence[VectorField], query: Sequence[Vectors], rows: R
     for field, vector in zip(fields, query, strict=True):
         target, size = vector.astype(np.float64), bounds.block_size(len(vector))
         blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
-        found = [field.metric.distances(target, field.of(block).astype(np.float64)) for block in blocks]
+        found = [bounds.distances(field.metric, target, field.of(block).astype(np.float64)) for block in blocks]
         yield np.concatenate(found) if found else np.empty(0)
 
 
@@ -266,7 +266,7 @@ def usual_distance(vectors: Vectors, metric: Metric) -> float:
     2.0
     """
     points = vectors.astype(np.float64)
-    found = [metric.distances(points[i], points[i + 1 :]) for i in range(len(points))]
+    found = [bounds.distances(metric, points[i], points[i + 1 :]) for i in range(len(points))]
     positive = np.concatenate(found) if found else np.empty(0)
     positive = positive[positive > 0]
     return float(np.median(positive)) if len(positive) else 1.0

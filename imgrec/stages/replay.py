@@ -128,17 +128,18 @@ def replay(folder: str | os.PathLike[str], again: Path, run: Run) -> list[Differ
         made.uses(Stage.kind, made.stage)
         for component in stage.components():
             made.uses(component.kind, component.name)
+        made_store: Store = getattr(stage, _store_field(type(stage)) or "")
         with run.timed("extract"):
-            ingest(files, extractors, stage.store, show_progress=True)  # type: ignore[attr-defined]
+            ingest(files, extractors, made_store, show_progress=True)
             if notes := record["gallery"].get("notes"):
-                with stage.store as store:  # type: ignore[attr-defined]
+                with made_store as store:
                     store.write(Batch(notes=notes))
         with run.timed("replay"):
             stage.execute(made)
         made.status = "done"
         made.save()
         differences += [*_other_data(record, made), *_other_plugins(record, made)]
-        differences += _other_vectors(gallery, stage.store, spaces)  # type: ignore[attr-defined]
+        differences += _other_vectors(gallery, made_store, spaces)
         return [*differences, *_other_results(type(stage), before, again)]
 
 
@@ -170,9 +171,8 @@ def _check(record: Mapping[str, Any], folder: Path) -> None:
             raise UsageError(f"{file} cannot be replayed: it lacks {name!r}, or was made by another imgrec")
     if not all(isinstance(each, str | None) for each in record["components"].values()):
         raise UsageError(f"{file} cannot be replayed: its components are no names")
-    if record["stage"] in registry.classes(Stage) and "store" not in component_fields(
-        registry.classes(Stage)[record["stage"]]
-    ):
+    cls = registry.classes(Stage).get(record["stage"])
+    if cls is not None and _store_field(cls) is None:
         raise UsageError(
             f"{folder} is a run of {record['stage']}, which has no gallery: there is nothing to replay"
         )
@@ -202,8 +202,15 @@ def _stage_on_new_store(record: Mapping[str, Any], folder: Path) -> Stage:
 
 
 def _recorded_store(record: Mapping[str, Any]) -> Store:
-    store: Store = registry.build("store", record["components"]["store"], **record["configuration"]["store"])
+    field = _store_field(registry.classes(Stage)[record["stage"]]) or ""
+    store: Store = registry.build("store", record["components"][field], **record["configuration"][field])
     return store
+
+
+def _store_field(cls: type[Stage]) -> str | None:
+    """The field of a stage that holds the store of its gallery; None where it has none."""
+    fields = component_fields(cls)
+    return next((name for name, spec in fields.items() if spec.metadata["group"] == Store.kind), None)
 
 
 def _files(record: Mapping[str, Any], store: Store, spaces: Sequence[Space]) -> tuple[Sequence[str], list[str]]:

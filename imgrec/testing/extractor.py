@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.kinds import Extractor, Image, Space, Vectors
 from imgrec.testing import kit
@@ -173,7 +174,7 @@ def options_come_through_yaml(subject: Subject) -> None:
     kit.check_options(subject.extractor)
     space = Space.of(subject.extractor)
     recorded = Space.from_json(json.loads(json.dumps(space.to_json())))
-    again = Space.of(type(subject.extractor)(**recorded.options))
+    again = Space.of(registry.composed(type(subject.extractor), recorded.options))
     require(again.key == space.key, f"{space.key} became {again.key} from the options that a gallery keeps")
 
 

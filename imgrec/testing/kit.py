@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec import config, registry
-from imgrec.kinds import Component
+from imgrec.kinds import Component, Stage
 from imgrec.options import allowed_types, choices_of, type_hints
 from imgrec.testing import process
 
@@ -121,9 +121,9 @@ def check_options(component: Component) -> None:
 def check_light(component: Component) -> None:
     """Hold a component to what is promised of imports: nothing heavy with its module, nor when it is built.
 
-    What holds other components is not built.
+    A stage, which may hold what is no plain data, is not built.
     """
-    modules = set(in_new_process(component, "import" if component.inner() else "build")["modules"])
+    modules = set(in_new_process(component, "import" if isinstance(component, Stage) else "build")["modules"])
     loaded = HEAVY & {name.partition(".")[0] for name in modules}
     if "imgrec.testing" in modules:  # a class in a test or script, which may
         loaded -= {"PIL", "hydra", "omegaconf"}
@@ -156,7 +156,7 @@ def in_new_process(component: Component, task: str, images: Iterable[npt.NDArray
         "module": cls.__module__,
         "file": inspect.getfile(cls),
         "class": cls.__qualname__,
-        "options": {} if component.inner() else component.plain_options(),
+        "options": {} if isinstance(component, Stage) else component.plain_options(),
     }
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder, "images.npz"), **{str(i): image for i, image in enumerate(images)})  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ def main() -> None:
     folder, request = Path(sys.argv[1]), json.load(sys.stdin)
     module = _module(request["module"], request["file"])
     cls: Any = functools.reduce(getattr, request["class"].split("."), module)
-    component: Any = None if request["task"] == "import" else cls(**request["options"])
+    component: Any = None if request["task"] == "import" else _built(cls, request["options"])
     report = {"modules": sorted(sys.modules)}
     if request["task"] == "extract":
         import numpy as np
@@ -37,6 +37,17 @@ def main() -> None:
             labels = given["1"].tolist() if "1" in given else None
             np.save(folder / "vectors.npy", component.fit_transform(given["0"], labels))
     (folder / "report.json").write_text(json.dumps(report))
+
+
+def _built(cls: Any, options: dict[str, Any]) -> Any:
+    """A component of plain options; the registry builds those inside."""
+    from imgrec.options import component_fields
+
+    if not component_fields(cls):
+        return cls(**options)
+    from imgrec import registry
+
+    return registry.composed(cls, options)
 
 
 def _module(name: str, file: str) -> ModuleType:

@@ -13,24 +13,20 @@ class Outliers(imgrec.Stage):
     store: imgrec.Store = imgrec.component("store", choice="sqlite")
 
     def execute(self, run):
-        """Print the images farthest from their nearest other one, by Euclidean distance in the first space."""
-        with self.store as store:
-            if not (spaces := store.spaces()):
-                raise imgrec.UsageError(
-                    f"the gallery {store.location} is empty: fill it with `imgrec ingest FOLDER`"
-                )
-            digests, vectors = store.vectors(spaces[0])
-            path_of = {record.digest: record.path for record in store.records()}
-        from sklearn.neighbors import NearestNeighbors
-
+        """Print the images farthest from their nearest other one, by Euclidean distance."""
+        with imgrec.open(self.store) as gallery:
+            run.reads(len(gallery), gallery.fingerprint, *gallery.similarity.sources())
+            records, vectors = gallery.records, gallery.points(gallery.records)
         if len(vectors) < 2:
             raise imgrec.UsageError("it takes two images for one to be unlike the other")
+        from sklearn.neighbors import NearestNeighbors
+
         with run.timed("search"):
             nearest, _ = NearestNeighbors(n_neighbors=1).fit(vectors).kneighbors()
-        apart = sorted(zip(nearest[:, 0].tolist(), map(path_of.get, digests), strict=True), reverse=True)
+        apart = sorted(zip(nearest[:, 0].tolist(), (each.path for each in records), strict=True), reverse=True)
         found = [{"distance": distance, "path": path} for distance, path in apart[: self.k]]
-        run.counts.update(images=len(digests))
-        run.write_json("results.json", {"space": spaces[0].key, "images": found})
+        run.counts.update(images=len(records))
+        run.write_json("results.json", {"images": found})
         run.print("\n".join(f"{each['distance']:.4f}  {each['path']}" for each in found))
 
 
