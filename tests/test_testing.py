@@ -15,7 +15,7 @@ import pytest
 
 import broken
 import imgrec
-from imgrec import testing
+from imgrec import registry, testing
 from imgrec.kinds import GROUPS, KINDS, kind_of
 from imgrec.testing import (
     Check,
@@ -153,7 +153,7 @@ def test_a_stage_keeps_its_contract(name: str) -> None:
             elif group := field.metadata.get("group"):
                 none: Any = None if GROUPS[group].none else {}
                 values[field.name] = imgrec.build(kind_of(group), value) if value else none
-        return imgrec.build("stage", name, **values)  # type: ignore[no-any-return]
+        return registry.composed(cls, values)  # type: ignore[no-any-return]
 
     check_stage(make)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from imgrec import registry
 from imgrec.kinds import KINDS, Stage
-from imgrec.options import default_values, first_line, option, option_names, written
+from imgrec.options import component_fields, default_values, first_line, option, option_names, written
 from imgrec.run import Run, table, to_json
 
 
@@ -33,7 +33,8 @@ class Plugins(Stage):
 
 def describe(plugin: registry.Plugin) -> dict[str, Any]:
     """All that `plugins` tells of one, as plain data."""
-    defaults = default_values(plugin.cls)
+    inside = component_fields(plugin.cls)
+    defaults = {name: value for name, value in default_values(plugin.cls).items() if name not in inside}
     return {
         "kind": plugin.kind,
         "name": plugin.name,
@@ -41,7 +42,7 @@ def describe(plugin: registry.Plugin) -> dict[str, Any]:
         "version": plugin.version,
         "summary": first_line(plugin.cls),
         "options": {name: value.name if isinstance(value, Enum) else value for name, value in defaults.items()},
-        "required": [name for name in option_names(plugin.cls) if name not in defaults],
+        "required": [name for name in option_names(plugin.cls) if name not in {**defaults, **inside}],
         "needs": plugin.cls.missing_libraries(),
     }
 
