@@ -20,18 +20,18 @@ from imgrec.registry import available, build
 from imgrec.threads import cores, each
 
 if TYPE_CHECKING:
-    from imgrec.draw import Map
+    from imgrec.drawing.map import Map
+    from imgrec.drawing.visualise import visualise
     from imgrec.fusion import Fusion
     from imgrec.gallery.gallery import Gallery, Match
     from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
     from imgrec.gallery.query import Query
+    from imgrec.gallery.recommend import recommend
+    from imgrec.ingestion.ingest import ingest
+    from imgrec.ingestion.steps import Summary
     from imgrec.linear import LinearReducer
     from imgrec.neighbours import NeighbourReducer
-    from imgrec.pipeline import Summary
     from imgrec.run import Run
-    from imgrec.stages.ingest import ingest
-    from imgrec.stages.recommend import recommend
-    from imgrec.stages.visualise import visualise
 
 __version__ = "0.1.0"
 
@@ -41,14 +41,14 @@ _LAZY = {
     "Query": "imgrec.gallery.query",
     "Fusion": "imgrec.fusion",
     "LinearReducer": "imgrec.linear",
-    "Map": "imgrec.draw",
+    "Map": "imgrec.drawing.map",
     "Match": "imgrec.gallery.gallery",
     "NeighbourReducer": "imgrec.neighbours",
     "Run": "imgrec.run",
-    "Summary": "imgrec.pipeline",
-    "ingest": "imgrec.stages.ingest",
-    "recommend": "imgrec.stages.recommend",
-    "visualise": "imgrec.stages.visualise",
+    "Summary": "imgrec.ingestion.steps",
+    "ingest": "imgrec.ingestion.ingest",
+    "recommend": "imgrec.gallery.recommend",
+    "visualise": "imgrec.drawing.visualise",
 }
 
 __all__ = [

@@ -79,15 +79,33 @@ def begins_with(kind: str, name: str, user_folders: Iterable[str] = ()) -> str |
 
 def settings(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, Any]:
     """What a preset sets, and what the presets that it begins with set; nothing for a plugin."""
-    import yaml
-
     found: dict[str, Any] = {}
     for file in reversed(_presets_under(kind, name, user_folders)[0]):
-        read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        if not isinstance(read, Mapping):
-            raise UsageError(f"{file} is no preset: it holds {type(read).__name__}, not options by name")
-        found = _merged(found, read)
+        found = _merged(found, _read(file))
     return {option: value for option, value in found.items() if option != "defaults"}
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    """What a YAML file holds, options by name.
+
+    Raises:
+        UsageError: it is not YAML, or holds something else.
+    """
+    import yaml
+
+    try:
+        read = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not understood: {' '.join(str(error).split())}") from error
+    if not isinstance(read, Mapping):
+        raise UsageError(f"{file} holds {type(read).__name__}, not options by name")
+    return read
+
+
+def _defaults(file: Path) -> list[Any]:
+    """The defaults list of a YAML file."""
+    defaults = _read(file).get("defaults") or []
+    return defaults if isinstance(defaults, list) else []
 
 
 def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,8 +135,8 @@ def _presets_under(kind: str, name: str, user_folders: Iterable[str]) -> tuple[l
         if (preset := files(kind, folders).get(name)) is None:
             break
         found.append(preset)
-        begins = re.search(r"defaults:\s*\[?\s*-?\s*(\w+)", preset.read_text(encoding="utf-8"))
-        name = begins[1] if begins else ""
+        defaults = _defaults(preset)
+        name = defaults[0] if defaults and isinstance(defaults[0], str) else ""
     return found, None
 
 
@@ -161,8 +179,8 @@ def default_choices(stage: str, user_folders: Iterable[str] = ()) -> dict[str, s
     """
     fields = component_fields(registry.classes(Stage)[stage])
     if (file := files(Stage.kind, user_folders).get(stage)) is not None:
-        found = re.findall(r"^ +- /(?:\w+@)?(\w+): (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
-        chosen = {name: None if choice == "null" else choice for name, choice in found}
+        groups = [group for group in _defaults(file) if isinstance(group, Mapping)]
+        chosen = {re.split("[/@]", key)[-1]: choice for group in groups for key, choice in group.items()}
         return {name: chosen.get(name) for name in fields}
     return {name: _by_its_class(spec.metadata) for name, spec in fields.items()}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 
 from imgrec import hookspecs, presets, registry, testing
 from imgrec.kinds import KINDS, Stage
@@ -79,14 +78,10 @@ def preset_table() -> str:
 
     rows = []
     for file in sorted((Path(presets.conf_folders()[0].path) / "extractor").glob("*.yaml")):
-        text = file.read_text().strip()
-        comment = text.split("\n")[0]
-        if model := re.search(r"^model: (.*)", text, re.MULTILINE):
-            of = f"`{model[1]}`"
-        else:
-            weights = re.search(r"^weights: \{(.*)\}", text, re.MULTILINE)
-            of = f"fusion: {weights[1]}" if weights else ""
-        rows.append([f"`extractor={file.stem}`", of, comment.removeprefix("# ")])
+        sets = presets.settings("extractor", file.stem)
+        weights = ", ".join(f"{name}: {weight}" for name, weight in sets.get("weights", {}).items())
+        of = f"`{sets['model']}`" if "model" in sets else f"fusion: {weights}" if weights else ""
+        rows.append([f"`extractor={file.stem}`", of, presets.comment(file)])
     return table(["preset", "timm model, or parts of a fusion", ""], rows)
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imgrec import images
-from imgrec.alterations import ALTERATIONS, JPEG_SIDE
 from imgrec.errors import ImgrecError
+from imgrec.evaluation.alterations import ALTERATIONS, JPEG_SIDE
 from imgrec.kinds import Image
 
 

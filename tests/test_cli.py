@@ -15,7 +15,8 @@ import pytest
 
 import tiles
 from conftest import Cli
-from imgrec import help, presets
+from imgrec import presets
+from imgrec.cli import help
 from imgrec.kinds import GROUPS
 
 THREE_SPELLINGS = [

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Cli
-from imgrec import completion
+from imgrec.cli import completion
 
 BIN = Path(sys.executable).parent
 ENV = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "TERM": "dumb", "PS1": "$ ", "PROMPT": "$ "}

@@ -25,8 +25,9 @@ import imgrec
 from conftest import Cli
 from hostile import encoded
 from imgrec import images
+from imgrec.images import decoding, reading
+from imgrec.ingestion.steps import _read
 from imgrec.kinds import Image, Vectors
-from imgrec.pipeline import _read
 from soak import fuzz
 
 GIB = 2**30
@@ -226,7 +227,7 @@ def test_a_large_picture_is_converted_part_by_part_and_is_the_same() -> None:
     random = np.random.default_rng(0)
     pixels = np.kron(random.integers(0, 256, (30, 30, 4), np.uint8), np.ones((40, 40, 1), np.uint8))
     decoded = images.decode(encoded(PIL.Image.fromarray(pixels), "PNG"))
-    assert pixels.shape[0] * pixels.shape[1] > images._BAND
+    assert pixels.shape[0] * pixels.shape[1] > decoding._BAND
     alpha = pixels[:, :, 3:] / 255
     assert np.abs(decoded - (pixels[:, :, :3] * alpha + 255 * (1 - alpha))).max() <= 1
 
@@ -244,7 +245,7 @@ def test_a_large_picture_is_converted_part_by_part_and_is_the_same() -> None:
     ],
 )
 def test_scans_of_a_jpeg_are_counted(data: bytes, scans: int) -> None:
-    assert images._scans(data) == scans
+    assert decoding._scans(data) == scans
 
 
 @pytest.mark.parametrize(("format", "options"), [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {})])
@@ -303,7 +304,7 @@ def test_a_pipe_or_a_device_is_never_waited_for(cli: Cli, tmp_path: Path) -> Non
         with pytest.raises(images.UnreadableImageError, match="not a regular file"):
             images.read(str(tmp_path / name))
     # One that takes a file's place after it was looked at is not waited for either.
-    os.close(images._without_waiting(str(tmp_path / "pipe.jpg"), os.O_RDONLY))
+    os.close(reading._without_waiting(str(tmp_path / "pipe.jpg"), os.O_RDONLY))
     refused = cli("ingest", "pipe.jpg", code=1)
     assert "not a regular file" in refused.err
 

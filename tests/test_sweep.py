@@ -19,7 +19,8 @@ import pytest
 from hydra.errors import MissingConfigException
 
 from conftest import Cli, shared
-from imgrec import config, draw
+from imgrec.cli import config
+from imgrec.drawing import leaderboard
 from test_registry import install
 
 COSTS = {"images_per_s", "query_ms"}
@@ -223,12 +224,14 @@ def test_ctrl_c_says_how_the_sweep_goes_on(tmp_path: Path) -> None:
 
 def test_labels_of_points_that_touch_are_drawn_apart(tmp_path: Path) -> None:
     heights = [0.1, 0.5, 0.5, 0.5, 0.52, 0.9]
-    apart = draw._apart(heights, 0.05)
+    apart = leaderboard._apart(heights, 0.05)
     assert all(above - below >= 0.05 - 1e-6 for below, above in pairwise(apart))
     assert (apart[0], apart[-1]) == (0.1, 0.9)
     assert sum(apart) == pytest.approx(sum(heights))
-    points = [draw.Point(f"hog {i}", 0.5, 10.0 ** (i % 3 + 1), (0.4, 0.6), is_best=i == 0) for i in range(8)]
-    draw.quality_against_cost(points, tmp_path / "points.png", "mAP", "images/s")
+    points = [
+        leaderboard.Point(f"hog {i}", 0.5, 10.0 ** (i % 3 + 1), (0.4, 0.6), is_best=i == 0) for i in range(8)
+    ]
+    leaderboard.quality_against_cost(points, tmp_path / "points.png", "mAP", "images/s")
     with PIL.Image.open(tmp_path / "points.png") as picture:
         assert picture.size == (1320, 600)
 

@@ -51,7 +51,7 @@ RERANKERS: dict[str, dict[str, Any]] = {"query_expansion": {"alpha": 0.5}}
 
 STAGES: dict[str, dict[str, Any]] = {
     "compare": {"runs": ["run", "run"]},
-    "evaluate": {"labels": "folder"},
+    "evaluate": {"labels": "folder", "default_extractor": "colour"},
     "failures": {},
     "info": {},
     "ingest": {"source": "pictures", "default_extractor": "colour"},

@@ -12,8 +12,9 @@ import pytest
 
 import imgrec
 from conftest import Cli
-from imgrec import draw
-from imgrec.draw import Map
+from imgrec.drawing import map as maps
+from imgrec.drawing.contact_sheet import contact_sheet
+from imgrec.drawing.map import Map
 from imgrec.errors import UsageError
 
 
@@ -84,7 +85,9 @@ def test_images_that_are_all_alike(tmp_path: Path, name: str) -> None:
 def test_progress_is_told_where_it_is_asked_for(
     store: imgrec.Store, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("imgrec.run._line_progress.__defaults__", (0.0,))  # every step, not every ten seconds
+    monkeypatch.setattr(
+        "imgrec.run.console._line_progress.__defaults__", (0.0,)
+    )  # every step, not every ten seconds
     reducer = imgrec.build("reducer", "tsne", n_iter=50)
     imgrec.visualise(store, reducer)
     assert capfd.readouterr() == ("", "")
@@ -121,7 +124,7 @@ def test_maps_of_any_size_have_ink_and_room(count: int, labels: int, tmp_path: P
 
 
 def test_a_legend_names_at_most_twenty_labels() -> None:
-    shown = draw._shown_labels(a_map(2_000, 300))
+    shown = maps._shown_labels(a_map(2_000, 300))
     assert len(shown) == 20
     assert shown[0][0] == "281 others"
     assert len({colour for _, colour, _ in shown}) == 20
@@ -130,7 +133,7 @@ def test_a_legend_names_at_most_twenty_labels() -> None:
 
 def test_thumbnails_keep_their_distance() -> None:
     positions = np.random.default_rng(0).random((5_000, 2)).astype(np.float32)
-    chosen = draw._spread(positions, 40, gap=0.1)
+    chosen = maps._spread(positions, 40, gap=0.1)
     assert len(chosen) == 40
     apart = np.abs(positions[chosen][:, None] - positions[chosen][None]).max(axis=2) + np.eye(40)
     assert apart.min() >= 0.1
@@ -150,7 +153,7 @@ def test_a_contact_sheet_names_a_file_and_its_folder(
         write(pen, place, text, **options)
 
     monkeypatch.setattr(PIL.ImageDraw.ImageDraw, "text", noted)
-    draw.contact_sheet(query, [], tmp_path / "sheet.png", "colour, euclidean")
+    contact_sheet(query, [], tmp_path / "sheet.png", "colour, euclidean")
     assert written[-1] == caption
 
 
@@ -159,7 +162,7 @@ def test_a_contact_sheet_with_a_file_that_is_gone_and_names_that_are_long(tmp_pa
     names = [str(query), str(tmp_path / "gone.jpg"), str(tmp_path / ("ä山" * 60 + "\udcff.jpg"))]
     matches = [imgrec.Match(i + 1, name, 0.5 * i, "x") for i, name in enumerate(names * 3)]
     for count in (0, 1, 5, 9):
-        draw.contact_sheet(query, matches[:count], tmp_path / "sheet.png", "colour, euclidean")
+        contact_sheet(query, matches[:count], tmp_path / "sheet.png", "colour, euclidean")
         with PIL.Image.open(tmp_path / "sheet.png") as sheet:
             assert sheet.width <= 1700
             assert sheet.height == 28 + 40 + max(1, -(-count // 5)) * (240 + 62 + 20) - 20 + 28

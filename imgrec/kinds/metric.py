@@ -103,7 +103,7 @@ METRIC_HELP = "distance between vectors; null: what parts of a fusion have of th
 
 
 def _all() -> dict[str, type[Metric]]:
-    from imgrec import registry  # which is above the kinds, and is there when an option is looked at
+    from imgrec import registry
 
     return registry.classes(Metric)
 

@@ -54,10 +54,10 @@ class Compare(Stage):
             run.print(table(cells, [heading, *names]) if rows else f"{heading}: none")
             run.print("")
         if pictures := pictures_of(folders):
-            from imgrec import draw
+            from imgrec.drawing.comparison import side_by_side
 
             with run.timed("draw"):
-                draw.side_by_side(names, pictures, run.folder / PICTURE)
+                side_by_side(names, pictures, run.folder / PICTURE)
             run.print(str(run.folder / PICTURE))
 
 

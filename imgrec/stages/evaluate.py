@@ -17,20 +17,20 @@ from typing import Any, ClassVar
 import numpy as np
 
 from imgrec import evaluation, images, registry
-from imgrec.alterations import ALTERATIONS
 from imgrec.batches import chunks
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.evaluation import Queries
+from imgrec.evaluation.alterations import ALTERATIONS
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import Similarity
+from imgrec.ingestion.ingest import ingest
 from imgrec.kinds import Extractor, Image, Ranking, Record, Recorded, Reducer, Reranker, Stage, Store, Vectors
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
 from imgrec.search import exact, files
-from imgrec.stages.ingest import ingest
 from imgrec.threads import each
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ class Evaluate(Stage):
     def _draw_worst(
         self, gallery: Gallery, asked: Queries, keys: Sequence[str], worst: Sequence[int], file: Path, title: str
     ) -> None:
-        from imgrec import draw
+        from imgrec.drawing.worst import worst_queries
 
         key_at = dict(zip((record.path for record in gallery.records), keys, strict=True))
         answers = gallery.search([asked.asked[i] for i in worst], self.k, rerank=self.rerank)
@@ -139,7 +139,7 @@ class Evaluate(Stage):
             )
             for i, matches in zip(worst, answers, strict=True)
         ]
-        draw.worst_queries(rows, file, title)
+        worst_queries(rows, file, title)
 
     def _chosen(self) -> Extractor | Recorded:
         """What was chosen, or recorded; for a new gallery the default."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from imgrec.gallery import similarity as similarities
-from imgrec.gallery.gallery import Gallery, Match, opened
+from imgrec.gallery.gallery import Match, opened
 from imgrec.gallery.query import Query
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
@@ -41,9 +41,15 @@ class Recommend(Stage):
     def execute(self, run: Run) -> None:
         """Search, print the matches, draw them, and keep them as JSON."""
         query = Query.of(self.query, include_self=self.include_self)
-        with self.store as store, store.snapshot():
-            similarity = similarities.choose(store, self.space, self.extractor, self.projection, self.metric)
-            gallery = Gallery(store, similarity, index=self.index)
+        with opened(
+            self.store,
+            self.metric,
+            space=self.space,
+            extractor=self.extractor,
+            projection=self.projection,
+            index=self.index,
+        ) as gallery:
+            similarity = gallery.similarity
             with run.timed("query"):
                 resolved = gallery.resolve(query)
             run.inputs["query"] = "".join(resolved.digests)
@@ -68,10 +74,10 @@ class Recommend(Stage):
         run.counts.update(gallery=len(gallery), matches=len(matches))
         run.write_json("results.json", result)
         with run.timed("draw"):
-            from imgrec import draw
+            from imgrec.drawing.contact_sheet import contact_sheet
 
             picture = run.folder / "recommendations.png"
-            draw.contact_sheet(self.query, matches, picture, similarities.title(similarity))
+            contact_sheet(self.query, matches, picture, similarities.title(similarity))
         if self.format == "json":
             run.print(to_json(result))
         elif self.format == "paths":
@@ -96,40 +102,3 @@ def _as_table(matches: Sequence[Match]) -> str:
         for match in matches
     ]
     return table(rows, header=["rank", "distance", *parts, "path"])
-
-
-def recommend(
-    query: str | os.PathLike[str],
-    store: Store,
-    k: int = 5,
-    metric: str | None = None,
-    space: str | None = None,
-    *,
-    extractor: Extractor | None = None,
-    projection: Reducer | None = None,
-    rerank: Reranker | None = None,
-    index: Index | None = None,
-    include_self: bool = False,
-) -> list[Match]:
-    """The k images of a store that are most similar to a query picture, the nearest first.
-
-    Args:
-        query: an image file, inside the gallery or not.
-        store: what `ingest` filled.
-        k: how many; fewer where the gallery has fewer.
-        metric: the name of one, such as `euclidean` or `cosine`; None: what parts of a fusion have of their own,
-            else Euclidean.
-        space: which space or fusion, where the store has several: its key or the beginning of it.
-        extractor: the same, by identity; also the extractor that is then used for the query. Or several of them
-            as a `Fusion`.
-        projection: a reducer, fitted on the gallery: vectors are projected before the search.
-        rerank: asks a second time with a better query.
-        index: finds candidates approximately; None: the search is exact.
-        include_self: let the query's own content (the same bytes) be found.
-
-    Raises:
-        UsageError: no such query or store; the query is no image; the space is not clear; k below 1.
-    """
-    with opened(store, metric, space=space, extractor=extractor, projection=projection, index=index) as gallery:
-        (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, rerank=rerank)
-    return matches

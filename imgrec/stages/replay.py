@@ -19,10 +19,10 @@ import numpy as np
 from imgrec import registry, stages
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
+from imgrec.ingestion.ingest import ingest
 from imgrec.kinds import Batch, Extractor, Space, Stage, Store, kind_of
 from imgrec.options import component_fields, option, option_names
 from imgrec.run import DIFF, RECORD, Run, flat, git_commit, git_diff, read_record, version_of
-from imgrec.stages.ingest import ingest
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from imgrec import config, registry
+from imgrec import registry
+from imgrec.cli import config
 from imgrec.kinds import Component, Stage
 from imgrec.options import allowed_types, choices_of, type_hints
 from imgrec.testing import process

@@ -27,7 +27,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from imgrec import arguments, keys, presets, registry, stages
+from imgrec import presets, registry, stages
+from imgrec.cli import arguments, keys
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Component, Stage, kind_of
 from imgrec.kinds.component import Group

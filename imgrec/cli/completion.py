@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec import arguments, keys, presets, registry
+from imgrec import presets, registry
+from imgrec.cli import arguments, keys
 from imgrec.errors import UsageError
 from imgrec.kinds import Component, Stage
 from imgrec.options import component_fields, holds_several, option_rows, values_of

@@ -1,4 +1,4 @@
-"""Finds image files, reads them, and decodes them to RGB: one policy for every extractor.
+"""Decodes image files to RGB: one policy for every extractor.
 
 What decoding does is part of every space (`kinds.extractor.DECODING_VERSION`):
 
@@ -14,36 +14,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import io
-import logging
-import os
 import re
-import stat
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from imgrec import registry
-from imgrec.errors import ImgrecError, UsageError
 from imgrec.kinds import Decoder, Image
 
 if TYPE_CHECKING:
     import PIL.Image
-
-log = logging.getLogger(__name__)
-
-SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .svg .tga "
-    ".tif .tiff .webp".split()
-)
-"""What counts as an image file inside a folder, beside what decoders add (`suffixes`)."""
+from imgrec.images.reasons import DECODER, NEEDS, UNKNOWN, UnreadableImageError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
 """What Pillow is let read, in this order. It knows thirty more, of which EPS is a program that it runs."""
@@ -54,204 +41,17 @@ MAX_PIXELS = 2 * 89_478_485
 MAX_MEMORY = 840_000_000
 """An image that takes more bytes while it is decoded, those of its file included, is refused."""
 
-MAX_BYTES = 400_000_000
-"""Larger files are refused unread."""
-
 MAX_SCANS = 100
 """A JPEG of more scans is refused: each makes the decoder pass over the whole picture. Usual are 1 to 12."""
-
-NOT_OPENED = "cannot be opened"
-"""How reasons begin that lie with the system, not with the file."""
-
-NEEDS = "needs "
-"""How reasons begin that lie with a library that is not installed."""
-
-NOT_REGULAR = "not a regular file"
-"""The reason for a pipe, a socket, a device or a folder."""
-
-UNKNOWN = "not an image in a known format"
-"""The reason for what no decoder knows, so far."""
-
-DECODER = "decoder "
-"""How reasons begin that lie with a decoder."""
-
-CHANGED = "changed while it was read"
-"""The reason for a file that somebody was writing."""
 
 # Pillow's DecompressionBombWarning: sizes are judged here.
 warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit of")
 
 
-class UnreadableImageError(ImgrecError):
-    """A file that is no image, or a broken one; the message is the reason, without the path."""
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """A file found, not yet read."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    problem: str | None = None
-    """Why it cannot be read at all: a broken link, a device, no permission."""
-
-
-def is_worth_another_try(reason: str) -> bool:
-    """Whether a file that failed may be read another time although it has not changed."""
-    return reason.startswith((NOT_OPENED, NEEDS, UNKNOWN, DECODER, CHANGED))
-
-
-# --- finding ------------------------------------------------------------------------------------------------
-
-
-def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The folders and files of a source as absolute paths, without those that lie inside another.
-
-    Raises:
-        UsageError: there is none, or one does not exist.
-    """
-    given = list(source) if isinstance(source, Sequence) and not isinstance(source, str | bytes) else [source]
-    if not given or not all(isinstance(each, str | os.PathLike) and os.fspath(each) for each in given):
-        raise UsageError("source is empty: name a folder, a file or a list of them")
-    for each in given:
-        if not os.path.exists(each):
-            raise UsageError(f"source {os.fspath(each)!r} does not exist")
-    paths = {os.path.abspath(each) for each in given}
-    # The folder of `/` is `/`.
-    return sorted(path for path in paths if (up := os.path.split(path)[0]) == path or not is_inside(up, paths))
-
-
-def is_inside(path: str, roots: Set[str]) -> bool:
-    """Whether a path is one of the roots or lies below one; all absolute. As quick for many roots as for one.
-
-    >>> is_inside("/photos/a.jpg", {"/photos"}), is_inside("/photos2/a.jpg", {"/photos"})
-    (True, False)
-    """
-    while path not in roots:
-        folder, _ = os.path.split(path)
-        if folder == path:
-            return False
-        path = folder
-    return True
-
-
 @functools.cache
-def _decoders() -> list[type[Decoder]]:
+def decoders() -> list[type[Decoder]]:
     """Of the formats that plugins add."""
     return list(registry.classes(Decoder).values())
-
-
-@functools.cache
-def suffixes() -> frozenset[str]:
-    """What counts as an image file inside a folder; one that is named itself is taken whatever its suffix."""
-    return SUFFIXES.union(*(decoder.suffixes for decoder in _decoders()))
-
-
-def find(roots: Iterable[str]) -> Iterator[ImageFile]:
-    """Every image file under the roots, folder by folder in the order of names.
-
-    Hidden files and folders (`.name`) are passed over. Links to folders are followed once.
-    """
-    return map(_examine, paths(roots))
-
-
-def paths(roots: Iterable[str]) -> Iterator[str]:
-    """The paths of what `find` finds, which are had sooner than sizes and times."""
-    seen: set[tuple[int, int]] = set()
-    for root in roots:
-        if Path(root).is_dir():
-            yield from _paths_in(root, seen)
-        else:
-            yield root
-
-
-def _paths_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
-    # No recursion: folders may be a thousand deep.
-    levels = [(os.path.join(folder, ""), iter(_listed(folder, seen)))]
-    while levels:
-        prefix, names = levels[-1]
-        for name in names:
-            if name.endswith(os.sep):
-                levels.append((prefix + name, iter(_listed(prefix + name, seen))))
-                break
-            yield prefix + name
-        else:
-            levels.pop()
-
-
-def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
-    """The image files and folders (these end with a separator) of one not seen before, in the order of names."""
-    try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            return []
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:  # names only: a folder may hold millions
-            names = [entry.name + os.sep if _is_folder(entry) else entry.name for entry in entries]
-    except OSError as error:
-        log.warning("%s cannot be listed: %s", folder.rstrip(os.sep) or os.sep, error.strerror)
-        return []
-    known = suffixes()
-    return sorted(
-        name
-        for name in names
-        # A name without a dot has no such end.
-        if not name.startswith(".") and (name.endswith(os.sep) or name[name.rfind(".") :].lower() in known)
-    )
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself, say
-        return False
-
-
-def _examine(path: str) -> ImageFile:
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        return ImageFile(path, 0, 0, f"{NOT_OPENED}: {error.strerror}")
-    problem = None if stat.S_ISREG(status.st_mode) else NOT_REGULAR
-    return ImageFile(path, status.st_size, status.st_mtime_ns, problem)
-
-
-# --- reading and decoding -----------------------------------------------------------------------------------
-
-
-def read(path: str) -> tuple[bytes, str]:
-    """A file's bytes and their digest (SHA-256, hexadecimal).
-
-    Raises:
-        UnreadableImageError: the file cannot be opened or read, is no regular file, or changed meanwhile.
-    """
-    return read_as_found(path)[:2]
-
-
-def read_as_found(path: str) -> tuple[bytes, str, ImageFile]:
-    """`read`, and the size and time of change that belong to just these bytes."""
-    if problem := _examine(path).problem:
-        raise UnreadableImageError(problem)
-    try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            before = os.fstat(file.fileno())
-            if not stat.S_ISREG(before.st_mode):
-                raise UnreadableImageError(NOT_REGULAR)
-            if before.st_size > MAX_BYTES:
-                raise UnreadableImageError(f"too large: {before.st_size:,} bytes")
-            data = file.read(before.st_size + 1)
-            after = os.fstat(file.fileno())
-    except OSError as error:
-        raise UnreadableImageError(f"{NOT_OPENED}: {error.strerror}") from None
-    if len(data) != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise UnreadableImageError(CHANGED)
-    return data, hashlib.sha256(data).hexdigest(), ImageFile(path, after.st_size, after.st_mtime_ns)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opens: for a pipe that has just taken a file's place, a plain open would wait for ever."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def decode(data: bytes, side: int | None = None) -> Image:
@@ -385,7 +185,7 @@ def _opened(data: bytes) -> PIL.Image.Image:
     import PIL.Image
 
     head = data[:64]
-    for decoder in [*_decoders()]:  # one of them may be left out meanwhile
+    for decoder in [*decoders()]:  # one of them may be left out meanwhile
         if _recognises(decoder, head):
             for library, command in decoder.missing_libraries().items():
                 raise UnreadableImageError(f"{NEEDS}{library}: {command}")
@@ -403,7 +203,7 @@ def _recognises(decoder: type[Decoder], head: bytes) -> bool:
         return bool(decoder.recognises(head))
     except Exception as error:
         with contextlib.suppress(ValueError):  # another thread was quicker
-            _decoders().remove(decoder)
+            decoders().remove(decoder)
             registry.warn_of(decoder, error)
         return False
 
@@ -414,8 +214,11 @@ def reduction(shorter: int, side: int | None) -> int:
 
 
 _MARKER = re.compile(rb"\xff+([^\xff\x00\xd0-\xd7])")
+
 _SCAN, _END, _WITHOUT_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
+
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
 _SEQUENTIAL = (0xC0, 0xC1, 0xC9)
 
 

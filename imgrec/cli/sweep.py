@@ -12,12 +12,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imgrec import draw, registry
+from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.kinds import Ranking, Stage
 from imgrec.run import RECORD, RESULTS, Run, read_record, read_results, table, to_json
+
+if TYPE_CHECKING:
+    from imgrec.drawing.leaderboard import Point
 
 NAME = "leaderboard"
 """Of the files, their endings left out."""
@@ -209,7 +212,9 @@ class Leaderboard:
             files.pop().unlink(missing_ok=True)
             return files
         quality, cost = next(iter(self.ranking.quality.values())), next(iter(self.ranking.cost.values()))
-        draw.quality_against_cost(points, files[2], quality, cost)
+        from imgrec.drawing.leaderboard import quality_against_cost
+
+        quality_against_cost(points, files[2], quality, cost)
         return files
 
     def rows(self) -> list[dict[str, Any]]:
@@ -285,11 +290,13 @@ class Leaderboard:
         costs = (job.results.get(cost) for cost in self.ranking.cost)
         return [*cells, *("" if cost is None else f"{cost:,}" for cost in costs), job.name]
 
-    def points(self) -> list[draw.Point]:
+    def points(self) -> list[Point]:
         """The jobs that have a quality and a cost, to be drawn."""
+        from imgrec.drawing.leaderboard import Point
+
         quality, cost = next(iter(self.ranking.quality)), next(iter(self.ranking.cost))
         return [
-            draw.Point(
+            Point(
                 " ".join(_short(name, job.overrides.get(name, "")) for name in self.options) or job.name,
                 job.results[quality],
                 job.results[cost],

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imgrec import keys, presets, registry
+from imgrec import presets, registry
+from imgrec.cli import keys
 from imgrec.errors import UsageError
 from imgrec.kinds import Stage, kind_of
 from imgrec.options import component_fields, option_names, suggestion

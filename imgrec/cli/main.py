@@ -1,0 +1,320 @@
+"""The command line: `python -m imgrec`, `imgrec`. Arguments in, exit code out."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import imgrec
+from imgrec import presets, registry
+from imgrec.cli import arguments, completion, help  # noqa: A004 - it is what --help prints
+from imgrec.errors import ImgrecError, UsageError
+from imgrec.kinds import Stage
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from imgrec.cli.sweep import Sweep
+    from imgrec.run import Run
+
+log = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
+HELP = frozenset(("--help", "-h"))
+
+_errors: list[tuple[BaseException, bool]] = []
+"""What the run raised: Hydra would print more than a line of it."""
+
+
+def program() -> int:
+    """`main`, in a process that it has for itself: no garbage is looked for while it starts and ends.
+
+    Both together take a fifth of the time of a short run.
+    """
+    gc.disable()  # until a stage runs, see `_task`
+    try:
+        code = main()
+    finally:
+        gc.freeze()
+    if code == INTERRUPTED:  # a thread may be in the middle of what takes long, and nobody waits for it
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    return code
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        words: arguments without the program's name; those of the process by default.
+
+    Returns:
+        0; 1 for a failure; 2 for a usage error; 130 after Ctrl-C.
+    """
+    words = sys.argv[1:] if words is None else list(words)
+    _print_any_name()
+    logging.basicConfig(format="imgrec: %(message)s", level=logging.WARNING)  # until Hydra sets up its own
+    debug = "debug=true" in words
+    stage = None
+    try:
+        if "--version" in words:
+            sys.stdout.write(f"imgrec {imgrec.__version__}\n")
+            return 0
+        if words and words[0] in completion.FLAGS:
+            sys.stdout.write(completion.answer(words[1:], os.environ))
+            return 0
+        read = arguments.read(words)
+        stage = read.stage
+        if not HELP.isdisjoint(words):
+            sys.stdout.write(help.text(stage, read.config_folders, words) + "\n")
+            return 0
+        if read.needs_stage and stage is None:
+            sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; --help tells more\n\n{help.stage_list()}\n")
+            return UsageError.exit_code
+        return _outcome(_run_hydra(read, [sys.argv[0], *words]), debug=debug)
+    except KeyboardInterrupt as error:
+        return _tell(error, debug=debug)
+    except SystemExit as error:  # Hydra's, after --help and the like
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BrokenPipeError:
+        # Whoever read our output, `head` for one, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _tell(_explained(error, stage, words), debug=debug)
+    finally:
+        _errors.clear()
+
+
+def _print_any_name() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names that are not UTF-8
+
+
+def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
+    """Run one job, or a sweep, which is returned."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    from imgrec.cli import config
+
+    def task(configuration: object) -> None:  # goes to other processes, with what it refers to
+        _task(configuration, command, read.config_folders)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
+    config.SweepFolder.path = None
+    folder, returned = presets.conf_folders()[0].path, None
+    words = [word for word in read.hydra if word not in arguments.MULTIRUN]
+    is_plain = not any(word.startswith(("-", "hydra.mode")) for word in words)
+    if is_plain and (read.is_multirun or not read.config_folders):
+        # As `hydra.main` has it, which would compose the configuration twice, and not return a sweep's jobs.
+        config.register(read.config_folders, stage=None if read.is_multirun else read.stage)
+        with hydra.initialize_config_dir(folder, job_name="imgrec", version_base="1.3"):
+            application = GlobalHydra.instance().hydra
+            assert application is not None
+            if read.is_multirun:
+                with _sweep_that_goes_on():
+                    returned = application.multirun("config", task, [*words, "hydra.mode=MULTIRUN"])
+            else:
+                application.run("config", task, words)
+    else:
+        config.register(read.config_folders)
+        sys.argv = [sys.argv[0], *read.hydra]
+        with _sweep_that_goes_on():
+            hydra.main(version_base="1.3", config_path=folder, config_name="config")(task)()
+    if config.SweepFolder.path is None:
+        return None
+    from imgrec.cli.sweep import Sweep
+
+    return Sweep.read(Path(config.SweepFolder.path), config.job_folders(returned or []))
+
+
+@contextlib.contextmanager
+def _sweep_that_goes_on() -> Iterator[None]:
+    """Where a sweep ends early, say how it goes on."""
+    from concurrent.futures import BrokenExecutor
+
+    from imgrec.cli import config
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if config.SweepFolder.path is None:
+            raise
+        raise KeyboardInterrupt(f" with hydra.sweep.dir={config.SweepFolder.path}") from None
+    except BrokenExecutor:
+        raise ImgrecError(
+            "the process of a job was killed, for want of memory maybe; "
+            f"the same command with hydra.sweep.dir={config.SweepFolder.path} goes on from here"
+        ) from None
+
+
+def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
+    """Tell a run's error, or a sweep's leaderboard and which of its jobs failed; the exit code."""
+    for error, _ in _errors:
+        if isinstance(error, BrokenPipeError):
+            raise error
+    if sweep is None:
+        return max((_tell(error, debug=debug or is_asked) for error, is_asked in _errors), default=0)
+    if board := sweep.leaderboard():
+        files = board.save()
+        sys.stdout.write(f"{board.to_json() if board.is_json else board.to_text()}\n")
+        sys.stdout.flush()
+        sys.stderr.write(f"{', '.join(file.name for file in files)} in {sweep.folder}\n")
+        if changed := sweep.changed():
+            sys.stderr.write(f"imgrec: {changed}\n")
+    failed = [job.name for job in sweep.jobs if job.error]
+    if failed:
+        told = f"job {failed[0]}" if len(failed) == 1 else f"jobs {', '.join(failed)}"
+        sys.stderr.write(f"imgrec: {len(failed)} of {len(sweep.jobs)} jobs failed: {told} of {sweep.folder}\n")
+    return ImgrecError.exit_code if failed else 0
+
+
+def _task(configuration: object, command: Sequence[str], config_folders: tuple[str, ...]) -> None:
+    """One job: run the stage, and keep its error for the end; a sweep's is told at once.
+
+    Jobs of a sweep may run in other processes, which know nothing but what they are given here.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import DictConfig
+
+    from imgrec.cli import config
+    from imgrec.run import Run
+
+    gc.freeze()  # what is loaded stays
+    gc.enable()
+    assert isinstance(configuration, DictConfig)
+    settings = HydraConfig.get()
+    name, folder = settings.runtime.choices["stage"], Path(settings.runtime.output_dir)
+    is_job_of_sweep = settings.mode == RunMode.MULTIRUN
+    if is_job_of_sweep:
+        _print_any_name()
+        config.register(config_folders)
+    try:
+        run = Run(name, folder, command, config.plain(configuration), config.choices(settings))
+        if is_job_of_sweep:
+            run.sweep = Path(settings.sweep.dir).absolute()
+            run.overrides = config.overrides(settings)
+        _execute(run, configuration, number=settings.job.num if is_job_of_sweep else None)
+    except BaseException as error:
+        if not isinstance(error, UsageError):
+            log.info("%s", "".join(traceback.format_exception(error)))
+        if not is_job_of_sweep or isinstance(error, BrokenPipeError):
+            _errors.append((error, bool(configuration.get("debug", False))))
+        elif not isinstance(error, KeyboardInterrupt):
+            _tell(_of_job(settings.job.num, error), debug=configuration.get("debug", False))
+        if isinstance(error, KeyboardInterrupt):
+            raise
+
+
+def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
+    """Build the stage and run it; `number` is that of a sweep's job."""
+    from imgrec.cli import config
+
+    is_ranked = number is not None and registry.classes(Stage)[run.stage].ranking is not None
+    if is_ranked:
+        from imgrec.cli import sweep
+
+        if before := sweep.done_before(run):
+            sys.stderr.write(f"job {number}: done before, {before.told()}\n")
+            return
+        run.is_quiet = True
+    try:
+        stage = config.build_stage(run.stage, configuration, run.choices)
+        run.components = stage.plugins()
+        run.uses(Stage.kind, run.stage)
+        for component in stage.components():
+            run.uses(component.kind, component.name)
+        logging.getLogger("imgrec").info("%s: %s", run.stage, run.configuration)
+        with run.recorded():
+            stage.execute(run)
+        logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
+    except Exception as error:
+        is_usage = isinstance(error, UsageError)
+        if is_usage or run.status == "running":  # else it is recorded
+            run.fail(error)
+        if is_usage and number is None:
+            _take_back(run.folder)
+        raise
+    if is_ranked:
+        sys.stderr.write(f"job {number}: {sweep.Job.of(run).told()}\n")
+
+
+def _of_job(number: int, error: BaseException) -> BaseException:
+    """An error of a sweep's job, with the job's number in front."""
+    if isinstance(error, ImgrecError | OSError):
+        told = type(error) if isinstance(error, ImgrecError) else ImgrecError
+        return told(f"job {number}: {error}").with_traceback(error.__traceback__)
+    return error
+
+
+def _take_back(folder: Path) -> None:
+    """Remove what a run has written before its stage began, and the folders that are empty then.
+
+    Never more: `hydra.run.dir=` may name a folder that holds something of the user's.
+    """
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
+    for name in (
+        ".hydra/config.yaml",
+        ".hydra/hydra.yaml",
+        ".hydra/overrides.yaml",
+        "run.json",
+        "git.diff",
+        "imgrec.log",
+    ):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty
+        (folder / ".hydra").rmdir()
+        for made in (folder, folder.parent, folder.parent.parent):
+            made.rmdir()
+
+
+def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exception:
+    """What came out of Hydra before a job began, as an error of ours where it is the user's to mend."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    from imgrec.cli import config
+
+    if isinstance(error, RecursionError):
+        return UsageError(
+            "a preset of yours begins with itself: give it another name than the one in its defaults"
+        )
+    if isinstance(error, UnicodeDecodeError):
+        return UsageError(f"a YAML file is not UTF-8: {error}")
+    is_null_choice = isinstance(error, ValueError) and str(error).startswith("Config group override")
+    if is_null_choice or isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
+        return config.explain(error, stage, words)
+    if isinstance(error, OSError) and not isinstance(error, ImgrecError):
+        return UsageError(f"the run's folder cannot be made: {error.strerror}: {error.filename}")
+    return error
+
+
+def _tell(error: BaseException, *, debug: bool) -> int:
+    """Say what went wrong, in a line; the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        sys.stderr.write(f"imgrec: interrupted; the same command{error} goes on from here\n")
+        return INTERRUPTED
+    if debug or not isinstance(error, ImgrecError | OSError):
+        traceback.print_exception(error)
+    else:
+        sys.stderr.write(f"imgrec: {' '.join(str(error).split())}\n")
+    return error.exit_code if isinstance(error, ImgrecError) else 1

@@ -1,0 +1,132 @@
+"""The jobs of a sweep: quality against cost."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+from imgrec.drawing.map import COLOURS, _plain
+from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER
+
+LONGEST_LABEL = 60
+
+
+@dataclass(frozen=True)
+class Point:
+    """A job of a sweep."""
+
+    label: str
+    quality: float
+    cost: float
+    """Above 0."""
+
+    interval: tuple[float, float] | None = None
+    """The ends of the quality's confidence interval."""
+
+    is_best: bool = False
+
+
+def quality_against_cost(points: Sequence[Point], file: Path, quality: str, cost: str) -> None:
+    """Draw quality against cost: a point a job with its interval, each with its label at the right.
+
+    Args:
+        points: the jobs, one or more, in any order.
+        file: where to; the suffix decides the format.
+        quality: what the vertical axis is.
+        cost: what the horizontal axis is, logarithmic where the costs differ by ten times or more.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
+
+    points = sorted(points, key=lambda point: (point.quality, -point.cost))
+    height = max(5.0, 0.3 * len(points) + 1)
+    figure = Figure(figsize=(11, height), dpi=120)
+    longest = min(LONGEST_LABEL, max(len(point.label) for point in points))
+    axes = figure.add_axes((0.08, 0.6 / height, max(0.3, 0.87 - 0.0079 * longest), 1 - 1.1 / height))
+    costs = [point.cost for point in points]
+    if max(costs) >= 10 * min(costs):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_minor_formatter(FuncFormatter(_first_digit_of_few))
+    for point in points:
+        colour = ACCENT if point.is_best else COLOURS[0]
+        low, high = point.interval or (point.quality, point.quality)
+        axes.plot([point.cost] * 2, [low, high], color=colour, alpha=0.35, linewidth=2.5, solid_capstyle="butt")
+        axes.plot(point.cost, point.quality, "o", color=colour, markersize=8, markeredgecolor=PAPER, zorder=3)
+    axes.margins(0.08, 0.08)
+    axes.autoscale_view()  # at once, for the labels' heights
+    axes.tick_params(which="both", length=4, color=FAINT)
+    title = f"{quality} and its 95% confidence interval, against {cost}"
+    axes.set_title(title, loc="left", color=INK, fontsize=13, parse_math=False)
+    axes.set_xlabel(cost, color=INK, fontsize=12, parse_math=False)
+    axes.set_ylabel(quality, color=INK, fontsize=12, parse_math=False)
+    axes.grid(color=BLANK)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_color(BLANK)
+    _label_at_the_right(axes, points, 0.24 / (height - 1.1))
+    figure.savefig(file)
+
+
+def _first_digit_of_few(value: float, _: int) -> str:
+    """Ticks between powers of ten: as many as have room.
+
+    >>> [_first_digit_of_few(value, 0) for value in (20, 30, 500)]
+    ['20', '', '500']
+    """
+    return f"{value:,g}" if f"{value:e}"[0] in "25" else ""
+
+
+def _label_at_the_right(axes: Axes, points: Sequence[Point], gap: float) -> None:
+    """Labels in a column beside the axes, in the order of the points' heights, each with a line to its point.
+
+    Args:
+        axes: with limits that stay.
+        points: the lowest first.
+        gap: between two labels at the least, as a share of the axes' height.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = [float(to_axes.transform((point.cost, point.quality))[1]) for point in points]
+    for point, height in zip(points, _apart(heights, gap), strict=True):
+        colour = ACCENT if point.is_best else INK
+        axes.annotate(
+            textwrap.shorten(_plain(point.label), LONGEST_LABEL, placeholder=" ..."),
+            (point.cost, point.quality),
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            color=colour,
+            fontsize=11,
+            fontweight="bold" if point.is_best else "normal",
+            parse_math=False,
+            annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "alpha": 0.25,
+                "shrinkA": 2,
+                "shrinkB": 4,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Ascending heights moved as little as makes them `gap` apart, by the means of those that would touch.
+
+    >>> _apart([0.0, 0.5, 0.5], 0.1)
+    [0.0, 0.45, 0.55]
+    """
+    groups: list[list[float]] = []  # each: the sum of where its members would have it begin, and their number
+    for i, height in enumerate(heights):
+        groups.append([height - i * gap, 1])
+        while len(groups) > 1 and groups[-2][0] / groups[-2][1] >= groups[-1][0] / groups[-1][1]:
+            total, count = groups.pop()
+            groups[-1] = [groups[-1][0] + total, groups[-1][1] + count]
+    starts = [total / count for total, count in groups for _ in range(int(count))]
+    return [round(start + i * gap, 6) for i, start in enumerate(starts)]

@@ -1,0 +1,58 @@
+"""What pictures of results share: colours, type, and photographs made small."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from imgrec import images
+from imgrec.kinds import Image
+
+INK, FAINT, PAPER, ACCENT, BLANK = "#1f2328", "#6e7781", "#ffffff", "#c2410c", "#eaeef2"
+
+
+def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
+    """An image that fits a square of `side` pixels, never enlarged above four times; None if it cannot be read."""
+    try:
+        data, _ = images.read(path)
+        return in_square(images.decode(data, side), side)
+    except images.UnreadableImageError:
+        return None
+
+
+def in_square(image: Image, side: int) -> PIL.Image.Image:
+    """A picture made small, so that it fits into a square of so many pixels."""
+    picture = PIL.Image.fromarray(image)
+    scale = min(side / picture.width, side / picture.height, 4)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return picture.resize(size, PIL.Image.Resampling.LANCZOS)
+
+
+@functools.cache
+def font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
+    """DejaVu Sans, which matplotlib ships, found without importing matplotlib; else Pillow's own."""
+    spec = importlib.util.find_spec("matplotlib")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        file = Path(folder) / "mpl-data" / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
+        if file.exists():
+            return PIL.ImageFont.truetype(str(file), size)
+    return PIL.ImageFont.load_default(size)
+
+
+def shortened(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont, width: float) -> str:
+    """Text that fits, its middle left out if need be: both ends of a file's name tell something."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in text)
+    keep = len(text)
+    shown = text
+    while font.getlength(shown) > width and keep > 2:
+        keep -= 1
+        shown = f"{text[: (keep + 1) // 2]}…{text[-(keep // 2) :]}"
+    return shown
+
+
+SMALL, HIT, MISS = 150, "#1a7f37", "#cf222e"

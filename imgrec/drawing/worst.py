@@ -1,0 +1,66 @@
+"""The queries that were answered worst."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
+
+from imgrec.drawing.contact_sheet import GAP, MARGIN
+from imgrec.drawing.pictures import (
+    ACCENT,
+    BLANK,
+    FAINT,
+    HIT,
+    INK,
+    MISS,
+    PAPER,
+    SMALL,
+    font,
+    in_square,
+    shortened,
+    thumbnail,
+)
+from imgrec.kinds import Image
+
+
+def worst_queries(
+    rows: Sequence[tuple[Image | None, str, Sequence[tuple[str, bool]]]], file: Path, subtitle: str
+) -> None:
+    """Draw queries, a row each, beside what was found for them: framed green where right, red where wrong.
+
+    Args:
+        rows: of each query its image, or None if it cannot be read; its caption; and of its neighbours, nearest
+            first, the path and whether it is a hit.
+        file: where to, as a PNG.
+        subtitle: the space and metric, say.
+    """
+    columns = max([1, *(len(found) for _, _, found in rows)])
+    left, top, step = MARGIN + SMALL + 2 * GAP, MARGIN + 40, SMALL + 34
+    size = (max(left + columns * (SMALL + GAP) - GAP + MARGIN, 640), top + max(1, len(rows)) * step + MARGIN)
+    sheet = PIL.Image.new("RGB", size, PAPER)
+    pen = PIL.ImageDraw.Draw(sheet)
+    pen.text((MARGIN, MARGIN - 6), f"The {len(rows)} worst queries", font=font(20, bold=True), fill=INK)
+    pen.text((size[0] - MARGIN, MARGIN + 8), subtitle, font=font(14), fill=FAINT, anchor="rs")
+    for i, (image, caption, found) in enumerate(rows):
+        y = top + i * step
+        _framed(sheet, (MARGIN, y), None if image is None else in_square(image, SMALL), ACCENT)
+        pen.text((MARGIN, y + SMALL + 6), shortened(caption, font(13), SMALL + GAP), font=font(13), fill=INK)
+        for j, (path, is_hit) in enumerate(found):
+            x = left + j * (SMALL + GAP)
+            _framed(sheet, (x, y), thumbnail(path, SMALL), HIT if is_hit else MISS)
+            name = shortened(Path(path).parent.name, font(13), SMALL)
+            pen.text((x, y + SMALL + 6), name, font=font(13), fill=HIT if is_hit else MISS)
+    sheet.save(file, compress_level=1)
+
+
+def _framed(sheet: PIL.Image.Image, corner: tuple[int, int], picture: PIL.Image.Image | None, colour: str) -> None:
+    """A picture in the middle of its square, with a frame."""
+    picture = picture or PIL.Image.new("RGB", (SMALL, SMALL), BLANK)
+    x, y = corner[0] + (SMALL - picture.width) // 2, corner[1] + (SMALL - picture.height) // 2
+    sheet.paste(picture, (x, y))
+    frame = [x - 3, y - 3, x + picture.width + 2, y + picture.height + 2]
+    PIL.ImageDraw.Draw(sheet).rectangle(frame, outline=colour, width=3)

@@ -1,0 +1,1 @@
+"""An ingest: from files to records and vectors of a store."""

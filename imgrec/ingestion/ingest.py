@@ -1,0 +1,147 @@
+"""Bringing a store up to date with the images under a source."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from imgrec import images, registry
+from imgrec.errors import NoStoreError, UsageError
+from imgrec.ingestion.steps import Job, Summary, process
+from imgrec.kinds import Extractor, Space, Store
+from imgrec.kinds.store import only_writer
+from imgrec.run import progress
+
+log = logging.getLogger(__name__)
+
+
+def extractors_of(chosen: Extractor | Sequence[Extractor]) -> list[Extractor]:
+    """One by one those that fill a space each; no space twice."""
+    several = [chosen] if isinstance(chosen, Extractor) else chosen
+    found = [term.extractor for each in several for term in each.terms().values()]
+    return list({Space.of(each): each for each in found}.values())
+
+
+def ingest(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    extractor: Extractor | Sequence[Extractor],
+    store: Store,
+    backup: Store | None = None,
+    *,
+    batch_size: int = 64,
+    retry_failed: bool = False,
+    prune: bool = False,
+    force: bool = False,
+    summary: Summary | None = None,
+    show_progress: bool = False,
+) -> Summary:
+    """Bring a store up to date with the images under a source.
+
+    Only what the store lacks is decoded and extracted. Interrupted at any point, the next call goes on from the
+    last batch.
+
+    Args:
+        source: folders and files.
+        extractor: one extractor or several, or a fusion, which the store notes; each image is decoded once for all
+            that need the same size.
+        store: where to; made if it is not there.
+        backup: a second store that gets the same, and all that `store` holds already.
+        batch_size: images a transaction.
+        retry_failed: read files again that failed and have not changed since; one that changed is read anyway.
+        prune: forget the images below the source that are missing.
+        force: prune although more than half of the gallery is missing.
+        summary: counts to add to, for who wants them even of a call that fails.
+        show_progress: a progress bar on stderr.
+
+    Returns:
+        How many files were new, unchanged, moved, missing and failed.
+
+    Raises:
+        UsageError: the source does not exist or has no images; the store is none; the extractor cannot work.
+        ImgrecError: not one of the files could be read; the store could not be written; the extractor broke its
+            contract.
+    """
+    roots = images.roots(source)
+    extractors = extractors_of(extractor)
+    if not extractors or batch_size < 1:
+        raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
+    total = sum(1 for _ in images.paths(roots))
+    if not total and not _holds_any(store, roots):
+        raise UsageError(f"there are no images in {', '.join(roots)}")
+    spaces = {Space.of(each): each for each in extractors}
+    _check_before(store, backup, extractors)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(only_writer(store, backup))
+        _check_backup(store, backup)
+        stores = [stack.enter_context(store.open(create=True))]
+        if backup is not None:
+            stores.append(stack.enter_context(backup.open(create=True)))
+            backup.copy_from(store, exactly=True)
+        advance = stack.enter_context(progress("ingest", total, shown=show_progress))
+        job = Job(spaces, stores, summary or Summary(), retry_failed=retry_failed)
+        for each in [extractor] if isinstance(extractor, Extractor) else extractor:
+            job.note(each)
+        process(job, images.find(roots), batch_size, advance)
+        job.mark_missing(roots)
+        if prune:
+            job.forget_missing(roots, force=force)
+        job.check_read(roots, total)
+    return job.summary
+
+
+def _is_there(store: Store) -> bool:
+    with contextlib.suppress(NoStoreError), store:
+        return True
+    return False
+
+
+def _try_out(extractor: Extractor) -> None:
+    """Let an extractor that cannot work, for want of a device say, fail before a store is made for it."""
+    black = np.zeros((64, 64, 3), np.uint8)
+    registry.extract(extractor, [black], ["a black image"])
+
+
+def _holds_any(store: Store, roots: Sequence[str]) -> bool:
+    """Whether a store has images below the roots: if so, an emptied folder is news."""
+    below = set(roots)
+    with contextlib.suppress(NoStoreError), store:
+        return any(images.is_inside(record.path, below) for record in store.records())
+    return False
+
+
+def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extractor]) -> None:
+    """Find out what cannot work while no store is made or changed yet.
+
+    Raises:
+        UsageError: saying what.
+    """
+    if backup is not None and Path(backup.location).absolute() == Path(store.location).absolute():
+        raise UsageError(f"store and backup are both {store.location}: give backup.path=")
+    if not _is_there(store):
+        for extractor in extractors:
+            _try_out(extractor)
+
+
+def _check_backup(store: Store, backup: Store | None) -> None:
+    """Refuse to make a full backup follow a store that was lost.
+
+    Raises:
+        UsageError: the backup holds images, and the store none; or it is no store.
+    """
+    if backup is None:
+        return
+    with contextlib.suppress(NoStoreError), backup:
+        held = next(backup.records(), None)
+        with contextlib.suppress(NoStoreError), store:
+            if next(store.records(), None) is not None:
+                return
+        if held is not None:
+            raise UsageError(
+                f"the backup {backup.location} holds images, and the store {store.location} none: "
+                f"`imgrec restore` it first, or give another backup.path="
+            )

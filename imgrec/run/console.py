@@ -1,0 +1,111 @@
+"""What a run prints: tables, JSON, progress."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+
+def to_json(data: Any) -> str:
+    """Readable JSON; names that are not UTF-8 come out as escapes."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(data, indent=2, default=str)
+    return text
+
+
+def flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested data as one mapping.
+
+    >>> flat({"k": 5, "matches": [{"rank": 1}], "spaces": []})
+    {'k': 5, 'matches[0].rank': 1, 'spaces': []}
+    """
+    if not data or not isinstance(data, Mapping | list):
+        return {prefix: data} if prefix else {}
+    items = (
+        {f"{prefix}.{name}" if prefix else str(name): value for name, value in data.items()}
+        if isinstance(data, Mapping)
+        else {f"{prefix}[{i}]": value for i, value in enumerate(data)}
+    )
+    return {key: value for name, inner in items.items() for key, value in flat(inner, name).items()}
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
+    """Rows in aligned columns, numbers to the right, the last column as long as it is.
+
+    >>> print(table([[1, "a.jpg"], [10, "b.jpg"]], header=["rank", "path"]))
+    rank  path
+       1  a.jpg
+      10  b.jpg
+    """
+    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(rows[0]))] if rows else []
+    cells = [[str(cell) for cell in row] for row in ([header, *rows] if header else rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
+    lines = []
+    for row in cells:
+        parts = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right or [False] * len(row), strict=True)
+        ]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def progress(description: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr, with rate and time left; yields the function that advances it.
+
+    Where stderr is no terminal, a line now and then.
+    """
+    if not shown:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _line_progress(description, total)
+        return
+    rate = TextColumn("{task.fields[rate]}")
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        rate,
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(description, total=total, rate="")
+        start = time.perf_counter()
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+            done = bar.tasks[0].completed
+            bar.update(task, rate=f"{done / max(1e-6, time.perf_counter() - start):,.0f}/s")
+
+        yield advance
+
+
+def _line_progress(description: str, total: int | None, every: float = 10.0) -> Callable[[int], None]:
+    start = last = time.monotonic()
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if now - last >= every:
+            last = now
+            rate = done / (now - start)
+            left = f", {(total - done) / rate:,.0f} s left" if total and rate else ""
+            sys.stderr.write(f"{description}: {done:,}{f' of {total:,}' if total else ''}, {rate:,.0f}/s{left}\n")
+            sys.stderr.flush()
+
+    return advance
