@@ -324,24 +324,36 @@ def plain(configuration: DictConfig) -> dict[str, Any]:
 # --- what went wrong, in a line -----------------------------------------------------------------------------
 
 
+MESSAGES = {
+    "option": re.compile(r"Could not override '([^']+)'"),
+    "file": re.compile(r"In '([^']+)': \w+ raised while composing config:\n(.*)"),
+    "merge": re.compile(r"Error merging override (.*)"),
+    "null choice": re.compile(r"Config group override"),
+    "ambiguous": re.compile(r"Ambiguous value for argument '(.*?)'"),
+    "key": re.compile(r"full_key: (\S+)"),
+    "unknown key": re.compile(r"Key '.*' (is )?not in "),
+}
+"""How errors of Hydra and OmegaConf begin that are told by their text; tests/test_hydra_messages.py holds them."""
+
+
 def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageError:
     """What Hydra or OmegaConf refuse, as one line that names what there is instead."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing(error.missing_cfg_file, error.options or [])
     text = str(error)
-    if match := re.match(r"Could not override '([^']+)'", text):
+    if match := MESSAGES["option"].match(text):
         return _unknown_option(match[1], stage, words)
-    if match := re.match(r"In '([^']+)': \w+ raised while composing config:\n(.*)", text):
+    if match := MESSAGES["file"].match(text):
         return _wrong_in_file(match[1], match[2], text, stage, words)
     if isinstance(error, YAMLError):
         return UsageError(f"a YAML file is not understood: {' '.join(text.split())}")
-    if match := re.match(r"Error merging override (.*)", text):
+    if match := MESSAGES["merge"].match(text):
         return UsageError(f"{match[1]}: {_first_line(error.__cause__ or error)}")
     if isinstance(error, OverrideParseException):
         return UsageError(f"{error.override!r} is not understood: quote what is not a plain value, key='a, b'")
-    if text.startswith("Config group override"):
+    if MESSAGES["null choice"].match(text):
         return UsageError("a choice cannot be null: leave it out to get the default")
-    if match := re.match(r"Ambiguous value for argument '(.*?)'", text):
+    if match := MESSAGES["ambiguous"].match(text):
         return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
     return UsageError(_first_line(error))
 
@@ -363,10 +375,10 @@ def _missing(file: str, options: Sequence[str | None]) -> UsageError:
 
 def _wrong_in_file(file: str, problem: str, text: str, stage: str | None, words: Sequence[str]) -> UsageError:
     """An option that a file of YAML sets, a preset or an experiment, and that is not there or not allowed."""
-    key = re.search(r"full_key: (\S+)", text)
+    key = MESSAGES["key"].search(text)
     if key and file.startswith("experiment/") and key[1].startswith("experiment"):
         return UsageError(f"{file}.yaml: its first line is not `# @package _global_`")
-    if key and re.match(r"Key '.*' (is )?not in ", problem):
+    if key and MESSAGES["unknown key"].match(problem):
         return UsageError(f"{file}.yaml: {_unknown_option(key[1], stage, words)}")
     return UsageError(f"{file}.yaml: {f'{key[1]}: ' if key else ''}{problem}")
 

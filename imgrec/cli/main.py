@@ -300,7 +300,7 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
         )
     if isinstance(error, UnicodeDecodeError):
         return UsageError(f"a YAML file is not UTF-8: {error}")
-    is_null_choice = isinstance(error, ValueError) and str(error).startswith("Config group override")
+    is_null_choice = isinstance(error, ValueError) and config.MESSAGES["null choice"].match(str(error)) is not None
     if is_null_choice or isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
         return config.explain(error, stage, words)
     if isinstance(error, OSError) and not isinstance(error, ImgrecError):

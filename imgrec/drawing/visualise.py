@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def visualise(
     highlight: str | None = None,
     sample: int | None = None,
     space: str | None = None,
-    extractor: Extractor | Recorded | None = None,
+    extractor: Extractor | Recorded | Mapping[str, Any] | None = None,
     seed: int = 0,
     show_progress: bool = False,
 ) -> Map:

@@ -573,7 +573,7 @@ def opened(
     *,
     where: Filter | None = None,
     space: str | None = None,
-    extractor: Extractor | Recorded | None = None,
+    extractor: Extractor | Recorded | Mapping[str, Any] | None = None,
     projection: Reducer | None = None,
     index: Index | None = None,
 ) -> Iterator[Gallery]:

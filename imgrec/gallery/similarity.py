@@ -109,7 +109,7 @@ def of(space: Space, metric: str = EUCLIDEAN, projection: Reducer | None = None)
 def choose(
     store: Store,
     wanted: str | None = None,
-    extractor: Extractor | Recorded | None = None,
+    extractor: Extractor | Recorded | Mapping[str, Any] | None = None,
     projection: Reducer | None = None,
     metric: str | None = None,
 ) -> Similarity:
@@ -138,7 +138,8 @@ def choose(
                 f"space={wanted} and extractor= are not of one space, {chosen.stored_key}: leave one out"
             )
     else:
-        chosen = _recorded(store, wanted, (extractor or Recorded()).changes, metric)
+        changes = extractor.changes if isinstance(extractor, Recorded) else extractor or {}
+        chosen = _recorded(store, wanted, changes, metric)
     if projection is None:
         return chosen
     if chosen.names:
