@@ -428,6 +428,25 @@ def composed(cls: type[C], options: Mapping[str, Any], chosen: Mapping[str, str 
     return cls(**values)
 
 
+def stage(name: str, configuration: Mapping[str, Any], plugins: Mapping[str, str | None]) -> Stage:
+    """A stage with its components, all of them found by name and their options checked: nothing else is called.
+
+    Args:
+        name: of the stage.
+        configuration: its options; those of its components under the names of the fields that they fill.
+        plugins: the plugin of each component, as `Stage.plugins` has them; where there is none, the component may
+            be left out, or take options only.
+
+    Raises:
+        UsageError: there is no such stage or plugin; an option is missing, unknown or not allowed; a library is
+            not installed.
+    """
+    known = classes(Stage)
+    if name not in known:
+        raise UsageError(f"there is no stage {name!r}{suggestion(name, known)}: the stages are {', '.join(known)}")
+    return composed(known[name], configuration, plugins)
+
+
 def _component_at(
     cls: type[Component], name: str, spec: dataclasses.Field[Any], given: Any, chosen: Mapping[str, str | None]
 ) -> dict[str, Any]:

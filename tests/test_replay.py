@@ -14,7 +14,7 @@ import pytest
 
 import imgrec
 from conftest import Cli
-from imgrec import stages
+from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.images import is_inside, roots
 
@@ -196,8 +196,8 @@ def _failed(record: Any) -> None:
 )
 def test_a_record_that_is_refused(recommended_once: Path, change: Callable[[Any], None], message: str) -> None:
     """In this process: `replay` as the stage calls it."""
+    from imgrec.reproduction import replay
     from imgrec.run import Run
-    from imgrec.stages.replay import replay
 
     record = json.loads((recommended_once / "run.json").read_text())
     change(record)
@@ -242,14 +242,14 @@ def test_what_is_no_run_or_has_no_gallery(cli: Cli, few: Path) -> None:
 
 
 def test_a_stage_of_a_plain_configuration() -> None:
-    built = stages.build("ingest", {"source": "x"}, {"store": "csv", "default_extractor": "colour"})
+    built = registry.stage("ingest", {"source": "x"}, {"store": "csv", "default_extractor": "colour"})
     assert built.plugins() == {"extractor": None, "default_extractor": "colour", "store": "csv", "backup": None}
     with pytest.raises(UsageError, match="ingest needs store="):
-        stages.build("ingest", {"source": "x"}, {"default_extractor": "colour"})
+        registry.stage("ingest", {"source": "x"}, {"default_extractor": "colour"})
     with pytest.raises(UsageError, match="ingest needs source="):
-        stages.build("ingest", {}, {"store": "csv", "default_extractor": "colour"})
+        registry.stage("ingest", {}, {"store": "csv", "default_extractor": "colour"})
     with pytest.raises(UsageError, match="ingest needs backup="):
-        stages.build(
+        registry.stage(
             "ingest", {"source": "x", "backup": {"path": "y"}}, {"store": "csv", "default_extractor": "colour"}
         )
 

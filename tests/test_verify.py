@@ -18,7 +18,7 @@ from imgrec.errors import ImgrecError
 from imgrec.gallery import fitted
 from imgrec.kinds import Batch, Failure
 from imgrec.search import files as search_files
-from imgrec.stages.verify import verify
+from imgrec.verification import verify
 
 CHECKS = ["database", "rows", "vectors", "files", "digests", "derived files"]
 

@@ -27,7 +27,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from imgrec import presets, registry, stages
+from imgrec import presets, registry
 from imgrec.cli import arguments, keys
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Component, Stage, kind_of
@@ -255,7 +255,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
     plugins = _plugins_in(cls, configuration, "")
     # Not `plain`: paths and members of an Enum stay what they are.
     options: Any = OmegaConf.to_container(configuration, resolve=True)
-    return stages.build(name, options, plugins)
+    return registry.stage(name, options, plugins)
 
 
 def _plugins_in(cls: type[Component], node: DictConfig, prefix: str) -> dict[str, str]:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from imgrec import images, registry
+from imgrec.batches import chunks
+from imgrec.errors import UsageError
+from imgrec.evaluation.alterations import ALTERATIONS
+from imgrec.evaluation.labels import labels_of
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.query import Known, Query
-from imgrec.kinds import Record, Reranker, Vectors
+from imgrec.kinds import Extractor, Image, Record, Reranker, Vectors
 from imgrec.search.exact import Mask
+from imgrec.threads import each
+
+ALTERED_SIDE = 512
+"""Altered copies are made of photographs decoded to this side at least: the blur of larger ones takes seconds."""
 
 
 @dataclass
@@ -26,6 +37,9 @@ class Queries:
 
     wanted: Sequence[str]
     """For each query the key of the images that are hits."""
+
+    keys: Sequence[str]
+    """Of the gallery's images."""
 
     alterations: Sequence[str] = ()
     """What was done to each, if anything was."""
@@ -46,6 +60,55 @@ class Queries:
         return [f"{group}: {Path(r.path).name}" for group, r in zip(self.groups, self.records, strict=True)]
 
 
+def asked_of(
+    gallery: Gallery,
+    extractors: Sequence[Extractor],
+    *,
+    labels: str = "auto",
+    sample: int | None = 1000,
+    apart: Gallery | None = None,
+    seed: int = 0,
+) -> Queries:
+    """What a gallery is asked; where there are labels, the gallery comes to know those of its images.
+
+    Args:
+        gallery: what will be asked.
+        extractors: one for each of its terms.
+        labels: as `labels_of` takes them.
+        sample: how many of its own images, or of their altered copies, are queries; None for all.
+        apart: the queries, where they are no images of the gallery.
+        seed: of the sample and of the alterations.
+
+    Returns:
+        The images of `apart`; else the gallery's own, by their labels; without labels altered copies of them.
+
+    Raises:
+        UsageError: there are no labels for the images of `apart`; no file is there to be altered.
+    """
+    records = gallery.records
+    own = [record.path for record in records]
+    if apart is not None:
+        found = labels_of(own + [record.path for record in apart.records], labels)
+        if found is None:
+            raise UsageError("queries= needs labels: labels=folder, or a CSV file of them")
+        gallery.label_of = dict(zip(own, found, strict=False)).__getitem__
+        vectors = apart.stored_vectors(apart.records)
+        asked = [replace(each, include_self=True) for each in known(apart.records, vectors)]
+        return Queries("a folder's images", apart.records, asked, found[len(own) :], found[: len(own)])
+    found = labels_of(own, labels)
+    rng = np.random.default_rng(seed)
+    if found is None:
+        count = len(own) if sample is None else max(1, sample // len(ALTERATIONS))
+        chosen = [records[i] for i in np.sort(rng.permutation(len(own))[:count])]
+        names = [term.name for term in gallery.similarity.terms]
+        return _altered(chosen, dict(zip(names, extractors, strict=True)), seed, _digests(records))
+    gallery.label_of = dict(zip(own, found, strict=True)).__getitem__
+    numbers = np.sort(rng.permutation(len(own))[:sample])
+    some = [records[i] for i in numbers]
+    asked = known(some, gallery.stored_vectors(some))
+    return Queries("each of the gallery's images", some, asked, [found[i] for i in numbers], found)
+
+
 def known(records: Sequence[Record], vectors: Mapping[str, Vectors], *, is_content: bool = True) -> list[Query]:
     """Queries whose vectors are there.
 
@@ -60,24 +123,23 @@ def known(records: Sequence[Record], vectors: Mapping[str, Vectors], *, is_conte
     ]
 
 
-def hits(gallery: Gallery, queries: Queries, keys: Sequence[str], rerank: Reranker | None) -> list[Mask]:
+def hits(gallery: Gallery, queries: Queries, rerank: Reranker | None) -> list[Mask]:
     """For each query, image by image from the nearest on, whether it is a hit.
 
     Args:
         gallery: what is asked.
-        queries: what is asked of it.
-        keys: of the gallery's records: an image is a hit where its key is the one that the query wants.
+        queries: what is asked of it: an image is a hit where its key is the one that the query wants.
         rerank: asks a second time.
     """
-    key_of = np.array(keys, dtype=object)
+    key_of = np.array(queries.keys, dtype=object)
     rankings = gallery.rankings(queries.asked, rerank)
     return [key_of[numbers] == wanted for numbers, wanted in zip(rankings, queries.wanted, strict=True)]
 
 
-def relevant(gallery: Gallery, queries: Queries, keys: Sequence[str]) -> list[int]:
+def relevant(gallery: Gallery, queries: Queries) -> list[int]:
     """For each query, how many of the gallery's images are hits, those that it may not find left out."""
-    counts = Counter(keys)
-    own = Counter((record.digest, key) for record, key in zip(gallery.records, keys, strict=True))
+    counts = Counter(queries.keys)
+    own = Counter((record.digest, key) for record, key in zip(gallery.records, queries.keys, strict=True))
     return [
         counts[wanted] - sum(own[digest, wanted] for digest in _own_digests(query))
         for query, wanted in zip(queries.asked, queries.wanted, strict=True)
@@ -88,3 +150,57 @@ def _own_digests(query: Query) -> set[str]:
     if query.include_self:
         return set()
     return {each.digest for each in query.items if isinstance(each, Known) and each.digest}
+
+
+def picture(queries: Queries, i: int, seed: int) -> Image | None:
+    """What was asked; None where its file is gone."""
+    image = _decoded(queries.records[i], ALTERED_SIDE)
+    if image is None or not queries.alterations:
+        return image
+    return _alter(image, queries.records[i], queries.alterations[i], seed)
+
+
+def _altered(
+    records: Sequence[Record], extractors: Mapping[str, Extractor], seed: int, keys: Sequence[str]
+) -> Queries:
+    """Each alteration of each image; those whose file is gone are left out."""
+    decoded = functools.partial(_decoded, side=ALTERED_SIDE)
+    kept: list[Record] = []
+    vectors: dict[str, list[Vectors]] = {name: [] for name in extractors}
+    for some in chunks(records, 8):
+        originals = [
+            (record, image) for record, image in zip(some, each(decoded, some), strict=True) if image is not None
+        ]
+        made = [_alter(image, record, name, seed) for record, image in originals for name in ALTERATIONS]
+        names = [f"{record.path} ({name})" for record, _ in originals for name in ALTERATIONS]
+        for term, extractor in extractors.items():
+            if made:
+                vectors[term].append(registry.extract(extractor, made, names))
+        kept += [record for record, _ in originals for _ in ALTERATIONS]
+    if not kept:
+        raise UsageError("none of the gallery's files is there to be altered: evaluate by labels")
+    done = list(ALTERATIONS) * (len(kept) // len(ALTERATIONS))
+    by_term = {term: np.concatenate(each) for term, each in vectors.items()}
+    asked = known(kept, by_term, is_content=False)
+    return Queries("altered copies", kept, asked, _digests(kept), keys, alterations=done)
+
+
+def _alter(image: Image, record: Record, alteration: str, seed: int) -> Image:
+    return ALTERATIONS[alteration](image, np.random.default_rng([seed, int(record.digest[:8], 16)]))
+
+
+def _decoded(record: Record, side: int | None = None) -> Image | None:
+    """A gallery's image; None where its file is gone or broken by now."""
+    return decoded_for([side], record).get(side)
+
+
+def decoded_for(sides: Collection[int | None], record: Record) -> dict[int | None, Image]:
+    """An image for each side that an extractor asks for; nothing where its file is gone or broken by now."""
+    with contextlib.suppress(images.UnreadableImageError):
+        data, _ = images.read(record.path)
+        return {side: images.decode(data, side) for side in sides}
+    return {}
+
+
+def _digests(records: Sequence[Record]) -> list[str]:
+    return [record.digest for record in records]

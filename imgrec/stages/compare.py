@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from imgrec.errors import UsageError
 from imgrec.kinds import Stage
 from imgrec.options import option, written
-from imgrec.run import Run, flat, read_record, read_results, table
-
-SETTINGS = ("stage", "choices", "configuration", "directory", "gallery", "inputs", "plugins", "versions", "git")
-"""Parts of a record that may explain why results differ."""
-
-ALREADY_TOLD = re.compile(r"choices\.stage|gallery\.spaces\[\d+\]\.(extractor|options|identity)\b.*")
-
-MEASURED = ("counts", "timings", "seconds")
-"""Parts of a record that are results."""
-
-OF_AN_ITEM = re.compile(r"\[\d+\]\.")
-"""In keys of what belongs to one of many, as a match does: pictures show it better."""
+from imgrec.run import Run, table
+from imgrec.run.comparison import compare, is_number, names_of, pictures_of
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -61,51 +50,6 @@ class Compare(Stage):
             run.print(str(run.folder / PICTURE))
 
 
-def compare(folders: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, list[Any]]]:
-    """What tells runs apart.
-
-    Args:
-        folders: the runs'.
-
-    Returns:
-        `differs`: of configuration, data and versions what is not the same in all runs; `figures`: all numbers
-        among the results, times included. Each by a dotted key, one value a run, None where a run has no such
-        value.
-
-    Raises:
-        UsageError: one of the folders is no run's.
-    """
-    records = [read_record(folder) for folder in folders]
-    settings = [flat({name: record.get(name) for name in SETTINGS}) for record in records]
-    differs = {
-        key: values
-        for key, values in _aligned(settings).items()
-        if not ALREADY_TOLD.fullmatch(key)
-        and any(value != values[0] for value in values)
-        and any(value not in (None, {}, []) for value in values)
-    }
-    measured = [
-        {**flat(read_results(folder)), **flat({name: record.get(name) for name in MEASURED})}
-        for folder, record in zip(folders, records, strict=True)
-    ]
-    figures = {
-        key: values
-        for key, values in _aligned(measured).items()
-        if not OF_AN_ITEM.search(key) and any(map(_is_number, values))
-    }
-    return {"differs": differs, "figures": figures}
-
-
-def _aligned(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The values of all runs by key, in the order in which keys first come."""
-    keys = {key: None for each in runs for key in each}
-    return {key: [each.get(key) for each in runs] for key in keys}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _cells(values: Sequence[Any]) -> list[str]:
     """Values as they are written, numbers with what sets them apart from the first run's.
 
@@ -116,30 +60,6 @@ def _cells(values: Sequence[Any]) -> list[str]:
     for value in values:
         text = f"{value:.6g}" if isinstance(value, float) else "" if value in (None, {}, []) else written(value)
         text = text[:12] if DIGEST.fullmatch(text) else text
-        is_other = _is_number(value) and _is_number(first) and value != first
+        is_other = is_number(value) and is_number(first) and value != first
         cells.append(f"{text} ({value - first:+.4g})" if is_other else text)
     return cells
-
-
-def names_of(folders: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The shortest ends of the folders' paths that tell all of them apart.
-
-    >>> names_of(["outputs/sweeps/a/0", "outputs/sweeps/a/1"]), names_of(["x/a/0", "x/b/0"])
-    (['0', '1'], ['a/0', 'b/0'])
-    """
-    parts = [Path(folder).absolute().parts for folder in folders]
-    for count in range(1, max(map(len, parts)) + 1):
-        names = [os.path.join(*each[-count:]) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [os.fspath(folder) for folder in folders]
-
-
-def pictures_of(folders: Sequence[str | os.PathLike[str]]) -> dict[str, list[Path | None]]:
-    """The pictures that at least two runs have: by name, one a run, None where it has none of the name."""
-    found = [{file.name: file for file in Path(folder).glob("*.png")} for folder in folders]
-    return {
-        name: files
-        for name, files in sorted(_aligned(found).items())
-        if sum(file is not None for file in files) > 1
-    }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from imgrec.gallery import similarity
+from imgrec.gallery.holdings import describe
 from imgrec.kinds import Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
@@ -28,44 +27,6 @@ class Info(Stage):
             result = describe(store)
         run.write_json("results.json", result)
         run.print(to_json(result) if self.format == "json" else as_text(result, self.failures))
-
-
-def describe(store: Store) -> dict[str, Any]:
-    """All that `info` tells, as plain data."""
-    records = Counter({"images": 0, "missing": 0})
-    contents = set()
-    for record in store.records():
-        records["missing" if record.missing else "images"] += 1
-        contents.add(record.digest)
-    failures = sorted(store.failures(), key=lambda failure: failure.path)
-    spaces = []
-    for space in store.spaces():
-        held = store.digests(space)
-        _, some = store.vectors(space, list(held)[:1])
-        spaces.append(
-            {
-                "key": space.key,
-                "extractor": space.extractor,
-                "vectors": len(held),
-                "dim": some.shape[1],
-                "bytes": 4 * len(held) * some.shape[1],
-                "options": space.options,
-                "identity": space.identity,
-                "summary": similarity.describe(space),
-            }
-        )
-    return {
-        "store": store.location,
-        "bytes": store.size(),
-        **records,
-        "contents": len(contents),
-        "spaces": spaces,
-        "fusions": [
-            {"key": name, **recipe, "summary": similarity.described_recipe(name, recipe)}
-            for name, recipe in similarity.recipes(store).items()
-        ],
-        "failed": [{"path": failure.path, "reason": failure.reason} for failure in failures],
-    }
 
 
 def as_text(result: dict[str, Any], failures: int) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from imgrec.kinds import Stage, Store
 from imgrec.options import component_fields, first_line
+from imgrec.reproduction import without_costs
 from imgrec.run import RESULTS, Run
-from imgrec.stages.replay import without_costs
 from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 

@@ -1,0 +1,47 @@
+"""What a store holds, told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from imgrec.gallery import similarity
+from imgrec.kinds import Store
+
+
+def describe(store: Store) -> dict[str, Any]:
+    """Its spaces, fusions, counts, sizes and files that failed, as plain data."""
+    records = Counter({"images": 0, "missing": 0})
+    contents = set()
+    for record in store.records():
+        records["missing" if record.missing else "images"] += 1
+        contents.add(record.digest)
+    failures = sorted(store.failures(), key=lambda failure: failure.path)
+    spaces = []
+    for space in store.spaces():
+        held = store.digests(space)
+        _, some = store.vectors(space, list(held)[:1])
+        spaces.append(
+            {
+                "key": space.key,
+                "extractor": space.extractor,
+                "vectors": len(held),
+                "dim": some.shape[1],
+                "bytes": 4 * len(held) * some.shape[1],
+                "options": space.options,
+                "identity": space.identity,
+                "summary": similarity.describe(space),
+            }
+        )
+    return {
+        "store": store.location,
+        "bytes": store.size(),
+        **records,
+        "contents": len(contents),
+        "spaces": spaces,
+        "fusions": [
+            {"key": name, **recipe, "summary": similarity.described_recipe(name, recipe)}
+            for name, recipe in similarity.recipes(store).items()
+        ],
+        "failed": [{"path": failure.path, "reason": failure.reason} for failure in failures],
+    }
