@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import importlib.metadata
@@ -98,12 +99,17 @@ def manager() -> pluggy.PluginManager:
     """The plugin manager with every installed plugin that could be loaded.
 
     A plugin that fails to load costs a warning with its distribution and version, nothing else.
+
+    Raises:
+        PluginError: a plugin asks for plugins while it is imported, when not all of them are known.
     """
+    if _importing.get():
+        raise PluginError("it asks for plugins while it is imported: ask in a function or a method")
     plugins = pluggy.PluginManager("imgrec")
     plugins.add_hookspecs(hookspecs)
     for entry in _entries():
         with _contained(f"plugin {entry.name}", entry.dist):
-            plugin = entry.load()
+            plugin = _imported(entry)
             _check_version(plugin)
             if not plugins.is_registered(plugin):
                 plugins.register(plugin, name=f"{entry.name}:{entry.value}")
@@ -111,6 +117,18 @@ def manager() -> pluggy.PluginManager:
                 with _contained(f"hook of plugin {entry.name}", entry.dist):
                     _check_hooks(plugins, plugin)
     return plugins
+
+
+_importing: contextvars.ContextVar[bool] = contextvars.ContextVar("importing", default=False)
+"""Whether a plugin is imported in this thread."""
+
+
+def _imported(entry: importlib.metadata.EntryPoint) -> object:
+    token = _importing.set(True)
+    try:
+        return entry.load()
+    finally:
+        _importing.reset(token)
 
 
 @contextlib.contextmanager

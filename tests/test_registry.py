@@ -103,6 +103,19 @@ def test_an_option_that_hydra_does_not_take_costs_a_warning(cli: Cli, few: Path,
     assert "extractor=grey of imgrec_grey 2.5 left out" in done.err
 
 
+def test_a_plugin_that_builds_another_while_it_is_imported(cli: Cli, few: Path, tmp_path: Path) -> None:
+    """It would see the plugins before it only, and would itself be left out without a word."""
+    site = tmp_path / "site"
+    env = install(
+        site,
+        "imgrec_grey",
+        GOOD.replace("@dataclass\n", "COLOUR = imgrec.build('extractor', 'colour')\n@dataclass\n"),
+    )
+    done = cli("ingest", few, env=env)
+    assert "12 new" in done.out
+    assert "plugin imgrec_grey of imgrec_grey 2.5 left out: it asks for plugins while it is imported" in done.err
+
+
 def test_members_of_an_enum_are_choices(cli: Cli, few: Path, tmp_path: Path) -> None:
     code = GOOD.replace("@dataclass\n", "from enum import Enum\nSize = Enum('Size', 'small LARGE')\n@dataclass\n")
     code = code.replace(
