@@ -44,8 +44,12 @@ class Fusion(Extractor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for what, kind in (("weights", None), ("parts", Extractor), ("projections", Reducer), ("metrics", str)):
+            _check_by_name(what, getattr(self, what), kind)
         _shares(self.weights)
-        for what in ("parts", "projections", "metrics"):
+        if bare := [name for name in self.parts if name not in self.weights]:
+            raise UsageError(f"fusion.weights: {bare[0]} has no weight: extractor.weights.{bare[0]}=1")
+        for what in ("projections", "metrics"):
             check_option_names(f"fusion.{what}", self.weights, getattr(self, what))
         for metric in self.metrics.values():
             metric_of(metric)
@@ -87,8 +91,13 @@ class Fusion(Extractor):
                 if term.projection is not None
             },
             "metrics": {name: term.metric for name, term in known.items() if term.metric is not None},
-            "projected_from": self.projected_from,
+            "projected_from": self._thresholds(known),
         }
+
+    def _thresholds(self, known: Mapping[str, TermSpec]) -> int | dict[str, int]:
+        """From how many images on terms are projected; by their names where a fusion inside has another number."""
+        found = {name: term.projected_from for name, term in known.items() if term.projection is not None}
+        return found if set(found.values()) - {self.projected_from} else self.projected_from
 
     def _terms(self) -> dict[str, TermSpec]:
         """As `terms`, with weights as they are given."""
@@ -97,6 +106,17 @@ class Fusion(Extractor):
             for name, weight in self.weights.items()
             for inner, each in self.parts[name].terms().items()
         }
+
+
+def _check_by_name(what: str, values: object, kind: type | None) -> None:
+    """Refuse what is not held by the names of parts; a dot in one would be that of a fusion inside."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"fusion.{what} holds values by the names of parts, not {values!r}")
+    for name, value in values.items():
+        if not isinstance(name, str) or not name or "." in name:
+            raise UsageError(f"fusion.{what}: the name of a part is a word without a dot, not {name!r}")
+        if kind is not None and not isinstance(value, kind):
+            raise UsageError(f"fusion.{what}.{name} is of the type {kind.__name__}, not {value!r}")
 
 
 def _shares(weights: Mapping[str, float]) -> dict[str, float]:

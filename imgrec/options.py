@@ -75,8 +75,8 @@ def components(group: str, *, named_by: str | None = None, help: str = "") -> An
 
     Args:
         group: as `component` has it.
-        named_by: another field, a mapping, whose keys say which of the components count; others are not built. A
-            name there that nothing is chosen for is that of the component itself.
+        named_by: another field, a mapping: a key there that nothing is chosen for is the name of the component
+            itself.
         help: one line for `--help` and the tables of the README.
     """
     metadata = {"group": group, "is_fallback": False, "named_by": named_by, "help": help}
@@ -269,11 +269,11 @@ def check_option_names(owner: str, known: Iterable[str], given: Iterable[str]) -
             )
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
+def suggestion(word: object, known: Iterable[str]) -> str:
     """` (did you mean ...?)`, or nothing where no known word is near.
 
     >>> suggestion("colr", ["colour", "timm"])
     ' (did you mean colour?)'
     """
-    near = difflib.get_close_matches(word, list(known), n=1)
+    near = difflib.get_close_matches(str(word), list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""

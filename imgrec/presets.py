@@ -85,6 +85,18 @@ def settings(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str
     return {option: value for option, value in found.items() if option != "defaults"}
 
 
+def inside(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, str]:
+    """What a preset chooses for components inside, by their dotted names: `{"parts.hog": "hog"}`."""
+    found: dict[str, str] = {}
+    for file in reversed(_presets_under(kind, name, user_folders)[0]):
+        for entry in _defaults(file):
+            for group, choice in entry.items() if isinstance(entry, Mapping) else ():
+                path = str(group).rpartition("@")[2]
+                if path != group and isinstance(choice, str):
+                    found[path] = choice
+    return found
+
+
 def _read(file: Path) -> Mapping[str, Any]:
     """What a YAML file holds, options by name.
 
@@ -94,7 +106,8 @@ def _read(file: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        read = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+        safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # as yaml.safe_load does, eight times as fast
+        read = safe(file.read_text(encoding="utf-8")).get_single_data() or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is not understood: {' '.join(str(error).split())}") from error
     if not isinstance(read, Mapping):

@@ -435,10 +435,7 @@ def composed(cls: type[C], options: Mapping[str, Any], chosen: Mapping[str, str 
     check_option_names(owner, option_names(cls), options)
     values = dict(options)
     for name, spec in component_fields(cls).items():
-        given = values.get(name)
-        if (names := spec.metadata.get("named_by")) and isinstance(given, Mapping):
-            given = {key: each for key, each in given.items() if key in (values.get(names) or {})}
-        values |= _component_at(cls, name, spec, given, chosen or {})
+        values |= _component_at(cls, name, spec, values.get(name), chosen or {})
     if absent := [wanted for wanted in option_names(cls) if wanted not in {**default_values(cls), **values}]:
         if issubclass(cls, Stage):
             raise UsageError(f"{owner} needs {', '.join(f'{key}=' for key in absent)}: see {owner} --help")

@@ -17,7 +17,7 @@ import numpy as np
 
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.gallery import fitted
+from imgrec.gallery import fitted, similarity
 from imgrec.kinds import Batch, Record, Space, Store, Vectors
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
@@ -121,6 +121,10 @@ def _database(finding: Finding, store: Store) -> Repair:
     """What only the store knows of itself."""
     finding.looked_at = sum(1 for _ in store.records()) + sum(1 for _ in store.failures())
     finding.wrong += list(store.problems())
+    try:
+        similarity.recipes(store)
+    except ImgrecError as error:
+        finding.wrong.append(str(error))
     return _nothing
 
 

@@ -226,7 +226,7 @@ def _override(
         meant = keys.resolved(stage, key, given, folders)
         if meant.is_path:
             value = path_value(value, is_multirun=is_multirun)
-        if meant.group and "." in key:  # to Hydra, what is chosen deeper inside is an addition
+        if meant.group and "." in key and not meant.is_listed:  # to Hydra, a choice deeper inside is an addition
             plus = "+"
         if meant.group and meant.group != key:
             key = f"{meant.group}@{key}"

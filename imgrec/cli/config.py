@@ -39,6 +39,7 @@ from imgrec.options import (
     option_names,
     suggestion,
     type_hints,
+    written,
 )
 
 # --- from dataclasses to config groups ----------------------------------------------------------------------
@@ -266,6 +267,10 @@ def _plugins_in(cls: type[Component], node: DictConfig, prefix: str) -> dict[str
     """
     found: dict[str, str] = {}
     for name, spec in component_fields(cls).items():
+        if holds_several(spec) and not isinstance(node[name], DictConfig):
+            raise UsageError(
+                f"{prefix}{name} holds components by name, not {written(node[name])}: {prefix}{name}.NAME="
+            )
         inside = (
             {f"{name}.{key}": node[name][key] for key in node[name]} if holds_several(spec) else {name: node[name]}
         )
@@ -352,7 +357,7 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     if isinstance(error, OverrideParseException):
         return UsageError(f"{error.override!r} is not understood: quote what is not a plain value, key='a, b'")
     if MESSAGES["null choice"].match(text):
-        return UsageError("a choice cannot be null: leave it out to get the default")
+        return UsageError("a choice is a name, neither null nor a number: leave it out to get the default")
     if match := MESSAGES["ambiguous"].match(text):
         return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
     return UsageError(_first_line(error))

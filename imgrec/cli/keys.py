@@ -26,6 +26,9 @@ class Key:
     group: str | None = None
     """The config group that it chooses from; None where it is no choice."""
 
+    is_listed: bool = False
+    """Whether a preset chooses something there already."""
+
     @property
     def is_path(self) -> bool:
         """Whether it is an option whose value names a file or folder, of any of its owners."""
@@ -44,6 +47,7 @@ def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Se
     """
     owners: list[type[Component]] = [stage]
     path, rest = "", key.split(".")
+    inside: dict[str, str] = {}
     while True:
         fields = [component_fields(cls)[rest[0]] for cls in owners if rest[0] in component_fields(cls)]
         if not fields:
@@ -55,8 +59,12 @@ def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Se
                 return Key(owners, path, name)  # all of them as one value
             inner = f"{inner}.{rest.pop(0)}"
         if not rest:
-            return Key(owners, path, name, group)
-        owners, path = classes_at(stage, inner, group, given, folders), inner
+            return Key(owners, path, name, group, inner in inside)
+        choice = given.get(inner, inside.get(inner)) or presets.default_choices(stage.title()).get(inner) or ""
+        for each in choice.split(","):
+            below = presets.inside(kind_of(group), each, folders)
+            inside |= {f"{inner}.{name}": value for name, value in below.items()}
+        owners, path = classes_at(stage, inner, group, {**inside, **given}, folders), inner
 
 
 def classes_at(

@@ -113,6 +113,8 @@ def load(
     """
     if reason := GROUPS["projection"].refuses(type(reducer)):
         raise UsageError(reason)
+    if least and (stored := files.load(store, space)).usable.sum() < least:
+        return None, stored
     kept = _folder(store, space, reducer)
     found = _read(kept, space, reducer) if kept else None
     if found:
@@ -130,8 +132,6 @@ def load(
     else:
         fresh = reducer
     generation, whole = store.generation(space), files.load(store, space)
-    if found is None and whole.usable.sum() < least:
-        return None, whole
     made = fit(fresh, space, whole.digests, whole.vectors, labels_of, whole.usable)
     if found is None:
         told = "" if kept else f"; store={store.name} keeps none, so that it is fitted for each run"

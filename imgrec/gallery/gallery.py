@@ -210,6 +210,8 @@ class Gallery:
             return fields
         counted = np.arange(len(self._digests)) if self._where is None else np.flatnonzero(self._usable)
         chosen = counted[np.argsort(self._digests[counted], kind="stable")[:SAMPLE]]
+        for field in fields:
+            field.metric.check(field.vectors)
         return [
             replace(field, weight=term.weight / exact.usual_distance(field.of(chosen), field.metric))
             if term.is_scaled
@@ -364,8 +366,8 @@ class Gallery:
         Raises:
             UsageError: k below 1, a query that cannot be resolved, or a metric that these vectors do not allow.
         """
-        if k < 1:
-            raise UsageError(f"k is at least 1, not {k}")
+        if not isinstance(k, int | np.integer) or k < 1:
+            raise UsageError(f"k is at least 1, not {k!r}")
         if not (asked := self._asked(queries)):
             return []
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
@@ -383,8 +385,8 @@ class Gallery:
             UsageError: a distance below 0, a query that cannot be resolved, or a metric that these vectors do not
                 allow.
         """
-        if not distance >= 0:
-            raise UsageError(f"distance is at least 0, not {distance}")
+        if not isinstance(distance, float | int | np.number) or not distance >= 0:
+            raise UsageError(f"distance is at least 0, not {distance!r}")
         if not (asked := self._asked(queries)):
             return []
 
@@ -604,6 +606,8 @@ def opened(
     >>> [match.label for match in matches]
     ['a', 'a']
     """
+    if not isinstance(store, Store):
+        raise UsageError(f"imgrec.open takes a store, imgrec.build('store', 'sqlite', path=...), not {store!r}")
     with store, store.snapshot():
         yield Gallery(store, similarity.choose(store, space, extractor, projection, metric), where, index)
 

@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from imgrec import registry
-from imgrec.errors import NoStoreError, UsageError
+from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.fusion import check_weights
 from imgrec.kinds import Extractor, Metric, Recorded, Reducer, Space, Store
 from imgrec.kinds.metric import metric_of
@@ -178,7 +178,27 @@ def note_of(recipe: Mapping[str, Any]) -> str:
 
 def recipes(store: Store) -> dict[str, dict[str, Any]]:
     """The fusions that were ingested into a store, by their names."""
-    return {name: note for name, note in store.notes().items() if name.startswith(NOTE)}
+    found = {name: note for name, note in store.notes().items() if name.startswith(NOTE)}
+    if damaged := [name for name, note in found.items() if not _is_recipe(note)]:
+        raise ImgrecError(
+            f"the note {damaged[0]} of {store.location} is damaged: restore a backup, or ingest anew"
+        )
+    return found
+
+
+def _is_recipe(note: Any) -> bool:
+    """Whether a note has the form that `Extractor.recipe` describes."""
+    if not isinstance(note, Mapping) or "projected_from" not in note:
+        return False
+    by_term = [note.get(what) for what in ("weights", "spaces", "projections", "metrics")]
+    if not all(isinstance(each, Mapping) for each in by_term):
+        return False
+    names = note["weights"].keys()
+    return bool(names) and names == note["spaces"].keys() and all(names >= set(each) for each in by_term if each)
+
+
+CHANGEABLE = ("weights", "metrics", "parts")
+"""What can be changed of a recorded fusion."""
 
 
 def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any], metric: str | None) -> Similarity:
@@ -209,14 +229,17 @@ def _fused(
     metric: str | None,
 ) -> Similarity:
     """A recorded fusion, with other weights and metrics where they are given, and options of parts changed."""
-    check_option_names(key, ("weights", "metrics", "parts"), changes)
-    for what, values in changes.items():
-        check_option_names(f"{key}.{what}", recipe["spaces"], values)
-    if metric is not None and changes.get("metrics"):
+    check_option_names(key, CHANGEABLE, changes)
+    given = {what: _by_term(f"{key}.{what}", what, changes.get(what, {}), recipe["spaces"]) for what in CHANGEABLE}
+    if metric is not None and given["metrics"]:
         raise UsageError(f"metric={metric} is of all parts of {key}: leave it or extractor.metrics out")
-    options, metrics = changes.get("parts", {}), {**recipe["metrics"], **changes.get("metrics", {})}
-    weights = {**recipe["weights"], **changes.get("weights", {})}
+    options, metrics = given["parts"], {**recipe["metrics"], **given["metrics"]}
+    weights = {**recipe["weights"], **given["weights"]}
     check_weights(weights)
+    for name, values in options.items():
+        if not isinstance(values, Mapping):
+            raise UsageError(f"{key}.parts.{name} is recorded, so that options of it are given, not {values!r}")
+    least = recipe["projected_from"]
     terms = []
     for name, weight in weights.items():
         if not weight:
@@ -233,10 +256,28 @@ def _fused(
                 True,
                 Recorded(options.get(name, {})),
                 registry.build("reducer", projection[0], **projection[1]) if projection else None,
-                recipe["projected_from"],
+                least.get(name, 0) if isinstance(least, Mapping) else least,
             )
         )
     return Similarity(tuple(terms), key, {**recipe, "weights": weights, "metrics": metrics})
+
+
+def _by_term(owner: str, what: str, values: Any, terms: Iterable[str]) -> dict[str, Any]:
+    """Changes by the names of terms: `hc: {parts: {hog: ...}}` and `hc: {hog: ...}` are of `hc.hog`."""
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{owner} holds values by the names of parts, not {values!r}")
+    known, found = list(terms), {}
+    for name, value in values.items():
+        inside = [term.removeprefix(f"{name}.") for term in known if term.startswith(f"{name}.")]
+        if name in known or not inside or not isinstance(value, Mapping):
+            found[str(name)] = value
+            continue
+        inner = value[what] if value.keys() == {what} else value
+        found |= {
+            f"{name}.{each}": change for each, change in _by_term(f"{owner}.{name}", what, inner, inside).items()
+        }
+    check_option_names(owner, known, found)
+    return found
 
 
 # --- which space, and what extracts into it -----------------------------------------------------------------
@@ -403,6 +444,13 @@ def extractors_to_ingest(store: Store, chosen: Extractor | Recorded, default: Ex
     recorded: list[Space] = []
     with contextlib.suppress(NoStoreError), store:
         recorded = store.spaces()
+        if recipes(store) and not chosen.changes.keys().isdisjoint(CHANGEABLE):
+            if set(chosen.changes) != {"parts"}:
+                raise UsageError(
+                    f"an ingest keeps the weights and metrics that {store.location} records: change them when you "
+                    "ask, recommend extractor.weights.NAME=, or ingest with extractor="
+                )
+            return [term.ready_extractor() for term in _recorded(store, None, chosen.changes, None).terms]
     if not recorded:
         return [registry.changed(default, chosen.changes)]
     found: list[Extractor] = []
