@@ -93,7 +93,7 @@ REFUSED = [
     ([*FUSION, "extractor.projections=pca"], "extractor.projections holds components by name"),
     ([*FUSION, "extractor.parts.extra=colour"], "extra has no weight: extractor.weights.extra=1"),
     ([*FUSION, "extractor.projections.hogg=pca"], "fusion.projections has no option 'hogg' (did you mean hog?)"),
-    ([*FUSION, "extractor.parts.colour=3"], "a choice is a name"),
+    ([*FUSION, "extractor.parts.colour=3"], "a choice cannot be null or a number"),
     (
         ["metric=hellinger", *FUSION, "extractor.projections.hog=pca", "extractor.projections.hog.n_components=3"],
         "metric=hellinger compares shares",

@@ -357,7 +357,7 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     if isinstance(error, OverrideParseException):
         return UsageError(f"{error.override!r} is not understood: quote what is not a plain value, key='a, b'")
     if MESSAGES["null choice"].match(text):
-        return UsageError("a choice is a name, neither null nor a number: leave it out to get the default")
+        return UsageError("a choice cannot be null or a number, it is a name: leave it out to get the default")
     if match := MESSAGES["ambiguous"].match(text):
         return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
     return UsageError(_first_line(error))
