@@ -47,6 +47,8 @@ class Cosine(imgrec.Metric):
 class Manhattan(imgrec.Metric):
     """The sum of absolute differences."""
 
+    scans_in_float32: ClassVar[bool] = True
+
     def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
         """See `Metric.distances`."""
         differences = vectors - query

@@ -44,6 +44,12 @@ class Metric(Component):
     form: ClassVar[Form] = Form.NONE
     """With a form, searches look at few vectors, and reducers and indexes can work by the metric; else at all."""
 
+    scans_in_float32: ClassVar[bool] = False
+    """Whether `distances`, given float32, are off by no more than a float32 sum of `dim` terms is by rounding.
+
+    Then a metric without a form is scanned by these, which is quicker; what is answered is measured in float64.
+    """
+
     @abstractmethod
     def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
         """The distance of each vector from a query.

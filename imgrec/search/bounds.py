@@ -232,22 +232,27 @@ class _Whole:
     def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
         """See `Scan`."""
         points = self.points if rows is None else self.points[rows]
-        return (self._bounds_of_one(points, query.astype(np.float64)) for query in queries)
+        return (self._bounds_of_one(points, query) for query in queries)
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _bounds_of_one(self, points: Vectors, query: Doubles) -> Floats:
+    def _bounds_of_one(self, points: Vectors, query: Vectors) -> Floats:
         lower = np.empty(len(points), np.float32)
+        precision = np.float32 if self.metric.scans_in_float32 else np.float64
+        target = query.astype(precision)
 
         def scan(start: int) -> None:
             rows = slice(start, start + size)
-            lower[rows] = distances(self.metric, query, points[rows].astype(np.float64))
+            lower[rows] = distances(self.metric, target, points[rows].astype(precision, copy=False))
 
         size = 8 * block_size(len(query))  # to hand over more and smaller blocks costs more than the cache saves
         threads.each(scan, range(0, len(points), size))
+        if precision is np.float32:  # off by the rounding of a sum, see `_Products`
+            lower *= np.float32(1 - (len(query) + 8) * EPS)
+            lower -= np.float32((len(query) + 8) * float(FLOAT.tiny))
         return _sound(np.nextafter(lower, np.float32(-np.inf)))
 
 
-def distances(metric: Metric, query: Doubles, vectors: Doubles) -> Doubles:
+def distances(metric: Metric, query: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> Doubles:
     """The distances of vectors from a query, the metric held to its contract.
 
     Raises:
