@@ -514,6 +514,12 @@ class Falls(Euclidean):
         return apart if np.ndim(apart) else apart / 2
 
 
+class Coarse(Manhattan):
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        found = super().distances(query, vectors)
+        return found if found.dtype == np.float64 else found.astype(np.float16)
+
+
 class Unchecked(Hellinger):
     def check(self, vectors: Vectors) -> None:
         return
@@ -548,6 +554,7 @@ METRICS: dict[str, type[imgrec.Metric]] = {
     "a_distance_is_the_same_alone_and_among_others": Expanded,
     "its_form_orders_alike": OtherForm,
     "least_grows_from_0_on": Falls,
+    "float32_is_off_by_rounding_alone": Coarse,
     "negative_values_are_taken_or_refused": Unchecked,
     "vectors_stay_as_they_are": WritesOver,
     "class_can_be_listed": Optional,

@@ -109,6 +109,18 @@ def least_grows_from_0_on(metric: Metric) -> None:
     require(np.allclose(together, alone, rtol=1e-12), "numbers one by one give something else than an array")
 
 
+def float32_is_off_by_rounding_alone(metric: Metric) -> None:
+    """Where it scans in float32, distances of float32 vectors are off by the rounding of a sum of `dim` terms."""
+    if not metric.scans_in_float32:
+        return
+    vectors = sample(300)
+    most = (vectors.shape[1] + 8) * float(np.finfo(np.float32).eps)
+    for query in vectors[:5]:
+        exact, seen = _distances(metric, query, vectors), metric.distances(query, vectors)  # type: ignore[arg-type]
+        off = np.abs(np.asarray(seen, np.float64) - exact)
+        require(bool((off <= most * exact).all()), f"{off.max():.1e} apart")
+
+
 def negative_values_are_taken_or_refused(metric: Metric) -> None:
     """Vectors with negative values have finite distances, or `check` refuses them with a UsageError."""
     vectors = sample() - np.float32(0.5)
@@ -151,6 +163,7 @@ CHECKS = tuple(
             a_distance_is_the_same_alone_and_among_others,
             its_form_orders_alike,
             least_grows_from_0_on,
+            float32_is_off_by_rounding_alone,
             negative_values_are_taken_or_refused,
             vectors_stay_as_they_are,
             class_can_be_listed,
