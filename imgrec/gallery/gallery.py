@@ -211,7 +211,7 @@ class Gallery:
         counted = np.arange(len(self._digests)) if self._where is None else np.flatnonzero(self._usable)
         chosen = counted[np.argsort(self._digests[counted], kind="stable")[:SAMPLE]]
         for field in fields:
-            field.metric.check(field.vectors)
+            field.metric.check(field.of(chosen))
         return [
             replace(field, weight=term.weight / exact.usual_distance(field.of(chosen), field.metric))
             if term.is_scaled
