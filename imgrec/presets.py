@@ -14,7 +14,7 @@ from typing import Any
 from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Stage, kind_of
-from imgrec.options import component_fields
+from imgrec.options import component_fields, holds_several
 from imgrec.registry import PluginError
 
 
@@ -190,7 +190,11 @@ def default_choices(stage: str, user_folders: Iterable[str] = ()) -> dict[str, s
 
     Its YAML file says so, or, where it brings none, its class.
     """
-    fields = component_fields(registry.classes(Stage)[stage])
+    fields = {
+        name: spec
+        for name, spec in component_fields(registry.classes(Stage)[stage]).items()
+        if not holds_several(spec)
+    }
     if (file := files(Stage.kind, user_folders).get(stage)) is not None:
         groups = [group for group in _defaults(file) if isinstance(group, Mapping)]
         chosen = {re.split("[/@]", key)[-1]: choice for group in groups for key, choice in group.items()}

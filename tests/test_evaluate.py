@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score
 
 import imgrec
 from conftest import Cli, shared
+from imgrec import evaluation
 
 LIGHT = ["extractor=colour", "extractor.bins=3"]
 
@@ -199,3 +200,15 @@ def test_an_explicit_metric_overrides_what_parts_have_as_their_own(cli: Cli, few
     assert "metric=cosine is of all parts of fusion-" in refused
     board = cli("-m", "evaluate", few, "metric=euclidean,cosine,manhattan", "format=json").json()
     assert len({job["map"] for job in board["jobs"]}) > 1
+
+
+def test_labels_come_before_a_projection_that_learns_from_them(photos: Path, tmp_path: Path) -> None:
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite"))
+    extractor = imgrec.build("extractor", "colour")
+    imgrec.ingest(photos, extractor, store)
+    lda = imgrec.build("reducer", "lda", n_components=1)
+    with (
+        imgrec.open(store, projection=lda) as gallery,
+        pytest.raises(imgrec.UsageError, match="is fitted already: open the gallery with where="),
+    ):
+        evaluation.asked_of(gallery, [extractor])

@@ -465,6 +465,23 @@ def test_a_stage_with_an_option_that_hydra_does_not_take_costs_a_warning(
     assert len(told.splitlines()) == 1
 
 
+def test_a_stage_may_hold_components_by_name_without_a_file_of_its_own(
+    cli: Cli, few: Path, tmp_path: Path
+) -> None:
+    code = STAGE.replace(
+        "    def execute",
+        '    more: dict[str, imgrec.Extractor] = imgrec.components("extractor")\n    def execute',
+        1,
+    ).replace("{other}", "{other} {[each.options()['bins'] for each in self.more.values()]}")
+    env = install(tmp_path / "site", "imgrec_where", code)
+    cli("ingest", few, "extractor=colour")
+    assert cli("where", env=env).out.endswith(" None []\n")
+    words = ["more.a=colour", "more.a.bins=3", "more.b=colour"]
+    assert cli("where", *words, env=env).out.endswith(" None [3, 5]\n")
+    assert "more={}" in cli("where", "--help", env=env).out
+    cli("-m", "recommend", min(few.rglob("*.jpg")), "k=1,2", env=env)
+
+
 METRIC = """
 from dataclasses import dataclass
 import numpy as np, imgrec

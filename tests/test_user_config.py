@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import imgrec
 from conftest import Cli
 
 GLOBAL = "# @package _global_\n"
@@ -60,6 +61,14 @@ def test_a_users_stage_file_is_imgrecs_with_other_defaults(cli: Cli, few: Path, 
     assert "backup=csv|sqlite|none  (default csv)" in cli("ingest", "--help", "--config-dir", "mine").out
     cli("ingest", few, "--config-dir", "mine")
     assert (tmp_path / "outputs" / "gallery-csv" / "records.csv").exists()
+
+
+def test_what_a_users_stage_file_chooses_is_what_options_are_of(cli: Cli, tmp_path: Path) -> None:
+    ours = (Path(imgrec.__file__).parent.parent / "conf" / "stage" / "visualise.yaml").read_text()
+    assert "reducer: tsne" in ours
+    write(tmp_path / "mine" / "stage" / "visualise.yaml", ours.replace("reducer: tsne", "reducer: pca"))
+    told = cli("visualise", "--config-dir", "mine", "reducer.bogus=1", code=2).err
+    assert "reducer=pca has no option 'bogus'" in told
 
 
 def test_a_users_stage_file_without_its_first_line_is_told(cli: Cli, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Components and stages become Hydra's typed config groups; a composed configuration becomes a stage.
 
-With `__main__` the only file that knows Hydra and OmegaConf.
+With `main` the only file that knows Hydra and OmegaConf.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _stage_file(name: str) -> DictConfig:
     """What `conf/stage/NAME.yaml` would have, for a stage that brings no such file."""
     fields = component_fields(registry.classes(Stage)[name])
     chosen = {
-        f"/{spec.metadata['group']}@{key}": presets.default_choices(name)[key] for key, spec in fields.items()
+        f"/{fields[key].metadata['group']}@{key}": each for key, each in presets.default_choices(name).items()
     }
     defaults = [f"/options/{name}@_global_", *({group: choice} for group, choice in chosen.items()), "_self_"]
     return OmegaConf.create({"defaults": defaults})

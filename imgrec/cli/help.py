@@ -80,8 +80,8 @@ def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str], words: S
     bare = f" {cls.positional.upper()}" if cls.positional else ""
     defaults = presets.default_choices(name, user_folders)
     lines = [f"imgrec {name}{bare} [option=value ...]", "", first_line(cls), "", *_options(cls)]
-    for key, spec in component_fields(cls).items():
-        default = f"  (default {chosen})" if (chosen := defaults[key]) else ""
+    for key, chosen in defaults.items():
+        spec, default = component_fields(cls)[key], f"  (default {chosen})" if chosen else ""
         group = spec.metadata["group"]
         lines += ["", f"{key}={_choices(group, user_folders)}{default}"]
         if spec.metadata["is_fallback"]:

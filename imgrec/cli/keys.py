@@ -48,6 +48,7 @@ def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Se
     owners: list[type[Component]] = [stage]
     path, rest = "", key.split(".")
     inside: dict[str, str] = {}
+    defaults = presets.default_choices(stage.title(), folders)
     while True:
         fields = [component_fields(cls)[rest[0]] for cls in owners if rest[0] in component_fields(cls)]
         if not fields:
@@ -60,20 +61,12 @@ def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Se
             inner = f"{inner}.{rest.pop(0)}"
         if not rest:
             return Key(owners, path, name, group, inner in inside)
-        choice = given.get(inner, inside.get(inner)) or presets.default_choices(stage.title()).get(inner) or ""
+        choice = given.get(inner, inside.get(inner)) or defaults.get(inner) or ""
         for each in choice.split(","):
             below = presets.inside(kind_of(group), each, folders)
             inside |= {f"{inner}.{name}": value for name, value in below.items()}
-        owners, path = classes_at(stage, inner, group, {**inside, **given}, folders), inner
-
-
-def classes_at(
-    stage: type[Stage], path: str, group: str, given: Mapping[str, str], folders: Sequence[str] = ()
-) -> list[type[Component]]:
-    """The classes that are chosen for a component at a path, or all of its kind where nothing tells."""
-    default = presets.default_choices(stage.title()).get(path) or ""
-    chosen = chosen_by(given.get(path, default), group, folders)
-    return chosen or [plugin.cls for plugin in registry.available(kind_of(group)).values()]
+        owners = chosen_by(choice, group, folders) or [p.cls for p in registry.available(kind_of(group)).values()]
+        path = inner
 
 
 def chosen_by(choices: str, group: str, folders: Sequence[str] = ()) -> list[type[Component]]:

@@ -234,10 +234,7 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
         run.is_quiet = True
     try:
         stage = config.build_stage(run.stage, configuration, run.choices)
-        run.components = stage.plugins()
-        run.uses(Stage.kind, run.stage)
-        for component in stage.components():
-            run.uses(component.kind, component.name)
+        run.works_with(stage)
         logging.getLogger("imgrec").info("%s: %s", run.stage, run.configuration)
         with run.recorded():
             stage.execute(run)

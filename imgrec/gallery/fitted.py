@@ -11,7 +11,6 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,29 +112,16 @@ def load(
     """
     if reason := GROUPS["projection"].refuses(type(reducer)):
         raise UsageError(reason)
-    if least and (stored := files.load(store, space)).usable.sum() < least:
-        return None, stored
     kept = _folder(store, space, reducer)
     found = _read(kept, space, reducer) if kept else None
     if found:
-        projected = files.load_from(_source(store, space, found))
-        usable = int(projected.usable.sum())
-        if usable < GROWN * found.images:
+        projected = files.load_from(source_of(store, space, found))
+        if least <= projected.usable.sum() < GROWN * found.images:
             return found, projected
-        log.warning(
-            "%s was fitted on %s images, and the gallery has %s now: it is fitted anew, and distances change",
-            reducer.name,
-            f"{found.images:,}",
-            f"{usable:,}",
-        )
-        fresh = registry.build("reducer", reducer.name, **reducer.options())
-    else:
-        fresh = reducer
     generation, whole = store.generation(space), files.load(store, space)
-    made = fit(fresh, space, whole.digests, whole.vectors, labels_of, whole.usable)
-    if found is None:
-        told = "" if kept else f"; store={store.name} keeps none, so that it is fitted for each run"
-        log.warning("%s is fitted on %s images%s", reducer.name, f"{made.images:,}", told)
+    if whole.usable.sum() < least:
+        return None, whole
+    made = _fitted(store, space, reducer, labels_of, whole, found)
     if kept:
         with contextlib.suppress(OSError):  # a medium that is full or read-only
             _keep(made, space, kept)
@@ -146,10 +132,36 @@ def load(
                 ):  # its vectors and their indexes
                     shutil.rmtree(derived / found.space.key, ignore_errors=True)
     projected = project(made, whole)
-    source = _source(store, space, made)
+    source = source_of(store, space, made)
     if kept and generation is not None and files.is_large(source, projected):
         projected = files.keep(source, projected, generation)
     return made, projected
+
+
+def _fitted(
+    store: Store,
+    space: Space,
+    reducer: Reducer,
+    labels_of: Callable[[Sequence[str]], list[str]],
+    whole: VectorTable,
+    outgrown: FittedReducer | None,
+) -> FittedReducer:
+    """As `fit`, and told: that it takes time, or that distances change."""
+    if outgrown:
+        log.warning(
+            "%s was fitted on %s images, and the gallery has %s now: it is fitted anew, and distances change",
+            reducer.name,
+            f"{outgrown.images:,}",
+            f"{int(whole.usable.sum()):,}",
+        )
+        reducer = registry.changed(reducer, {})  # it was restored to what is outgrown
+    made = fit(reducer, space, whole.digests, whole.vectors, labels_of, whole.usable)
+    if outgrown is None:
+        told = (
+            "" if store.derived_folder else f"; store={store.name} keeps none, so that it is fitted for each run"
+        )
+        log.warning("%s is fitted on %s images%s", reducer.name, f"{made.images:,}", told)
+    return made
 
 
 def project(projection: FittedReducer, table: VectorTable) -> VectorTable:
@@ -188,7 +200,8 @@ def project_queries(
     return projected
 
 
-def _source(store: Store, space: Space, projection: FittedReducer) -> Source:
+def source_of(store: Store, space: Space, projection: FittedReducer) -> Source:
+    """Where the projected vectors of a space come from."""
     return Source(store, space, projection.space.key, projection.reducer.transform)
 
 
@@ -239,10 +252,7 @@ def _restored(folder: Path, space: Space, reducer: Reducer) -> FittedReducer:
 
 
 def _keep(made: FittedReducer, space: Space, folder: Path) -> None:
-    """Write the files aside, and put them in place whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    try:
+    with files.put_in_place(folder) as aside:
         state: dict[str, Any] = made.reducer.state()
         np.savez(aside / "state.npz", **state)
         about = {
@@ -254,10 +264,6 @@ def _keep(made: FittedReducer, space: Space, folder: Path) -> None:
             "options": made.reducer.plain_options(),
         }
         (aside / "about.json").write_text(json.dumps(about), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def check(store: Store) -> Iterator[tuple[Path, str | None]]:
@@ -282,4 +288,4 @@ def check(store: Store) -> Iterator[tuple[Path, str | None]]:
             yield folder, str(error) or type(error).__name__
         else:
             yield folder, None
-            yield from files.check(_source(store, space, found))
+            yield from files.check(source_of(store, space, found))

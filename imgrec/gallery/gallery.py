@@ -105,12 +105,27 @@ class Gallery:
         self, store: Store, similarity: Similarity, where: Filter | None = None, index: Index | None = None
     ) -> None:
         self.similarity, self._index = similarity, index
-        self.label_of: Callable[[str], str] = label_of
-        """The label of a path, for projections that learn from labels."""
-
+        self._label_of: Callable[[str], str] = label_of
         self._store, self._where = store, where
         if where is None:
             _ = self.fields  # what a store holds now, not what it holds when it is asked first
+
+    @property
+    def label_of(self) -> Callable[[str], str]:
+        """The label of a path, for projections that learn from labels; by default the name of its folder.
+
+        Raises:
+            UsageError: it is set when such a projection is fitted already.
+        """
+        return self._label_of
+
+    @label_of.setter
+    def label_of(self, label_of: Callable[[str], str]) -> None:
+        if "_loaded" in vars(self) and any(each.reducer.supervised for each in self.projections.values()):
+            raise UsageError(
+                "what learns from labels is fitted already: open the gallery with where=, which waits"
+            )
+        self._label_of = label_of
 
     # --- what is compared -----------------------------------------------------------------------------------
 
@@ -155,19 +170,20 @@ class Gallery:
 
     @functools.cached_property
     def _tables(self) -> list[VectorTable]:
-        tables = self._stored if self._where is not None else [table for table, _ in self._loaded]
-        most = max(len(each.digests) for each in tables)
-        if lacking := most - len(_aligned([each.digests for each in tables])[0]):
+        return self._stored if self._where is not None else [table for table, _ in self._loaded]
+
+    @functools.cached_property
+    def _alignment(self) -> tuple[npt.NDArray[np.bytes_], list[Rows | None]]:
+        by_table = [each.digests for each in self._tables]
+        digests, rows = _aligned(by_table)
+        most = max(map(len, by_table))
+        if lacking := most - len(digests):
             log.warning(
                 "%s of %s images lack a vector in a part of the fusion, and are not found: ingest again",
                 f"{lacking:,}",
                 f"{most:,}",
             )
-        return tables
-
-    @functools.cached_property
-    def _alignment(self) -> tuple[npt.NDArray[np.bytes_], list[Rows | None]]:
-        return _aligned([each.digests for each in self._tables])
+        return digests, rows
 
     @property
     def _digests(self) -> npt.NDArray[np.bytes_]:
@@ -194,7 +210,7 @@ class Gallery:
         for record in self._store.records(digests=digests):
             if self._where is None or self._where(record):
                 paths[record.digest] = min(paths.get(record.digest, record.path), record.path)
-        return [self.label_of(paths[digest]) for digest in digests]
+        return [self._label_of(paths[digest]) for digest in digests]
 
     @functools.cached_property
     def fields(self) -> list[VectorField]:
@@ -225,9 +241,12 @@ class Gallery:
         if self._index is None:
             return []
         found = []
-        for term, space, (table, projection) in zip(self.similarity.terms, self.spaces, self._loaded, strict=True):
-            project = projection.reducer.transform if projection else None
-            source = files.Source(self._store, term.space, space.key, project)
+        for term, (table, projection) in zip(self.similarity.terms, self._loaded, strict=True):
+            source = (
+                fitted.source_of(self._store, term.space, projection)
+                if projection
+                else files.whole(self._store, term.space)
+            )
             is_kept = self._where is None
             if (loaded := approximate.load(self._index, source, table, term.metric, is_kept=is_kept)) is None:
                 log.warning(
@@ -371,7 +390,7 @@ class Gallery:
         if not (asked := self._asked(queries)):
             return []
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
-        return self._answers(asked, targets, among, lambda some, usable: self._nearest(some, k, usable), k)
+        return self._answers(targets, among, lambda some, usable: self._nearest(some, k, usable), k)
 
     def within(self, queries: Iterable[Any], distance: float, among: Filter | None = None) -> list[list[Match]]:
         """All images that are no farther from each query than a distance, exactly; in the order of `search`.
@@ -394,7 +413,7 @@ class Gallery:
             every = exact.within(self.fields, targets.vectors, distance, usable)
             return [self._merged(some, digests) for some, digests in targets.by_query(every)]
 
-        return self._answers(asked, self._targets(asked), among, found, None)
+        return self._answers(self._targets(asked), among, found, None)
 
     def rankings(self, queries: Iterable[Any], rerank: Reranker | None = None) -> Iterator[Rows]:
         """For each query the numbers of all `records` from the nearest on, as `search` orders them."""
@@ -502,7 +521,6 @@ class Gallery:
 
     def _answers(
         self,
-        asked: Sequence[Resolved],
         targets: _Targets,
         among: Filter | None,
         find: Callable[[_Targets, Mask], list[Found]],

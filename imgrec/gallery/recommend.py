@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
 from imgrec.gallery.gallery import Match, opened
 from imgrec.gallery.query import Query
 from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
-
-log = logging.getLogger(__name__)
 
 
 def recommend(

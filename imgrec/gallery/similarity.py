@@ -39,15 +39,17 @@ class Term:
 
     weight: float = 1.0
 
-    is_scaled: bool = False
-    """Whether its distance counts in units of the usual one between images, as beside others it does."""
-
     extractor: Extractor | Recorded = Recorded()
     """What extracts into it."""
 
     projection: Reducer | None = None
     projected_from: int = 0
     """Of fewer images, copies not counted, they are compared as they are."""
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether its distance counts in units of the usual one between images, as in a fusion it does."""
+        return bool(self.name)
 
     def ready_extractor(self) -> Extractor:
         """What extracts a query into the space.
@@ -158,7 +160,6 @@ def _of_extractor(store: Store, extractor: Extractor, metric: str | None) -> Sim
             metric_of(metric or spec.metric or EUCLIDEAN),
             name,
             spec.weight,
-            bool(name),
             spec.extractor,
             spec.projection,
             spec.projected_from,
@@ -253,7 +254,6 @@ def _fused(
                 metric_of(metric or metrics.get(name, EUCLIDEAN)),
                 name,
                 weight / sum(weights.values()),
-                True,
                 Recorded(options.get(name, {})),
                 registry.build("reducer", projection[0], **projection[1]) if projection else None,
                 least.get(name, 0) if isinstance(least, Mapping) else least,

@@ -2,7 +2,7 @@
 
 What decoding does is part of every space (`kinds.extractor.DECODING_VERSION`):
 
-* the format is one of `FORMATS`, or one that a plugin adds (`imgrec_decoders`): from the content, not the name;
+* the format is one of `FORMATS`, or one that a plugin adds (`kinds.Decoder`): from the content, not the name;
 * EXIF orientation is applied; embedded colour profiles are ignored;
 * grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
 * transparency is composited on white; of several frames the first is taken;

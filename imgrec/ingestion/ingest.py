@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +15,6 @@ from imgrec.ingestion.steps import Job, Summary, process
 from imgrec.kinds import Extractor, Space, Store
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
-
-log = logging.getLogger(__name__)
 
 
 def extractors_of(chosen: Extractor | Sequence[Extractor]) -> list[Extractor]:

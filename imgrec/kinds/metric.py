@@ -42,7 +42,7 @@ class Metric(Component):
     kind: ClassVar[str] = "metric"
 
     form: ClassVar[Form] = Form.NONE
-    """With a form, searches look at few vectors, and reducers and indexes can work by the metric; else at all."""
+    """Without one, searches measure every vector, and reducers and indexes cannot work by the metric."""
 
     scans_in_float32: ClassVar[bool] = False
     """Whether `distances`, given float32, are off by no more than a float32 sum of `dim` terms is by rounding.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranking:
-    """By which figures of `results.json` a sweep ranks a stage's jobs. Each with the heading that tells it."""
+    """By which figures of `results.json` a sweep ranks a stage's jobs. Each with its heading."""
 
     quality: Mapping[str, str]
     """More is better; the first decides. `confidence` in `results.json` may have the ends of their intervals."""

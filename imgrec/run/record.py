@@ -20,7 +20,7 @@ from typing import Any
 from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.hookspecs import RunInfo
-from imgrec.kinds import Space
+from imgrec.kinds import Space, Stage
 from imgrec.run.console import to_json
 
 # Importable module to distribution: recorded where a run has imported them.
@@ -99,6 +99,13 @@ class Run:
         """Record a plugin that the run works with."""
         plugin = registry.available(kind).get(name)
         self.plugins[f"{kind}={name}"] = plugin.origin if plugin else "not installed"
+
+    def works_with(self, stage: Stage) -> None:
+        """Record a stage and all components inside."""
+        self.components = stage.plugins()
+        self.uses(Stage.kind, self.stage)
+        for component in stage.components():
+            self.uses(component.kind, component.name)
 
     def reads(
         self, images: int, fingerprint: str, spaces: Sequence[Space], notes: Mapping[str, Any] | None = None

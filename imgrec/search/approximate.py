@@ -6,7 +6,6 @@ options, and metric. It may be deleted at any time, and is then built anew.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -22,7 +21,7 @@ import numpy as np
 from imgrec import registry
 from imgrec.errors import ImgrecError
 from imgrec.kinds import Form, Index, Metric, Store, Vectors
-from imgrec.search import exact
+from imgrec.search import exact, files
 from imgrec.search.bounds import Rows
 from imgrec.search.exact import Found, Mask, VectorField
 from imgrec.search.files import Source, VectorTable
@@ -79,32 +78,32 @@ def load(
         except Exception as error:  # whatever a damaged file makes of a library
             log.warning("the index in %s is built again: %s: %s", kept, type(error).__name__, error)
             shutil.rmtree(kept, ignore_errors=True)
-    if kept is not None:
+    if kept is not None and _is_built(index, table, metric, kept):
         try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            aside = Path(tempfile.mkdtemp(prefix=".new-", dir=kept.parent))
-        except OSError:  # a medium that is read-only, or something in the way
-            kept = None
-    if kept is None:
-        with tempfile.TemporaryDirectory(prefix="imgrec-index-", ignore_cleanup_errors=True) as folder:
-            log.warning("index=%s is built of %s vectors, for this run", index.name, f"{len(table.digests):,}")
-            _build(index, table, metric, Path(folder))
-            return _named(index, lambda: _opened(index, table, Path(folder)))
-    log.warning("index=%s is built of %s vectors, once", index.name, f"{len(table.digests):,}")
+            return _named(index, lambda: _opened(index, table, kept))
+        except ImgrecError:
+            shutil.rmtree(kept, ignore_errors=True)
+            raise
+    with tempfile.TemporaryDirectory(prefix="imgrec-index-", ignore_cleanup_errors=True) as folder:
+        log.warning("index=%s is built of %s vectors, for this run", index.name, f"{len(table.digests):,}")
+        _build(index, table, metric, Path(folder))
+        return _named(index, lambda: _opened(index, table, Path(folder)))
+
+
+def _is_built(index: Index, table: VectorTable, metric: Metric, kept: Path) -> bool:
+    """Build an index in its place, and clear those of older revisions; False where nothing can be kept there."""
     try:
-        _build(index, table, metric, aside)
-        with contextlib.suppress(OSError):  # another run was quicker
-            aside.rename(kept)
-        opened = _named(index, lambda: _opened(index, table, kept))
-    except ImgrecError:
-        shutil.rmtree(kept, ignore_errors=True)
+        with files.put_in_place(kept, beside=kept.parent.parent) as aside:
+            log.warning("index=%s is built of %s vectors, once", index.name, f"{len(table.digests):,}")
+            _build(index, table, metric, aside)
+        files.clear_others(kept.parent)
+    except OSError:  # a medium that is full or read-only, or something in the way
+        return False
+    except ImgrecError as error:
+        if isinstance(error.__cause__, OSError):  # met by the index
+            return False
         raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    for other in kept.parent.parent.iterdir():  # of older revisions
-        if other != kept.parent:
-            shutil.rmtree(other, ignore_errors=True)
-    return opened
+    return True
 
 
 def _named(index: Index, work: Callable[[], T]) -> T:
@@ -134,7 +133,7 @@ def _build(index: Index, table: VectorTable, metric: Metric, folder: Path) -> No
     if count > SAMPLE:
         chosen = np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
     sample = metric.as_euclidean(table.vectors[chosen])
-    fresh: Index = registry.build(Index.kind, index.name, **index.options())
+    fresh = registry.changed(index, {})
     _named(index, lambda: fresh.build(_blocks(table.vectors, metric), count, sample, folder))
     np.save(folder / "imgrec-digests.npy", table.digests)
     about = {"format": FORMAT, "index": index.name, "options": index.plain_options(), "metric": metric.name}
@@ -151,7 +150,7 @@ def _opened(index: Index, table: VectorTable, folder: Path) -> TermIndex:
     digests = np.load(folder / "imgrec-digests.npy", allow_pickle=False)
     if about["format"] != FORMAT or not np.array_equal(digests, table.digests):
         raise ValueError("it is of other vectors")
-    fresh: Index = registry.build(Index.kind, index.name, **index.options())
+    fresh = registry.changed(index, {})
     if fresh.open(folder) is not fresh:
         raise TypeError("open returns the index itself, and this is something else")
     return TermIndex(fresh, len(digests))
@@ -212,14 +211,13 @@ def nearest(
         _candidates(field, index, targets, count, usable)
         for field, index, targets in zip(fields, indexes, queries, strict=True)
     ]
-    found = []
-    for i, query in enumerate(zip(*queries, strict=True)):
-        images = np.unique(np.concatenate([named[i] for named in by_field]))
-        if len(images) < enough:
-            found += exact.nearest(fields, [vector[None] for vector in query], k, usable)
-        else:
-            found.append(exact.measured(fields, query, images))
-    return found
+    named = [np.unique(np.concatenate(each)) for each in zip(*by_field, strict=True)]
+    short = [i for i, images in enumerate(named) if len(images) < enough]
+    exactly = iter(exact.nearest(fields, [targets[short] for targets in queries], k, usable) if short else ())
+    return [
+        next(exactly) if len(images) < enough else exact.measured(fields, query, images)
+        for images, query in zip(named, zip(*queries, strict=True), strict=True)
+    ]
 
 
 def _candidates(field: VectorField, index: TermIndex, queries: Vectors, count: int, usable: Mask) -> list[Rows]:

@@ -197,12 +197,42 @@ def _from(source: Source) -> VectorTable:
     )
 
 
-def _keep(table: VectorTable, folder: Path) -> None:
-    """Write the files aside, put them in place whole, and remove those of older generations."""
-    levels = table.pruning.levels
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+@contextlib.contextmanager
+def put_in_place(folder: Path, beside: Path | None = None) -> Iterator[Path]:
+    """A new folder to be filled; filled without an error, it takes the place of another one, whole or not at all.
+
+    Args:
+        folder: its place; what is there goes.
+        beside: the folder in which it is filled, on the same medium; None: that of its place.
+
+    Raises:
+        OSError: a medium that is full or read-only.
+    """
+    beside = beside or folder.parent
+    beside.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=beside))
     try:
+        yield aside
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def clear_others(folder: Path) -> None:
+    """Remove what lies beside a folder, of older generations; but what another run may be writing there."""
+    for other in folder.parent.iterdir():
+        with contextlib.suppress(OSError):
+            is_being_made = other.name.startswith(".new-") and time.time() - other.stat().st_mtime < ABANDONED
+            if other != folder and not is_being_made:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _keep(table: VectorTable, folder: Path) -> None:
+    """Write the files, and remove those of older generations."""
+    levels = table.pruning.levels
+    with put_in_place(folder) as aside:
         arrays = {name: getattr(table, name) for name in ROWS} | {"squares": table.pruning.squares}
         for i, level in enumerate(levels):
             arrays |= {f"{name}-{i}": getattr(level, name) for name in LEVEL}
@@ -217,13 +247,7 @@ def _keep(table: VectorTable, folder: Path) -> None:
             "leaks": [level.leak for level in levels],
         }
         (aside / "about.json").write_text(json.dumps(about))
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    for other in folder.parent.iterdir():
-        is_being_made = other.name.startswith(".new-") and time.time() - other.stat().st_mtime < ABANDONED
-        if other != folder and not is_being_made:
-            shutil.rmtree(other, ignore_errors=True)
+    clear_others(folder)
 
 
 def _mapped(folder: Path, source: Source) -> VectorTable | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -16,8 +15,6 @@ from imgrec.kinds import Extractor, Recorded, Space, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run
 from imgrec.search import files
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)

@@ -91,7 +91,7 @@ def _asked(
     usable: npt.NDArray[np.bool_] | None = None,
     *,
     effort: int = -1,
-    count: int = 64,
+    count: int = WANTED,
 ) -> list[Numbers]:
     """Candidates, of the right form."""
     found: object = index.candidates(queries.copy(), count, index.efforts()[effort], usable)
