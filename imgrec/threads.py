@@ -6,7 +6,7 @@ import functools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 In = TypeVar("In")
@@ -42,13 +42,23 @@ def ahead(
         weights.append(weight(item))
         while waiting and sum(weights) > most:
             weights.popleft()
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft())
         waiting.append(pool.submit(function, item))
         while waiting and (len(waiting) >= limit or sum(weights) > most):
             weights.popleft()
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft())
     while waiting:
-        yield waiting.popleft().result()
+        yield _result(waiting.popleft())
+
+
+def _result(future: Future[Out]) -> Out:
+    """A future's result, waited for in steps: Ctrl-C is handled between them even where it does not end a wait.
+
+    It does not where the system hands the signal to another thread, or just before the wait begins.
+    """
+    while not future.done():
+        wait([future], timeout=0.5)
+    return future.result()
 
 
 def each(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:

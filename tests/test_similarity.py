@@ -131,6 +131,17 @@ def test_a_fusion_and_another_space_ask_which(cli: Cli, few: Path) -> None:
     assert cli("recommend", picture(few), "space=fusion", "format=json").json()["space"].startswith("fusion-")
 
 
+def test_a_part_is_chosen_by_the_name_that_tables_show(cli: Cli, few: Path) -> None:
+    cli(
+        *("ingest", few, "extractor=fusion", "extractor.weights={shape: 2, fine: 1}", "extractor.parts.shape=hog"),
+        *("extractor.parts.fine=colour", "extractor.parts.fine.bins=8"),
+    )
+    by_name = cli("recommend", picture(few), "space=shape", "format=json").json()
+    assert by_name == cli("recommend", picture(few), "space=hog", "format=json").json()
+    assert by_name["space"].startswith("hog-")
+    assert "no space 'shap'" in cli("recommend", picture(few), "space=shap", code=2).err
+
+
 def test_images_that_lack_a_part_are_told_of_and_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

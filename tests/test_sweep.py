@@ -175,6 +175,12 @@ def test_a_killed_process_of_a_job_is_told_and_the_sweep_goes_on(cli: Cli, tmp_p
     assert f"hydra.sweep.dir={next(tmp_path.glob('outputs/sweeps/*/*')).relative_to(tmp_path)} " in last
 
 
+@pytest.mark.parametrize("words", [["extractor=colour,nosuch"], ["extractor=colour", "kk=1,2"]])
+def test_a_sweep_that_is_refused_leaves_nothing(cli: Cli, few: Path, tmp_path: Path, words: list[str]) -> None:
+    cli("-m", "ingest", few, *words, code=2)
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_a_killed_sweep_goes_on(cli: Cli, tmp_path: Path) -> None:
     words = [*SWEEP, "metric=euclidean,cosine"]
     process = subprocess.Popen([sys.executable, "-m", "imgrec", *words], cwd=tmp_path, stderr=subprocess.DEVNULL)

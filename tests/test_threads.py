@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -70,3 +73,28 @@ def test_each_keeps_order_and_works_on_all_cores_at_once() -> None:
 def test_errors_of_a_thread_are_the_callers() -> None:
     with pytest.raises(ZeroDivisionError):
         each(lambda i: 1 // i, [1, 0])
+
+
+LOST_SIGNAL = """
+import signal, threading, time
+from concurrent.futures import ThreadPoolExecutor
+from imgrec.threads import ahead
+
+def slow(seconds):
+    time.sleep(0.3)  # the main thread waits by now
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    time.sleep(seconds)
+
+pool = ThreadPoolExecutor(1)
+try:
+    list(ahead(pool, slow, [60], limit=1))
+except KeyboardInterrupt:
+    print("heard", flush=True)
+    import os; os._exit(0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals go to processes here")
+def test_ctrl_c_is_heard_even_where_the_system_hands_it_to_another_thread() -> None:
+    command = [sys.executable, "-c", LOST_SIGNAL]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout == "heard\n"

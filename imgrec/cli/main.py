@@ -159,6 +159,10 @@ def _sweep_that_goes_on() -> Iterator[None]:
             "the process of a job was killed, for want of memory maybe; "
             f"the same command with hydra.sweep.dir={config.SweepFolder.path} goes on from here"
         ) from None
+    except Exception:  # before its first job: an error of a job is kept for the end
+        if config.SweepFolder.path:
+            _take_back_sweep(Path(config.SweepFolder.path))
+        raise
 
 
 def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
@@ -277,10 +281,20 @@ def _take_back(folder: Path) -> None:
         "imgrec.log",
     ):
         (folder / name).unlink(missing_ok=True)
+    _remove_empty(folder / ".hydra", folder, *folder.parents[:2])
+
+
+def _take_back_sweep(folder: Path) -> None:
+    """Remove what Hydra has written of a sweep that has no job."""
+    if [path.name for path in folder.glob("*")] == ["multirun.yaml"]:
+        (folder / "multirun.yaml").unlink()
+        _remove_empty(folder, *folder.parents[:3])
+
+
+def _remove_empty(*folders: Path) -> None:
     with contextlib.suppress(OSError):  # not empty
-        (folder / ".hydra").rmdir()
-        for made in (folder, folder.parent, folder.parent.parent):
-            made.rmdir()
+        for folder in folders:
+            folder.rmdir()
 
 
 def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exception:

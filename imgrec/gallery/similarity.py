@@ -212,6 +212,7 @@ def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any], metr
     else:
         known = [key for key in (*fusions, *spaces) if key == wanted]
         known = known or [key for key in (*fusions, *spaces) if key.startswith(wanted)]
+        known = known or list({note["spaces"][wanted] for note in fusions.values() if wanted in note["spaces"]})
     if len(known) == 1 and known[0] in fusions:
         return _fused(known[0], fusions[known[0]], spaces, changes, metric)
     if fusions and len(known) != 1:
@@ -374,7 +375,8 @@ def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True
     if similarity.names:
         apart = with_metric and metric is None
         own = {each.name: f" ({each.metric.name})" if apart else "" for each in terms}
-        words = [" + ".join(f"{each.weight:.2g} {each.name}{own[each.name]}" for each in terms)]
+        heaviest_first = sorted(terms, key=lambda term: -term.weight)
+        words = [" + ".join(f"{each.weight:.2g} {each.name}{own[each.name]}" for each in heaviest_first)]
     else:
         (term,) = terms
         plugin = registry.available("extractor").get(term.space.extractor)
