@@ -1,12 +1,12 @@
 """Who writes takes turns, across processes. A lock ends with the process that holds it, however that ends.
 
-Locks are the system's (`flock`): a file that a killed process leaves behind holds up nobody. Where the system has
-none (Windows), nobody waits.
+Locks are the system's, by `filelock`: a file that a killed process leaves behind holds up nobody.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -17,9 +17,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import TYPE_CHECKING
 
 from imgrec.errors import UsageError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 try:
     import fcntl
@@ -30,6 +33,9 @@ log = logging.getLogger(__name__)
 
 LONGEST_COMMAND = 200
 """Characters of a command that a line shows."""
+
+MOST_REMOVALS = 100
+"""How often in a row a file may be gone before it is one that cannot be made."""
 
 _of_thread = threading.local()
 
@@ -54,50 +60,50 @@ def only_writer(file: Path, of: str) -> Iterator[None]:
     """
     held: set[str] = _of_thread.__dict__.setdefault("held", set())
     name = os.path.realpath(file)
-    if fcntl is None or name in held:
+    if name in held:
         yield
         return
-    with _acquired(file, of) as handle:
-        held.add(name)
-        try:
-            yield
-        finally:
-            held.discard(name)
-            with contextlib.suppress(OSError):
-                file.unlink()  # while it is ours; who waits for it then sees that it is no longer the one
-            fcntl.flock(handle, fcntl.LOCK_UN)  # also for a forked process that has inherited it
-
-
-def _acquired(file: Path, of: str) -> IO[str]:
-    """The file, locked, and the holder written into it."""
+    lock = _acquired(file, of)
+    held.add(name)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        told = None
-        while True:
-            handle = file.open("a+", encoding="utf-8")
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if (who := _who(handle)) != told:
-                    log.warning("waiting to write to %s: %s", of, who)
-                    told = who
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            if _is_still(file, handle):
-                break
-            handle.close()
-        handle.truncate(0)
-        json.dump(_holder(), handle)
-        handle.flush()
-    except OSError as error:
-        raise UsageError(f"{of} cannot be written: {error.strerror}: {file}") from None
-    return handle
+        yield
+    finally:
+        held.discard(name)
+        if lock.is_locked:  # not in a forked process
+            with contextlib.suppress(OSError):  # on Windows only filelock can
+                file.unlink()  # while it is ours; who waits for it then sees that it is no longer the one
+        lock.release()
 
 
-def _is_still(file: Path, handle: IO[str]) -> bool:
-    """Whether a file opened is the one of its name, not one that was removed meanwhile."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(file.stat(), os.fstat(handle.fileno()))
-    return False
+def _acquired(file: Path, of: str) -> BaseFileLock:
+    """The lock, and its holder written into the file."""
+    import filelock
+
+    told, removals = "", 0
+
+    def say_who() -> bool:
+        nonlocal told, removals
+        if (who := _who(file)) not in ("", told):
+            log.warning("waiting to write to %s: %s", of, who)
+            told = who
+        removals = 0
+        return False
+
+    def sign(handle: int) -> None:
+        if not os.path.samestat(file.stat(), os.fstat(handle)):  # filelock sees it too, but not on NFS
+            raise FileNotFoundError(errno.ENOENT, "Removed meanwhile")
+        os.ftruncate(handle, 0)
+        os.write(handle, b" " + json.dumps(_holder()).encode())
+
+    lock = filelock.FileLock(file, thread_local=False, on_acquired=sign)
+    while True:
+        try:
+            lock.acquire(cancel_check=say_who)
+            return lock
+        except OSError as error:
+            removals += 1
+            if not isinstance(error, FileNotFoundError) or removals == MOST_REMOVALS:
+                raise UsageError(f"{of} cannot be written: {error.strerror}: {file}") from None
 
 
 def _holder() -> dict[str, object]:
@@ -109,12 +115,23 @@ def _holder() -> dict[str, object]:
     }
 
 
-def _who(handle: IO[str]) -> str:
-    """Who holds a lock, from its file."""
-    handle.seek(0)
+def _who(file: Path) -> str:
+    """Who holds a lock, from its file; empty where that does not say so yet.
+
+    Raises:
+        FileNotFoundError: nobody does any longer.
+    """
     try:
-        return "process {process} on {host} is, since {since}: {command}".format(**json.load(handle))
-    except (ValueError, KeyError, TypeError):  # it is about to say so
+        with file.open("rb", buffering=0) as handle:
+            handle.seek(1)  # the first byte, a space, is locked to others on Windows
+            text = handle.read()
+    except PermissionError:
+        text = b""
+    if not text:
+        return ""
+    try:
+        return "process {process} on {host} is, since {since}: {command}".format(**json.loads(text))
+    except (ValueError, KeyError, TypeError):
         return "another run is"
 
 

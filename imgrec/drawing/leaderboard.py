@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -122,11 +124,7 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
     >>> _apart([0.0, 0.5, 0.5], 0.1)
     [0.0, 0.45, 0.55]
     """
-    groups: list[list[float]] = []  # each: the sum of where its members would have it begin, and their number
-    for i, height in enumerate(heights):
-        groups.append([height - i * gap, 1])
-        while len(groups) > 1 and groups[-2][0] / groups[-2][1] >= groups[-1][0] / groups[-1][1]:
-            total, count = groups.pop()
-            groups[-1] = [groups[-1][0] + total, groups[-1][1] + count]
-    starts = [total / count for total, count in groups for _ in range(int(count))]
-    return [round(start + i * gap, 6) for i, start in enumerate(starts)]
+    from scipy.optimize import isotonic_regression
+
+    gaps = gap * np.arange(len(heights))
+    return [round(float(place), 6) for place in isotonic_regression(heights - gaps).x + gaps]

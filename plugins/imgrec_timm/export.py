@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+import imgrec
 from imgrec import locks
 from imgrec_timm import cache, models
 
@@ -230,8 +231,8 @@ def compiled(file: Path, settings: dict[str, Any]) -> Any:
     folder, digests = file.parent / "compiled", file.parent / "compiled.json"
     with contextlib.ExitStack() as turn:
         # One process at a time: what another one is writing would be taken for damaged, or read.
-        with contextlib.suppress(OSError):  # a cache that is read-only: nobody writes
-            turn.enter_context(locks.turn(file.parent / "compiled.lock", alone=True))
+        with contextlib.suppress(imgrec.UsageError):  # a cache that is read-only: nobody writes
+            turn.enter_context(locks.only_writer(file.parent / "compiled.lock", f"compiled models {file.parent}"))
         try:
             folder.mkdir(exist_ok=True)
             known = _digests_in(digests)

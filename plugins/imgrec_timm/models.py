@@ -14,8 +14,8 @@ import imgrec
 if TYPE_CHECKING:
     from imgrec_timm import Timm
 
-HUB_PATIENCE = 15.0
-"""Seconds to wait for the first answer of a model hub. What then comes may take its time."""
+URL_PATIENCE = 15.0
+"""Seconds to wait for the first answer of a server that is no hub; a hub's are `HF_HUB_ETAG_TIMEOUT`."""
 
 ONLY = {"features_only": False, "in_chans": 3}
 """Keyword arguments of timm's models that must be as they are: an extractor gives a vector of an RGB image."""
@@ -229,7 +229,9 @@ def _from_hub(cfg: Mapping[str, Any]) -> str:
     for name in (safe, usual):
         url = hub.hf_hub_url(repository, name, revision=revision or None)
         try:
-            _within(HUB_PATIENCE, functools.partial(hub.get_hf_file_metadata, url, timeout=HUB_PATIENCE))
+            # Without this hf_hub_download asks a silent hub for minutes.
+            patience = hub.constants.HF_HUB_ETAG_TIMEOUT
+            _within(patience, functools.partial(hub.get_hf_file_metadata, url, timeout=patience))
         except EntryNotFoundError:
             continue
         return hub.hf_hub_download(repository, name, revision=revision or None)
@@ -244,7 +246,7 @@ def _from_url(url: str) -> str:
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not file.exists():
         request = urllib.request.Request(url, method="HEAD")
-        _within(HUB_PATIENCE, functools.partial(urllib.request.urlopen, request, timeout=HUB_PATIENCE))
+        _within(URL_PATIENCE, functools.partial(urllib.request.urlopen, request, timeout=URL_PATIENCE))
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file))
     return str(file)
