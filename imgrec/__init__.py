@@ -11,13 +11,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from imgrec import kinds
-from imgrec.batches import chunks
+from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.hookspecs import RunInfo, hookimpl
 from imgrec.kinds import *  # noqa: F403 - the kinds say themselves what plugins need of them
 from imgrec.options import component, components, option
 from imgrec.registry import available, build
-from imgrec.threads import cores, each
+from imgrec.threads import ahead, cores, each
 
 if TYPE_CHECKING:
     from imgrec.drawing.map import Map
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
     from imgrec.gallery.query import Query
     from imgrec.gallery.recommend import recommend
+    from imgrec.images import UnreadableImageError, image_suffixes, source_of
     from imgrec.ingestion.ingest import ingest
-    from imgrec.ingestion.steps import Summary
+    from imgrec.ingestion.items import decode_item, extract_items, read_item
+    from imgrec.ingestion.steps import IngestReport
     from imgrec.linear import LinearReducer
     from imgrec.neighbours import NeighbourReducer
     from imgrec.run import Run
@@ -45,7 +47,13 @@ _LAZY = {
     "Match": "imgrec.gallery.gallery",
     "NeighbourReducer": "imgrec.neighbours",
     "Run": "imgrec.run",
-    "Summary": "imgrec.ingestion.steps",
+    "IngestReport": "imgrec.ingestion.steps",
+    "UnreadableImageError": "imgrec.images",
+    "decode_item": "imgrec.ingestion.items",
+    "extract_items": "imgrec.ingestion.items",
+    "image_suffixes": "imgrec.images",
+    "read_item": "imgrec.ingestion.items",
+    "source_of": "imgrec.images",
     "ingest": "imgrec.ingestion.ingest",
     "recommend": "imgrec.gallery.recommend",
     "visualise": "imgrec.drawing.visualise",
@@ -55,6 +63,7 @@ __all__ = [
     "Fusion",
     "Gallery",
     "ImgrecError",
+    "IngestReport",
     "LinearReducer",
     "Map",
     "Match",
@@ -63,20 +72,27 @@ __all__ = [
     "Query",
     "Run",
     "RunInfo",
-    "Summary",
+    "UnreadableImageError",
     "UsageError",
+    "ahead",
     "available",
     "build",
     "chunks",
     "component",
     "components",
     "cores",
+    "decode_item",
     "each",
+    "extract_items",
+    "groups",
     "hookimpl",
+    "image_suffixes",
     "ingest",
     "open",
     "option",
+    "read_item",
     "recommend",
+    "source_of",
     "visualise",
 ]
 __all__ += kinds.__all__

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from imgrec import registry
-from imgrec.batches import chunks
+from imgrec import images, registry
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.ingestion.ingest import ingest
 from imgrec.kinds import Batch, Extractor, Space, Stage, Store, kind_of
+from imgrec.kinds.differences import differences
 from imgrec.options import component_fields, option_names
 from imgrec.run import DIFF, RECORD, Run, flat, git_commit, git_diff, read_record, version_of
 
@@ -178,10 +176,10 @@ def _files(record: Mapping[str, Any], store: Store, spaces: Sequence[Space]) -> 
     with store:
         held = {digest for space in spaces for digest in store.digests(space)}
         paths = sorted(each.path for each in store.records() if not each.missing and each.digest in held)
-    found = [path for path in paths if os.path.exists(path)]
+    found = [path for path in paths if images.is_there(path)]
     if not found:
         raise UsageError(f"none of the {len(paths)} files of the gallery {store.location} is there any more")
-    return found, [path for path in paths if not os.path.exists(path)]
+    return found, sorted(set(paths).difference(found))
 
 
 # --- what differs -------------------------------------------------------------------------------------------
@@ -243,22 +241,19 @@ def _other_vectors(before: Store, now: Store, spaces: Sequence[Space]) -> Iterat
             log.warning("the gallery %s is gone: vectors are not compared", before.location)
             return
         stack.enter_context(now)
-        for space in spaces:
-            held = sorted(before.digests(space) & now.digests(space))
-            differing, most = 0, 0.0
-            for digests in chunks(held, 65_536):
-                old, new = (_in_order(store, space, digests) for store in (before, now))
-                differing += int((old != new).any(axis=1).sum())
-                most = max(most, float(np.abs(old - new).max()))
-            if differing:
-                text = f"{differing} of {len(held)} vectors of {space.key} differ, by {most:.3g} at the most"
+        unequal: dict[Space, dict[str, float]] = {space: {} for space in spaces}
+        compared = dict.fromkeys(spaces, 0)
+        for found in differences(now, before, 65_536, spaces, by_value=True):
+            for space in found.compared:
+                compared[space] += found.compared[space]
+                unequal[space] |= found.unequal[space]
+        for space, apart in unequal.items():
+            if apart:
+                most = max(apart.values())
+                text = (
+                    f"{len(apart)} of {compared[space]} vectors of {space.key} differ, by {most:.3g} at the most"
+                )
                 yield Difference("result", text)
-
-
-def _in_order(store: Store, space: Space, digests: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    names, vectors = store.vectors(space, digests)
-    row_of = {name: row for row, name in enumerate(names)}
-    return vectors[[row_of[digest] for digest in digests]]
 
 
 def _other_results(stage: type[Stage], before: Path, now: Path) -> Iterator[Difference]:

@@ -36,19 +36,21 @@ def ahead(
     ...     list(ahead(pool, abs, [-1, -2, -3], limit=2))
     [1, 2, 3]
     """
-    waiting: deque[Future[Out]] = deque()
-    weights: deque[int] = deque()
+    waiting: deque[tuple[Future[Out], int]] = deque()
+    total = 0
     for item in items:
-        weights.append(weight(item))
-        while waiting and sum(weights) > most:
-            weights.popleft()
-            yield _result(waiting.popleft())
-        waiting.append(pool.submit(function, item))
-        while waiting and (len(waiting) >= limit or sum(weights) > most):
-            weights.popleft()
-            yield _result(waiting.popleft())
+        total += (added := weight(item))
+        while waiting and total > most:
+            future, done = waiting.popleft()
+            total -= done
+            yield _result(future)
+        waiting.append((pool.submit(function, item), added))
+        while waiting and (len(waiting) >= limit or total > most):
+            future, done = waiting.popleft()
+            total -= done
+            yield _result(future)
     while waiting:
-        yield _result(waiting.popleft())
+        yield _result(waiting.popleft()[0])
 
 
 def _result(future: Future[Out]) -> Out:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from imgrec import images
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import fitted, similarity
-from imgrec.kinds import Batch, Record, Space, Store, Vectors
+from imgrec.kinds import Batch, Record, Space, Store
+from imgrec.kinds.differences import differences
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
 from imgrec.search import approximate, files
+
+CHANGED = "it has another content than when it was extracted"
 
 AT_ONCE = 16_384
 """Vectors that are looked at together."""
@@ -140,7 +142,7 @@ def _rows(finding: Finding, store: Store) -> Repair:
             bare.append(record)
     finding.wrong += [f"{record.path}: it has no vector" for record in bare]
     finding.wrong += [f"the content {digest} has vectors and no file" for digest in sorted(held - recorded)]
-    return lambda: _forget(store, [record for record in bare if Path(record.path).is_file()])
+    return lambda: _forget(store, [record for record in bare if images.is_file(record.path)])
 
 
 def _vectors(finding: Finding, store: Store) -> Repair:
@@ -169,7 +171,7 @@ def _vectors(finding: Finding, store: Store) -> Repair:
         files: dict[str, list[Record]] = {}
         for record in store.records(digests=sorted(lines)):
             files.setdefault(record.digest, []).append(record)
-        there = {name: some for name, some in files.items() if all(Path(r.path).is_file() for r in some)}
+        there = {name: some for name, some in files.items() if all(images.is_file(r.path) for r in some)}
         _forget(store, [record for some in there.values() for record in some])
         return sum(lines[digest] for digest in there)
 
@@ -199,13 +201,13 @@ def _files(finding: Finding, store: Store) -> Repair:
     for record in store.records():
         if not record.missing:
             finding.looked_at += 1
-            if not os.path.exists(record.path):
+            if not images.is_there(record.path):
                 gone.append(record)
     finding.wrong += [f"{record.path}: it is gone, and not marked as missing" for record in gone]
 
     def repair() -> int:
         for some in chunks(gone, 4096):
-            store.write(Batch(records=[Record(r.path, r.digest, r.size, r.mtime_ns, missing=True) for r in some]))
+            store.write(Batch(records=[replace(record, missing=True) for record in some]))
         return len(gone)
 
     return repair
@@ -213,31 +215,30 @@ def _files(finding: Finding, store: Store) -> Repair:
 
 def _digests(finding: Finding, store: Store, sample: int | None, seed: int, show_progress: bool) -> Repair:
     """Files have the content that their records say."""
-    records = sorted((r for r in store.records() if os.path.exists(r.path)), key=lambda record: record.path)
+    records = sorted((r for r in store.records() if images.is_there(r.path)), key=lambda record: record.path)
     if sample is not None and sample < len(records):
         records = random.Random(seed).sample(records, sample)
     changed = []
     with progress("verify", len(records), shown=show_progress) as advance:
         for record in records:
             finding.looked_at += 1
-            try:
-                digest = _digest(record.path)
-            except OSError as error:
-                finding.wrong.append(f"{record.path}: it cannot be read: {error.strerror}")
-            else:
-                if digest != record.digest:
+            if problem := _problem(record):
+                finding.wrong.append(f"{record.path}: {problem}")
+                if problem == CHANGED:
                     changed.append(record)
-                    finding.wrong.append(f"{record.path}: it has another content than when it was extracted")
             advance(1)
     return lambda: _forget(store, changed)
 
 
-def _digest(path: str) -> str | None:
-    """Of a file's content; None where it is no file any more, but a folder or a pipe."""
-    if not Path(path).is_file():
-        return None
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _problem(record: Record) -> str | None:
+    """What is wrong with a file that is there; None where its content is the one recorded."""
+    try:
+        _, digest = images.read(record.path)
+    except images.UnreadableImageError as error:
+        if str(error).startswith(images.NOT_OPENED):
+            return f"it cannot be read: {str(error).removeprefix(f'{images.NOT_OPENED}: ')}"
+        return CHANGED  # no file any more, but a folder or a pipe; or one too large for an image
+    return None if digest == record.digest else CHANGED
 
 
 def _forget(store: Store, records: Sequence[Record]) -> int:
@@ -271,13 +272,19 @@ def _backup(finding: Finding, store: Store, backup: Store, is_sound: bool) -> Re
     """The backup is sound and holds what the store holds, and no more."""
     damages = [f"{backup.location}: {problem}" for problem in backup.problems()]
     finding.wrong += damages
-    finding.wrong += _other_rows(finding, store, backup)
-    other: dict[Space, list[str]] = {}
     listed = set(backup.spaces())
-    finding.wrong += [f"{backup.location}: it lacks the space {s.key}" for s in store.spaces() if s not in listed]
-    for space in store.spaces():
-        other[space] = list(_other_vectors(finding, store, backup, space))
-        finding.wrong += [f"the content {digest} has another vector in {space.key}" for digest in other[space]]
+    other: dict[Space, set[str]] = {space: set() for space in store.spaces()}
+    for found in differences(store, backup, AT_ONCE, by_value=True):
+        finding.looked_at += len(found.rows) + sum(found.compared.values()) + sum(map(len, found.lacking.values()))
+        finding.wrong += [f"{row.path}: the backup has it otherwise" for row in found.changed]
+        for space, digests in other.items():
+            digests.update(found.lacking.get(space, ()), found.unequal.get(space, ()))
+    finding.wrong += _only_in_backup(store, backup)
+    finding.wrong += [
+        f"{backup.location}: it lacks the space {space.key}" for space in other if space not in listed
+    ]
+    for space, digests in other.items():
+        finding.wrong += [f"the content {digest} has another vector in {space.key}" for digest in sorted(digests)]
     only_there = [
         f"the content {digest} has a vector in {space.key} that the store lacks: `imgrec restore` brings it back"
         for space in backup.spaces()
@@ -292,45 +299,21 @@ def _backup(finding: Finding, store: Store, backup: Store, is_sound: bool) -> Re
             return 0
         backup.copy_from(store, exactly=True)
         for space, digests in other.items():
-            for some in chunks(digests, AT_ONCE):
+            for some in chunks(sorted(digests), AT_ONCE):
                 backup.write(Batch(vectors={space: store.vectors(space, some)}))
         return len(finding.wrong) - len(damages) - len(only_there)
 
     return repair
 
 
-def _other_rows(finding: Finding, store: Store, backup: Store) -> Iterator[str]:
-    """Records, failures and notes that are not the same in both."""
-    kinds: list[tuple[Callable[..., Iterator[Any]], Callable[..., Iterator[Any]]]] = [
-        (store.records, backup.records),
-        (store.failures, backup.failures),
-    ]
-    for ours, theirs in kinds:
-        for some in chunks(ours(), AT_ONCE):
-            finding.looked_at += len(some)
-            held = {row.path: row for row in theirs(paths=[row.path for row in some])}
-            yield from (f"{row.path}: the backup has it otherwise" for row in some if held.get(row.path) != row)
-        for some in chunks(theirs(), AT_ONCE):
-            known = {row.path for row in ours(paths=[row.path for row in some])}
-            yield from (f"{row.path}: the store does not have it" for row in some if row.path not in known)
-    for name in _unequal(store.notes(), backup.notes()):
+def _only_in_backup(store: Store, backup: Store) -> Iterator[str]:
+    """Rows that a store does not have, and notes and dismissals that are not the same in both."""
+    for found in differences(backup, store, AT_ONCE, spaces=[]):
+        yield from (
+            f"{row.path}: the store does not have it" for row in found.changed if row.path not in found.others
+        )
+    for path in sorted(store.dismissed() ^ backup.dismissed()):
+        yield f"{path}: it is forgotten on purpose in only one of both"
+    ours, theirs = store.notes(), backup.notes()
+    for name in sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)):
         yield f"the note {name}: the backup has it otherwise"
-
-
-def _unequal(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    return sorted(name for name in {**one, **other} if one.get(name) != other.get(name))
-
-
-def _other_vectors(finding: Finding, store: Store, backup: Store, space: Space) -> Iterator[str]:
-    """Contents whose vector the backup lacks or has otherwise."""
-    for digests in chunks(sorted(store.digests(space)), AT_ONCE):
-        finding.looked_at += len(digests)
-        ours, theirs = (_by_digest(each.vectors(space, digests)) for each in (store, backup))
-        for digest in digests:
-            if digest in ours and not (digest in theirs and np.array_equal(ours[digest], theirs[digest])):
-                yield digest
-
-
-def _by_digest(found: tuple[list[str], Vectors]) -> dict[str, Vectors]:
-    names, vectors = found
-    return dict(zip(names, vectors, strict=True))

@@ -5,407 +5,588 @@ from __future__ import annotations
 import contextlib
 import copy
 import csv
-import hashlib
+import functools
 import io
 import json
 import logging
 import os
 import re
+import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import threading
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import numpy as np
 
 import imgrec
-from imgrec import Batch, Failure, NoStoreError, Record, Space, Vectors, free_name, locks, option
+from imgrec import Batch, Failure, NoStoreError, Record, Space, Vectors, chunks, free_name, option
 
 log = logging.getLogger(__name__)
 
-RECORDS, FAILURES, SPACES, NOTES = "records.csv", "failures.csv", "spaces.json", "notes.json"
-SCHEMA = "schema.json"
-RECORD_COLUMNS = ("path", "digest", "size", "time", "missing")
-FAILURE_COLUMNS = ("path", "size", "time", "reason", "tried")
+SCHEMA, NEWEST = "schema.json", 3
+"""Schema 1 was one file for all batches, directly in the folder; there is no 2."""
 
-# How a whole row ends. Rows are told by their end because a file's name, at the start, may hold a line break.
-RECORD_END = re.compile(rb",(missing|[0-9a-f]+,\d+,-?\d+,[01])\n")
-FAILURE_END = re.compile(rb",(tried|[0-9.e+]+)\n")
+NAME = re.compile(r"\d{8}-\d{8}-[0-9a-f]{16}")
+"""Of a segment: the numbers of its first and last batch, and a token, new with each batch but those of notes."""
 
-MIGRATIONS: tuple[Callable[[Path], None], ...] = ()
-"""What makes schema 2 of 1 in a folder, and so on; a folder that names none is of schema 1.
+FAN_IN = 16
+"""So many segments of one size are joined to one."""
 
-There is a new one when an older imgrec would misread the files, not when there is one more that it passes over.
-"""
+TABLES: dict[str, type] = {"failures": Failure, "records": Record}
+COLUMNS = {"mtime_ns": "time", "time": "tried"}
+"""Names of columns that are not those of the fields."""
+
+READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": "1".__eq__}
+READ |= {"str | None": lambda cell: cell or None, "int | None": lambda cell: int(cell) if cell else None}
+
+FORGOTTEN, DISMISSED = "forgotten", "dismissed"
+SMALL = {FORGOTTEN: list, DISMISSED: list, "lost": list, "notes": dict, "spaces": list}
+
+Fill = Callable[[TextIO], None]
 
 
 @dataclass
 class Csv(imgrec.Store):
-    """A folder of CSV files: `records.csv`, `failures.csv`, and one file of vectors for each space.
+    """A folder of CSV files, with a sub-folder for each batch: whole after a kill, and plain for pandas.
 
-    `records.csv` has path, digest, size, time (of change, nanoseconds since 1970) and missing; a space's file
-    has path, digest and the values. Files grow at the end while images come; of rows with one path or one digest
-    the last counts. Vectors are written before the records that they belong to, and what has no record does not
-    count: a run cut off in the middle costs nothing. Removing rows writes a new file in the place of the old.
-    Notes are in `notes.json`.
+    A sub-folder has `records.csv` (its time is that of change, in nanoseconds since 1970), `failures.csv`, and a
+    file of vectors for each space (path, digest, values); as JSON paths that were forgotten or dismissed, contents
+    that no record has any more (lost), notes, and spaces that are new. Of rows with one path or digest the last
+    one counts, in the order of the sub-folders' names. Where there are many, some are joined. Vectors of a space:
+
+        pd.concat(map(pd.read_csv, sorted(Path("outputs/gallery-csv").glob("[0-9]*/colour-*.csv"))))
+
+    and `.drop_duplicates("digest", keep="last")`.
     """
 
     path: str = option("outputs/gallery-csv", path=True, help="the folder")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._index: _Index | None = None
-        self._is_fixed = False
+        self._index = _Index()
+        self._is_open = self._is_fixed = False
+        self._alone = threading.RLock()
 
     @property
     def location(self) -> str:
         """The folder."""
         return self.path
 
-    def open(self, *, create: bool = False) -> Self:
-        """Open the folder; see `Store.open`."""
-        if self._index is not None:
-            return self
-        folder = Path(self.path)
-        if create:
-            with self.writing():
-                self._make(folder)
-        made = _aside(folder)
-        if not folder.exists() and (made / SCHEMA).exists():
-            with self.writing(), contextlib.suppress(FileNotFoundError):  # unless another run was quicker
-                made.rename(folder)  # a run was killed before it had put this in place
-        if not os.path.exists(folder) or (folder.is_dir() and not any(folder.iterdir())):
-            raise NoStoreError(f"there is no gallery at {folder.absolute()}: make it with `imgrec ingest FOLDER`")
-        if not (folder / RECORDS).is_file():
-            raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {RECORDS}")
-        self._upgrade()
-        self._index = self._read()
-        return self
-
-    def _make(self, folder: Path) -> None:
-        made = _aside(folder)
-        try:
-            if (folder.exists() and any(folder.iterdir())) or (made / SCHEMA).exists():
-                return
-            made.mkdir(parents=True, exist_ok=True)
-            _append(made / RECORDS, 0, RECORD_COLUMNS, [])
-            _write_schema_version(made)
-            with contextlib.suppress(FileNotFoundError):
-                folder.rmdir()
-            made.rename(folder)
-        except OSError as error:
-            raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
-
-    def _upgrade(self) -> None:
-        """Bring an older schema up to date, all of it or nothing, and keep the folder as it was.
-
-        Raises:
-            UsageError: the schema is newer than this imgrec; it cannot be upgraded.
-        """
-        folder, newest = Path(self.path), 1 + len(MIGRATIONS)
-        if not 1 <= (version := _schema_version(folder)) <= newest:
-            raise imgrec.UsageError(
-                f"{self.path} has schema version {version}, and this imgrec reads 1 to {newest}: update imgrec"
-            )
-        if version == newest:
-            return
-        kept = free_name(f"{folder}-schema-{version}")
-        with self.writing():
-            if _schema_version(folder) == newest:  # another run was quicker
-                return
-            self._migrate(folder, version, kept)
-        log.warning(
-            "%s is upgraded from schema %s to %s; it is kept as it was in %s", self.path, version, newest, kept
-        )
-
-    def _migrate(self, folder: Path, version: int, kept: Path) -> None:
-        made = _aside(folder)
-        try:
-            shutil.rmtree(made, ignore_errors=True)
-            shutil.copytree(folder, made)
-            for migrate in MIGRATIONS[version - 1 :]:
-                migrate(made)
-            _write_schema_version(made)
-            with self._batch(alone=True):
-                folder.rename(kept)
-                made.rename(folder)
-        except (OSError, ValueError, LookupError) as error:
-            raise imgrec.UsageError(
-                f"{self.path} is of an older schema, and stays so: "
-                f"it cannot be upgraded to {1 + len(MIGRATIONS)}: {error}"
-            ) from error
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
-
-    def _read(self) -> _Index:
-        with self._batch(alone=False):
-            try:
-                return _Index(Path(self.path))
-            except ValueError as error:
-                raise imgrec.ImgrecError(
-                    f"store {self.path} is damaged: {error}. If it is a backup, move it away, and the next ingest "
-                    "makes it again"
-                ) from error
-
-    def _batch(self, *, alone: bool) -> contextlib.AbstractContextManager[None]:
-        """While no other run is in the middle of a batch; alone: nor reads."""
-        return locks.turn(Path(self.path) / ".batch", alone=alone)
-
     @property
     def lock_file(self) -> Path:
         """Beside the folder."""
         return Path(f"{Path(self.path).absolute()}.lock")
 
-    def close(self) -> None:
-        """Drop what was read; files are closed after every use."""
-        self._index = None
-
     @property
-    def _opened(self) -> _Index:
-        self.open()
-        assert self._index is not None
-        if not self._is_fixed and self._index.stamp != _stamp(Path(self.path)):
-            self._index = self._read()  # another run has written
+    def cache_folder(self) -> Path:
+        """Inside the folder."""
+        return Path(self.path) / ".index"
+
+    def open(self, *, create: bool = False) -> Self:
+        """Open the folder; see `Store.open`. One of schema 1 is read as it is."""
+        if self._is_open:
+            return self
+        folder = Path(self.path)
+        if not os.path.exists(folder) or (
+            folder.is_dir() and all(each.name[0] == "." for each in folder.iterdir())
+        ):
+            if not create:
+                told = f"there is no gallery at {folder.absolute()}: make it with `imgrec ingest FOLDER`"
+                raise NoStoreError(told)
+            with self.writing():
+                self._make(folder)
+        if not (folder / SCHEMA).is_file() and not (folder / "records.csv").is_file():
+            raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {SCHEMA}")
+        if not 1 <= (version := _schema_version(folder)) <= NEWEST:
+            raise imgrec.UsageError(
+                f"{self.path} has schema version {version}, and this imgrec reads 1 to {NEWEST}: update imgrec"
+            )
+        self._follow()
+        self._is_open = True
+        return self
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / SCHEMA).exists():  # unless another run was quicker
+                _write_schema_version(folder, NEWEST)
+        except OSError as error:
+            raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Drop what was read, with its files."""
+        self._index, self._is_open = _Index(), False
+
+    def _now(self) -> _Index:
+        """What the folder holds at this moment, or held when a snapshot began."""
+        with self._alone:
+            self.open()
+            return self._index if self._is_fixed else self._follow()
+
+    def _follow(self) -> _Index:
+        """Take in what others have written."""
+        folder = Path(self.path)
+        while (names := _listed(folder)) != [segment.name for segment in self._index.segments]:
+            if names != _listed(folder):  # a listing is of no one moment: beside a join it may lack segments
+                continue
+            if not {segment.end for segment in self._index.segments[-1:]} <= {name[9:] for name in names}:
+                self._index = _Index()
+            try:
+                self._index.follow(folder, names)
+            except FileNotFoundError:  # a segment was joined meanwhile
+                continue
+            except ValueError as error:
+                raise imgrec.ImgrecError(
+                    f"store {self.path} is damaged: {error}. If it is a backup, move it away, and the next ingest "
+                    "makes it again"
+                ) from error
         return self._index
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """The index in memory stays as it is, and a vector that was once written lies where it lay."""
-        self._index, self._is_fixed = self._opened, True
+        """The index in memory stays as it is, and its files are open."""
+        before, self._index = self._is_fixed, self._now()
+        self._is_fixed = True
         try:
             yield
         finally:
-            self._is_fixed = False
+            self._is_fixed = before
 
     def write(self, batch: Batch) -> None:
-        """Vectors first, records last; after an error every file is as it was."""
+        """One sub-folder more, renamed into place when it is whole."""
         if not batch:
             return
-        with self.writing():
-            index = self._opened
-            with self._batch(alone=True):
-                self._write(batch, index)
-                index.stamp = _stamp(Path(self.path))
+        with self.writing(), self._alone:
+            folder, index = Path(self.open().path), self._follow()
+            try:
+                if index.segments and not index.segments[0].name:
+                    self._upgrade(folder, index)
+                    index = self._follow()
+                if (folder / "records.csv").exists() or (folder / ".schema-1").exists():
+                    self._move_old(folder)
+                _tidy(folder, index)
+                content, vectors = _changes(batch, index)
+                number = 1 + (index.segments[-1].last if index.segments else 0)
+                is_of_notes = index.segments and not replace(batch, notes={})
+                token = index.segments[-1].token if is_of_notes else secrets.token_hex(8)
+                index.add(_put(folder, f"{number:08}-{number:08}-{token}", content, vectors), content)
+            except OSError as error:
+                raise imgrec.ImgrecError(f"store {self.path} cannot be written: {error.strerror}") from error
+            # The batch is written. What cannot be joined stays as it is, and the next one tries again.
+            with contextlib.suppress(OSError, ValueError, imgrec.ImgrecError):
+                while (
+                    len(parts := index.segments[-FAN_IN:]) == FAN_IN
+                    and len({each.last - each.first for each in parts}) == 1
+                ):
+                    index.segments[-FAN_IN:] = [_joined(folder, parts[0].name[:9] + parts[-1].end, parts, index)]
+                    _tidy(folder, index)
 
-    def _write(self, batch: Batch, index: _Index) -> None:
-        change = _Change(Path(self.path))
+    def _upgrade(self, folder: Path, index: _Index) -> None:
+        """Write a segment of what is there, all of it or nothing."""
         try:
-            change.add_spaces(batch.vectors, index.spaces)
-            for space, (digests, vectors) in batch.vectors.items():
-                change.add_vectors(space, index.owners(digests, batch), digests, vectors)
-            paths = {record.path for record in batch.records}
-            gone = index.records.keys() & {*batch.forgotten, *(f.path for f in batch.failures)} - paths
-            ended = index.failures.keys() & {*batch.forgotten, *paths}
-            failures, records = map(_failure_row, batch.failures), map(_record_row, batch.records)
-            if ended:
-                kept = (_failure_row(f) for path, f in index.failures.items() if path not in ended)
-                change.replace(FAILURES, _csv([FAILURE_COLUMNS, *kept, *failures]))
-            elif batch.failures:
-                change.append(FAILURES, FAILURE_END, FAILURE_COLUMNS, failures)
-            if gone:
-                kept = (_record_row(r) for path, r in index.records.items() if path not in gone)
-                change.replace(RECORDS, _csv([RECORD_COLUMNS, *kept, *records]))
-            elif batch.records:
-                change.append(RECORDS, RECORD_END, RECORD_COLUMNS, records)
-            if batch.notes:
-                notes = {**index.notes, **batch.notes}
-                kept_notes = {name: value for name, value in notes.items() if value is not None}
-                change.replace(NOTES, json.dumps(kept_notes, indent=1).encode())
-            change.commit()
-        except OSError as error:
-            change.undo()
-            raise imgrec.ImgrecError(f"store {self.path} cannot be written: {error.strerror}") from error
-        except BaseException:
-            change.undo()
-            raise
-        index.apply(batch, gone, ended)
+            _tidy(folder, _Index())
+            _joined(folder, f"{1:08}-{1:08}-{secrets.token_hex(8)}", index.segments, index)
+            _write_schema_version(folder, NEWEST)
+        except (OSError, ValueError) as error:
+            raise imgrec.UsageError(
+                f"{self.path} is of an older schema, and stays so: it cannot be upgraded to {NEWEST}: {error}"
+            ) from error
+
+    def _move_old(self, folder: Path) -> None:
+        """Move what an upgrade has left beside the folder, as it was."""
+        aside, kept = folder / ".schema-1", free_name(f"{folder}-schema-1")
+        aside.mkdir(exist_ok=True)
+        for file in folder.iterdir():
+            if file.is_file() and file.name != SCHEMA:
+                file.rename(aside / file.name)
+        _write_schema_version(aside, 1)
+        aside.rename(kept)
+        log.warning("%s is upgraded from schema 1 to %s; it is kept as it was in %s", self.path, NEWEST, kept)
 
     def records(
         self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
     ) -> Iterator[Record]:
         """Records; see `Store.records`."""
-        known = self._opened.records
+        index = self._now()
         if digests is not None:
-            paths = [path for digest in set(digests) for path in self._opened.paths_of.get(digest, ())]
-        return iter([known[path] for path in (known if paths is None else dict.fromkeys(paths)) if path in known])
+            paths = [path for digest in set(digests) for path in index.paths_of.get(digest, ())]
+        return iter([row for row in index.of(paths).values() if isinstance(row, Record)])
 
     def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
         """Failures; see `Store.failures`."""
-        known = self._opened.failures
-        return iter([known[path] for path in (known if paths is None else dict.fromkeys(paths)) if path in known])
+        return iter([row for row in self._now().of(paths).values() if isinstance(row, Failure)])
+
+    def dismissed(self, *, paths: Sequence[str] | None = None) -> set[str]:
+        """Paths that were forgotten on purpose; see `Store.dismissed`."""
+        return {path for path, row in self._now().of(paths).items() if row == DISMISSED}
 
     def spaces(self) -> list[Space]:
-        """The spaces; see `Store.spaces`. One that a run was cut off before filling is none."""
-        return [space for space in self._opened.spaces.values() if _has_rows(Path(self.path) / f"{space.key}.csv")]
+        """The spaces; see `Store.spaces`."""
+        return list(self._now().content.spaces.values())
 
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
         """Contents with a vector; see `Store.digests`."""
-        index = self._opened
-        with self._batch(alone=False):
-            held, contents = index.digests(space), index.paths_of
-        return {digest for digest in (held if among is None else among) if digest in held and digest in contents}
+        held = self._now().held(space.key)
+        return held & (held if among is None else set(among))
 
     def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
-        """Vectors; see `Store.vectors`. Reads the space's whole file."""
-        contents = self._opened.paths_of
-        if space.key not in self._opened.spaces:
-            return [], np.empty((0, 0), np.float32)
-        wanted = contents.keys() if digests is None else contents.keys() & set(digests)
-        rows: dict[str, Vectors] = {}
-        dim = 0
-        with self._batch(alone=False):
-            for names, values in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
-                dim = values.shape[1]
-                rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
-        return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, dim), np.float32)
+        """Vectors; see `Store.vectors`. Reads whole files of the space, those with a vector that is wanted."""
+        with self._alone:
+            index, rows = self._now(), dict[str, Vectors]()
+            wanted = index.held(space.key) & (index.paths_of.keys() if digests is None else set(digests))
+            for segment in index.segments:
+                if not wanted.isdisjoint(segment.names(space.key)):
+                    for names, values in segment.vectors(space.key):
+                        rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
+        return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, 0), np.float32)
 
     def notes(self) -> dict[str, Any]:
         """Notes; see `Store.notes`."""
-        return copy.deepcopy(self._opened.notes)
+        return copy.deepcopy(self._now().content.notes)
 
     def problems(self) -> Iterator[str]:
-        """Files of vectors that cannot be read whole; see `Store.problems`."""
-        for space in self.spaces():
-            try:
-                with self._batch(alone=False):
-                    for _ in _vector_blocks(Path(self.path) / f"{space.key}.csv"):
+        """Batches that are not there, and files of vectors that cannot be read whole; see `Store.problems`."""
+        last = 0
+        for segment in list(self._now().segments):
+            if segment.first > last + 1:
+                yield f"{self.path}: batches {last + 1} to {segment.first - 1} are not there"
+            last = segment.last
+            for key in sorted(segment.files):
+                try:
+                    for _ in segment.vectors(key):
                         pass
-            except imgrec.ImgrecError as error:
-                yield str(error)
-
-    def generation(self, space: Space) -> str | None:
-        """From the sizes and times of change of the files; None for a snapshot that they have left behind."""
-        if self._is_fixed and self._opened.stamp != _stamp(Path(self.path)):
-            return None
-        with self._batch(alone=False):
-            stamp = _stamp(Path(self.path), RECORDS, f"{space.key}.csv")
-        return hashlib.sha256(repr(stamp).encode()).hexdigest()[:32]
-
-    @property
-    def derived_folder(self) -> Path:
-        """Inside the folder."""
-        return Path(self.path) / ".index"
+                except imgrec.ImgrecError as error:
+                    yield str(error)
 
     def size(self) -> int:
-        """Bytes of all files in the folder."""
-        return sum(file.stat().st_size for file in Path(self.path).iterdir() if file.is_file())
+        """Bytes of all segments."""
+        return sum(segment.size for segment in self._now().segments)
+
+    def revision(self, space: Space) -> str | None:
+        """The token of the last batch: a segment that it is joined into has it too."""
+        return next((segment.token or None for segment in reversed(self._now().segments)), None)
+
+    def changes(self, space: Space, since: str) -> tuple[set[str], set[str]] | None:
+        """What the segments after a revision have; see `Store.changes`."""
+        index = self._now()
+        tokens = [segment.token for segment in reversed(index.segments)]
+        if not since or since not in tokens:
+            return None
+        later = index.segments[len(tokens) - tokens.index(since) :]
+        touched = {digest for segment in later for digest in segment.lost | segment.names(space.key)}
+        return touched, touched & index.held(space.key)
+
+
+@dataclass
+class _Content:
+    """What segments have, but for vectors."""
+
+    rows: dict[str, Record | Failure | str] = field(default_factory=dict)
+    """By path; a text where it is forgotten or dismissed."""
+
+    lost: set[str] = field(default_factory=set)
+    """Contents without any record at some moment: vectors in earlier segments do not count."""
+
+    notes: dict[str, Any] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Raises ValueError: a file holds something else."""
+        forgotten, dismissed, lost, notes, listed = (_json(folder / f"{name}.json", SMALL[name]) for name in SMALL)
+        rows = [(row.path, row) for name in TABLES for row in _table(folder / f"{name}.csv", TABLES[name])]
+        states = [*((path, FORGOTTEN) for path in forgotten), *((path, DISMISSED) for path in dismissed)]
+        spaces = {space.key: space for space in map(Space.from_json, listed)}
+        if not NAME.fullmatch(folder.name):  # in schema 1, one may be listed that a killed run has never filled
+            files = {key: folder / f"{key}.csv" for key in spaces}
+            spaces = {key: spaces[key] for key in spaces if files[key].exists() and any(_rows(files[key]))}
+        return cls(dict([*states, *rows]), set(lost), notes, spaces)
+
+    def save(self, folder: Path) -> None:
+        for name, kind in TABLES.items():
+            if rows := [vars(row).values() for row in self.rows.values() if isinstance(row, kind)]:
+                cells = ([int(cell) if isinstance(cell, bool) else cell for cell in row] for row in rows)
+                with _text(folder / f"{name}.csv", "x") as file:
+                    csv.writer(file).writerows(
+                        [[COLUMNS.get(each.name, each.name) for each in fields(kind)], *cells]
+                    )
+        paths = ([path for path, row in self.rows.items() if row == state] for state in (FORGOTTEN, DISMISSED))
+        spaces = [space.to_json() for space in self.spaces.values()]
+        for name, data in zip(SMALL, (*paths, sorted(self.lost), self.notes, spaces), strict=True):
+            if data:
+                (folder / f"{name}.json").write_text(json.dumps(data, indent=1))
+
+
+class _Segment:
+    """A sub-folder, of one batch or several joined; the whole folder where it is of schema 1."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.name, self.folder, self.end, self.token = name, folder / name, name[9:], name[18:]
+        self.first, self.last = int(name[:8] or 1), int(name[9:17] or 1)
+        self.lost = frozenset(_json(self.folder / "lost.json", list))
+        files = [file for file in self.folder.iterdir() if file.is_file()]
+        self.size = sum(file.stat().st_size for file in files)
+        with contextlib.ExitStack() as opened:  # for as long as this is in use: it may be joined meanwhile
+            spaces = [file for file in files if file.suffix == ".csv" and file.stem not in TABLES]
+            self.files = {file.stem: opened.enter_context(file.open("rb")) for file in spaces}
+            weakref.finalize(self, opened.pop_all().close)
+        self._alone = threading.RLock()
+        self._names: dict[str, frozenset[str]] = {}
+
+    def names(self, key: str) -> frozenset[str]:
+        """The contents that have a vector here."""
+        if key not in self._names:
+            blocks = self._blocks(key, lambda column: column == "digest") if key in self.files else ()
+            self._names[key] = frozenset(name for names, _ in blocks for name in names)
+        return self._names[key]
+
+    def vectors(self, key: str) -> Iterator[tuple[list[str], Vectors]]:
+        """Digests and vectors, a block of rows at a time."""
+        return self._blocks(key, lambda column: column != "path")
+
+    def _blocks(self, key: str, columns: Callable[[str], bool]) -> Iterator[tuple[list[str], Vectors]]:
+        import pandas as pd
+
+        file = self.folder / f"{key}.csv"
+        try:
+            if not self.name:
+                for rows in chunks(_rows(file), 4096):
+                    yield [row[1] for row in rows], np.array([row[2:] for row in rows], np.float32)
+                return
+            types = defaultdict[str, type](lambda: np.float32, digest=str)
+            how: Any = {"encoding_errors": "surrogateescape", "na_filter": False, "chunksize": 4096}
+            with self._alone:
+                self.files[key].seek(0)
+                with pd.read_csv(self.files[key], usecols=columns, dtype=types, **how) as blocks:
+                    for block in blocks:
+                        yield block.pop("digest").tolist(), block.to_numpy(np.float32)
+        except (OSError, ValueError) as error:
+            raise imgrec.ImgrecError(f"{file} is damaged: {' '.join(str(error).split())}") from error
 
 
 class _Index:
-    """What the folder holds, in memory: everything but the vectors."""
+    """What segments make up, in memory: everything but the vectors."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.stamp = _stamp(folder)
-        self.records = {
-            row[0]: Record(row[0], row[1], int(row[2]), int(row[3]), row[4] == "1")
-            for row in _rows(folder / RECORDS, RECORD_END, (str, str, int, int, str))
-        }
-        self.failures = {
-            row[0]: Failure(row[0], int(row[1]), int(row[2]), row[3], float(row[4]))
-            for row in _rows(folder / FAILURES, FAILURE_END, (str, int, int, str, float))
-            if row[0] not in self.records  # a run was cut off between the two files: the next one tries it again
-        }
-        self.spaces = {each.key: each for each in map(Space.from_json, _json(folder / SPACES, list))}
-        self.notes: dict[str, Any] = _json(folder / NOTES, dict)
+    def __init__(self) -> None:
+        self.segments: list[_Segment] = []
+        self.content = _Content()
         self.paths_of: dict[str, set[str]] = {}
         """The files of each content that has any."""
-        for record in self.records.values():
-            self.paths_of.setdefault(record.digest, set()).add(record.path)
-        self._digests: dict[str, set[str]] = {}
+        self._held: dict[str, set[str]] = {}
 
-    def digests(self, space: Space) -> set[str]:
-        """The contents in a space's file, with or without a record; none of a space that is not listed."""
-        if space.key not in self.spaces:
+    def of(self, paths: Sequence[str] | None) -> dict[str, Record | Failure | str]:
+        known = self.content.rows
+        return known if paths is None else {path: known[path] for path in paths if path in known}
+
+    def follow(self, folder: Path, names: Sequence[str]) -> None:
+        """Take in the segments that are new; that others were joined makes no difference."""
+        known = {segment.name: segment for segment in self.segments}
+        old = 1 + [name[9:] for name in names].index(self.segments[-1].end) if self.segments else 0
+        self.segments = [known.get(name) or _Segment(folder, name) for name in names[:old]]
+        for name in names[old:]:
+            segment, content = _Segment(folder, name), _Content.load(folder / name)
+            if name not in _listed(folder):  # it was joined, and what was read may not be all of it
+                return
+            self.add(segment, content)
+
+    def add(self, segment: _Segment, content: _Content) -> None:
+        names = {key: segment.names(key) for key in self._held}
+        for path, row in content.rows.items():
+            if isinstance(old := self.content.rows.pop(path, None), Record):
+                self.paths_of[old.digest].discard(path)
+                if not self.paths_of[old.digest]:
+                    del self.paths_of[old.digest]
+            if isinstance(row, Record):
+                self.paths_of.setdefault(row.digest, set()).add(path)
+            if row != FORGOTTEN:
+                self.content.rows[path] = row
+        self.content.notes = _without_none(self.content.notes | content.notes)
+        self.content.spaces |= content.spaces
+        for key, some in names.items():
+            self._held[key] = (self._held[key] - segment.lost) | some
+        self.segments.append(segment)
+
+    def held(self, key: str) -> set[str]:
+        """The contents that have a vector in a space; none in one that is not listed."""
+        if key not in self.content.spaces:
             return set()
-        if space.key not in self._digests:
-            blocks = _vector_blocks(self.folder / f"{space.key}.csv", names_only=True)
-            self._digests[space.key] = {name for names, _ in blocks for name in names}
-        return self._digests[space.key]
-
-    def owners(self, digests: Iterable[str], batch: Batch) -> list[str]:
-        """A path for each content."""
-        new = {record.digest: record.path for record in batch.records}
-        return [new.get(digest) or min(self.paths_of.get(digest, {""})) for digest in digests]
-
-    def apply(self, batch: Batch, gone: set[str], ended: set[str]) -> None:
-        for path in {*gone, *(record.path for record in batch.records)} & self.records.keys():
-            old = self.records.pop(path)
-            self.paths_of[old.digest].discard(path)
-            if not self.paths_of[old.digest]:
-                del self.paths_of[old.digest]
-        for path in ended:
-            del self.failures[path]
-        for record in batch.records:
-            self.records[record.path] = record
-            self.paths_of.setdefault(record.digest, set()).add(record.path)
-        self.failures.update((failure.path, failure) for failure in batch.failures)
-        for name, value in batch.notes.items():
-            self.notes.pop(name, None)
-            if value is not None:
-                self.notes[name] = json.loads(json.dumps(value))
-        for space, (digests, _) in batch.vectors.items():
-            self.spaces.setdefault(space.key, space)
-            if space.key in self._digests:
-                self._digests[space.key].update(digests)
+        if key not in self._held:
+            held: set[str] = set()
+            for segment in self.segments:
+                held = (held - segment.lost) | segment.names(key)
+            self._held[key] = held & self.paths_of.keys()
+        return self._held[key]
 
 
-class _Change:
-    """Changes of a batch to the files, that can be undone until they are all made."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._sizes: dict[Path, int] = {}
-        self._replacements: list[tuple[Path, Path]] = []
-        self._old_spaces: list[Space] | None = None
-
-    def append(self, name: str, row_end: re.Pattern[bytes], header: Sequence[str], rows: Iterable[Any]) -> None:
-        file = self.folder / name
-        length = _whole_length(file, row_end)
-        self._sizes.setdefault(file, length)
-        _append(file, length, header, rows)
-
-    def replace(self, name: str, content: bytes) -> None:
-        aside = self.folder / f".{name}.new"
-        aside.write_bytes(content)
-        self._replacements.append((aside, self.folder / name))
-
-    def add_spaces(self, spaces: Iterable[Space], known: dict[str, Space]) -> None:
-        if any(space.key not in known for space in spaces):
-            self._old_spaces = list(known.values())
-            self._list_spaces({**known, **{space.key: space for space in spaces}}.values())
-
-    def _list_spaces(self, spaces: Iterable[Space]) -> None:
-        aside = self.folder / f".{SPACES}.new"
-        aside.write_text(json.dumps([space.to_json() for space in spaces], indent=1))
-        aside.replace(self.folder / SPACES)
-
-    def add_vectors(self, space: Space, paths: list[str], digests: list[str], vectors: Vectors) -> None:
-        dim = vectors.shape[1]
-        name = f"{space.key}.csv"
-        # Nine significant digits give back the same float32, whatever the last bit of the double read in between.
-        values = ",".join(["%.9g"] * dim)
+def _changes(batch: Batch, index: _Index) -> tuple[_Content, dict[str, Fill]]:
+    """What a batch writes, and by space what writes its vectors."""
+    content, vectors = _Content(notes=json.loads(json.dumps(batch.notes))), dict[str, Fill]()
+    content.rows |= dict.fromkeys(batch.forgotten, FORGOTTEN)
+    content.rows |= dict.fromkeys(batch.dismissed, DISMISSED)
+    content.rows |= {row.path: row for some in (batch.failures, batch.records) for row in some}
+    owners = {record.digest: record.path for record in batch.records}
+    before = {old.digest for old in index.of(list(content.rows)).values() if isinstance(old, Record)}
+    content.lost = {each for each in before - owners.keys() if index.paths_of[each] <= content.rows.keys()}
+    for space, (digests, values) in batch.vectors.items():
         rows = [
-            (path, digest, _Raw(values % tuple(vector)))
-            for path, digest, vector in zip(paths, digests, vectors.tolist(), strict=True)
+            (owners.get(digest) or min(index.paths_of[digest]), digest, row)
+            for digest, row in zip(digests, values, strict=True)
+            if digest in owners or (digest in index.paths_of and digest not in content.lost)
         ]
-        self.append(name, _vector_end(dim), ("path", "digest", *(f"v{i}" for i in range(dim))), rows)
+        if rows:
+            vectors[space.key] = functools.partial(_write_vectors, rows)
+            content.spaces |= {} if space.key in index.content.spaces else {space.key: space}
+    return content, vectors
 
-    def commit(self) -> None:
-        for aside, file in self._replacements:
-            aside.replace(file)
 
-    def undo(self) -> None:
-        """What gives room comes first: the disk may be full."""
-        for aside in [*(aside for aside, _ in self._replacements), self.folder / f".{SPACES}.new"]:
-            aside.unlink(missing_ok=True)
-        for file, size in self._sizes.items():
-            if file.exists():
-                os.truncate(file, size)
-        if self._old_spaces is not None:
-            with contextlib.suppress(OSError):  # a space that is listed and has no vectors is none
-                self._list_spaces(self._old_spaces)
+def _put(folder: Path, name: str, content: _Content, vectors: dict[str, Fill]) -> _Segment:
+    """Write a segment aside, see it on the disk, and rename it into place."""
+    made = folder / f".new-{name}"
+    try:
+        made.mkdir()
+        content.save(made)
+        for key, fill in vectors.items():
+            with _text(made / f"{key}.csv", "x") as file:
+                fill(file)
+        for each in (*made.iterdir(), made):
+            _sync(each)
+        made.rename(folder / name)
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return _Segment(folder, name)
+
+
+def _joined(folder: Path, name: str, parts: Sequence[_Segment], index: _Index) -> _Segment:
+    """A segment in the place of several, the last ones. What ends something earlier stays in it."""
+    content, vectors = _Content(), dict[str, Fill]()
+    for part in parts:
+        more = _Content.load(part.folder)
+        content = _Content(*(vars(content)[name] | vars(more)[name] for name in vars(more)))
+    if parts[0] is index.segments[0]:
+        content = replace(content, rows=index.content.rows, notes=index.content.notes, lost=set())
+    for key in {key for part in parts for key in part.files}:
+        later, alive = frozenset[str](), list[tuple[_Segment, frozenset[str]]]()
+        for part in reversed(parts):
+            alive.insert(0, (part, (part.names(key) - later) & index.paths_of.keys()))
+            later |= part.names(key) | part.lost
+        if any(names for _, names in alive):
+            vectors[key] = functools.partial(_copy_vectors, key, alive)
+    return _put(folder, name, content, vectors)
+
+
+def _copy_vectors(key: str, alive: Sequence[tuple[_Segment, frozenset[str]]], target: TextIO) -> None:
+    """Those of some contents; where these are all of a segment, at once."""
+    for part, names in alive:
+        if names:
+            source = part.files[key]
+            source.seek(0)
+            header = source.readline().decode()
+            target.write("" if target.tell() else header)
+            if names == part.names(key) and part.name:
+                target.flush()
+                shutil.copyfileobj(source, target.buffer, 2**20)
+            else:
+                csv.writer(target).writerows(row for row in _rows(Path(source.name)) if row[1] in names)
+
+
+def _write_vectors(rows: Sequence[tuple[str, str, Vectors]], target: TextIO) -> None:
+    length = len(rows[0][2])
+    csv.writer(target).writerow(["path", "digest", *(f"v{i}" for i in range(length))])
+    # Nine significant digits give back the same float32, whatever the last bit of the double read in between.
+    values = ",%.9g" * length + "\r\n"
+    for path, digest, row in rows:
+        start = io.StringIO(newline="")
+        csv.writer(start).writerow((path, digest))
+        target.write(start.getvalue()[:-2] + values % tuple(row.tolist()))
+
+
+def _tidy(folder: Path, index: _Index) -> None:
+    """Remove what was joined and what killed runs left; a segment goes out of sight before its first file does."""
+    kept = {segment.name for segment in index.segments}
+    for each in folder.iterdir():
+        if NAME.fullmatch(each.name) and each.name not in kept:
+            shutil.rmtree(each.rename(folder / f".old-{each.name}"), ignore_errors=True)
+        elif each.name.startswith((".old-", ".new-")):
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def _listed(folder: Path) -> list[str]:
+    """The segments in their order, without those that lie within another one, which was made of them."""
+    if _schema_version(folder) < NEWEST:
+        return [""]
+    found: list[str] = []
+    longest = {name[:8]: name for name in sorted(filter(NAME.fullmatch, os.listdir(folder)))}  # noqa: PTH208
+    for name in longest.values():
+        if not found or name[9:17] > found[-1][9:17]:
+            found.append(name)
+    return found
+
+
+def _without_none(notes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in notes.items() if value is not None}
+
+
+def _table(file: Path, kind: type) -> list[Any]:
+    """What the rows of a file are; nothing where there is no file. Rows of schema 1 end before the stamp."""
+    made, read = [], [READ[str(each.type)] for each in fields(kind)]
+    for line, row in enumerate(_rows(file) if file.exists() else (), 2):
+        try:
+            made.append(kind(*(read_cell(cell) for read_cell, cell in zip(read, row, strict=False))))
+        except ValueError as error:
+            raise ValueError(f"{file.parent.name}/{file.name}, line {line}: {error}") from error
+    return made
+
+
+def _rows(file: Path) -> Iterator[list[str]]:
+    """The rows of a file, without its header.
+
+    Raises:
+        ValueError: one has other cells than the header. The last one may, in schema 1: a killed run has torn it.
+    """
+    may_be_torn = not NAME.fullmatch(file.parent.name)
+    with _text(file) as lines:
+        rows = csv.reader(line for line in lines if not may_be_torn or line[-1] in "\r\n")
+        header = next(rows, [])
+        for row in rows:
+            line = rows.line_num
+            if len(row) == len(header):
+                yield row
+            elif not may_be_torn or next(rows, None) is not None:
+                raise ValueError(
+                    f"{file.parent.name}/{file.name}, line {line}: {len(row)} cells, not {len(header)}"
+                )
+
+
+def _json(file: Path, kind: type) -> Any:
+    """What a file has; nothing of its kind where there is no file."""
+    try:
+        found = json.loads(file.read_text()) if file.exists() else kind()
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"{file.name} has a {type(found).__name__}, not a {kind.__name__}")
+    return found
+
+
+def _text(file: Path, mode: str = "r") -> TextIO:
+    return file.open(mode, newline="", encoding="utf-8", errors="surrogateescape")  # type: ignore[return-value]
+
+
+def _sync(path: Path) -> None:
+    """See a file, or the names in a folder, on the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _schema_version(folder: Path) -> int:
@@ -417,180 +598,12 @@ def _schema_version(folder: Path) -> int:
         raise imgrec.UsageError(f"{folder / SCHEMA} does not say which schema it is: {error}") from None
 
 
-def _write_schema_version(folder: Path) -> None:
-    aside = folder / f".{SCHEMA}.new"
-    aside.write_text(json.dumps({"schema": 1 + len(MIGRATIONS)}) + "\n")
-    aside.replace(folder / SCHEMA)  # last: what has it is whole
-
-
-def _aside(folder: Path) -> Path:
-    """Where a folder is made before it is put in its place."""
-    return Path(f"{folder}.new")
-
-
-def _stamp(folder: Path, *names: str) -> list[tuple[int, int, int] | None]:
-    """Changes when one of the files does: of those named, or of all that are kept in memory."""
-    found: list[tuple[int, int, int] | None] = []
-    for name in names or (RECORDS, FAILURES, SPACES, NOTES):
-        try:
-            status = (folder / name).stat()
-        except FileNotFoundError:
-            found.append(None)
-        else:
-            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return found
-
-
-def _vector_end(dim: int) -> re.Pattern[bytes]:
-    return re.compile(rb",(v%d|[0-9a-f]+(,-?[0-9.e+-]+){%d})\n" % (dim - 1, dim))
-
-
-def _record_row(record: Record) -> tuple[Any, ...]:
-    return record.path, record.digest, record.size, record.mtime_ns, int(record.missing)
-
-
-def _failure_row(failure: Failure) -> tuple[Any, ...]:
-    return failure.path, failure.size, failure.mtime_ns, failure.reason, repr(failure.time)
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
-    """Rows as CSV, by hand: the csv module leaves a carriage return unquoted, and pandas ends a line there."""
-    text = "".join(",".join(map(_cell, row)) + "\n" for row in rows)
-    return text.encode(errors="surrogateescape")
-
-
-class _Raw(str):
-    """Cells that are joined already, and need no quotes."""
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, _Raw):
-        return value
-    text = str(value)
-    return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text
-
-
-def _append(file: Path, length: int, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Add rows after the last whole one, which ends at `length`, below a header, and see them on the disk."""
-    with file.open("ab") as handle:
-        handle.truncate(length)
-        handle.write(_csv(rows if length else [header, *rows]))
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _whole_length(file: Path, row_end: re.Pattern[bytes]) -> int:
-    """Bytes up to the end of the last whole row: what a run cut off in the middle left behind is not counted."""
-    if not file.exists():
-        return 0
-    with file.open("rb") as handle:
-        start = max(0, handle.seek(0, os.SEEK_END) - 4 * 1024 * 1024)
-        handle.seek(start)
-        tail = handle.read()
-    # The last row that ends as a row does, and at a line's end; mostly the first one looked at.
-    end = len(tail)
-    while end:
-        end = tail.rfind(b"\n", 0, end) + 1
-        line = tail.rfind(b"\n", 0, max(0, end - 1)) + 1
-        if row_end.search(tail, line, end):
-            break
-        end = line
-    return start + end
-
-
-def _json(file: Path, kind: type) -> Any:
-    """What a file has, which is of a kind; nothing of it where there is no file.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    try:
-        found = json.loads(file.read_text()) if file.exists() else kind()
-    except ValueError as error:
-        raise ValueError(f"{file.name}: {error}") from error
-    if not isinstance(found, kind):
-        raise ValueError(f"{file.name} has a {type(found).__name__}, not a {kind.__name__}")
-    return found
-
-
-def _rows(file: Path, row_end: re.Pattern[bytes], cells: Sequence[Callable[[str], Any]]) -> Iterator[list[str]]:
-    """The whole rows of a file, without its header; none where there is no file.
-
-    Raises:
-        ValueError: a row has other cells than these can read.
-    """
-    if not file.exists():
-        return
-    data = file.read_bytes()[: _whole_length(file, row_end)]
-    rows = csv.reader(io.StringIO(data.decode(errors="surrogateescape"), newline=""))
-    next(rows, None)
-    for row in rows:
-        try:
-            if len(row) != len(cells):
-                raise ValueError(f"{len(row)} cells, not {len(cells)}")
-            for cell, read in zip(row, cells, strict=True):
-                read(cell)
-        except ValueError as error:
-            raise ValueError(f"{file.name}, line {rows.line_num}: {error}") from error
-        yield row
-
-
-def _has_rows(file: Path) -> bool:
-    """Whether a space's file has a whole row below its header."""
-    if not file.exists():
-        return False
-    with file.open("rb") as handle:
-        header = handle.readline()
-    return header.endswith(b"\n") and _whole_length(file, _vector_end(header.count(b",") - 1)) > len(header)
-
-
-def _vector_blocks(file: Path, *, names_only: bool = False) -> Iterator[tuple[list[str], Vectors]]:
-    """Digests and vectors of a space's file, a block of rows at a time."""
-    if not file.exists():
-        return
-    import pandas as pd
-
-    with file.open("rb") as handle:
-        header = handle.readline()
-    dim = header.count(b",") - 1
-    if dim < 1 or not header.endswith(b"\n"):
-        return
-    whole = io.BufferedReader(_Prefix(file, _whole_length(file, _vector_end(dim))))
-    columns = ["digest"] if names_only else ["digest", *(f"v{i}" for i in range(dim))]
-    try:
-        with pd.read_csv(
-            whole,
-            usecols=columns,
-            dtype={"digest": str, **dict.fromkeys(columns[1:], np.float32)},
-            encoding_errors="surrogateescape",
-            na_filter=False,
-            chunksize=4096,
-        ) as blocks:
-            for block in blocks:
-                yield block["digest"].tolist(), block[columns[1:]].to_numpy(np.float32)
-    except ValueError as error:
-        raise imgrec.ImgrecError(f"{file} is damaged: {' '.join(str(error).split())}") from error
-
-
-class _Prefix(io.RawIOBase):
-    """The first bytes of a file, as a stream."""
-
-    def __init__(self, file: Path, length: int) -> None:
-        super().__init__()
-        self._file, self._left = file.open("rb"), length
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(min(len(buffer), self._left))
-        self._left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+def _write_schema_version(folder: Path, version: int) -> None:
+    aside = folder / f".{SCHEMA}"
+    aside.write_text(json.dumps({"schema": version}) + "\n")
+    _sync(aside)
+    aside.replace(folder / SCHEMA)
+    _sync(folder)
 
 
 @imgrec.hookimpl

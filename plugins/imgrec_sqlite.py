@@ -11,7 +11,8 @@ import sqlite3
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
@@ -26,7 +27,8 @@ APPLICATION_ID = int.from_bytes(b"imgr")
 
 # Vectors are kept by content, in one table a space: a whole space is then one sequential read. Pages of 64 KiB
 # hold a 4 KB vector without overflow pages.
-SCHEMA = """
+MIGRATIONS: tuple[str, ...] = (
+    """
 CREATE TABLE contents (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE);
 CREATE TABLE images (
     path PRIMARY KEY,                                    -- TEXT; BLOB where the name is not UTF-8
@@ -41,17 +43,34 @@ CREATE TABLE failures (path PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER
 -- A space's record is JSON of imgrec.Space.
 CREATE TABLE spaces (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, dim INTEGER NOT NULL,
                      record TEXT NOT NULL);
-CREATE TABLE generation (value TEXT NOT NULL);
-CREATE TABLE notes (name TEXT PRIMARY KEY, json TEXT NOT NULL);
-"""
-
-MIGRATIONS: tuple[str, ...] = (
+""",
     """
 CREATE TABLE IF NOT EXISTS generation (value TEXT NOT NULL);
 CREATE TABLE notes (name TEXT PRIMARY KEY, json TEXT NOT NULL);
 """,
+    """
+ALTER TABLE images ADD COLUMN stamp TEXT;
+ALTER TABLE images ADD COLUMN width INTEGER;
+ALTER TABLE images ADD COLUMN height INTEGER;
+ALTER TABLE images ADD COLUMN taken TEXT;
+ALTER TABLE images ADD COLUMN warning TEXT;
+ALTER TABLE failures ADD COLUMN stamp TEXT;
+CREATE TABLE dismissed (path PRIMARY KEY);
+-- What each write but of notes makes; it has the changes up to its last one behind it.
+CREATE TABLE revisions (id INTEGER PRIMARY KEY, name TEXT NOT NULL, last_change INTEGER NOT NULL);
+INSERT INTO revisions (name, last_change) SELECT value, 0 FROM generation;
+DROP TABLE generation;
+-- Whose vector in a space was written or went.
+CREATE TABLE changes (id INTEGER PRIMARY KEY, space INTEGER NOT NULL, digest TEXT NOT NULL);
+""",
 )
-"""What makes schema 2 of 1, and so on: `SCHEMA` is what the last one leads to."""
+"""What makes each schema of the one before. A new database goes through all: it is like an upgraded one."""
+
+_, *IMAGE_COLUMNS = (spec.name for spec in fields(Record))
+_, *FAILURE_COLUMNS = (spec.name for spec in fields(Failure))
+
+CHANGES_KEPT = 100_000
+"""Of the latest changes so many are known one by one; at times, twice as many."""
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -170,7 +189,8 @@ class Sqlite(imgrec.Store):
         connection.execute("PRAGMA journal_mode = WAL")
         with _transaction(connection):
             if _is_empty(connection):
-                _execute_all(connection, SCHEMA)
+                for script in MIGRATIONS:
+                    _execute_all(connection, script)
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {_schema_version()}")
 
@@ -184,7 +204,7 @@ class Sqlite(imgrec.Store):
                     return
                 copy = free_name(f"{self.path}-schema-{version}")
                 with _copied(self.path, copy):
-                    for script in MIGRATIONS[version - 1 :]:
+                    for script in MIGRATIONS[version:]:
                         _execute_all(connection, script)
                     connection.execute(f"PRAGMA user_version = {newest}")
         except (OSError, sqlite3.Error) as error:
@@ -212,35 +232,55 @@ class Sqlite(imgrec.Store):
         if not batch:
             return
         db = self._db
-        gone = batch.forgotten + [failure.path for failure in batch.failures]
+        gone = [*batch.forgotten, *batch.dismissed, *(failure.path for failure in batch.failures)]
+        new = [row.path for rows in (batch.records, batch.failures) for row in rows]
         with self.writing(), _transaction(db):
-            if replace(batch, notes={}):
-                db.execute("DELETE FROM generation")
-                db.execute("INSERT INTO generation VALUES (lower(hex(randomblob(16))))")
-            stale = self._contents_of([*gone, *(record.path for record in batch.records)])
-            db.executemany("DELETE FROM images WHERE path = ?", ((_to_sql(path),) for path in gone))
-            db.executemany(
-                "DELETE FROM failures WHERE path = ?",
-                ((_to_sql(path),) for path in [*batch.forgotten, *(record.path for record in batch.records)]),
-            )
+            stale = self._contents_of([*gone, *new])
+            self._delete("images", gone)
+            self._delete("failures", [*batch.forgotten, *batch.dismissed, *new])
+            self._delete("dismissed", [*batch.forgotten, *new])
             db.executemany(
                 "INSERT INTO contents (digest) VALUES (?) ON CONFLICT DO NOTHING",
                 ((record.digest,) for record in batch.records),
             )
             db.executemany(
-                "INSERT OR REPLACE INTO images VALUES (?, (SELECT id FROM contents WHERE digest = ?), ?, ?, ?)",
-                ((_to_sql(r.path), r.digest, r.size, r.mtime_ns, r.missing) for r in batch.records),
+                f"INSERT OR REPLACE INTO images (path, content, {', '.join(IMAGE_COLUMNS[1:])}) "
+                f"VALUES (?, (SELECT id FROM contents WHERE digest = ?){', ?' * len(IMAGE_COLUMNS[1:])})",
+                ((_to_sql(record.path), *attrgetter(*IMAGE_COLUMNS)(record)) for record in batch.records),
             )
             db.executemany(
-                "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?)",
-                ((_to_sql(f.path), f.size, f.mtime_ns, f.reason, f.time) for f in batch.failures),
+                f"INSERT INTO failures (path, {', '.join(FAILURE_COLUMNS)}) "
+                f"VALUES (?{', ?' * len(FAILURE_COLUMNS)})",
+                ((_to_sql(failure.path), *attrgetter(*FAILURE_COLUMNS)(failure)) for failure in batch.failures),
             )
+            dismissed = set(batch.dismissed).difference(new)
+            db.executemany("INSERT OR IGNORE INTO dismissed VALUES (?)", ((_to_sql(path),) for path in dismissed))
             for space, (digests, vectors) in batch.vectors.items():
                 self._write_vectors(space, digests, vectors)
             self._drop_unused(stale)
             db.executemany("DELETE FROM notes WHERE name = ?", ((name,) for name in batch.notes))
             kept = ((name, json.dumps(value)) for name, value in batch.notes.items() if value is not None)
             db.executemany("INSERT INTO notes VALUES (?, ?)", kept)
+            if replace(batch, notes={}):
+                self._add_revision()
+
+    def _delete(self, table: str, paths: Sequence[str]) -> None:
+        self._db.executemany(f"DELETE FROM {table} WHERE path = ?", ((_to_sql(path),) for path in paths))
+
+    def _add_revision(self) -> None:
+        """Name the state of now, and forget what is long ago."""
+        db = self._db
+        db.execute(
+            "INSERT INTO revisions (name, last_change) "
+            "SELECT lower(hex(randomblob(16))), coalesce(max(id), 0) FROM changes"
+        )
+        for table in ("changes", "revisions"):
+            # Asked for one by one, each is the first or the last row and had at once.
+            (first,) = db.execute(f"SELECT min(id) FROM {table}").fetchone()
+            (last,) = db.execute(f"SELECT max(id) FROM {table}").fetchone()
+            if last is not None and last - first > 2 * CHANGES_KEPT:
+                db.execute(f"DELETE FROM {table} WHERE id <= ?", (last - CHANGES_KEPT,))
+        db.execute("DELETE FROM revisions WHERE last_change < (SELECT coalesce(min(id), 1) FROM changes) - 1")
 
     def _contents_of(self, paths: Sequence[str]) -> list[int]:
         return [row[0] for row in self._where("SELECT content FROM images WHERE path IN", map(_to_sql, paths))]
@@ -263,6 +303,9 @@ class Sqlite(imgrec.Store):
             f"INSERT OR REPLACE INTO vectors_{number} SELECT id, ? FROM contents WHERE digest = ?",
             ((vector.tobytes(), digest) for vector, digest in zip(packed, digests, strict=True)),
         )
+        db.executemany(
+            "INSERT INTO changes (space, digest) VALUES (?, ?)", ((number, digest) for digest in digests)
+        )
 
     def _drop_unused(self, contents: Sequence[int]) -> None:
         """Contents that no image has any more go, with their vectors."""
@@ -275,6 +318,11 @@ class Sqlite(imgrec.Store):
         if not unused:
             return
         for (number,) in db.execute("SELECT id FROM spaces").fetchall():
+            db.executemany(
+                f"INSERT INTO changes (space, digest) SELECT {number}, digest "
+                f"FROM contents JOIN vectors_{number} ON content = id WHERE id = ?",
+                unused,
+            )
             db.executemany(f"DELETE FROM vectors_{number} WHERE content = ?", unused)
         db.executemany("DELETE FROM contents WHERE id = ?", unused)
 
@@ -283,23 +331,32 @@ class Sqlite(imgrec.Store):
         self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
     ) -> Iterator[Record]:
         """Records; see `Store.records`."""
-        query = "SELECT path, digest, size, mtime_ns, missing FROM images JOIN contents ON contents.id = content "
+        query = f"SELECT path, {', '.join(IMAGE_COLUMNS)} FROM images JOIN contents ON contents.id = content "
         if paths is not None:
             rows = self._where(query + "WHERE path IN", map(_to_sql, paths))
         elif digests is not None:
             rows = self._where(query + "WHERE digest IN", digests)
         else:
             rows = self._db.execute(query)
-        return (Record(_from_sql(row[0]), row[1], row[2], row[3], bool(row[4])) for row in rows)
+        return (Record(_from_sql(row[0]), *row[1:4], bool(row[4]), *row[5:]) for row in rows)
 
     @_told
     def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
         """Failures; see `Store.failures`."""
-        query = "SELECT path, size, mtime_ns, reason, time FROM failures "
-        rows = (
-            self._db.execute(query) if paths is None else self._where(query + "WHERE path IN", map(_to_sql, paths))
-        )
+        rows = self._of_paths(f"SELECT path, {', '.join(FAILURE_COLUMNS)} FROM failures", paths)
         return (Failure(_from_sql(row[0]), *row[1:]) for row in rows)
+
+    @_told
+    def dismissed(self, *, paths: Sequence[str] | None = None) -> set[str]:
+        """Paths that were forgotten on purpose; see `Store.dismissed`."""
+        return {_from_sql(path) for (path,) in self._of_paths("SELECT path FROM dismissed", paths)}
+
+    def _of_paths(self, query: str, paths: Sequence[str] | None) -> Iterator[Any]:
+        return (
+            self._db.execute(query)
+            if paths is None
+            else self._where(f"{query} WHERE path IN", map(_to_sql, paths))
+        )
 
     @_told
     def spaces(self) -> list[Space]:
@@ -389,6 +446,7 @@ class Sqlite(imgrec.Store):
             "images without a content": "FROM images WHERE content NOT IN (SELECT id FROM contents)",
             "contents without an image": "FROM contents WHERE id NOT IN (SELECT content FROM images)",
             "paths that both have failed and not": "FROM images JOIN failures USING (path)",
+            "paths that are both dismissed and not": "FROM images JOIN dismissed USING (path)",
         }
         for number, key in db.execute("SELECT id, key FROM spaces").fetchall():
             of = f"FROM vectors_{number} WHERE"
@@ -397,13 +455,25 @@ class Sqlite(imgrec.Store):
         return iter([f"{count:,} {what}" for what, count in found.items() if count])
 
     @_told
-    def generation(self, space: Space) -> str | None:
+    def revision(self, space: Space) -> str | None:
         """Another random name after every write of more than notes."""
-        row = self._db.execute("SELECT value FROM generation").fetchone()
+        row = self._db.execute("SELECT name FROM revisions ORDER BY id DESC LIMIT 1").fetchone()
         return row[0] if row else None
 
+    @_told
+    def changes(self, space: Space, since: str) -> tuple[set[str], set[str]] | None:
+        """The changes of the last writes; see `Store.changes`."""
+        with _reading(self._db):
+            revision = self._db.execute("SELECT last_change FROM revisions WHERE name = ?", (since,)).fetchone()
+            if revision is None:
+                return None
+            number, _ = self._number_and_dim(space)
+            rows = self._db.execute("SELECT digest FROM changes WHERE id > ? AND space = ?", (*revision, number))
+            touched = {digest for (digest,) in rows}
+            return touched, self.digests(space, sorted(touched))
+
     @property
-    def derived_folder(self) -> Path:
+    def cache_folder(self) -> Path:
         """Beside the database file."""
         return Path(f"{self.path}-index")
 
@@ -432,7 +502,7 @@ def _read_only(file: Path) -> str:
 
 
 def _schema_version() -> int:
-    return 1 + len(MIGRATIONS)
+    return len(MIGRATIONS)
 
 
 def _execute_all(db: sqlite3.Connection, script: str) -> None:

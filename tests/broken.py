@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,7 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec.kinds import Batch, Doubles, Image, Numbers, Record, Space, Vectors
+from imgrec.kinds import (
+    Batch,
+    Doubles,
+    Extracted,
+    Image,
+    ImageFile,
+    Item,
+    Numbers,
+    Record,
+    Space,
+    Vectors,
+)
 from imgrec.options import option
 from imgrec_metrics import Euclidean, Hellinger, Manhattan
 from imgrec_pca import PCA
@@ -355,7 +367,7 @@ class OneSpace(Sqlite):
 
 class InParts(Sqlite):
     def write(self, batch: Batch) -> None:
-        super().write(Batch(records=batch.records, failures=batch.failures, forgotten=batch.forgotten))
+        super().write(replace(batch, vectors={}, notes={}))
         for space, (digests, vectors) in batch.vectors.items():
             super().write(Batch(vectors={space: (digests, vectors)}))
 
@@ -441,8 +453,19 @@ class Nowhere(Sqlite):
 
 
 class Stuck(Sqlite):
-    def generation(self, space: Space) -> str | None:
+    def revision(self, space: Space) -> str | None:
         return "1"
+
+
+class AllDismissed(Sqlite):
+    def dismissed(self, *, paths: Sequence[str] | None = None) -> set[str]:
+        return super().dismissed()
+
+
+class OnlyAdds(Sqlite):
+    def changes(self, space: Space, since: str) -> tuple[set[str], set[str]] | None:
+        found = super().changes(space, since)
+        return found and (set(), found[1])
 
 
 @dataclass
@@ -464,6 +487,7 @@ STORES: dict[str, type[Sqlite]] = {
     "rows_and_digests_are_aligned": Unaligned,
     "two_spaces_are_apart": OneSpace,
     "a_batch_is_written_whole_or_not_at_all": InParts,
+    "dismissed_paths_are_kept": AllDismissed,
     "paths_have_any_character": Lines,
     "vectors_follow_the_content": LosesMoved,
     "a_path_has_a_record_or_a_failure": Both,
@@ -474,7 +498,8 @@ STORES: dict[str, type[Sqlite]] = {
     "notes_are_kept": OneNote,
     "a_sound_store_has_no_problems": Anxious,
     "it_says_where_and_how_large": Nowhere,
-    "the_generation_changes_with_every_write": Stuck,
+    "the_revision_changes_with_every_write": Stuck,
+    "changes_lead_from_one_revision_to_another": OnlyAdds,
     "options_come_through_yaml": TupleStore,
     "module_is_light": HeavyStore,
 }
@@ -751,6 +776,254 @@ DECODERS: dict[str, type[Flat]] = {
     "module_is_light": HeavyDecoder,
 }
 
+# --- sources ------------------------------------------------------------------------------------------------
+
+MEMORY = {f"memory://photos/{name}.png": bytes([number] * 9) for number, name in enumerate("abc")}
+
+
+@dataclass
+class Memory(imgrec.Source):
+    """Files that lie in this module: keeps its contract."""
+
+    @classmethod
+    def recognises(cls, path: str) -> bool:
+        return path.startswith("memory://")
+
+    def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
+        for path in MEMORY:
+            if any(path == root or path.startswith(f"{root}/") for root in roots):
+                yield self.of(path)
+
+    def of(self, path: str) -> ImageFile:
+        return ImageFile(path, len(MEMORY[path]), 1, stamp=str(MEMORY[path][0]))
+
+    def state(self, path: str) -> ImageFile | None:
+        if path == "memory://photos":
+            return ImageFile(path, 0, 0, problem="not a regular file")
+        return self.of(path) if path in MEMORY else None
+
+    def read(self, path: str) -> tuple[bytes, ImageFile]:
+        if path not in MEMORY:
+            raise imgrec.UnreadableImageError("it is gone")
+        return MEMORY[path], self.of(path)
+
+
+class Shuffled(Memory):
+    def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
+        found = list(super().find(roots))
+        Shuffled.turn = getattr(Shuffled, "turn", 0) + 1  # type: ignore[attr-defined]
+        return iter(found if Shuffled.turn % 2 else found[::-1])  # type: ignore[attr-defined]
+
+
+class Twice(Memory):
+    def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
+        for root in roots:
+            yield from super().find([root])
+
+
+class Names(Memory):
+    def paths(self, roots: Sequence[str]) -> Iterator[str]:
+        return (file.path.upper() for file in self.find(roots))
+
+
+class Elsewhere(Memory):
+    def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
+        return (replace(file, path=f"memory://{file.path}") for file in super().find(roots))
+
+    def paths(self, roots: Sequence[str]) -> Iterator[str]:
+        return (file.path for file in self.find(roots))
+
+    def state(self, path: str) -> ImageFile | None:
+        file = super().state(path.replace("memory://memory:", "memory:"))
+        return file and replace(file, path=path)
+
+    def read(self, path: str) -> tuple[bytes, ImageFile]:
+        data, file = super().read(path.replace("memory://memory:", "memory:"))
+        return data, replace(file, path=path)
+
+
+class OnlyRoots(Memory):
+    @classmethod
+    def recognises(cls, path: str) -> bool:
+        return path == "memory://photos"
+
+
+class Everything(Memory):
+    @classmethod
+    def recognises(cls, path: str) -> bool:
+        return True
+
+
+class Stampless(Memory):
+    def state(self, path: str) -> ImageFile | None:
+        file = super().state(path)
+        return file and replace(file, stamp=None)
+
+
+class Immortal(Memory):
+    def state(self, path: str) -> ImageFile | None:
+        return super().state(path) or ImageFile(path, 0, 0)
+
+
+class Cut(Memory):
+    def read(self, path: str) -> tuple[bytes, ImageFile]:
+        data, file = super().read(path)
+        return data[:-1], file
+
+
+class OneAtATime(Memory):
+    is_busy = False
+
+    def read(self, path: str) -> tuple[bytes, ImageFile]:
+        if OneAtATime.is_busy:
+            raise imgrec.UnreadableImageError("busy")
+        OneAtATime.is_busy = True
+        time.sleep(0.01)
+        OneAtATime.is_busy = False
+        return super().read(path)
+
+
+@dataclass
+class WithOptions(Memory):
+    region: str = "north"
+
+
+class HeavySource(Memory):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import PIL.Image  # noqa: F401
+
+
+SOURCES: dict[str, type[Memory]] = {
+    "files_are_found": Shuffled,
+    "each_is_found_once": Twice,
+    "paths_are_those_of_the_files": Names,
+    "paths_lie_below_the_root": Elsewhere,
+    "its_paths_are_recognised": OnlyRoots,
+    "other_paths_are_left_alone": Everything,
+    "state_is_as_found": Stampless,
+    "what_is_gone_is_told": Immortal,
+    "bytes_belong_to_their_state": Cut,
+    "threads_may_share_it": OneAtATime,
+    "class_can_be_listed": WithOptions,
+    "module_is_light": HeavySource,
+}
+
+# --- engines ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Plain(imgrec.Engine):
+    """One file after the other, in the thread that asks: keeps its contract."""
+
+    def open(self, extractors: Any) -> Self:
+        self._extractors = extractors
+        return self
+
+    def read(self, files: Iterable[ImageFile]) -> Iterator[Item]:
+        return map(imgrec.read_item, files)
+
+    def extract(self, items: Iterable[Item], batch_size: int) -> Iterator[Extracted]:
+        return map(self.work, imgrec.chunks(items, batch_size))
+
+    def work(self, items: list[Item]) -> Extracted:
+        return imgrec.extract_items(self._extractors, items)
+
+    def close(self, *, at_once: bool = False) -> None:
+        pass
+
+
+class Reads(Plain):
+    def read(self, files: Iterable[ImageFile]) -> Iterator[Item]:
+        return reversed(list(super().read(files)))
+
+
+class RoundsEngine(Plain):
+    def work(self, items: list[Item]) -> Extracted:
+        done = super().work(items)
+        done.vectors = {space: (names, np.round(rows)) for space, (names, rows) in done.vectors.items()}
+        return done
+
+
+class ForgetsEngine(Plain):
+    def work(self, items: list[Item]) -> Extracted:
+        done = super().work(items)
+        return Extracted([replace(item, counts_as="new", forgets=[]) for item in done.items], done.vectors)
+
+
+class Hides(Plain):
+    def work(self, items: list[Item]) -> Extracted:
+        done = super().work([item for item in items if item.reason is None])
+        for item in done.items:
+            item.reason = None
+        return Extracted(items, done.vectors)
+
+
+class Eager(Plain):
+    def work(self, items: list[Item]) -> Extracted:
+        for item in items:
+            item.lacks = list(self._extractors) if item.reason is None else []
+            item.sides = {extractor.side for extractor in self._extractors.values()}
+        return super().work(items)
+
+
+class GreedyEngine(Plain):
+    def extract(self, items: Iterable[Item], batch_size: int) -> Iterator[Extracted]:
+        return super().extract(items, 100)
+
+
+class TakesElsewhere(Plain):
+    def read(self, files: Iterable[ImageFile]) -> Iterator[Item]:
+        taken: list[ImageFile] = []
+        thread = threading.Thread(target=lambda: taken.extend(files))
+        thread.start()
+        thread.join()
+        return super().read(taken)
+
+
+class Swallows(Plain):
+    def work(self, items: list[Item]) -> Extracted:
+        try:
+            return super().work(items)
+        except imgrec.ImgrecError:
+            return Extracted(items, {})
+
+
+class OnlyOnce(Plain):
+    def open(self, extractors: Any) -> Self:
+        if getattr(self, "is_stopped", False):
+            raise RuntimeError("it was stopped")
+        return super().open(extractors)
+
+    def close(self, *, at_once: bool = False) -> None:
+        self.is_stopped = at_once or getattr(self, "is_stopped", False)
+
+
+@dataclass
+class TupleEngine(Plain):
+    hosts: Any = ("a", "b")
+
+
+class HeavyEngine(Plain):
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        import sklearn  # noqa: F401
+
+
+ENGINES: dict[str, type[Plain]] = {
+    "files_are_read_in_their_order": Reads,
+    "vectors_are_those_of_the_extractors": RoundsEngine,
+    "items_come_in_their_order": ForgetsEngine,
+    "what_cannot_be_decoded_has_its_reason": Hides,
+    "what_lacks_nothing_is_not_extracted": Eager,
+    "batches_are_no_larger_than_asked": GreedyEngine,
+    "files_and_items_are_taken_by_who_asks": TakesElsewhere,
+    "an_extractor_that_fails_is_told": Swallows,
+    "it_can_be_stopped_and_opened_again": OnlyOnce,
+    "options_come_through_yaml": TupleEngine,
+    "module_is_light": HeavyEngine,
+}
+
 # --- stages -------------------------------------------------------------------------------------------------
 
 
@@ -850,6 +1123,8 @@ BROKEN: dict[str, dict[str, Any]] = {
     "index": INDEXES,
     "reducer": REDUCERS,
     "reranker": RERANKERS,
+    "engine": ENGINES,
+    "source": SOURCES,
     "decoder": DECODERS,
     "stage": STAGES,
 }
@@ -858,6 +1133,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 ARGUMENTS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "store": lambda cls: (store_maker(cls),),
     "decoder": lambda cls: (cls(), FLAT),
+    "source": lambda cls: (cls(), "memory://photos"),
     "stage": lambda cls: (stage_maker(cls),),
 }
 """What a kind's check takes of a class; else a component of it."""

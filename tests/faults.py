@@ -33,12 +33,12 @@ class Fault:
 FAULTS = (
     Fault(
         "`kill -9` at any moment of an ingest",
-        "the batch in flight is lost, no more; `PRAGMA integrity_check` is ok, the CSV backup is whole but "
-        "for a torn line; the next run makes what an uninterrupted one would have made: rows, vectors, matches",
-        "faults::kills_at_ten_moments_cost_nothing stores::a_torn_last_line_costs_nothing "
-        "stores::a_space_that_was_cut_off_before_its_first_vector_is_none "
-        "stores::a_batch_cut_off_between_failures_and_records_leaves_one_of_both "
-        "stores::a_row_that_is_torn_while_the_file_is_read stores::a_file_cut_off_in_its_first_line_recovers "
+        "the batch in flight is lost, no more; `PRAGMA integrity_check` is ok, the CSV backup is whole; "
+        "the next run makes what an uninterrupted one would have made: rows, vectors, matches",
+        "faults::kills_at_ten_moments_cost_nothing stores::a_killed_write_leaves_what_nobody_sees "
+        "stores::a_killed_join_leaves_segments_that_do_not_count "
+        "upgrades::a_torn_last_row_of_an_older_folder_does_not_count "
+        "upgrades::an_upgrade_that_was_killed_before_its_last_step_is_finished "
         "locks::another_process_is_waited_for_by_name",
         "kills",
     ),
@@ -54,7 +54,7 @@ FAULTS = (
         "one line and exit code 1; what was written stays, and the next run goes on. What vanished is missing, "
         "not forgotten",
         "faults::a_full_disk faults::a_store_that_turns_read_only "
-        "stores::a_store_on_a_read_only_medium_is_read "
+        "stores::a_store_on_a_read_only_medium_is_read stores::a_full_disk_leaves_the_folder_as_it_was "
         "faults::a_source_that_vanishes_takes_nothing_with_it "
         "faults::a_folder_that_vanishes_while_it_is_read_is_missing "
         "faults::an_extractor_that_raises_in_the_middle ingest::an_extractor_that_breaks_its_contract_is_named",
@@ -63,6 +63,7 @@ FAULTS = (
         "eight recommend beside an ingest; several ingests of one store; a sweep's jobs side by side",
         "readers never fail and never see half a batch; writers take turns and say for whom they wait; nothing "
         "is extracted twice",
+        "stores::readers_beside_joins stores::a_snapshot_holds_while_all_of_it_is_joined "
         "faults::eight_recommend_beside_an_ingest "
         "faults::ingests_of_one_store_take_turns_and_the_second_finds_what_the_first_extracted "
         "faults::jobs_of_a_sweep_side_by_side_extract_once stores::a_snapshot_is_of_one_moment "

@@ -40,8 +40,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, vectors: Vectors) -> I
 
 
 def kept(store: imgrec.Store) -> list[Path]:
-    assert store.derived_folder is not None
-    return sorted(path for path in store.derived_folder.glob("*/*") if not path.name.startswith("."))
+    assert store.cache_folder is not None
+    return sorted(path for path in store.cache_folder.glob("*/*") if not path.name.startswith("."))
 
 
 def looked_at(store: imgrec.Store) -> None:
@@ -67,7 +67,7 @@ def test_it_is_kept_and_mapped_and_finds_the_same(
         assert {metric: found(store, vectors[7], metric=metric) for metric in first} == first
     assert isinstance(Gallery(store, of(SPACE)).vectors, np.memmap)
     monkeypatch.setattr(files, "WORTH_KEEPING", 10**9)
-    (store.derived_folder or Path()).rename((store.derived_folder or Path()).with_name("away"))
+    (store.cache_folder or Path()).rename((store.cache_folder or Path()).with_name("away"))
     assert {metric: found(store, vectors[7], metric=metric) for metric in first} == first
 
 
@@ -148,7 +148,7 @@ def test_arrays_of_other_shapes_or_types_are_never_trusted(
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing(store: imgrec.Store, vectors: Vectors) -> None:
-    folder = store.derived_folder
+    folder = store.cache_folder
     assert folder is not None
     folder.write_text("in the way")
     assert found(store, vectors[7])[0] == ("/00007.jpg", 0.0)
@@ -164,8 +164,8 @@ def test_what_is_forgotten_after_the_index_was_loaded_is_not_found(store: imgrec
 
 def test_what_a_killed_run_left_is_removed(store: imgrec.Store, vectors: Vectors) -> None:
     looked_at(store)
-    assert store.derived_folder is not None
-    left = store.derived_folder / SPACE.key / ".new-killed"
+    assert store.cache_folder is not None
+    left = store.cache_folder / SPACE.key / ".new-killed"
     left.mkdir()
     os.utime(left, (0, 0))
     found(store, vectors[7])
@@ -177,7 +177,7 @@ def test_searches_beside_an_ingest_make_none(store: imgrec.Store, vectors: Vecto
         store.write(batch(range(2_000 + i, 2_001 + i), vectors[:1] + i))
         found(store, vectors[7])
     assert [path.name[:6] for path in kept(store)] == []
-    assert len(list((store.derived_folder or Path()).glob("*/.seen-*"))) == 1
+    assert len(list((store.cache_folder or Path()).glob("*/.seen-*"))) == 1
 
 
 def test_a_small_gallery_keeps_no_files(

@@ -43,7 +43,7 @@ def test_it_is_fitted_once_and_its_fit_is_part_of_the_space(
     assert "pca is fitted on 100 images" in caplog.text
     caplog.clear()
     again = projected(store)
-    assert ("fitted" in caplog.text) == (store.derived_folder is None)
+    assert ("fitted" in caplog.text) == (store.cache_folder is None)
     assert first.key == again.key
     assert first.key.startswith(f"{SPACE.key}+pca-")
     (matches,) = again.search([VECTORS[7]], 5)
@@ -85,7 +85,7 @@ def test_labels_are_the_folders_names_and_copies_change_nothing(tmp_path: Path) 
         learned = projected(store, "lda")
         told = learned.about()["projection"]
         assert 0 <= told["accuracy"] <= 1
-        shutil.rmtree(store.derived_folder or tmp_path)
+        shutil.rmtree(store.cache_folder or tmp_path)
         write(store, range(30), folder="copies")
         assert projected(store, "lda").key == learned.key
 
@@ -98,8 +98,8 @@ def test_a_damaged_one_is_never_trusted(
     with imgrec.build("store", "sqlite", path=str(tmp_path / "g")).open(create=True) as store:
         write(store, range(100))
         key = projected(store).key
-        assert store.derived_folder is not None
-        (kept,) = (store.derived_folder / "projections").iterdir()
+        assert store.cache_folder is not None
+        (kept,) = (store.cache_folder / "projections").iterdir()
         (kept / file).write_bytes(damage)
         caplog.clear()
         assert projected(store).key == key
@@ -115,8 +115,8 @@ def test_vectors_projected_are_kept_with_the_index(tmp_path: Path, monkeypatch: 
         write(store, range(200))
         expected = [projected(store).search([VECTORS[3]], 9) for _ in range(3)][-1]
         assert isinstance(projected(store).vectors, np.memmap)
-        assert store.derived_folder is not None
-        (folder,) = store.derived_folder.glob("*+pca-*")
+        assert store.cache_folder is not None
+        (folder,) = store.cache_folder.glob("*+pca-*")
         (kept,) = folder.iterdir()
         vectors = np.load(kept / "vectors.npy")
         vectors[0] += 1

@@ -25,8 +25,8 @@ import imgrec
 from conftest import Cli
 from hostile import encoded
 from imgrec import images
-from imgrec.images import decoding, reading
-from imgrec.ingestion.steps import _read
+from imgrec.images import decoding
+from imgrec.images import files as local_files
 from imgrec.kinds import Image, Vectors
 from soak import fuzz
 
@@ -304,7 +304,7 @@ def test_a_pipe_or_a_device_is_never_waited_for(cli: Cli, tmp_path: Path) -> Non
         with pytest.raises(images.UnreadableImageError, match="not a regular file"):
             images.read(str(tmp_path / name))
     # One that takes a file's place after it was looked at is not waited for either.
-    os.close(reading._without_waiting(str(tmp_path / "pipe.jpg"), os.O_RDONLY))
+    os.close(local_files._without_waiting(str(tmp_path / "pipe.jpg"), os.O_RDONLY))
     refused = cli("ingest", "pipe.jpg", code=1)
     assert "not a regular file" in refused.err
 
@@ -316,7 +316,7 @@ def test_what_is_recorded_belongs_to_what_was_read(tmp_path: Path) -> None:
     (found,) = images.find([str(tmp_path)])
     file.write_bytes(picture(2) + b"x")
     os.utime(file, ns=(5, 5))
-    item = _read(found)
+    item = imgrec.read_item(found)
     assert (item.file.size, item.file.mtime_ns) == (file.stat().st_size, 5)
     assert item.digest == images.read(str(file))[1]
 
@@ -339,7 +339,7 @@ def test_a_file_that_vanishes_is_missing_and_not_forgotten(
     (few / "flower" / "new.png").write_bytes(picture(1))
     (few / "flower" / "new-and-gone.png").write_bytes(picture(2))
 
-    def read_too_late(path: str) -> tuple[bytes, str, images.ImageFile]:
+    def read_too_late(path: str) -> tuple[bytes, str, imgrec.ImageFile]:
         if Path(path) == vanishing or path.endswith("gone.png"):
             Path(path).unlink()
         return read(path)

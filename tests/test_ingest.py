@@ -46,7 +46,7 @@ class Mean(imgrec.Extractor):
         }[self.gives]  # type: ignore[return-value]
 
 
-def counts(summary: imgrec.Summary) -> dict[str, int]:
+def counts(summary: imgrec.IngestReport) -> dict[str, int]:
     return {name: count for name, count in vars(summary).items() if count}
 
 
@@ -224,16 +224,16 @@ def test_a_source_of_which_nothing_is_read_names_a_file_of_its_own(few: Path, st
     other = few.parent / "other"
     other.mkdir()
     (other / "broken.jpg").write_text("no image")
-    summary = imgrec.Summary()
-    imgrec.ingest(few, Mean(), store, summary=summary)
+    summary = imgrec.IngestReport()
+    imgrec.ingest(few, Mean(), store, report=summary)
     with pytest.raises(ImgrecError, match=f"none of the 1 files could be read: {other}/broken.jpg: "):
-        imgrec.ingest(other, Mean(), store, summary=summary)
+        imgrec.ingest(other, Mean(), store, report=summary)
     assert summary.failed == 2
 
 
 def test_what_was_not_used_is_not_recorded(cli: Cli, few: Path) -> None:
     used = cli("ingest", few, "extractor=colour").record()["plugins"]
-    assert used.keys() == {"stage=ingest", "extractor=colour", "store=sqlite"}
+    assert used.keys() == {"stage=ingest", "extractor=colour", "store=sqlite", "engine=threads"}
 
 
 def test_nothing_to_ingest(tmp_path: Path) -> None:

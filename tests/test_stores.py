@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import imgrec
+import imgrec_csv
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.kinds import Batch, Failure, Record, Space, Vectors
 
@@ -113,13 +116,13 @@ def test_a_snapshot_is_of_one_moment(store: imgrec.Store) -> None:
     store.write(Batch(records=old, vectors={RGB: (["aa", "bb"], rows(1, 2))}))
     reader = opened(store.name, Path(store.location))
     with reader.snapshot():
-        before, generation = snapshot(reader), reader.generation(RGB)
+        before, revision = snapshot(reader), reader.revision(RGB)
         edited = Batch(records=[record("/a.jpg", "cc")], forgotten=["/b.jpg"], vectors={RGB: (["cc"], rows(3))})
         store.write(edited)
         assert snapshot(reader) == before
-        assert reader.generation(RGB) in (generation, None)
+        assert reader.revision(RGB) in (revision, None)
     assert snapshot(reader) == snapshot(store) != before
-    assert reader.generation(RGB) == store.generation(RGB) != generation
+    assert reader.revision(RGB) == store.revision(RGB) != revision
 
 
 # --- sqlite only --------------------------------------------------------------------------------------------
@@ -171,74 +174,271 @@ def folder(tmp_path: Path) -> imgrec.Store:
     return store
 
 
+def segments(store: imgrec.Store) -> list[str]:
+    return sorted(file.name for file in Path(store.location).iterdir() if file.is_dir())
+
+
 def test_plain_for_pandas(folder: imgrec.Store) -> None:
-    path = Path(folder.location)
-    records = pd.read_csv(path / "records.csv")
-    assert list(records.columns) == ["path", "digest", "size", "time", "missing"]
+    (segment,) = segments(folder)
+    records = pd.read_csv(Path(folder.location) / segment / "records.csv")
+    assert list(records.columns) == [
+        "path", "digest", "size", "time", "missing", "stamp", "width", "height", "taken", "warning",
+    ]  # fmt: skip
     assert list(records.path) == ['/a, "b".jpg', "/with\nbreak.jpg"]
     assert pd.to_datetime(records.time)[0].year == 2023
-    vectors = pd.read_csv(path / f"{RGB.key}.csv", index_col=["path", "digest"]).astype(np.float32)
-    assert np.array_equal(vectors.to_numpy(), rows(0.1, -2.5e-7))
-    assert [space["key"] for space in json.loads((path / "spaces.json").read_text())] == [RGB.key, HSV.key]
 
 
-@pytest.mark.parametrize("name", ["records.csv", f"{RGB.key}.csv"])
-def test_a_torn_last_line_costs_nothing(folder: imgrec.Store, tmp_path: Path, name: str) -> None:
-    """Cut off at any byte the row does not count, and the next batch is written where it began."""
-    whole = (Path(folder.location) / name).read_bytes()
-    for length in range(whole.index(b'"/with'), len(whole)):
-        copy = Path(shutil.copytree(folder.location, tmp_path / str(length)))
-        (copy / name).write_bytes(whole[:length])
-        torn = opened("csv", copy)
-        assert {r.digest for r in torn.records()} & torn.digests(RGB) == {"aa"}
-        assert held(torn, RGB) == {"aa": rows(0.1)[0].tolist()}
-        torn.write(Batch(records=[record("/c.jpg", "cc")], vectors={RGB: (["cc"], rows(7))}))
-        again = reopened(torn)
-        assert held(again, RGB) == {"aa": rows(0.1)[0].tolist(), "cc": rows(7)[0].tolist()}
-        assert (copy / name).read_bytes().startswith(whole[: whole.index(b'"/with')])
-        shutil.rmtree(copy)
+def test_the_line_for_pandas_reads_all_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgrec_csv.FAN_IN", 3)
+    store = opened("csv", tmp_path / "outputs" / "gallery-csv", create=True)
+    for i in range(8):
+        name = f"a{i}"
+        store.write(Batch(records=[record(f"/{i}\r\n.jpg", name)], vectors={RGB: ([name], rows(i))}))
+    store.write(Batch(vectors={RGB: (["a3"], rows(0.1))}))
+    (line,) = [line.strip() for line in imgrec_csv.Csv.__doc__.splitlines() if "pd.concat" in line]  # type: ignore[union-attr]
+    monkeypatch.chdir(tmp_path)
+    read = eval(line, {"pd": pd, "Path": Path}).drop_duplicates("digest", keep="last").set_index("digest")
+    values = read.drop(columns="path").astype(np.float32)
+    assert dict(zip(values.index, values.to_numpy().tolist(), strict=True)) == held(store, RGB)
 
 
-def test_a_space_that_was_cut_off_before_its_first_vector_is_none(folder: imgrec.Store) -> None:
-    listed = json.loads((Path(folder.location) / "spaces.json").read_text())
-    lab = Space.of(imgrec.build("extractor", "colour", colour_space="lab"))
-    for begun in ("", "path,digest,v0", "path,digest,v0,v1\n", "path,digest,v0,v1\n/a,aa,0.1,"):
-        (Path(folder.location) / f"{lab.key}.csv").write_text(begun)
-        (Path(folder.location) / "spaces.json").write_text(json.dumps([*listed, lab.to_json()]))
-        assert reopened(folder).spaces() == [RGB, HSV]
+SPACES = [RGB, HSV]
 
 
-def test_a_batch_cut_off_between_failures_and_records_leaves_one_of_both(folder: imgrec.Store) -> None:
-    failure = '"/a, ""b"".jpg",1,2,broken,3.5\n'
-    (Path(folder.location) / "failures.csv").write_text("path,size,time,reason,tried\n" + failure)
+class Model:
+    """What a store shall hold, in dictionaries."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Any] = {}
+        self.notes: dict[str, Any] = {}
+        self.vectors: dict[str, dict[str, list[float]]] = {space.key: {} for space in SPACES}
+
+    def write(self, batch: Batch) -> None:
+        for path in [*batch.forgotten, *batch.dismissed]:
+            self.rows.pop(path, None)
+        self.rows |= dict.fromkeys(batch.dismissed)
+        self.rows |= {row.path: row for row in [*batch.failures, *batch.records]}
+        wanted = {row.digest for row in self.rows.values() if isinstance(row, Record)}
+        for space, (digests, values) in batch.vectors.items():
+            self.vectors[space.key] |= dict(zip(digests, values.tolist(), strict=True))
+        for key, some in self.vectors.items():
+            self.vectors[key] = {digest: vector for digest, vector in some.items() if digest in wanted}
+        self.notes = {name: value for name, value in (self.notes | batch.notes).items() if value is not None}
+
+    def check(self, store: imgrec.Store) -> None:
+        found = {row.path: row for some in (store.records(), store.failures()) for row in some}
+        assert found | dict.fromkeys(store.dismissed()) == self.rows
+        assert store.notes() == self.notes
+        for space in SPACES:
+            assert held(store, space) == self.vectors[space.key]
+            assert store.digests(space) == self.vectors[space.key].keys()
+
+
+def random_batch(random: Random) -> Batch:
+    """Adds, edits, moves, copies, failures, and what is forgotten, of a few paths and contents."""
+    some = {
+        kind: random.sample(range(12), random.randrange(3)) for kind in ("record", "bad", "gone", "no", "vector")
+    }
+    records = [
+        record(f"/{i}.jpg", f"{random.randrange(15):02x}", size=random.randrange(9)) for i in some["record"]
+    ]
+    names = [*{each.digest for each in records if random.random() < 0.8}, *(f"{i:02x}" for i in some["vector"])]
+    names = list(dict.fromkeys(names))
+    vectors = {random.choice(SPACES): (names, rows(*(random.random() for _ in names)))} if names else {}
+    return Batch(
+        records,
+        [Failure(f"/{i}.jpg", 1, 2, "broken", 3.5) for i in some["bad"] if i not in some["record"]],
+        forgotten=[f"/{i}.jpg" for i in some["gone"]],
+        dismissed=[f"/{i}.jpg" for i in some["no"]],
+        vectors=vectors,
+        notes={random.choice("abc"): random.choice([None, 1, "x"])} if random.random() < 0.2 else {},
+    )
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "csv"])
+@pytest.mark.parametrize("seed", range(4))
+def test_many_batches_are_as_their_sum(
+    tmp_path: Path, kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joined many times over; for who writes, who follows now and then, who opens anew, and for changes."""
+    monkeypatch.setattr("imgrec_csv.FAN_IN", 2 + seed % 2)
+    random, model = Random(seed), Model()
+    writer, reader = (opened(kind, tmp_path / "store", create=True) for _ in range(2))
+    moments = []
+    for i in range(120):
+        batch = random_batch(random)
+        before = [writer.revision(space) for space in SPACES]
+        writer.write(batch)
+        model.write(batch)
+        if replace(batch, notes={}):
+            assert writer.revision(RGB) not in before
+        moments.append((writer.revision(RGB), {key: dict(some) for key, some in model.vectors.items()}))
+        if i % 7 == 0:
+            model.check(writer)
+        if random.random() < 0.3:
+            model.check(reader)
+            assert reader.revision(RGB) == writer.revision(RGB)
+    for each in (writer, reader, opened(kind, tmp_path / "store")):
+        model.check(each)
+        assert list(each.problems()) == []
+    told = 0
+    for revision, then in moments:
+        for space in SPACES:
+            if revision is not None and (changed := writer.changes(space, revision)) is not None:
+                gone, added = changed
+                kept = {name: vector for name, vector in then[space.key].items() if name not in gone}
+                assert kept | {name: held(writer, space)[name] for name in added} == model.vectors[space.key]
+                told += 1
+    assert told > 0
+    if kind == "csv":
+        assert len(segments(writer)) < 20
+
+
+def test_a_folder_has_few_segments_however_many_batches(tmp_path: Path) -> None:
+    store = opened("csv", tmp_path / "csv", create=True)
+    for i in range(16 * 3 + 2):
+        store.write(Batch(records=[record(f"/{i}.jpg", f"{i:02x}")], vectors={RGB: ([f"{i:02x}"], rows(i))}))
+    assert [name[:17] for name in segments(store)] == [
+        "00000001-00000016", "00000017-00000032", "00000033-00000048", "00000049-00000049", "00000050-00000050",
+    ]  # fmt: skip
+    assert held(reopened(store), RGB) == {f"{i:02x}": rows(i)[0].tolist() for i in range(50)}
+
+
+def test_a_killed_write_leaves_what_nobody_sees(folder: imgrec.Store) -> None:
+    """Killed at any file, or before the segment is put in its place; the next write removes what is left."""
+    before, path = snapshot(folder), Path(folder.location)
+    more = Batch([record("/c.jpg", "cc")], [Failure("/d.jpg", 1, 2, "x", 3.5)], ["/with\nbreak.jpg"],
+                 vectors={RGB: (["cc"], rows(7))})  # fmt: skip
+    whole = opened("csv", Path(shutil.copytree(path, path.with_name("whole"))))
+    whole.write(more)
+    (new,) = set(segments(whole)) - set(segments(folder))
+    files = sorted((Path(whole.location) / new).iterdir())
+    assert len(files) == 5
+    (path / f".new-{new}").mkdir()
+    for file in files:
+        shutil.copy(file, path / f".new-{new}")
+        assert snapshot(opened("csv", path)) == before
     again = reopened(folder)
-    assert (len(list(again.records())), list(again.failures())) == (2, [])
+    again.write(more)
+    assert snapshot(again) == snapshot(whole)
+    assert [name for name in segments(again) if name.startswith(".")] == []
 
 
-def test_a_row_that_is_torn_while_the_file_is_read(folder: imgrec.Store) -> None:
-    """Whatever is behind the last whole row when a reader looks, the rows before it are as they were written."""
-    file = Path(folder.location) / f"{RGB.key}.csv"
-    whole = file.read_bytes()
-    reader = opened("csv", Path(folder.location))
-    for tail in (b"/c", b"/c,cc,1", b"/c,cc,1,2.3", b'"/c\n'):
-        file.write_bytes(whole + tail)
-        assert held(reader, RGB) == {"aa": rows(0.1)[0].tolist(), "bb": rows(-2.5e-7)[0].tolist()}
+@pytest.mark.parametrize("left", [1, 5, 16])
+def test_a_killed_join_leaves_segments_that_do_not_count(tmp_path: Path, left: int) -> None:
+    store = opened("csv", tmp_path / "csv", create=True)
+    for i in range(16):
+        store.write(Batch(records=[record(f"/{i}.jpg", f"{i:02x}")], vectors={RGB: ([f"{i:02x}"], rows(i))}))
+        if i < 15:
+            shutil.copytree(store.location, tmp_path / "parts", dirs_exist_ok=True)
+    (joined,) = segments(store)
+    before = snapshot(store)
+    shutil.copytree(Path(store.location) / joined, tmp_path / "parts" / f"00000016-00000016-{joined[18:]}")
+    for name in sorted(file.name for file in (tmp_path / "parts").iterdir() if file.is_dir())[16 - left :]:
+        shutil.copytree(tmp_path / "parts" / name, Path(store.location) / name)
+    assert len(segments(store)) == 1 + left
+    for each in (store, opened("csv", tmp_path / "csv")):
+        assert snapshot(each) == before
+    store.write(Batch(forgotten=["/0.jpg"]))
+    assert segments(store)[0] == joined
+    assert len(segments(store)) == 2
+    assert len(list(reopened(store).records())) == 15
 
 
-@pytest.mark.parametrize("keep", [0, 7])
-@pytest.mark.parametrize("name", ["records.csv", "failures.csv", f"{RGB.key}.csv"])
-def test_a_file_cut_off_in_its_first_line_recovers(folder: imgrec.Store, name: str, keep: int) -> None:
-    folder.write(Batch(failures=[Failure("/bad.jpg", 1, 2, "broken", 3.5)]))
-    file = Path(folder.location) / name
-    file.write_bytes(file.read_bytes()[:keep])
+def test_readers_beside_joins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole batches, the later ones later, and in a snapshot what it began with."""
+    monkeypatch.setattr("imgrec_csv.FAN_IN", 2)
+    writer = opened("csv", tmp_path / "csv", create=True)
+    writer.write(Batch(notes={"begun": True}))
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def read() -> None:
+        try:
+            last = 0
+            reader = imgrec.build("store", "csv", path=str(tmp_path / "csv"))
+            while not done.is_set():
+                with reader.open(), reader.snapshot():
+                    count = len(list(reader.records()))
+                    assert count >= last
+                    assert count % 2 == 0
+                    for _ in range(3):
+                        assert len(held(reader, RGB)) == len(list(reader.records())) == count
+                last = count
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for i in range(100):
+        names = [f"{i:04x}", f"{i:04x}ff"]
+        writer.write(Batch([record(f"/{name}.jpg", name) for name in names], vectors={RGB: (names, rows(i, i))}))
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+
+
+def test_a_snapshot_holds_while_all_of_it_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("imgrec_csv.FAN_IN", 2)
+    writer = opened("csv", tmp_path / "csv", create=True)
+    for i in range(3):
+        writer.write(Batch([record(f"/{i}.jpg", f"{i:02x}")], vectors={RGB: ([f"{i:02x}"], rows(i))}))
+    reader = opened("csv", tmp_path / "csv")
+    with reader.snapshot(), reader.snapshot():
+        writer.write(Batch(forgotten=["/0.jpg"], vectors={RGB: (["01"], rows(11))}))
+        assert len(segments(writer)) == 1
+        assert held(reader, RGB) == {f"{i:02x}": rows(i)[0].tolist() for i in range(3)}
+    assert held(reader, RGB) == {"01": rows(11)[0].tolist(), "02": rows(2)[0].tolist()}
+
+
+def test_a_lost_content_that_comes_back_has_no_vector_after_a_join(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgrec_csv.FAN_IN", 2)
+    store = opened("csv", tmp_path / "csv", create=True)
+    store.write(Batch([record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
+    store.write(Batch([record("/b.jpg", "bb")]))
+    store.write(Batch(forgotten=["/a.jpg"]))
+    store.write(Batch([record("/again.jpg", "aa")]))
+    for each in (store, reopened(store)):
+        assert (each.digests(RGB), held(each, RGB)) == (set(), {})
+
+
+def test_a_folder_of_which_a_batch_was_removed_says_so(folder: imgrec.Store) -> None:
+    folder.write(Batch(records=[record("/c.jpg", "cc")]))
+    shutil.rmtree(Path(folder.location) / segments(folder)[0])
     again = reopened(folder)
-    assert "cc" not in again.digests(RGB)
-    failure = Failure("/worse.jpg", 1, 2, "broken", 3.5)
-    again.write(Batch(records=[record("/c.jpg", "cc")], failures=[failure], vectors={RGB: (["cc"], rows(7))}))
-    for each in (again, reopened(again)):
-        assert failure in list(each.failures())
-        assert held(each, RGB)["cc"] == rows(7)[0].tolist()
-    assert len(pd.read_csv(file)) >= 1
+    assert [r.path for r in again.records()] == ["/c.jpg"]
+    assert list(again.problems()) == [f"{folder.location}: batches 1 to 1 are not there"]
+
+
+@pytest.mark.parametrize("step", ["_write_vectors", "_sync", "_text", "_Content.save"])
+def test_a_full_disk_leaves_the_folder_as_it_was(
+    folder: imgrec.Store, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    before, files = snapshot(folder), segments(folder)
+    monkeypatch.setattr(f"imgrec_csv.{step}", full)
+    with pytest.raises(ImgrecError, match="cannot be written: No space left on device"):
+        folder.write(Batch(records=[record("/new.jpg", "ff")], vectors={HSV: (["ff"], rows(9))}))
+    monkeypatch.undo()
+    assert snapshot(folder) == snapshot(reopened(folder)) == before
+    assert segments(folder) == files
+
+
+def test_a_join_that_fails_leaves_the_batch_written(folder: imgrec.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("imgrec_csv.FAN_IN", 2)
+    monkeypatch.setattr("imgrec_csv._copy_vectors", full)
+    folder.write(Batch(records=[record("/new.jpg", "ff")], vectors={RGB: (["ff"], rows(9))}))
+    assert held(reopened(folder), RGB).keys() == {"aa", "bb", "ff"}
+    assert len(segments(folder)) == 2
 
 
 def test_failures_that_end_and_come_again(store: imgrec.Store) -> None:
@@ -268,26 +468,6 @@ def test_who_may_not_write_sees_what_a_writer_has_written(tmp_path: Path, monkey
     assert held(reader, RGB).keys() == {"aa", "bb"}
     with pytest.raises(ImgrecError, match="readonly"):
         reader.write(Batch(forgotten=["/a.jpg"]))
-
-
-def test_a_full_disk_leaves_every_file_as_it_was(folder: imgrec.Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be written any more when the vectors of a new space are, so nothing to undo it either."""
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    def add_vectors(*_: Any) -> None:
-        monkeypatch.setattr(Path, "write_text", full)
-        monkeypatch.setattr(Path, "write_bytes", full)
-        full()
-
-    before, files = snapshot(folder), {file.name for file in Path(folder.location).iterdir()}
-    monkeypatch.setattr("imgrec_csv._Change.add_vectors", add_vectors)
-    with pytest.raises(ImgrecError, match="cannot be written: No space left on device"):
-        folder.write(Batch(records=[record("/new.jpg", "ff")], vectors={HSV: (["ff"], rows(9))}))
-    monkeypatch.undo()
-    assert snapshot(reopened(folder)) == before
-    assert {file.name for file in Path(folder.location).iterdir()} == files
 
 
 def test_what_is_copied_to_complete_a_store_replaces_nothing(tmp_path: Path) -> None:

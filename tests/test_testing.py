@@ -21,11 +21,13 @@ from imgrec.testing import (
     Check,
     ContractError,
     check_decoder,
+    check_engine,
     check_extractor,
     check_index,
     check_metric,
     check_reducer,
     check_reranker,
+    check_source,
     check_stage,
     check_store,
     write_pictures,
@@ -76,6 +78,8 @@ def test_no_plugin_is_left_out() -> None:
         "reducer": REDUCERS,
         "reranker": RERANKERS,
         "decoder": {"heif"},
+        "source": {"files"},
+        "engine": {"threads"},
         "stage": STAGES.keys() | REPLAYS,
     }
     assert found == {kind: set(names) for kind, names in listed.items()}
@@ -130,6 +134,18 @@ def test_a_decoder_keeps_its_contract() -> None:
     check_decoder(imgrec.build("decoder", "heif"), data.getvalue())
 
 
+def test_the_files_of_this_machine_keep_the_contract_of_a_source(tmp_path: Path) -> None:
+    """But for one check: what nobody else recognises is theirs."""
+    write_pictures(tmp_path / "pictures")
+    with pytest.raises(ContractError) as raised:
+        check_source(imgrec.build("source", "files"), str(tmp_path / "pictures"))
+    assert raised.value.failures.keys() == {"other_paths_are_left_alone"}
+
+
+def test_threads_keep_the_contract_of_an_engine() -> None:
+    check_engine(imgrec.build("engine", "threads"))
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_keeps_its_contract(name: str) -> None:
     cls: Any = imgrec.available("stage")[name].cls
@@ -162,6 +178,8 @@ def test_a_good_plugin_passes() -> None:
     check_extractor(broken.Good(shift=1))
     check_index(broken.Brute())
     check_decoder(broken.Flat(), broken.FLAT)
+    check_source(broken.Memory(), "memory://photos")
+    check_engine(broken.Plain())
     check_stage(broken.stage_maker(broken.Count))
 
 

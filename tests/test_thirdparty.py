@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -340,3 +341,49 @@ def test_what_cannot_be_a_new_plugin_is_told(cli: Cli, tmp_path: Path, words: st
     (tmp_path / "full" / "x.txt").touch()
     assert told in cli("+stage=new_plugin", *words.split(), code=2).err
     assert [file.name for file in tmp_path.rglob("*")] == ["full", "x.txt"]
+
+
+def test_an_engine_of_a_third_party(cli: Cli, few: Path, python: Path, tmp_path: Path) -> None:
+    """Found, chosen, helped, recorded; bad files are told as by threads, and Ctrl-C ends it."""
+    (few / "china" / "bad.jpg").write_bytes(b"no picture")
+    assert "engine=parallel|threads  (default threads)" in cli("ingest", "--help", python=python).out
+    words = ["ingest", few, "extractor=hog", "batch_size=5"]
+    made = cli(*words, "engine=parallel", "engine.workers=2", "store.path=p.sqlite", python=python)
+    assert "12 new, 0 unchanged, 0 moved, 0 missing, 1 failed" in made.out
+    assert made.record()["plugins"]["engine=parallel"] == "imgrec-parallel 0.1.0"
+    assert cli("replay", made.runs()[-1], python=python).out.startswith("identical")
+    cli(*words, "store.path=t.sqlite", python=python)
+    found = [
+        cli("recommend", few / "china" / "china-0-0.jpg", f"store.path={name}.sqlite", python=python).out
+        for name in "pt"
+    ]
+    assert found[0] == found[1]
+    assert (
+        "parallel.workers is at least 1"
+        in cli(*words, "engine=parallel", "engine.workers=0", python=python, code=2).err
+    )
+
+
+def test_a_source_of_a_third_party(cli: Cli, few: Path, python: Path, tmp_path: Path) -> None:
+    """An archive is found, read, asked for, looked at, verified, replayed and evaluated as a folder is."""
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for file in sorted(few.rglob("*.jpg")):
+            archive.write(file, file.relative_to(few))
+    ingested = cli("ingest", "photos.zip", "extractor=colour", python=python)
+    assert "12 new" in ingested.out
+    assert "12 unchanged" in cli("ingest", "photos.zip", python=python).out
+    inside = tmp_path / "photos.zip" / "china" / "china-0-0.jpg"
+    found = cli("recommend", inside, python=python)
+    assert len(found.out.splitlines()) == 1 + 5
+    assert "are gone" not in found.err
+    outside = cli("recommend", few / "china" / "china-0-0.jpg", python=python)
+    assert outside.out == found.out
+    assert "does not exist" in cli("recommend", f"{inside}.jpg", python=python, code=2).err
+    assert "sound" not in cli("verify", "sample=null", python=python).err
+    assert cli("replay", ingested.runs()[0], python=python).out.startswith("identical")
+    assert cli("evaluate", "photos.zip", "sample=null", "format=json", python=python).json()["queries"] == 12
+    (tmp_path / "photos.zip").rename(tmp_path / "elsewhere.zip")
+    assert "5 of these files are gone" in cli("recommend", few / "china" / "china-0-0.jpg", python=python).err
+    assert "12 wrong" not in cli("verify", "fix=true", python=python, code=None).out
+    (tmp_path / "elsewhere.zip").rename(tmp_path / "photos.zip")
+    assert "12 unchanged" in cli("ingest", "photos.zip", python=python).out

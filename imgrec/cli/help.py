@@ -8,7 +8,7 @@ from typing import Any
 
 from imgrec import presets, registry
 from imgrec.errors import UsageError
-from imgrec.kinds import GROUPS, KINDS, Stage, kind_of
+from imgrec.kinds import GROUPS, KINDS, Source, Stage, kind_of
 from imgrec.options import OptionRow, component_fields, first_line, option_rows, suggestion, written
 
 
@@ -121,8 +121,11 @@ def _of_choice(group: str, name: str, user_folders: Sequence[str]) -> str:
     return "\n".join([lines[0].strip(), *lines[1:]])
 
 
-OF_NO_GROUP = [kind for kind, cls in KINDS.items() if not cls.groups and kind != Stage.kind]
-"""Kinds of which nothing is chosen from a config group: metrics, which options name, and decoders."""
+OF_NO_GROUP = [kind for kind, cls in KINDS.items() if not cls.groups and kind not in (Stage.kind, Source.kind)]
+"""Kinds of which nothing is chosen from a config group: metrics, which options name, and decoders.
+
+Sources are not chosen at all: `source=` names a place.
+"""
 
 
 def _of_no_group(kind: str, name: str) -> str:

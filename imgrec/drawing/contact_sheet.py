@@ -13,6 +13,7 @@ import PIL.ImageFont
 
 if TYPE_CHECKING:
     from imgrec.gallery.gallery import Match
+from imgrec import images
 from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, font, shortened, thumbnail
 
 CELL, GAP, MARGIN, CAPTION, COLUMNS = 240, 20, 28, 62, 5
@@ -59,7 +60,7 @@ def _cell(
     picture = thumbnail(path, CELL)
     if picture is None:
         pen.rectangle([x, y, x + CELL - 1, y + CELL - 1], fill=BLANK)
-        why = "cannot be read" if os.path.exists(path) else "file not found"
+        why = "cannot be read" if images.is_there(path) else "file not found"
         pen.text((x + CELL // 2, y + CELL // 2), why, font=font(15), fill=FAINT, anchor="mm")
     else:
         # At the bottom of its cell, so that all pictures of a row stand on the captions' line.

@@ -1,6 +1,6 @@
 """Projections: reducers that are fitted on a gallery before it is searched, and the spaces that they make.
 
-A fitted reducer is kept in the store's `derived_folder`, one folder for each space, reducer and choice of options.
+A fitted reducer is kept in the store's `cache_folder`, one folder for each space, reducer and choice of options.
 It may be deleted at any time, and is then fitted anew: which is told, since distances change with it.
 """
 
@@ -118,7 +118,7 @@ def load(
         projected = files.load_from(source_of(store, space, found))
         if least <= projected.usable.sum() < GROWN * found.images:
             return found, projected
-    generation, whole = store.generation(space), files.load(store, space)
+    revision, whole = store.revision(space), files.load(store, space)
     if whole.usable.sum() < least:
         return None, whole
     made = _fitted(store, space, reducer, labels_of, whole, found)
@@ -133,8 +133,8 @@ def load(
                     shutil.rmtree(derived / found.space.key, ignore_errors=True)
     projected = project(made, whole)
     source = source_of(store, space, made)
-    if kept and generation is not None and files.is_large(source, projected):
-        projected = files.keep(source, projected, generation)
+    if kept and revision is not None and files.is_large(source, projected):
+        projected = files.keep(source, projected, revision)
     return made, projected
 
 
@@ -157,9 +157,7 @@ def _fitted(
         reducer = registry.changed(reducer, {})  # it was restored to what is outgrown
     made = fit(reducer, space, whole.digests, whole.vectors, labels_of, whole.usable)
     if outgrown is None:
-        told = (
-            "" if store.derived_folder else f"; store={store.name} keeps none, so that it is fitted for each run"
-        )
+        told = "" if store.cache_folder else f"; store={store.name} keeps none, so that it is fitted for each run"
         log.warning("%s is fitted on %s images%s", reducer.name, f"{made.images:,}", told)
     return made
 
@@ -206,11 +204,11 @@ def source_of(store: Store, space: Space, projection: FittedReducer) -> Source:
 
 
 def _folder(store: Store, space: Space, reducer: Reducer) -> Path | None:
-    if store.derived_folder is None:
+    if store.cache_folder is None:
         return None
     options = json.dumps(reducer.plain_options(), sort_keys=True)
     digest = hashlib.sha256(options.encode()).hexdigest()[:12]
-    return store.derived_folder / "projections" / f"{space.key}+{reducer.name}-{digest}"
+    return store.cache_folder / "projections" / f"{space.key}+{reducer.name}-{digest}"
 
 
 def _read(folder: Path, space: Space, reducer: Reducer) -> FittedReducer | None:
@@ -271,10 +269,10 @@ def check(store: Store) -> Iterator[tuple[Path, str | None]]:
 
     One whose reducer is not installed is passed over with a warning: it may be all right.
     """
-    if store.derived_folder is None:
+    if store.cache_folder is None:
         return
     spaces = {space.key: space for space in store.spaces()}
-    for folder in sorted(store.derived_folder.glob("projections/[!.]*/")):
+    for folder in sorted(store.cache_folder.glob("projections/[!.]*/")):
         try:
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             if (space := spaces.get(about["space"])) is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,9 +162,9 @@ def _mean(vectors: Vectors, term: Term) -> Vectors:
 def _of_picture(path: str, store: Store, similarity: Similarity) -> Known:
     if not path:
         raise UsageError("query is empty: name a picture")
-    if not os.path.exists(path):
+    if (file := images.state(path)) is None:
         raise UsageError(f"query {path!r} does not exist")
-    if not Path(path).is_file():
+    if file.problem == images.NOT_REGULAR:
         raise UsageError(f"query {path!r} is a folder or device, not a picture")
     try:
         data, digest = images.read(path)

@@ -171,6 +171,10 @@ def _of_extractor(store: Store, extractor: Extractor, metric: str | None) -> Sim
     return Similarity(terms, note_of(recipe) if recipe else None, recipe)
 
 
+DEFAULT = "default"
+"""The note that names the space or fusion that a gallery was first ingested with."""
+
+
 def note_of(recipe: Mapping[str, Any]) -> str:
     """The name of a fusion: its weights aside, with which it is the same one still."""
     about = {name: value for name, value in recipe.items() if name != "weights"}

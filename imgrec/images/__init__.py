@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from imgrec.images.decoding import Encoded, decode, reduction
-from imgrec.images.finding import ImageFile, find, is_inside, paths, roots, suffixes
-from imgrec.images.reading import read, read_as_found
-from imgrec.images.reasons import CHANGED, NOT_OPENED, UnreadableImageError, is_worth_another_try
+from imgrec.images.decoding import Encoded, decode, image_suffixes, reduction
+from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, is_worth_another_try
+from imgrec.images.sources import (
+    find,
+    is_file,
+    is_inside,
+    is_there,
+    paths,
+    read,
+    read_as_found,
+    roots,
+    source_of,
+    state,
+)
 
 __all__ = [
     "CHANGED",
     "NOT_OPENED",
+    "NOT_REGULAR",
     "Encoded",
-    "ImageFile",
     "UnreadableImageError",
     "decode",
     "find",
+    "image_suffixes",
+    "is_file",
     "is_inside",
+    "is_there",
     "is_worth_another_try",
     "paths",
     "read",
     "read_as_found",
     "reduction",
     "roots",
-    "suffixes",
+    "source_of",
+    "state",
 ]

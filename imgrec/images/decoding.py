@@ -16,7 +16,6 @@ import contextlib
 import functools
 import io
 import re
-import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,10 +29,17 @@ from imgrec.kinds import Decoder, Image
 
 if TYPE_CHECKING:
     import PIL.Image
+from imgrec.images import metadata
 from imgrec.images.reasons import DECODER, NEEDS, UNKNOWN, UnreadableImageError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
 """What Pillow is let read, in this order. It knows thirty more, of which EPS is a program that it runs."""
+
+SUFFIXES = frozenset(
+    ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .svg .tga "
+    ".tif .tiff .webp".split()
+)
+"""What counts as an image file inside a folder, beside what decoders add (`image_suffixes`)."""
 
 MAX_PIXELS = 2 * 89_478_485
 """Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
@@ -44,14 +50,17 @@ MAX_MEMORY = 840_000_000
 MAX_SCANS = 100
 """A JPEG of more scans is refused: each makes the decoder pass over the whole picture. Usual are 1 to 12."""
 
-# Pillow's DecompressionBombWarning: sizes are judged here.
-warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit of")
-
 
 @functools.cache
 def decoders() -> list[type[Decoder]]:
     """Of the formats that plugins add."""
     return list(registry.classes(Decoder).values())
+
+
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """What counts as an image file inside a folder; one that is named itself is taken whatever its suffix."""
+    return SUFFIXES.union(*(decoder.suffixes for decoder in decoders()))
 
 
 def decode(data: bytes, side: int | None = None) -> Image:
@@ -75,10 +84,18 @@ class Encoded:
     data: bytes
     format: str
     width: int
+    """Of what is decoded, in pixels: not turned yet, and of a tiled file whole tiles."""
+
     height: int
     channels: int
     keeps_coefficients: bool = False
     """A JPEG of several scans: all of it is held, at whatever fraction it is decoded."""
+
+    upright: tuple[int, int] = (0, 0)
+    """Width and height of the image, in pixels."""
+
+    taken: str | None = None
+    """When it was photographed, as `Record.taken` has it."""
 
     @classmethod
     def of(cls, data: bytes) -> Encoded:
@@ -93,12 +110,15 @@ class Encoded:
             width, height = _extent(picture)
             if width * height > MAX_PIXELS:
                 raise UnreadableImageError(f"too large: {width} x {height} pixels")
-            channels = len(picture.getbands())
-            if picture.format not in ("JPEG", "MPO"):
-                return cls(data, picture.format or "", width, height, channels)
-            if (scans := _scans(data)) > MAX_SCANS:
+            name, scans = picture.format or "", 0
+            if name in ("JPEG", "MPO"):
+                name, scans = "JPEG", _scans(data)
+            if scans > MAX_SCANS:
                 raise UnreadableImageError(f"too large: a JPEG of {scans} scans, more than {MAX_SCANS}")
-            return cls(data, "JPEG", width, height, channels, scans > 1)
+            about = metadata.of(picture)
+            size = _stored_size(picture)
+            upright = size[::-1] if about.is_turned else size
+            return cls(data, name, width, height, len(picture.getbands()), scans > 1, upright, about.taken)
 
     def decode(self, sides: Collection[int | None]) -> dict[int | None, Image]:
         """The image for each of some sides (see `decode`): one array where they lead to the same size.
@@ -177,7 +197,13 @@ def _extent(picture: PIL.Image.Image) -> tuple[int, int]:
     return max(picture.width, int(tags.get(_TILE_WIDTH, 0))), max(picture.height, int(tags.get(_TILE_LENGTH, 0)))
 
 
-_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
+def _stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
+    """Width and height before the picture is turned: of a TIFF Pillow tells them as they will be."""
+    tags = getattr(picture, "tag_v2", {})
+    return int(tags.get(_WIDTH, picture.width)), int(tags.get(_LENGTH, picture.height))
+
+
+_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 322, 323  # TIFF 6.0, sections 8 and 15
 
 
 def _opened(data: bytes) -> PIL.Image.Image:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imgrec import images, registry
+from imgrec import images, presets, registry
 from imgrec.errors import NoStoreError, UsageError
-from imgrec.ingestion.steps import Job, Summary, process
-from imgrec.kinds import Extractor, Space, Store
+from imgrec.ingestion.steps import Ingestion, IngestReport, process
+from imgrec.kinds import Engine, Extractor, Space, Store
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
 
@@ -30,13 +30,14 @@ def ingest(
     store: Store,
     backup: Store | None = None,
     *,
+    engine: Engine | None = None,
     batch_size: int = 64,
     retry_failed: bool = False,
     prune: bool = False,
     force: bool = False,
-    summary: Summary | None = None,
+    report: IngestReport | None = None,
     show_progress: bool = False,
-) -> Summary:
+) -> IngestReport:
     """Bring a store up to date with the images under a source.
 
     Only what the store lacks is decoded and extracted. Interrupted at any point, the next call goes on from the
@@ -48,11 +49,12 @@ def ingest(
             that need the same size.
         store: where to; made if it is not there.
         backup: a second store that gets the same, and all that `store` holds already.
-        batch_size: images a transaction.
+        engine: where the work is done; by default what `conf/stage/ingest.yaml` chooses.
+        batch_size: images that are extracted at once; a transaction has as many, or more where the store wants it.
         retry_failed: read files again that failed and have not changed since; one that changed is read anyway.
         prune: forget the images below the source that are missing.
         force: prune although more than half of the gallery is missing.
-        summary: counts to add to, for who wants them even of a call that fails.
+        report: counts to add to, for who wants them even of a call that fails.
         show_progress: a progress bar on stderr.
 
     Returns:
@@ -80,15 +82,19 @@ def ingest(
             stores.append(stack.enter_context(backup.open(create=True)))
             backup.copy_from(store, exactly=True)
         advance = stack.enter_context(progress("ingest", total, shown=show_progress))
-        job = Job(spaces, stores, summary or Summary(), retry_failed=retry_failed)
-        for each in [extractor] if isinstance(extractor, Extractor) else extractor:
-            job.note(each)
-        process(job, images.find(roots), batch_size, advance)
-        job.mark_missing(roots)
+        ingestion = Ingestion(spaces, stores, report or IngestReport(), retry_failed=retry_failed)
+        ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
+        process(ingestion, images.find(roots), engine or _usual_engine(), batch_size, advance)
+        ingestion.mark_missing(roots)
         if prune:
-            job.forget_missing(roots, force=force)
-        job.check_read(roots, total)
-    return job.summary
+            ingestion.forget_missing(roots, force=force)
+        ingestion.check_read(roots, total)
+    return ingestion.report
+
+
+def _usual_engine() -> Engine:
+    engine: Engine = registry.build(Engine.kind, presets.default_choices("ingest")["engine"] or "")
+    return engine
 
 
 def _is_there(store: Store) -> bool:

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
-from imgrec import images, registry
+import numpy as np
+
+from imgrec import images
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import similarity
-from imgrec.images import Encoded, ImageFile
-from imgrec.kinds import Batch, Extractor, Failure, Image, Record, Space, Store, Vectors
-from imgrec.threads import ahead, cores
+from imgrec.kinds import (
+    Batch,
+    Engine,
+    Extracted,
+    Extractor,
+    Failure,
+    ImageFile,
+    Item,
+    Record,
+    Space,
+    Store,
+)
 
 log = logging.getLogger(__name__)
 
-# Memory, in bytes. What is larger than one of these is on its way alone: nothing is read or decoded beside it.
-READ_AHEAD = 64_000_000
-"""Of files that are read ahead, and again of those that are looked up in the store."""
-
-DECODED_AHEAD = 96_000_000
-"""Of images that are decoded ahead, for each core."""
-
-BATCH = 64_000_000
-"""Of a batch's images, which ends here even if it is not full; three are under way."""
+LOOKED_UP = 512
+"""Files that are looked up in the store together, at the least."""
 
 
 @dataclass
-class Summary:
+class IngestReport:
     """What an ingest found, in numbers of files."""
 
     new: int = 0
@@ -63,150 +63,102 @@ class Summary:
         return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
-def process(job: Job, files: Iterable[ImageFile], batch_size: int, advance: Callable[[int], object]) -> None:
+def process(
+    ingestion: Ingestion,
+    files: Iterator[ImageFile] | Sequence[ImageFile],
+    engine: Engine,
+    batch_size: int,
+    advance: Callable[[int], object],
+) -> None:
     """Bring the stores up to date with files.
 
-    This thread looks for files, plans and writes; others read, decode and extract ahead of it.
+    This thread looks for files, plans and writes; the engine reads on one side of it, and extracts on the other.
 
     Args:
-        job: what is done with them.
+        ingestion: what is done with them.
         files: as `images.find` has them.
-        batch_size: images a transaction.
+        engine: where it is done.
+        batch_size: images that are extracted at once, and of a transaction at the least.
         advance: told how many files are done.
     """
-    threads = cores()
-    at_most = threads * DECODED_AHEAD
-    pool, extraction = ThreadPoolExecutor(threads), ThreadPoolExecutor(1)
-
-    def extracted(some: Iterable[ImageFile]) -> Iterator[_Extracted]:
-        read = ahead(pool, _read, job.changed(some, advance), 4 * threads, lambda file: file.size, READ_AHEAD)
-        planned = job.planned(groups(read, 2 * threads, _Item.memory, READ_AHEAD))
-        decoded = ahead(pool, lambda item: _decode(item, at_most), planned, 4 * threads, _Item.memory, at_most)
-        batches = groups(decoded, batch_size, _Item.memory, BATCH)
-        return ahead(extraction, job.extracted, batches, 2, _memory, 2 * BATCH)
-
+    together = max(batch_size, ingestion.store.transaction_size)
     with contextlib.ExitStack() as stack:
-        for each in (pool, extraction):
-            stack.push(functools.partial(_shut_down, each))
+        stack.push(lambda reason, *_: engine.close(at_once=reason is KeyboardInterrupt))
+        engine.open(ingestion.spaces)
         while files:
-            for batch in extracted(files):
-                job.write(batch)
-                advance(len(batch.items))
-            files = job.take_put_off()
+            read = engine.read(ingestion.changed(files, advance))
+            planned = ingestion.planned(groups(read, together, Item.memory, engine.planned_bytes))
+            for transaction in joined(engine.extract(planned, batch_size), together):
+                ingestion.write(transaction)
+                advance(len(transaction.items))
+            files = ingestion.take_put_off()
 
 
-def _shut_down(pool: ThreadPoolExecutor, reason: object, *_: object) -> None:
-    """End a pool. After Ctrl-C nobody waits for a batch that takes long."""
-    pool.shutdown(wait=reason is not KeyboardInterrupt, cancel_futures=True)
+def joined(parts: Iterable[Extracted], count: int) -> Iterator[Extracted]:
+    """What was extracted, as many images together as make a transaction."""
+    waiting: list[Extracted] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(len(each.items) for each in waiting) >= count:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
 
 
-# --- one file, one batch ------------------------------------------------------------------------------------
+def _joined(parts: Sequence[Extracted]) -> Extracted:
+    if len(parts) == 1:
+        return parts[0]
+    vectors = {}
+    for space in {space: None for part in parts for space in part.vectors}:
+        digests, rows = zip(*(part.vectors[space] for part in parts if space in part.vectors), strict=True)
+        vectors[space] = ([digest for some in digests for digest in some], np.concatenate(rows))
+    return Extracted([item for part in parts for item in part.items], vectors)
 
 
-@dataclass
-class _Item:
-    """One file on its way through an ingest."""
-
-    file: ImageFile
-    encoded: Encoded | None = None
-    """What was read, until it is decoded."""
-
-    digest: str = ""
-    reason: str | None = None
-    """Why it cannot be read."""
-
-    counts_as: str = "new"
-    forgets: list[str] = field(default_factory=list)
-    """The paths that it was moved from."""
-
-    lacks: list[Space] = field(default_factory=list)
-    """The spaces to extract it into."""
-
-    sides: set[int | None] = field(default_factory=set)
-    images: dict[int | None, Image] = field(default_factory=dict)
-    """Decoded for each side that an extractor asks for."""
-
-    def memory(self) -> int:
-        """Bytes that it takes, or will take while it is decoded."""
-        if self.encoded:
-            return self.encoded.memory(self.sides)
-        return sum(image.nbytes for image in {id(image): image for image in self.images.values()}.values())
-
-
-def _memory(items: Iterable[_Item]) -> int:
-    return sum(item.memory() for item in items)
-
-
-def _read(file: ImageFile) -> _Item:
-    item = _Item(file, reason=file.problem)
-    if not file.problem:
-        try:
-            data, item.digest, item.file = images.read_as_found(file.path)
-            item.encoded = Encoded.of(data)
-        except images.UnreadableImageError as error:
-            item.reason = str(error)
-    return item
-
-
-def _decode(item: _Item, at_most: int | None = None) -> _Item:
-    """Decode an image, unless that takes more than `at_most` bytes."""
-    if item.encoded and (at_most is None or item.memory() <= at_most):
-        try:
-            item.images = item.encoded.decode(item.sides)
-        except images.UnreadableImageError as error:
-            item.reason = str(error)
-        item.encoded = None
-    return item
-
-
-@dataclass
-class _Extracted:
-    """A batch of files whose vectors are there."""
-
-    items: list[_Item]
-    vectors: dict[Space, tuple[list[str], Vectors]]
-
-
-class Job:
+class Ingestion:
     """What the steps of one ingest share."""
 
     def __init__(
-        self, spaces: dict[Space, Extractor], stores: list[Store], summary: Summary, *, retry_failed: bool
+        self, spaces: dict[Space, Extractor], stores: list[Store], report: IngestReport, *, retry_failed: bool
     ) -> None:
-        self.spaces, self.stores, self.summary, self.retry_failed = spaces, stores, summary, retry_failed
+        self.spaces, self.stores, self.report, self.retry_failed = spaces, stores, report, retry_failed
         self.store = stores[0]  # written before its backup, which is made equal to it when the next ingest begins
-        self._failed_before = summary.failed
+        self._failed_before = report.failed
         self._moved_from: set[str] = set()
         self._unreachable: set[str] = set()
         self._put_off: list[ImageFile] = []
+        self._on_their_way: dict[str, set[Space]] = {}
+        """For each content that is being extracted, into which spaces."""
 
-    def note(self, extractor: Extractor) -> None:
-        """Have the stores know an extractor of several terms, so that a query is compared by all of them."""
-        if (recipe := extractor.recipe()) is None:
-            return
-        name = similarity.note_of(recipe)
-        if self.store.notes().get(name) != recipe:
-            self._write(Batch(notes={name: recipe}))
-        if name not in self.store.notes():
-            log.warning("store=%s keeps no notes: give the fusion again with each query", self.store.name)
+    def remember(self, chosen: Sequence[Extractor]) -> None:
+        """Have the stores know each fusion, so that a query is compared by all its terms, and what came first."""
+        for extractor in chosen:
+            recipe, held = extractor.recipe(), self.store.notes()
+            name = Space.of(extractor).key if recipe is None else similarity.note_of(recipe)
+            notes = {similarity.DEFAULT: name, **held} | ({} if recipe is None else {name: recipe})
+            self._write(Batch(notes={key: note for key, note in notes.items() if held.get(key) != note}))
+            if recipe is not None and name not in self.store.notes():
+                log.warning("store=%s keeps no notes: give the fusion again with each query", self.store.name)
 
-    def changed(self, files: Iterable[ImageFile], advance: Any) -> Iterator[ImageFile]:
-        """The files that the store does not have as they are: by size and time of change."""
-        for some in chunks(files, 512):
+    def changed(self, files: Iterable[ImageFile], advance: Callable[[int], object]) -> Iterator[ImageFile]:
+        """The files that the store does not have as they are; not those that were forgotten on purpose."""
+        for some in chunks(files, max(LOOKED_UP, self.store.transaction_size)):
             paths = [file.path for file in some]
             records = {record.path: record for record in self.store.records(paths=paths)}
             failures = {failure.path: failure for failure in self.store.failures(paths=paths)}
+            dismissed = self.store.dismissed(paths=paths)
             lacking = self._lacking([record.digest for record in records.values()])
             back = []
             for file in some:
                 record, failure = records.get(file.path), failures.get(file.path)
-                if record and _same(record, file) and not lacking[record.digest]:
-                    self.summary.unchanged += 1
+                if record and _same(record, file) and not (lacking[record.digest] or _is_bare(record, file)):
+                    self.report.unchanged += 1
                     if record.missing:
-                        back.append(Record(record.path, record.digest, record.size, record.mtime_ns))
+                        back.append(replace(record, missing=False))
                 elif failure and _same(failure, file) and not self._is_tried_again(failure):
-                    self.summary.failed += 1
-                else:
+                    self.report.failed += 1
+                elif file.path not in dismissed:
                     yield file
                     continue
                 advance(1)
@@ -215,7 +167,7 @@ class Job:
     def _is_tried_again(self, failure: Failure) -> bool:
         return self.retry_failed or images.is_worth_another_try(failure.reason)
 
-    def planned(self, groups: Iterable[list[_Item]]) -> Iterator[_Item]:
+    def planned(self, groups: Iterable[list[Item]]) -> Iterator[Item]:
         """The files read, with what is to be done for each: content that is known is not extracted again."""
         for some in groups:
             digests = [item.digest for item in some if item.digest]
@@ -228,11 +180,18 @@ class Job:
                 if item.digest and not lacking[item.digest]:
                     item.reason = None  # a library that is gone, say: it is not needed
                 if item.reason is None:
-                    item.lacks = lacking[item.digest]
+                    item.lacks = self._not_on_their_way(item.digest, lacking[item.digest])
                     item.sides = {self.spaces[space].side for space in item.lacks}
                     self._tell_move(item, known.get(item.digest, []))
                 if item.file.path not in unreachable:
                     yield item
+
+    def _not_on_their_way(self, digest: str, lacked: list[Space]) -> list[Space]:
+        """The spaces that no other file of this content is being extracted into; from now on this one is."""
+        under_way = self._on_their_way.setdefault(digest, set())
+        lacks = [space for space in lacked if space not in under_way]
+        under_way.update(lacks)
+        return lacks
 
     def _pass_over(self, paths: Sequence[str]) -> set[str]:
         """Of files that cannot be opened, those that are no failures: recorded before, or gone by now.
@@ -241,13 +200,13 @@ class Job:
         """
         recorded = {record.path for record in self.store.records(paths=paths)}
         self._unreachable |= recorded
-        return recorded | {path for path in paths if _is_gone(path, follow_links=False)}
+        return recorded | {path for path in paths if images.state(path) is None}
 
-    def _tell_move(self, item: _Item, known: list[Record]) -> None:
+    def _tell_move(self, item: Item, known: list[Record]) -> None:
         if any(record.path == item.file.path for record in known):
             item.counts_as = "unchanged"  # touched, or to be extracted into one more space
             return
-        gone = [r.path for r in known if r.path not in self._moved_from and _is_gone(r.path)]
+        gone = [r.path for r in known if r.path not in self._moved_from and images.state(r.path) is None]
         if gone:
             item.counts_as, item.forgets = "moved", gone[:1]
             self._moved_from.update(item.forgets)
@@ -257,23 +216,8 @@ class Job:
         held = {space: self.store.digests(space, digests) for space in self.spaces}
         return {digest: [space for space in self.spaces if digest not in held[space]] for digest in digests}
 
-    def extracted(self, items: list[_Item]) -> _Extracted:
-        """A batch with its vectors, and without its pixels."""
-        vectors = {}
-        for item in items:
-            _decode(item)  # what was too large to be decoded beside others
-        for space, extractor in self.spaces.items():
-            todo = [item for item in items if item.reason is None and space in item.lacks]
-            if todo:
-                decoded = [item.images[extractor.side] for item in todo]
-                found = registry.extract(extractor, decoded, [item.file.path for item in todo])
-                vectors[space] = ([item.digest for item in todo], found)
-        for item in items:
-            item.images.clear()
-        return _Extracted(items, vectors)
-
-    def write(self, batch: _Extracted) -> None:
-        """Write a batch as one transaction, and count it."""
+    def write(self, batch: Extracted) -> None:
+        """Write what was extracted as one transaction, and count it."""
         self._put_off_orphans(batch)
         good = [item for item in batch.items if item.reason is None]
         bad = [item for item in batch.items if item.reason is not None]
@@ -284,14 +228,24 @@ class Job:
             log.warning("%s: %s", path if path.isprintable() else ascii(path), item.reason)
         for item in batch.items:
             counts_as = "failed" if item.reason is not None else item.counts_as
-            setattr(self.summary, counts_as, getattr(self.summary, counts_as) + 1)
-        self.summary.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
+            setattr(self.report, counts_as, getattr(self.report, counts_as) + 1)
+        self.report.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
 
-    def _put_off_orphans(self, batch: _Extracted) -> None:
-        """Leave out whose vector is gone since it was planned: the last other file of its content was changed."""
+    def _put_off_orphans(self, batch: Extracted) -> None:
+        """Leave out whose vector is not there after all.
+
+        The last other file of its content was changed since it was planned, or was to be extracted and has failed.
+        """
+        for item in batch.items:
+            self._on_their_way.pop(item.digest, None)
         kept = [item for item in batch.items if item.reason is None and len(item.lacks) < len(self.spaces)]
         lacking = self._lacking([item.digest for item in kept])
-        orphans = {item.file for item in kept if set(lacking[item.digest]).difference(item.lacks)}
+        new = {space: set(digests) for space, (digests, _) in batch.vectors.items()}
+        orphans = {
+            item.file
+            for item in kept
+            if any(item.digest not in new.get(space, ()) for space in lacking[item.digest])
+        }
         batch.items = [item for item in batch.items if item.file not in orphans]
         self._put_off += orphans
 
@@ -306,17 +260,17 @@ class Job:
         Raises:
             ImgrecError: a root itself is gone.
         """
-        if lost := next((root for root in roots if not os.path.exists(root)), None):
+        if lost := next((root for root in roots if not images.is_there(root)), None):
             raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
         below = set(roots)
         inside = (r for r in self.store.records() if images.is_inside(r.path, below))
-        gone = [r for r in inside if r.path in self._unreachable or not os.path.exists(r.path)]
-        self.summary.missing += len(gone)
-        marked = (Record(r.path, r.digest, r.size, r.mtime_ns, missing=True) for r in gone if not r.missing)
+        gone = [r for r in inside if r.path in self._unreachable or not images.is_there(r.path)]
+        self.report.missing += len(gone)
+        marked = (replace(record, missing=True) for record in gone if not record.missing)
         for some in chunks(marked, 4096):
             self._write(Batch(records=some))
         failed = (f.path for f in self.store.failures() if images.is_inside(f.path, below))
-        for paths in chunks([path for path in failed if _is_gone(path, follow_links=False)], 4096):
+        for paths in chunks([path for path in failed if images.state(path) is None], 4096):
             self._write(Batch(forgotten=paths))
 
     def forget_missing(self, roots: Sequence[str], *, force: bool) -> None:
@@ -331,7 +285,7 @@ class Job:
         for record in self.store.records():
             recorded += 1
             if record.missing and images.is_inside(record.path, below):
-                (missing if _is_gone(record.path) else kept).append(record.path)
+                (missing if images.state(record.path) is None else kept).append(record.path)
         if kept:
             log.warning("%s missing images are not forgotten: they may be there, as %s", f"{len(kept):,}", kept[0])
         if 2 * len(missing) > recorded and not force:
@@ -343,7 +297,7 @@ class Job:
             log.warning("forgetting %s missing images of %s", f"{len(missing):,}", f"{recorded:,}")
         for paths in chunks(missing, 4096):
             self._write(Batch(forgotten=paths))
-        self.summary.pruned += len(missing)
+        self.report.pruned += len(missing)
 
     def check_read(self, roots: Sequence[str], total: int) -> None:
         """Tell a source of which nothing could be read.
@@ -351,7 +305,7 @@ class Job:
         Raises:
             ImgrecError: with the first file's reason.
         """
-        if not total or self.summary.failed - self._failed_before < total:
+        if not total or self.report.failed - self._failed_before < total:
             return
         below = set(roots)
         inside = (failure for failure in self.store.failures() if images.is_inside(failure.path, below))
@@ -363,28 +317,38 @@ class Job:
             store.write(batch)
 
 
-def _is_out_of_reach(item: _Item) -> bool:
+def _is_out_of_reach(item: Item) -> bool:
     return item.reason is not None and item.reason.startswith(images.NOT_OPENED)
 
 
 def _same(known: Record | Failure, file: ImageFile) -> bool:
-    return (known.size, known.mtime_ns) == (file.size, file.mtime_ns)
+    """Whether a file is as it was; without a stamp its size and time are trusted."""
+    is_stamped = known.stamp is not None and file.stamp is not None
+    return (known.size, known.mtime_ns) == (file.size, file.mtime_ns) and not (
+        is_stamped and known.stamp != file.stamp
+    )
 
 
-def _record(item: _Item) -> Record:
-    return Record(item.file.path, item.digest, item.file.size, item.file.mtime_ns)
+def _is_bare(record: Record, file: ImageFile) -> bool:
+    """Whether a record is of an older imgrec, which kept neither stamps nor what headers tell."""
+    return record.width is None and record.stamp is None and file.stamp is not None
 
 
-def _failure(item: _Item) -> Failure:
-    return Failure(item.file.path, item.file.size, item.file.mtime_ns, item.reason or "", time.time())
+def _record(item: Item) -> Record:
+    file, warning = item.file, "; ".join(item.warnings) or None
+    return Record(
+        file.path,
+        item.digest,
+        file.size,
+        file.mtime_ns,
+        stamp=file.stamp,
+        width=item.width,
+        height=item.height,
+        taken=item.taken,
+        warning=warning,
+    )
 
 
-def _is_gone(path: str, *, follow_links: bool = True) -> bool:
-    """Whether there is no such file: one without the right to open it, or on a disk that fails, may be there."""
-    try:
-        os.stat(path, follow_symlinks=follow_links)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+def _failure(item: Item) -> Failure:
+    file = item.file
+    return Failure(file.path, file.size, file.mtime_ns, item.reason or "", time.time(), file.stamp)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from imgrec.kinds.component import Component, Group, Progress
 from imgrec.kinds.decoder import Decoder
+from imgrec.kinds.engine import Engine, Extracted, Item
 from imgrec.kinds.extractor import Extractor, Image, Recorded, Space, TermSpec, Vectors
 from imgrec.kinds.index import Index, Numbers
 from imgrec.kinds.metric import Doubles, Form, Metric, Number, as_euclidean
 from imgrec.kinds.reducer import Reducer, check_labels, no_progress
 from imgrec.kinds.reranker import Reranker
+from imgrec.kinds.source import ImageFile, Source
 from imgrec.kinds.stage import Ranking, Stage
 from imgrec.kinds.store import Batch, Failure, Record, Store, free_name
 
@@ -23,11 +25,15 @@ __all__ = [
     "Component",
     "Decoder",
     "Doubles",
+    "Engine",
+    "Extracted",
     "Extractor",
     "Failure",
     "Form",
     "Image",
+    "ImageFile",
     "Index",
+    "Item",
     "Metric",
     "Number",
     "Numbers",
@@ -37,6 +43,7 @@ __all__ = [
     "Recorded",
     "Reducer",
     "Reranker",
+    "Source",
     "Space",
     "Stage",
     "Store",
@@ -49,7 +56,7 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[Component]] = {
-    cls.kind: cls for cls in (Extractor, Store, Metric, Index, Reducer, Reranker, Decoder, Stage)
+    cls.kind: cls for cls in (Extractor, Store, Metric, Index, Reducer, Reranker, Engine, Source, Decoder, Stage)
 }
 """The base class of each kind, in the order in which they are listed."""
 

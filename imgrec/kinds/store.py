@@ -9,14 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from imgrec import locks
 from imgrec.batches import chunks
 from imgrec.kinds.component import Component, Group
+from imgrec.kinds.differences import Differences, differences
 from imgrec.kinds.extractor import Space, Vectors
-
-Row = TypeVar("Row", "Record", "Failure")
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,24 @@ class Record:
     """In bytes."""
 
     mtime_ns: int
+    """When the content last changed, in nanoseconds since 1970."""
+
     missing: bool = False
     """The file was gone when last looked for; it stays recorded, for a drive may be unplugged."""
+
+    stamp: str | None = None
+    """What its source knows the file's state by; None: size and time of change are trusted."""
+
+    width: int | None = None
+    """In pixels, upright. None: not known, since the gallery is older than this or no decoder is here."""
+
+    height: int | None = None
+
+    taken: str | None = None
+    """When the photograph was taken, as ISO 8601 text in the camera's time, `2024-05-31T18:04:09`."""
+
+    warning: str | None = None
+    """What the decoder warned of, though it made a picture."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +63,22 @@ class Failure:
     time: float
     """When it was tried, in seconds since 1970."""
 
+    stamp: str | None = None
+    """As of a record."""
+
 
 @dataclass
 class Batch:
     """Changes that a store makes as one transaction: all of them or none.
 
-    A record replaces one of the same path and ends its failure; a failure replaces the record of its path.
+    A record replaces one of the same path, and ends its failure or dismissal; a failure replaces the record of its
+    path and ends its dismissal.
     """
 
     records: list[Record] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
-    """Paths whose record or failure goes, before the new ones are added."""
+    """Paths whose record, failure or dismissal goes, before the new ones are added."""
 
     vectors: dict[Space, tuple[list[str], Vectors]] = field(default_factory=dict)
     """For each space, digests and their vectors, row by row."""
@@ -67,8 +86,11 @@ class Batch:
     notes: dict[str, Any] = field(default_factory=dict)
     """Small JSON data by name, in the place of what was kept under the name; None removes it."""
 
+    dismissed: list[str] = field(default_factory=list)
+    """Paths that are forgotten on purpose: record or failure goes, and an ingest passes the file over."""
+
     def __bool__(self) -> bool:
-        return bool(self.records or self.failures or self.forgotten or self.vectors or self.notes)
+        return any((self.records, self.failures, self.forgotten, self.dismissed, self.vectors, self.notes))
 
 
 @dataclass
@@ -88,6 +110,9 @@ class Store(Component):
 
     kind: ClassVar[str] = "store"
     groups: ClassVar[tuple[Group, ...]] = (Group("store"), Group("backup", none="none", beside="store"))
+
+    transaction_size: ClassVar[int] = 1
+    """From how many images on a transaction pays: an ingest plans and writes so many at a time at the least."""
 
     @property
     @abstractmethod
@@ -122,6 +147,10 @@ class Store(Component):
         """All failures, or those of the given paths; in any order."""
 
     @abstractmethod
+    def dismissed(self, *, paths: Sequence[str] | None = None) -> set[str]:
+        """The paths that were forgotten on purpose: all, or those among the given ones."""
+
+    @abstractmethod
     def spaces(self) -> list[Space]:
         """The spaces that hold vectors, in the order in which they were first written."""
 
@@ -152,15 +181,25 @@ class Store(Component):
         """Bytes on disk; None where that cannot be told."""
         return None
 
-    def generation(self, space: Space) -> str | None:
+    def revision(self, space: Space) -> str | None:
         """What changes with every write that touches a space's vectors or the records; None where nothing tells.
 
         Forms of the vectors that are derived from the store hold as long as this does. A name for a folder.
         """
         return None
 
+    def changes(self, space: Space, since: str) -> tuple[set[str], set[str]] | None:
+        """How the vectors of a space have changed since a revision.
+
+        Returns:
+            Contents gone and contents added: whose vector of then does not count any more, and who has another
+            one now; a replaced vector is in both, and one that came and went may be in the first. None where that
+            cannot be told: the revision is none of this store's, or too long ago.
+        """
+        return None
+
     @property
-    def derived_folder(self) -> Path | None:
+    def cache_folder(self) -> Path | None:
         """Where such forms may be kept; None where they may not."""
         return None
 
@@ -202,49 +241,54 @@ class Store(Component):
             How many images were copied or completed.
         """
         copied = 0
-        spaces = other.spaces()
-        for held in chunks(other.records(), batch_size):  # few passes where a selection reads a whole file
-            rows = self._without_others(held) if only_lacking else held
-            have = {record.path: record for record in self.records(paths=[row.path for row in rows])}
-            lacking = [
-                row for row in rows if (row.path not in have if only_lacking else have.get(row.path) != row)
-            ]
-            digests = sorted({row.digest for row in rows})
-            lacked = {space: other.digests(space, digests) - self.digests(space, digests) for space in spaces}
-            vectors = {space: other.vectors(space, sorted(some)) for space, some in lacked.items() if some}
-            self.write(Batch(records=lacking, vectors=vectors))  # cut off in the middle, no image lacks its vector
-            new, completed = {row.path for row in lacking}, set[str]().union(*lacked.values())
+        for found in differences(other, self, batch_size):
+            kept = self._kept(found) if only_lacking else {}
+            rows = [row for row in found.rows if isinstance(row, Record)]
+            wanted = {row.digest for row in rows if kept.get(row.path, row.digest) == row.digest}
+            vectors = {}
+            for space, digests in found.lacking.items():
+                if some := [digest for digest in digests if digest in wanted]:
+                    vectors[space] = other.vectors(space, some)
+            changed = [row for row in found.changed if row.path not in kept]
+            records = [row for row in changed if isinstance(row, Record)]
+            failures = [row for row in changed if isinstance(row, Failure)]
+            self.write(
+                Batch(records, failures, vectors=vectors)
+            )  # cut off in the middle, no image lacks its vector
+            new, completed = (
+                {row.path for row in records},
+                {name for names, _ in vectors.values() for name in names},
+            )
             copied += sum(row.path in new or row.digest in completed for row in rows)
-        for failed in chunks(other.failures(), batch_size):
-            failures = self._without_others(failed) if only_lacking else failed
-            known = set(self.failures(paths=[failure.path for failure in failures]))
-            self.write(Batch(failures=[failure for failure in failures if failure not in known]))
-        notes, kept = other.notes(), self.notes()
-        if only_lacking:
-            notes = {name: value for name, value in notes.items() if name not in kept}
-        self.write(Batch(notes={name: value for name, value in notes.items() if kept.get(name) != value}))
+        self._copy_small(other, exactly=exactly, only_lacking=only_lacking)
         if exactly:
-            self.write(Batch(notes=dict.fromkeys(kept.keys() - notes.keys())))
             self._forget_all_but(other, batch_size)
         return copied
 
-    def _without_others(self, rows: Sequence[Row]) -> list[Row]:
-        """Of another store's records or failures those of files that this one does not know, or has alike."""
-        paths = [row.path for row in rows]
-        mine = {record.path: record.digest for record in self.records(paths=paths)}
-        failed = {failure.path for failure in self.failures(paths=paths)}
-        return [
-            row
-            for row in rows
-            if row.path not in failed
-            and (row.path not in mine or (isinstance(row, Record) and mine[row.path] == row.digest))
-        ]
+    def _kept(self, found: Differences) -> dict[str, str | None]:
+        """What this store has under the paths of another one's rows: a content, or a failure or dismissal."""
+        kept: dict[str, str | None] = dict.fromkeys(self.dismissed(paths=[row.path for row in found.changed]))
+        return kept | {path: getattr(row, "digest", None) for path, row in found.others.items()}
+
+    def _copy_small(self, other: Store, *, exactly: bool, only_lacking: bool) -> None:
+        """Notes, and the paths that were forgotten on purpose."""
+        kept, given = self.notes(), other.notes()
+        if only_lacking:
+            given = {name: value for name, value in given.items() if name not in kept}
+        notes = {name: value for name, value in given.items() if kept.get(name) != value}
+        gone = dict.fromkeys(kept.keys() - given.keys()) if exactly else {}
+        dismissed = other.dismissed() - self.dismissed()
+        if only_lacking:
+            for rows in (self.records, self.failures):
+                dismissed -= {row.path for row in rows(paths=sorted(dismissed))}
+        self.write(Batch(dismissed=sorted(dismissed), notes={**notes, **gone}))
 
     def _forget_all_but(self, other: Store, batch_size: int) -> None:
-        recorded = [row.path for row in self.records()] + [row.path for row in self.failures()]
-        for paths in chunks(recorded, batch_size):
+        held = [row.path for row in self.records()] + [row.path for row in self.failures()]
+        for paths in chunks([*held, *self.dismissed()], batch_size):
             theirs = {record.path for record in other.records(paths=paths)}
             theirs |= {failure.path for failure in other.failures(paths=paths)}
+            theirs |= other.dismissed(paths=paths)
             self.write(Batch(forgotten=[path for path in paths if path not in theirs]))
 
     def __enter__(self) -> Self:

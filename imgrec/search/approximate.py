@@ -1,6 +1,6 @@
 """Search by indexes: they name candidates for each term, and these are measured in float64 as in an exact search.
 
-An index lies in the store's `derived_folder`, in a folder for each space, revision of the store, index with its
+An index lies in the store's `cache_folder`, in a folder for each space, revision of the store, index with its
 options, and metric. It may be deleted at any time, and is then built anew.
 """
 
@@ -119,12 +119,12 @@ def _named(index: Index, work: Callable[[], T]) -> T:
 
 def _folder(index: Index, source: Source, metric: Metric) -> Path | None:
     """Where an index is kept; None where the store has no place, or does not tell its revisions."""
-    derived, generation = source.store.derived_folder, source.store.generation(source.space)
-    if derived is None or generation is None:
+    derived, revision = source.store.cache_folder, source.store.revision(source.space)
+    if derived is None or revision is None:
         return None
     options = json.dumps(index.plain_options(), sort_keys=True)
     digest = hashlib.sha256(options.encode()).hexdigest()[:12]
-    return derived / "indexes" / source.key / generation / f"{index.name}-{digest}-{metric.name}"
+    return derived / "indexes" / source.key / revision / f"{index.name}-{digest}-{metric.name}"
 
 
 def _build(index: Index, table: VectorTable, metric: Metric, folder: Path) -> None:
@@ -161,9 +161,9 @@ def check(store: Store) -> Iterator[tuple[Path, str | None]]:
 
     One whose plugin is not installed is passed over with a warning: it may be all right.
     """
-    if store.derived_folder is None:
+    if store.cache_folder is None:
         return
-    for folder in sorted(store.derived_folder.glob("indexes/*/*/[!.]*/")):
+    for folder in sorted(store.cache_folder.glob("indexes/*/*/[!.]*/")):
         try:
             about = json.loads((folder / "imgrec.json").read_text(encoding="utf-8"))
             index: Index = registry.build(Index.kind, about["index"], **about["options"])

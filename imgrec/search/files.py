@@ -1,7 +1,7 @@
 """A space's vectors, ready to be searched: from the store, or from files derived from it that are mapped at once.
 
-The files lie in the store's `derived_folder`, one folder a space and generation of the store. They are used only
-while the store is of that generation and samples of them agree with it; they may be deleted at any time.
+The files lie in the store's `cache_folder`, one folder a space and revision of the store. They are used only
+while the store is of that revision and samples of them agree with it; they may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -134,14 +134,14 @@ def load_from(source: Source) -> VectorTable:
     for a single search, it would cost more than it gives.
     """
     store, space = source.store, source.space
-    generation, folder = store.generation(space), store.derived_folder
-    if generation is None or folder is None:
+    revision, folder = store.revision(space), store.cache_folder
+    if revision is None or folder is None:
         return _from(source)
-    kept = folder / source.key / generation
+    kept = folder / source.key / revision
     if (found := _mapped(kept, source)) is not None:
         return found
     made = _from(source)
-    return keep(source, made, generation) if is_large(source, made) and _is_second_look(kept) else made
+    return keep(source, made, revision) if is_large(source, made) and _is_second_look(kept) else made
 
 
 def is_large(source: Source, made: VectorTable) -> bool:
@@ -149,26 +149,26 @@ def is_large(source: Source, made: VectorTable) -> bool:
     return made.vectors.nbytes >= (WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8)
 
 
-def keep(source: Source, made: VectorTable, generation: str) -> VectorTable:
+def keep(source: Source, made: VectorTable, revision: str) -> VectorTable:
     """A table with its pruning index, kept for later searches, unless the store has changed since.
 
     Args:
         source: where it comes from.
         made: the table.
-        generation: of the store, before the table was made.
+        revision: of the store, before the table was made.
     """
-    folder = source.store.derived_folder
+    folder = source.store.cache_folder
     assert folder is not None
     log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
     made = replace(made, pruning=pruning_index(made.vectors))
-    if source.store.generation(source.space) == generation:
+    if source.store.revision(source.space) == revision:
         with contextlib.suppress(OSError):  # a medium that is full or read-only
-            _keep(made, folder / source.key / generation)
+            _keep(made, folder / source.key / revision)
     return made
 
 
 def _is_second_look(kept: Path) -> bool:
-    """Whether the store was searched before in this generation; of several who ask at once one is told so."""
+    """Whether the store was searched before in this revision; of several who ask at once one is told so."""
     mark = kept.with_name(f".seen-{kept.name}")
     with contextlib.suppress(OSError):
         mark.rmdir()
@@ -327,8 +327,8 @@ def _is_well_formed(table: VectorTable) -> bool:
 
 def check(source: Source) -> Iterator[tuple[Path, str | None]]:
     """The folder with the table of a source as it is now, where there is one, and what is wrong with it."""
-    generation, derived = source.store.generation(source.space), source.store.derived_folder
-    if generation and derived and (folder := derived / source.key / generation).exists():
+    revision, derived = source.store.revision(source.space), source.store.cache_folder
+    if revision and derived and (folder := derived / source.key / revision).exists():
         yield folder, _problem(source, folder)
 
 

@@ -10,8 +10,8 @@ from imgrec import images
 from imgrec.errors import UsageError
 from imgrec.gallery import similarity
 from imgrec.ingestion.ingest import extractors_of, ingest
-from imgrec.ingestion.steps import Summary
-from imgrec.kinds import Extractor, Recorded, Space, Stage, Store
+from imgrec.ingestion.steps import IngestReport
+from imgrec.kinds import Engine, Extractor, Recorded, Space, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run
 from imgrec.search import files
@@ -29,7 +29,10 @@ class Ingest(Stage):
     default_extractor: Extractor = component("extractor", is_fallback=True)
     store: Store = component("store")
     backup: Store | None = component("backup")
-    batch_size: int = option(64, minimum=1, help="images a transaction")
+    engine: Engine | None = component("engine")
+    batch_size: int = option(
+        64, minimum=1, help="images that are extracted at once, and a transaction at the least"
+    )
     retry_failed: bool = option(False, help="try files again that failed and have not changed since")
     prune: bool = option(False, help="forget the images below the source that are missing")
     force: bool = option(False, help="prune although more than half of the gallery is missing")
@@ -42,7 +45,7 @@ class Ingest(Stage):
         for extractor in extractors:
             run.uses("extractor", extractor.name)
         spaces = [Space.of(extractor) for extractor in extractors]
-        summary = Summary()
+        report = IngestReport()
         try:
             with run.timed("ingest"):
                 ingest(
@@ -50,31 +53,32 @@ class Ingest(Stage):
                     chosen,
                     self.store,
                     self.backup,
+                    engine=self.engine,
                     batch_size=self.batch_size,
                     retry_failed=self.retry_failed,
                     prune=self.prune,
                     force=self.force,
-                    summary=summary,
+                    report=report,
                     show_progress=True,
                 )
         except UsageError:  # it leaves no folder of the run
-            if any(asdict(summary).values()):
-                run.print(f"{self.store.location}: {summary}")
+            if any(asdict(report).values()):
+                run.print(f"{self.store.location}: {report}")
             raise
         except BaseException:
-            self._tell(run, summary, spaces)
+            self._tell(run, report, spaces)
             raise
         below = set(roots)
         with self.store as store:
             held = [r.digest for r in store.records() if not r.missing and images.is_inside(r.path, below)]
         run.reads(len(held), files.fingerprint(set(held)), spaces)
-        self._tell(run, summary, spaces)
+        self._tell(run, report, spaces)
 
-    def _tell(self, run: Run, summary: Summary, spaces: list[Space]) -> None:
-        run.print(f"{self.store.location}: {summary}")
-        run.counts.update(asdict(summary))
+    def _tell(self, run: Run, report: IngestReport, spaces: list[Space]) -> None:
+        run.print(f"{self.store.location}: {report}")
+        run.counts.update(asdict(report))
         keys = [space.key for space in spaces]
-        run.write_json("results.json", {"store": self.store.location, "spaces": keys, **asdict(summary)})
+        run.write_json("results.json", {"store": self.store.location, "spaces": keys, **asdict(report)})
 
     @classmethod
     def reproducible(cls, results: Mapping[str, Any]) -> Mapping[str, Any]:

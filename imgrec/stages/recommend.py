@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from imgrec import images
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Match, opened
 from imgrec.gallery.query import Query
@@ -61,7 +62,7 @@ class Recommend(Stage):
             about = gallery.about()
         if len(matches) < self.k:
             log.warning("the gallery has only %d images to recommend: k=%d is more", len(matches), self.k)
-        if gone := sum(not os.path.exists(match.path) for match in matches):
+        if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
             "query": os.path.abspath(self.query),

@@ -20,6 +20,9 @@ from imgrec.testing.kit import Check, require
 
 SPACES = [Space(f"checked-{i:012x}", "checked", {"option": i, "list": [1, "ä"]}, {"version": i}) for i in range(2)]
 
+EMPTY: dict[str, Any] = {"records": [], "failures": [], "dismissed": set(), "vectors": {}}
+"""The snapshot of a store that holds nothing."""
+
 AT_ONCE = 50
 """Images of a batch, where one store reads what another writes."""
 
@@ -96,11 +99,12 @@ def held(store: Store, space: Space) -> dict[str, list[float]]:
 
 
 def snapshot(store: Store) -> dict[str, Any]:
-    """All that a store holds; spaces without vectors are left out."""
+    """All that a store holds but its notes; spaces without vectors are left out."""
     vectors = {space.key: sorted(held(store, space).items()) for space in store.spaces()}
     return {
         "records": sorted(store.records(), key=lambda each: each.path),
         "failures": sorted(store.failures(), key=lambda each: each.path),
+        "dismissed": store.dismissed(),
         "vectors": {key: some for key, some in vectors.items() if some},
     }
 
@@ -124,7 +128,7 @@ def a_new_store_is_empty(subject: Subject) -> None:
     """
     store, again = subject.new()
     for each in (store, store.open(), again()):
-        _same("an empty store holds", snapshot(each), {"records": [], "failures": [], "vectors": {}})
+        _same("an empty store holds", snapshot(each), EMPTY)
         _same("spaces", each.spaces(), [])
         _same("digests", each.digests(SPACES[0]), set())
         digests, vectors = each.vectors(SPACES[0])
@@ -145,8 +149,14 @@ def a_store_that_is_not_there_is_told(subject: Subject) -> None:
 
 def what_is_written_is_there_after_reopening(subject: Subject) -> None:
     """Records, failures, spaces, and vectors to the last bit are there when the store is opened again."""
-    records = [record("/a.jpg", "aa"), record("/b.jpg", "bb", missing=True, size=2**40)]
-    failure = Failure("/c.jpg", 3, 4, 'broken image: x, "y"\nz', 1700000000.25)
+    records = [
+        record("/a.jpg", "aa"),
+        record("/b.jpg", "bb", missing=True, size=2**40),
+        record(
+            "/c.jpg", "bb", stamp='1, "2"', width=4000, height=3000, taken="2024-05-31T18:04:09", warning="a\nb"
+        ),
+    ]
+    failure = Failure("/d.jpg", 3, 4, 'broken image: x, "y"\nz', 1700000000.25, stamp="3")
     values = rows(0.1, 2e-30)
     store, again = subject.new()
     store.write(Batch(records=records, failures=[failure], vectors={SPACES[0]: (["bb", "aa"], values)}))
@@ -252,6 +262,25 @@ PATHS = [
 ]  # fmt: skip
 
 
+def dismissed_paths_are_kept(subject: Subject) -> None:
+    """`dismissed` has the paths that were forgotten on purpose; record, failure and vectors are gone.
+
+    A record or a failure of such a path ends it, and so does forgetting. A copy has them too.
+    """
+    (store, again), (other, _) = subject.new(), subject.new()
+    one, failure = record("/a.jpg", "aa"), Failure("/b.jpg", 1, 2, "broken", 3.0)
+    store.write(Batch([one, record("/c.jpg", "cc")], [failure], vectors={SPACES[0]: (["aa"], rows(1))}))
+    store.write(Batch(dismissed=["/a.jpg", "/b.jpg", "/c.jpg", "/new, \udcff.jpg"]))
+    wanted = {"/a.jpg", "/b.jpg", "/c.jpg", "/new, \udcff.jpg"}
+    for each in (store, again()):
+        _same("the store", snapshot(each), {**EMPTY, "dismissed": wanted})
+        _same("among some paths", each.dismissed(paths=["/c.jpg", "/none"]), {"/c.jpg"})
+    other.copy_from(store)
+    _same("a copy", snapshot(other), {**EMPTY, "dismissed": wanted})
+    store.write(Batch([one], [failure], forgotten=["/c.jpg"]))
+    _same("after a record, a failure and a forgotten path", again().dismissed(), {"/new, \udcff.jpg"})
+
+
 def paths_have_any_character(subject: Subject) -> None:
     """Paths hold any character that a file's name may have: quotes, line breaks, any script.
 
@@ -287,7 +316,7 @@ def vectors_follow_the_content(subject: Subject) -> None:
     _same("after an edit", [store.digests(space) for space in SPACES], [{"bb"}, set()])
     store.write(Batch(forgotten=["/moved.jpg"]))
     for each in (store, again()):
-        _same("after the last one went", snapshot(each), {"records": [], "failures": [], "vectors": {}})
+        _same("after the last one went", snapshot(each), EMPTY)
 
 
 def a_path_has_a_record_or_a_failure(subject: Subject) -> None:
@@ -296,7 +325,7 @@ def a_path_has_a_record_or_a_failure(subject: Subject) -> None:
     failure = Failure("/a.jpg", 1, 2, "broken", 3.0)
     store.write(Batch(records=[record("/a.jpg", "aa")], vectors={SPACES[0]: (["aa"], rows(1))}))
     store.write(Batch(failures=[failure]))
-    _same("after a failure", snapshot(store), {"records": [], "failures": [failure], "vectors": {}})
+    _same("after a failure", snapshot(store), {**EMPTY, "failures": [failure]})
     store.write(Batch(records=[record("/a.jpg", "bb")]))
     for each in (store, again()):
         _same("after a record", ([r.digest for r in each.records()], list(each.failures())), (["bb"], []))
@@ -410,7 +439,7 @@ def notes_are_kept(subject: Subject) -> None:
     if wanted:
         wanted = {"fusion a,b": first["fusion a,b"], "fourth": False}
     _same("after others were written", store.notes(), wanted)
-    generation = store.generation(SPACES[0])
+    revision = store.revision(SPACES[0])
     with contextlib.suppress(Exception):  # a vector too few
         store.write(Batch(notes={"bad": 1}, vectors={SPACES[0]: (["aa", "bb"], rows(1))}))
     _same("after a batch that broke", store.notes(), wanted)
@@ -418,7 +447,7 @@ def notes_are_kept(subject: Subject) -> None:
     wanted.pop("fourth", None)
     reopened = again()
     _same("reopened", reopened.notes(), wanted)
-    _same("the generation of the same vectors", reopened.generation(SPACES[0]), generation)
+    _same("the revision of the same vectors", reopened.revision(SPACES[0]), revision)
     other, other_again = subject.new()
     other.write(Batch(notes={"more": [1]}))
     other.copy_from(reopened)
@@ -449,22 +478,56 @@ def it_says_where_and_how_large(subject: Subject) -> None:
     require(size is None or (isinstance(size, int) and size > 0), f"size is {size!r}")
 
 
-def the_generation_changes_with_every_write(subject: Subject) -> None:
-    """`generation` is None, or a name that changes with every write and with nothing else."""
+def the_revision_changes_with_every_write(subject: Subject) -> None:
+    """`revision` is None, or a name that changes with every write and with nothing else."""
     store, again = subject.new()
     store.write(_batch(0))
-    seen = [store.generation(SPACES[0])]
+    seen = [store.revision(SPACES[0])]
     for batch in (
         _batch(1),
         Batch(records=[record("/new.jpg", "ee")]),
         Batch(forgotten=["/0001.jpg"]),
     ):
         store.write(batch)
-        seen.append(store.generation(SPACES[0]))
+        seen.append(store.revision(SPACES[0]))
     if seen != [None] * 4:
         require(all(isinstance(each, str) and each.isalnum() for each in seen), f"{seen!r}")
         _same("after three writes different ones", len(set(seen)), 4)
-    _same("reopened", again().generation(SPACES[0]), seen[-1])
+    _same("reopened", again().revision(SPACES[0]), seen[-1])
+
+
+def changes_lead_from_one_revision_to_another(subject: Subject) -> None:
+    """`changes` tells what to take out of a space's vectors of then, and what to add, to have those of now.
+
+    It is None where that cannot be told, as of a revision that is none of this store's.
+    """
+    store, again = subject.new()
+    store.write(_batch(0))
+    moments = [(store.revision(SPACES[0]), held(store, SPACES[0]))]
+    for batch in (
+        Batch(records=[record("/0001.jpg", "ee")], vectors={SPACES[0]: (["ee"], rows(3))}),
+        Batch(forgotten=["/0002.jpg"]),
+        Batch(forgotten=["/0003.jpg"], records=[record("/moved.jpg", "0003")]),
+        Batch(vectors={SPACES[0]: (["0004"], rows(4)), SPACES[1]: (["0005"], rows(5))}),
+        Batch(failures=[Failure("/0005.jpg", 1, 2, "broken", 3.0)]),
+        _batch(1),
+        Batch(dismissed=["/0101.jpg"]),
+    ):
+        store.write(batch)
+        moments.append((store.revision(SPACES[0]), held(store, SPACES[0])))
+    for each in (store, again()):
+        for revision, then in moments:
+            changed = None if revision is None else each.changes(SPACES[0], revision)
+            if changed is not None:
+                _check_changes(*changed, then, moments[-1][1])
+        _same("changes since a revision that never was", each.changes(SPACES[0], "never"), None)
+
+
+def _check_changes(gone: set[str], added: set[str], then: dict[str, Any], now: dict[str, Any]) -> None:
+    kept = {digest: vector for digest, vector in then.items() if digest not in gone}
+    require(not kept.keys() & added, f"added and not gone before: {_short(kept.keys() & added)}")
+    require(added <= now.keys(), f"added, and not there: {_short(added - now.keys())}")
+    _same("with the changes made", {**kept, **{digest: now[digest] for digest in added}}, now)
 
 
 def options_come_through_yaml(subject: Subject) -> None:
@@ -488,6 +551,7 @@ CHECKS = tuple(
             rows_and_digests_are_aligned,
             two_spaces_are_apart,
             a_batch_is_written_whole_or_not_at_all,
+            dismissed_paths_are_kept,
             paths_have_any_character,
             vectors_follow_the_content,
             a_path_has_a_record_or_a_failure,
@@ -498,7 +562,8 @@ CHECKS = tuple(
             notes_are_kept,
             a_sound_store_has_no_problems,
             it_says_where_and_how_large,
-            the_generation_changes_with_every_write,
+            the_revision_changes_with_every_write,
+            changes_lead_from_one_revision_to_another,
             options_come_through_yaml,
             module_is_light,
         ),

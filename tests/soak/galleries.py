@@ -85,10 +85,10 @@ def check_database(path: Path) -> None:
 
 def check_csv(folder: Path) -> None:
     """Every file is whole for whoever reads it: lines as long as the header, the last one ended."""
-    for file in folder.glob("*.csv"):
+    for file in folder.glob("[0-9]*/*.csv"):
         with file.open(newline="", encoding="utf-8") as lines:
             lengths = {len(row) for row in csv.reader(lines)}
-        assert len(lengths) == 1, f"rows of {file.name} have {lengths} values"
+        assert len(lengths) == 1, f"rows of {file} have {lengths} values"
         assert file.read_bytes().endswith(b"\n"), f"the last line of {file.name} is torn"
 
 

@@ -3,7 +3,8 @@
 import copy
 import json
 import os
-from dataclasses import asdict, dataclass, field
+import uuid
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -11,6 +12,8 @@ import numpy as np
 
 import imgrec
 from imgrec import Failure, NoStoreError, Record, Space
+
+KEPT = 1000  # of the last writes, what they changed
 
 
 @dataclass
@@ -22,6 +25,9 @@ class Content:
     spaces: dict = field(default_factory=dict)  # by key, in the order in which they came
     vectors: dict = field(default_factory=dict)  # by key: vectors by digest
     notes: dict = field(default_factory=dict)  # by name
+    dismissed: set = field(default_factory=set)  # paths that were forgotten on purpose
+    revisions: list = field(default_factory=list)  # a name for each write, the last ones
+    changes: list = field(default_factory=list)  # of each of these writes, contents by a space's key
 
 
 @dataclass
@@ -63,15 +69,18 @@ class Npz(imgrec.Store):
 
     def _write(self, batch):
         content = copy.deepcopy(self._now())
-        for path in batch.forgotten:
+        held = {key: set(rows) for key, rows in content.vectors.items()}
+        for path in [*batch.forgotten, *batch.dismissed]:
             content.records.pop(path, None)
             content.failures.pop(path, None)
+        content.dismissed = (content.dismissed - set(batch.forgotten)) | set(batch.dismissed)
         for failure in batch.failures:
             content.records.pop(failure.path, None)
             content.failures[failure.path] = failure
         for record in batch.records:
             content.failures.pop(record.path, None)
             content.records[record.path] = record
+        content.dismissed -= content.records.keys() | content.failures.keys()
         for space, (digests, vectors) in batch.vectors.items():
             content.spaces.setdefault(space.key, space)
             content.vectors.setdefault(space.key, {}).update(zip(digests, vectors, strict=True))
@@ -80,6 +89,12 @@ class Npz(imgrec.Store):
         wanted = {record.digest for record in content.records.values()}
         for key, rows in content.vectors.items():
             content.vectors[key] = {digest: row for digest, row in rows.items() if digest in wanted}
+        if replace(batch, notes={}):
+            changed = {space.key: set(digests) for space, (digests, _) in batch.vectors.items()}
+            for key, rows in held.items():
+                changed[key] = changed.get(key, set()) | (rows - content.vectors[key].keys())
+            content.revisions = [*content.revisions, uuid.uuid4().hex][-KEPT:]
+            content.changes = [*content.changes, {key: sorted(some) for key, some in changed.items()}][-KEPT:]
         try:
             self._save(content)
         except OSError as error:
@@ -118,6 +133,24 @@ class Npz(imgrec.Store):
         """Notes; see `Store.notes`."""
         return copy.deepcopy(self._now().notes)
 
+    def dismissed(self, *, paths=None):
+        """Paths that were forgotten on purpose; see `Store.dismissed`."""
+        known = self._now().dismissed
+        return set(known) if paths is None else known & set(paths)
+
+    def revision(self, space):
+        """That of the last write; see `Store.revision`."""
+        return next(reversed(self._now().revisions), None)
+
+    def changes(self, space, since):
+        """The changes of the last writes; see `Store.changes`."""
+        content = self._now()
+        if since not in content.revisions:
+            return None
+        later = content.changes[content.revisions.index(since) + 1 :]
+        touched = {digest for changed in later for digest in changed.get(space.key, ())}
+        return touched, self.digests(space, touched)
+
     @property
     def lock_file(self):
         """Beside the file."""
@@ -144,6 +177,9 @@ class Npz(imgrec.Store):
             "failures": [asdict(failure) for failure in content.failures.values()],
             "spaces": [space.to_json() for space in content.spaces.values()],
             "notes": content.notes,
+            "dismissed": sorted(content.dismissed),
+            "revisions": content.revisions,
+            "changes": content.changes,
             "digests": {key: list(rows) for key, rows in content.vectors.items()},
         }
         arrays = {key: np.stack(list(rows.values())) for key, rows in content.vectors.items() if rows}
@@ -168,6 +204,9 @@ class Npz(imgrec.Store):
             {each["key"]: Space.from_json(each) for each in texts["spaces"]},
             {key: dict(zip(digests[key], arrays.get(key, []), strict=True)) for key in digests},
             texts["notes"],
+            set(texts["dismissed"]),
+            texts["revisions"],
+            texts["changes"],
         )
 
 

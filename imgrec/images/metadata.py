@@ -1,0 +1,49 @@
+"""What an image file tells beside its pixels."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+# Exif 3.0 (CIPA DC-008), tables 4 and 7.
+ORIENTATION, EXIF, TAKEN, OFFSET = 0x0112, 0x8769, 0x9003, 0x9011
+
+SWAPPED = range(5, 9)
+"""The orientations in which width and height change places."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What EXIF tells."""
+
+    is_turned: bool = False
+    """Whether the picture is upright only when width and height have changed places."""
+
+    taken: str | None = None
+    """When it was photographed: ISO 8601, in the camera's own time, with its offset where that is told."""
+
+
+def of(picture: PIL.Image.Image) -> Metadata:
+    """A picture's metadata; damaged ones cost nothing but themselves."""
+    import PIL.Image
+
+    with contextlib.suppress(Exception):  # readers of damaged EXIF raise anything
+        exif = PIL.Image.Image.getexif(picture)  # that of a PNG would decode its pixels
+        if exif:
+            inner = exif.get_ifd(EXIF)
+            return Metadata(exif.get(ORIENTATION) in SWAPPED, _time(inner.get(TAKEN), inner.get(OFFSET)))
+    return Metadata()
+
+
+def _time(text: object, offset: object) -> str | None:
+    with contextlib.suppress(ValueError):
+        moment = datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+        zone = str(offset).strip("\0 ")
+        return moment.isoformat() + (zone if re.fullmatch(r"[+-]\d\d:\d\d", zone) else "")
+    return None

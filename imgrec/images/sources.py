@@ -1,0 +1,130 @@
+"""Image files by their paths, whatever source they are of."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence, Set
+
+from imgrec import registry
+from imgrec.errors import UsageError
+from imgrec.images.files import Files
+from imgrec.images.reasons import NOT_OPENED
+from imgrec.kinds import ImageFile, Source
+
+
+def source_of(path: str) -> Source:
+    """The source that a path is of; one object for all that are of it."""
+    return next((source for source in _others() if _recognises(source, path)), _files())
+
+
+@functools.cache
+def _files() -> Source:
+    return Files()
+
+
+@functools.cache
+def _others() -> list[Source]:
+    """The sources of plugins."""
+    found = []
+    for cls in registry.classes(Source).values():
+        if cls is not Files:
+            try:
+                found.append(cls())
+            except UsageError as error:  # a library that it needs is not installed
+                registry.warn_of(cls, error)
+    return found
+
+
+def _recognises(source: Source, path: str) -> bool:
+    """Whether a source claims a path. One that fails to say costs a warning, and is not asked again."""
+    try:
+        return bool(source.recognises(path))
+    except Exception as error:
+        with contextlib.suppress(ValueError):  # another thread was quicker
+            _others().remove(source)
+            registry.warn_of(type(source), error)
+        return False
+
+
+def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The folders and files of a source as absolute paths, without those that lie inside another.
+
+    Raises:
+        UsageError: there is none, or one does not exist.
+    """
+    given = list(source) if isinstance(source, Sequence) and not isinstance(source, str | bytes) else [source]
+    if not given or not all(isinstance(each, str | os.PathLike) and os.fspath(each) for each in given):
+        raise UsageError("source is empty: name a folder, a file or a list of them")
+    paths = {_absolute(os.fspath(each)): os.fspath(each) for each in given}
+    for path, typed in paths.items():
+        if not is_there(path):
+            raise UsageError(f"source {typed!r} does not exist")
+    known = paths.keys()
+    # The folder of `/` is `/`.
+    return sorted(path for path in known if (up := os.path.split(path)[0]) == path or not is_inside(up, known))
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(path)
+
+
+def is_inside(path: str, roots: Set[str]) -> bool:
+    """Whether a path is one of the roots or lies below one; all absolute. As quick for many roots as for one.
+
+    >>> is_inside("/photos/a.jpg", {"/photos"}), is_inside("/photos2/a.jpg", {"/photos"})
+    (True, False)
+    """
+    while path not in roots:
+        folder, _ = os.path.split(path)
+        if folder == path:
+            return False
+        path = folder
+    return True
+
+
+def find(roots: Sequence[str]) -> Iterator[ImageFile]:
+    """Every image file under the roots, which are absolute."""
+    for source, some in itertools.groupby(roots, source_of):
+        yield from source.find(list(some))
+
+
+def paths(roots: Sequence[str]) -> Iterator[str]:
+    """The paths of what `find` finds, which may be had sooner than sizes and times."""
+    for source, some in itertools.groupby(roots, source_of):
+        yield from source.paths(list(some))
+
+
+def state(path: str) -> ImageFile | None:
+    """A file as it is now. None: it is gone for certain, and not only out of reach."""
+    return source_of(path).state(path)
+
+
+def is_there(path: str) -> bool:
+    """Whether there is something at a path, a folder or device as well, and it can be reached now."""
+    file = state(path)
+    return file is not None and not (file.problem or "").startswith(NOT_OPENED)
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file at a path that may be read, as far as its state tells."""
+    file = state(path)
+    return file is not None and file.problem is None
+
+
+def read(path: str) -> tuple[bytes, str]:
+    """A file's bytes and their digest (SHA-256, hexadecimal).
+
+    Raises:
+        UnreadableImageError: the file cannot be opened or read, is no regular file, or changed meanwhile.
+    """
+    return read_as_found(path)[:2]
+
+
+def read_as_found(path: str) -> tuple[bytes, str, ImageFile]:
+    """`read`, and the state of the file that belongs to just these bytes."""
+    data, file = source_of(path).read(path)
+    return data, hashlib.sha256(data).hexdigest(), file

@@ -1,0 +1,62 @@
+"""Extracts in processes of its own, for extractors whose Python code holds the lock."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import imgrec
+
+_extractors = {}
+
+
+@dataclass
+class Parallel(imgrec.Engine):
+    """Processes of this machine: they decode and extract, each with extractors of its own."""
+
+    workers: int | None = imgrec.option(None, minimum=1, help="processes; null: one a core")
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._pool = None
+
+    def open(self, extractors):
+        """Start the processes, each with the extractors."""
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may stand still
+        workers = self.workers or imgrec.cores()
+        self._pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(extractors,))
+        return self
+
+    def read(self, files):
+        """In this process: what it costs is mostly waiting for the disk."""
+        return map(imgrec.read_item, files)
+
+    def extract(self, items, batch_size):
+        """Whole batches, decoded where they are extracted."""
+        batches = imgrec.groups(items, batch_size, imgrec.Item.memory, self.planned_bytes)
+        return imgrec.ahead(
+            self._pool, _extract, batches, 2 * (self.workers or imgrec.cores()), _memory, 256_000_000
+        )
+
+    def close(self, *, at_once=False):
+        """End the processes; at once: each after the batch that it is at."""
+        if self._pool:
+            self._pool.shutdown(wait=not at_once, cancel_futures=True)
+        self._pool = None
+
+
+def _memory(items):
+    return sum(item.memory() for item in items)
+
+
+def _start(extractors):
+    _extractors.update(extractors)
+
+
+def _extract(items):
+    return imgrec.extract_items(_extractors, items)
+
+
+@imgrec.hookimpl
+def imgrec_components():
+    """The components of this plugin."""
+    return [Parallel]
