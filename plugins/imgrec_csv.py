@@ -47,7 +47,8 @@ READ |= {"str | None": lambda cell: cell or None, "int | None": lambda cell: int
 FORGOTTEN, DISMISSED = "forgotten", "dismissed"
 SMALL = {FORGOTTEN: list, DISMISSED: list, "lost": list, "notes": dict, "spaces": list}
 
-Fill = Callable[[TextIO], None]
+Fill = tuple[frozenset[str], Callable[[TextIO], None]]
+"""The contents that have a vector in a file, and what writes it."""
 
 
 @dataclass
@@ -235,14 +236,15 @@ class Csv(imgrec.Store):
         return held & (held if among is None else set(among))
 
     def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
-        """Vectors; see `Store.vectors`. Reads whole files of the space, those with a vector that is wanted."""
-        with self._alone:
-            index, rows = self._now(), dict[str, Vectors]()
-            wanted = index.held(space.key) & (index.paths_of.keys() if digests is None else set(digests))
-            for segment in index.segments:
-                if not wanted.isdisjoint(segment.names(space.key)):
-                    for names, values in segment.vectors(space.key):
-                        rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
+        """Vectors; see `Store.vectors`. Reads whole files: those with one that is wanted; of none, all."""
+        index, rows = self._now(), dict[str, Vectors]()
+        wanted = index.paths_of.keys() & (index.paths_of.keys() if digests is None else set(digests))
+        for segment in index.segments if space.key in index.content.spaces else ():
+            for digest in segment.lost & rows.keys():
+                del rows[digest]
+            if space.key in segment.files and not (digests and wanted.isdisjoint(segment.names(space.key))):
+                for names, values in segment.vectors(space.key):
+                    rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
         return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, 0), np.float32)
 
     def notes(self) -> dict[str, Any]:
@@ -325,7 +327,8 @@ class _Content:
 class _Segment:
     """A sub-folder, of one batch or several joined; the whole folder where it is of schema 1."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, names: dict[str, frozenset[str]] | None = None) -> None:
+        self._names = names or {}
         self.name, self.folder, self.end, self.token = name, folder / name, name[9:], name[18:]
         self.first, self.last = int(name[:8] or 1), int(name[9:17] or 1)
         self.lost = frozenset(_json(self.folder / "lost.json", list))
@@ -336,20 +339,18 @@ class _Segment:
             self.files = {file.stem: opened.enter_context(file.open("rb")) for file in spaces}
             weakref.finalize(self, opened.pop_all().close)
         self._alone = threading.RLock()
-        self._names: dict[str, frozenset[str]] = {}
 
     def names(self, key: str) -> frozenset[str]:
         """The contents that have a vector here."""
         if key not in self._names:
-            blocks = self._blocks(key, lambda column: column == "digest") if key in self.files else ()
+            blocks = self.vectors(key, lambda column: column == "digest") if key in self.files else ()
             self._names[key] = frozenset(name for names, _ in blocks for name in names)
         return self._names[key]
 
-    def vectors(self, key: str) -> Iterator[tuple[list[str], Vectors]]:
+    def vectors(
+        self, key: str, columns: Callable[[str], bool] = lambda column: column != "path"
+    ) -> Iterator[tuple[list[str], Vectors]]:
         """Digests and vectors, a block of rows at a time."""
-        return self._blocks(key, lambda column: column != "path")
-
-    def _blocks(self, key: str, columns: Callable[[str], bool]) -> Iterator[tuple[list[str], Vectors]]:
         import pandas as pd
 
         file = self.folder / f"{key}.csv"
@@ -405,7 +406,8 @@ class _Index:
                 self.paths_of.setdefault(row.digest, set()).add(path)
             if row != FORGOTTEN:
                 self.content.rows[path] = row
-        self.content.notes = _without_none(self.content.notes | content.notes)
+        notes = self.content.notes | content.notes
+        self.content.notes = {name: value for name, value in notes.items() if value is not None}
         self.content.spaces |= content.spaces
         for key, some in names.items():
             self._held[key] = (self._held[key] - segment.lost) | some
@@ -439,7 +441,8 @@ def _changes(batch: Batch, index: _Index) -> tuple[_Content, dict[str, Fill]]:
             if digest in owners or (digest in index.paths_of and digest not in content.lost)
         ]
         if rows:
-            vectors[space.key] = functools.partial(_write_vectors, rows)
+            names = frozenset(digest for _, digest, _ in rows)
+            vectors[space.key] = names, functools.partial(_write_vectors, rows)
             content.spaces |= {} if space.key in index.content.spaces else {space.key: space}
     return content, vectors
 
@@ -450,9 +453,9 @@ def _put(folder: Path, name: str, content: _Content, vectors: dict[str, Fill]) -
     try:
         made.mkdir()
         content.save(made)
-        for key, fill in vectors.items():
+        for key, (_, write) in vectors.items():
             with _text(made / f"{key}.csv", "x") as file:
-                fill(file)
+                write(file)
         for each in (*made.iterdir(), made):
             _sync(each)
         made.rename(folder / name)
@@ -460,7 +463,7 @@ def _put(folder: Path, name: str, content: _Content, vectors: dict[str, Fill]) -
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
-    return _Segment(folder, name)
+    return _Segment(folder, name, {key: names for key, (names, _) in vectors.items()})
 
 
 def _joined(folder: Path, name: str, parts: Sequence[_Segment], index: _Index) -> _Segment:
@@ -476,8 +479,8 @@ def _joined(folder: Path, name: str, parts: Sequence[_Segment], index: _Index) -
         for part in reversed(parts):
             alive.insert(0, (part, (part.names(key) - later) & index.paths_of.keys()))
             later |= part.names(key) | part.lost
-        if any(names for _, names in alive):
-            vectors[key] = functools.partial(_copy_vectors, key, alive)
+        if names := frozenset(digest for _, some in alive for digest in some):
+            vectors[key] = names, functools.partial(_copy_vectors, key, alive)
     return _put(folder, name, content, vectors)
 
 
@@ -527,10 +530,6 @@ def _listed(folder: Path) -> list[str]:
         if not found or name[9:17] > found[-1][9:17]:
             found.append(name)
     return found
-
-
-def _without_none(notes: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in notes.items() if value is not None}
 
 
 def _table(file: Path, kind: type) -> list[Any]:

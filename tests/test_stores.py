@@ -217,7 +217,8 @@ class Model:
         for path in [*batch.forgotten, *batch.dismissed]:
             self.rows.pop(path, None)
         self.rows |= dict.fromkeys(batch.dismissed)
-        self.rows |= {row.path: row for row in [*batch.failures, *batch.records]}
+        self.rows |= {row.path: row for row in batch.failures}
+        self.rows |= {row.path: row for row in batch.records}
         wanted = {row.digest for row in self.rows.values() if isinstance(row, Record)}
         for space, (digests, values) in batch.vectors.items():
             self.vectors[space.key] |= dict(zip(digests, values.tolist(), strict=True))
@@ -226,7 +227,8 @@ class Model:
         self.notes = {name: value for name, value in (self.notes | batch.notes).items() if value is not None}
 
     def check(self, store: imgrec.Store) -> None:
-        found = {row.path: row for some in (store.records(), store.failures()) for row in some}
+        found: dict[str, Any] = {row.path: row for row in store.records()}
+        found |= {row.path: row for row in store.failures()}
         assert found | dict.fromkeys(store.dismissed()) == self.rows
         assert store.notes() == self.notes
         for space in SPACES:
