@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from imgrec.drawing.map import Map
     from imgrec.drawing.visualise import visualise
     from imgrec.fusion import Fusion
-    from imgrec.gallery.gallery import Gallery, Match
+    from imgrec.gallery.gallery import Gallery
     from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
     from imgrec.gallery.query import Query
     from imgrec.gallery.recommend import recommend
+    from imgrec.gallery.results import Match
     from imgrec.images import UnreadableImageError, image_suffixes, source_of
     from imgrec.ingestion.ingest import ingest
     from imgrec.ingestion.items import decode_item, extract_items, read_item
@@ -44,7 +45,7 @@ _LAZY = {
     "Fusion": "imgrec.fusion",
     "LinearReducer": "imgrec.linear",
     "Map": "imgrec.drawing.map",
-    "Match": "imgrec.gallery.gallery",
+    "Match": "imgrec.gallery.results",
     "NeighbourReducer": "imgrec.neighbours",
     "Run": "imgrec.run",
     "IngestReport": "imgrec.ingestion.steps",

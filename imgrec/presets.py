@@ -14,8 +14,8 @@ from typing import Any
 from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Stage, kind_of
+from imgrec.kinds.checks import PluginError
 from imgrec.options import component_fields, holds_several
-from imgrec.registry import PluginError
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,9 @@ import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
-import inspect
 import logging
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, TypeVar, cast
@@ -20,11 +18,11 @@ from typing import Any, TypeVar, cast
 import pluggy
 
 from imgrec import hookspecs
-from imgrec.errors import ImgrecError, UsageError
+from imgrec.errors import UsageError
 from imgrec.hookspecs import RunInfo
-from imgrec.kinds import GROUPS, KINDS, Component, Extractor, Image, Recorded, Stage, Vectors, kind_of
+from imgrec.kinds import KINDS, Component, Recorded, Stage, kind_of
+from imgrec.kinds.checks import PluginError, base_of, checked_class, message_of
 from imgrec.kinds.component import CONTRACT_VERSION
-from imgrec.kinds.extractor import check_vectors
 from imgrec.options import (
     allowed_types,
     check_option_names,
@@ -40,9 +38,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Component)
-
-NO_NAMES = frozenset("none null true false yes no on off y n nan inf".split())
-"""What YAML and Hydra take for something else than a name."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +83,6 @@ def _distribution(source: importlib.metadata.Distribution | None) -> tuple[str, 
 def origin(source: importlib.metadata.Distribution | None) -> str:
     """A distribution and its version, for messages."""
     return " ".join(_distribution(source))
-
-
-class PluginError(Exception):
-    """What is wrong with a plugin, in words; no bug of ours and none that the user could have made."""
 
 
 @functools.cache
@@ -140,7 +131,7 @@ def _contained(what: str, source: importlib.metadata.Distribution | None) -> Ite
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        log.warning("%s of %s left out: %s", what, origin(source), _told(error))
+        log.warning("%s of %s left out: %s", what, origin(source), message_of(error))
 
 
 def _entries() -> Iterator[importlib.metadata.EntryPoint]:
@@ -153,7 +144,9 @@ def _entries() -> Iterator[importlib.metadata.EntryPoint]:
                 yield from (entry for entry in source.entry_points if entry.group == "imgrec")
             except Exception as error:
                 log.warning(
-                    "plugins of %s left out: its entry points are unreadable: %s", origin(source), _told(error)
+                    "plugins of %s left out: its entry points are unreadable: %s",
+                    origin(source),
+                    message_of(error),
                 )
 
 
@@ -194,18 +187,6 @@ def _check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
         raise PluginError(f"it has no hook: there are {', '.join(known)}")
     for name in sorted(marked.difference(known, hookspecs.REPLACED)):
         raise PluginError(f"there is no {name}{suggestion(name, known)}: there are {', '.join(known)}")
-
-
-def _told(error: BaseException) -> str:
-    try:
-        text = " ".join(str(error).split())
-    except Exception:
-        text = "an error that cannot be printed"
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("imgrec."):
-        return f"there is no {error.name} in this imgrec: `import imgrec` has all that a plugin needs"
-    if isinstance(error, ImportError) and error.name == "imgrec":
-        return f"{text}: `import imgrec` has all that a plugin needs"
-    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 
 @functools.cache
@@ -297,109 +278,7 @@ def _source_of(implementation: pluggy.HookImpl) -> importlib.metadata.Distributi
 
 def warn_of(cls: type[Component], error: BaseException) -> None:
     """Say that a component is left out, and where it comes from."""
-    log.warning("%s of %s left out: %s", cls.choice(), available(cls.kind)[cls.title()].origin, _told(error))
-
-
-def extract(extractor: Extractor, images: Sequence[Image], names: Sequence[str]) -> Vectors:
-    """An extractor's vectors of images, `float32 (n, dim)`, held to its contract.
-
-    Args:
-        extractor: any.
-        images: of the size that it asks for.
-        names: of the images, for the error.
-
-    Raises:
-        ImgrecError: the extractor failed; the line names it, where it comes from, and the image.
-    """
-    try:
-        return check_vectors(extractor.extract(images), len(images), extractor)
-    except ImgrecError:
-        raise
-    except Exception as error:
-        failing = (name for image, name in zip(images, names, strict=True) if _fails_alone(extractor, image))
-        where = next(failing, None) or f"a batch of {len(names)} that begins with {names[0]}"
-        name = f"extractor {extractor.name} of {origin_of(extractor)}"
-        raise ImgrecError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
-
-
-def _fails_alone(extractor: Extractor, image: Image) -> bool:
-    try:
-        extractor.extract([image])
-    except Exception:
-        return True
-    return False
-
-
-def base_of(cls: type) -> type[Component]:
-    """The base class of its kind.
-
-    Raises:
-        PluginError: it has none.
-    """
-    for base in KINDS.values():
-        if issubclass(cls, base):
-            return base
-    bases = ", ".join(f"imgrec.{base.__name__}" for base in KINDS.values())
-    raise PluginError(f"{cls.__name__} is derived from none of {bases}")
-
-
-def checked_class(cls: object) -> type[Component]:
-    """A plugin's class, if it is one that can be listed, chosen and built.
-
-    Raises:
-        PluginError: saying what is wrong with it.
-    """
-    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
-        raise PluginError(f"imgrec_components returned {cls!r}, which is no dataclass")
-    base = base_of(cls)
-    assert issubclass(cls, Component)
-    if inspect.isabstract(cls):
-        raise PluginError(f"{cls.__name__} lacks {', '.join(sorted(cls.__abstractmethods__))}")
-    _check_dataclass(cls)
-    name: object = cls.title()
-    if not (isinstance(name, str) and re.fullmatch(r"[A-Za-z]\w*", name)):
-        raise PluginError(f"{cls.__name__}.name cannot be chosen: it is {name!r}, not letters, digits and _")
-    if name in NO_NAMES or name in {group.none for group in base.groups}:
-        raise PluginError(f"{cls.__name__}.name cannot be chosen: {name!r} means something else to imgrec or YAML")
-    if not (
-        isinstance(cls.requires, Mapping) and all(re.fullmatch(r"\w+(\.\w+)*", each) for each in cls.requires)
-    ):
-        raise PluginError(
-            f"{cls.__name__}.requires maps modules to commands that install them, not {cls.requires!r}"
-        )
-    try:  # not their choices, which may be the names of other plugins
-        type_hints(cls), default_values(cls)
-    except Exception as error:
-        raise PluginError(f"the options of {cls.__name__} cannot be listed: {_told(error)}") from error
-    inherited = {*option_names(base), *base.free_names}
-    options = [name for name in option_names(cls) if name not in inherited]
-    if taken := [name for name in options if hasattr(base, name) or name == "name"]:
-        raise PluginError(
-            f"{cls.__name__} has an option {taken[0]!r}, and that name means something else in the contract: "
-            "rename it, or annotate it as ClassVar"
-        )
-    _check_groups(cls)
-    if problem := cls.problem():
-        raise PluginError(problem)
-    return cls
-
-
-def _check_groups(cls: type) -> None:
-    """Find components that no config group offers."""
-    for name, spec in component_fields(cls).items():
-        if (group := spec.metadata["group"]) not in GROUPS:
-            raise PluginError(f"{cls.__name__}.{name} is of a group {group!r}: the groups are {', '.join(GROUPS)}")
-
-
-def _check_dataclass(cls: type) -> None:
-    """Find options that no @dataclass has made fields of."""
-    if "__dataclass_fields__" not in cls.__dict__:
-        hints = inspect.get_annotations(cls)
-        annotated = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
-        if annotated:
-            raise PluginError(f"{cls.__name__} has options, {', '.join(annotated)}, and no @dataclass above it")
-    if bare := [name for name, value in vars(cls).items() if isinstance(value, dataclasses.Field)]:
-        raise PluginError(f"{cls.__name__}.{bare[0]} has no type: write `{bare[0]}: int = option(...)`")
+    log.warning("%s of %s left out: %s", cls.choice(), available(cls.kind)[cls.title()].origin, message_of(error))
 
 
 def build(kind: str, name: str, **options: Any) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from imgrec import images
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.gallery import fitted, similarity
+from imgrec.gallery import fitted, recorded
 from imgrec.kinds import Batch, Record, Space, Store
 from imgrec.kinds.differences import differences
 from imgrec.kinds.store import only_writer
@@ -124,7 +124,7 @@ def _database(finding: Finding, store: Store) -> Repair:
     finding.looked_at = sum(1 for _ in store.records()) + sum(1 for _ in store.failures())
     finding.wrong += list(store.problems())
     try:
-        similarity.recipes(store)
+        recorded.recipes(store)
     except ImgrecError as error:
         finding.wrong.append(str(error))
     return _nothing

@@ -11,7 +11,7 @@ import pytest
 import imgrec
 from conftest import Cli
 from imgrec.errors import UsageError
-from imgrec.gallery import similarity
+from imgrec.gallery import recorded
 
 NESTED = "extractor=fusion extractor.parts.hc=handcrafted extractor.weights.hc=1".split()
 
@@ -153,7 +153,7 @@ def test_a_damaged_note_of_a_fusion_is_told(photos: Path, tmp_path: Path, note: 
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite"))
     imgrec.ingest(photos, imgrec.Fusion(weights={"a": 1}, parts={"a": _colour()}), store)
     with store:
-        (name,) = similarity.recipes(store)
+        (name,) = recorded.recipes(store)
         store.write(imgrec.Batch(notes={name: note}))
     with pytest.raises(imgrec.ImgrecError, match=f"note {name} of .* is damaged"), imgrec.open(store):
         pass

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import imgrec
 from imgrec.errors import UsageError
-from imgrec.gallery import similarity
+from imgrec.gallery import recorded
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.query import Known, Query
 from imgrec.gallery.similarity import of
@@ -99,22 +99,22 @@ def test_spaces_are_chosen_by_key_beginning_extractor_or_named_in_the_error(
 ) -> None:
     store, space = filled
     other = Space.of(imgrec.build("extractor", "colour", bins=3))
-    assert similarity.choose_space(store) == space
+    assert recorded.choose_space(store) == space
     store.write(Batch(vectors={other: (["00"], np.ones((1, 27), np.float32))}))
     with pytest.raises(UsageError, match=rf"several spaces.*{space.key}.*{other.key} \(bins=3\)"):
-        similarity.choose_space(store)
-    assert similarity.choose_space(store, other.key[:-3]) == other
-    assert similarity.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=3)) == other
+        recorded.choose_space(store)
+    assert recorded.choose_space(store, other.key[:-3]) == other
+    assert recorded.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=3)) == other
     with pytest.raises(UsageError, match=r"has no vectors of .*bins=7"):
-        similarity.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=7))
+        recorded.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=7))
     with pytest.raises(UsageError, match="no space 'timm'"):
-        similarity.choose_space(store, "timm")
+        recorded.choose_space(store, "timm")
 
 
 def test_an_extractor_of_another_identity_is_refused_and_what_differs_is_named() -> None:
     space = Space.of(imgrec.build("extractor", "colour"))
     with pytest.raises(UsageError, match="bins was 5 and is 6"):
-        similarity.extractor_of(space, {"bins": 6})
+        recorded.extractor_of(space, {"bins": 6})
 
 
 KERNELS = {"Haswell": "avx2", "SkylakeX": "avx512f"}

@@ -12,7 +12,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 if TYPE_CHECKING:
-    from imgrec.gallery.gallery import Match
+    from imgrec.gallery.results import Match
 from imgrec import images
 from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, font, shortened, thumbnail
 

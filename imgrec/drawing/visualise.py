@@ -10,7 +10,8 @@ import numpy as np
 
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import similarity as similarities
-from imgrec.gallery.gallery import Gallery, label_of
+from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.results import label_of
 from imgrec.kinds import Extractor, Recorded, Reducer, Store
 from imgrec.run import progress
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imgrec.errors import UsageError
-from imgrec.gallery.gallery import label_of
+from imgrec.gallery.results import label_of
 
 COLUMNS = ("path", "label")
 """What a CSV file of labels has; other columns are ignored."""

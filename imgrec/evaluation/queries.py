@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imgrec import images, registry
+from imgrec import images
 from imgrec.batches import chunks
 from imgrec.errors import UsageError
 from imgrec.evaluation.alterations import ALTERATIONS
 from imgrec.evaluation.labels import labels_of
+from imgrec.extraction import extract
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.query import Known, Query
 from imgrec.kinds import Extractor, Image, Record, Reranker, Vectors
@@ -175,7 +176,7 @@ def _altered(
         names = [f"{record.path} ({name})" for record, _ in originals for name in ALTERATIONS]
         for term, extractor in extractors.items():
             if made:
-                vectors[term].append(registry.extract(extractor, made, names))
+                vectors[term].append(extract(extractor, made, names))
         kept += [record for record, _ in originals for _ in ALTERATIONS]
     if not kept:
         raise UsageError("none of the gallery's files is there to be altered: evaluate by labels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from imgrec.gallery import similarity
+from imgrec.gallery import recorded
 from imgrec.kinds import Store
 
 
@@ -30,7 +30,7 @@ def describe(store: Store) -> dict[str, Any]:
                 "bytes": 4 * len(held) * some.shape[1],
                 "options": space.options,
                 "identity": space.identity,
-                "summary": similarity.describe(space),
+                "summary": recorded.describe(space),
             }
         )
     return {
@@ -40,8 +40,8 @@ def describe(store: Store) -> dict[str, Any]:
         "contents": len(contents),
         "spaces": spaces,
         "fusions": [
-            {"key": name, **recipe, "summary": similarity.described_recipe(name, recipe)}
-            for name, recipe in similarity.recipes(store).items()
+            {"key": name, **recipe, "summary": recorded.described_recipe(name, recipe)}
+            for name, recipe in recorded.recipes(store).items()
         ],
         "failed": [{"path": failure.path, "reason": failure.reason} for failure in failures],
     }

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from imgrec import images, registry
+from imgrec import images
 from imgrec.errors import UsageError
+from imgrec.extraction import extract
 from imgrec.gallery.similarity import Similarity, Term
 from imgrec.kinds import Form, Store, Vectors
 
@@ -177,6 +178,6 @@ def _vector(path: str, data: bytes, digest: str, store: Store, term: Term) -> Ve
     _, found = store.vectors(term.space, [digest])
     if not len(found):
         extractor = term.ready_extractor()
-        found = registry.extract(extractor, [images.decode(data, extractor.side)], [path])
+        found = extract(extractor, [images.decode(data, extractor.side)], [path])
     vector: Vectors = found[0]
     return vector

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-from imgrec.gallery.gallery import Match, opened
+from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import Query
+from imgrec.gallery.results import Match
 from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from imgrec import images, presets, registry
 from imgrec.errors import NoStoreError, UsageError
+from imgrec.extraction import extract
 from imgrec.ingestion.steps import Ingestion, IngestReport, process
 from imgrec.kinds import Engine, Extractor, Space, Store
 from imgrec.kinds.store import only_writer
@@ -106,7 +107,7 @@ def _is_there(store: Store) -> bool:
 def _try_out(extractor: Extractor) -> None:
     """Let an extractor that cannot work, for want of a device say, fail before a store is made for it."""
     black = np.zeros((64, 64, 3), np.uint8)
-    registry.extract(extractor, [black], ["a black image"])
+    extract(extractor, [black], ["a black image"])
 
 
 def _holds_any(store: Store, roots: Sequence[str]) -> bool:

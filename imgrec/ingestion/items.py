@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from imgrec import images, registry
+from imgrec import images
+from imgrec.extraction import extract
 from imgrec.images import Encoded, warned
 from imgrec.kinds import Extracted, Extractor, ImageFile, Item, Space
 
@@ -55,7 +56,7 @@ def extract_items(extractors: Mapping[Space, Extractor], items: Sequence[Item]) 
         todo = [item for item in items if item.reason is None and space in item.lacks]
         if todo:
             decoded = [item.images[extractor.side] for item in todo]
-            found = registry.extract(extractor, decoded, [item.file.path for item in todo])
+            found = extract(extractor, decoded, [item.file.path for item in todo])
             vectors[space] = ([item.digest for item in todo], found)
     for item in items:
         item.images = {}

@@ -13,7 +13,7 @@ import numpy as np
 from imgrec import images
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.gallery import similarity
+from imgrec.gallery import recorded
 from imgrec.kinds import (
     Batch,
     Engine,
@@ -135,8 +135,8 @@ class Ingestion:
         """Have the stores know each fusion, so that a query is compared by all its terms, and what came first."""
         for extractor in chosen:
             recipe, held = extractor.recipe(), self.store.notes()
-            name = Space.of(extractor).key if recipe is None else similarity.note_of(recipe)
-            notes = {similarity.DEFAULT: name, **held} | ({} if recipe is None else {name: recipe})
+            name = Space.of(extractor).key if recipe is None else recorded.note_of(recipe)
+            notes = {recorded.DEFAULT: name, **held} | ({} if recipe is None else {name: recipe})
             self._write(Batch(notes={key: note for key, note in notes.items() if held.get(key) != note}))
             if recipe is not None and name not in self.store.notes():
                 log.warning("store=%s keeps no notes: give the fusion again with each query", self.store.name)

@@ -14,6 +14,7 @@ from typing import ClassVar
 from imgrec import presets, registry
 from imgrec.errors import UsageError
 from imgrec.kinds import KINDS, Stage
+from imgrec.kinds.checks import NO_NAMES
 from imgrec.options import option
 from imgrec.run import Run
 
@@ -52,7 +53,7 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
     Raises:
         UsageError: the name is taken or none, or the folder has something in it.
     """
-    if name in registry.NO_NAMES or keyword.iskeyword(name):
+    if name in NO_NAMES or keyword.iskeyword(name):
         raise UsageError(f"name={name} means something else to Python or YAML: take another name")
     if not re.fullmatch(r"[a-z][a-z0-9]*", name):
         raise UsageError(

@@ -10,8 +10,9 @@ from typing import ClassVar
 
 from imgrec import images
 from imgrec.gallery import similarity as similarities
-from imgrec.gallery.gallery import Match, opened
+from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import Query
+from imgrec.gallery.results import Match
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names

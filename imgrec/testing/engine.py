@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from imgrec import images, registry
+from imgrec import images
 from imgrec.errors import ImgrecError
+from imgrec.extraction import extract
 from imgrec.ingestion.items import read_item
 from imgrec.kinds import Engine, Extracted, Extractor, Image, ImageFile, Item, Space, Vectors
 from imgrec.testing import kit
@@ -117,7 +118,7 @@ def vectors_are_those_of_the_extractors(subject: Subject) -> None:
     parts = subject.extracted(subject.planned())
     subject.engine.close()
     for space, extractor in subject.extractors.items():
-        found = {}
+        found: dict[str, Vectors] = {}
         for part in parts:
             digests, vectors = part.vectors.get(space, ([], np.empty((0, 3), np.float32)))
             require(len(digests) == len(vectors), f"{len(digests)} digests and {len(vectors)} vectors")
@@ -126,7 +127,7 @@ def vectors_are_those_of_the_extractors(subject: Subject) -> None:
         require(found.keys() == {item.digest for item in good}, f"vectors of {len(found)} of {len(good)} pictures")
         for item in good:
             data, digest = images.read(item.file.path)
-            right = registry.extract(extractor, [images.decode(data, extractor.side)], [item.file.path])
+            right = extract(extractor, [images.decode(data, extractor.side)], [item.file.path])
             apart = kit.differ(right, found[digest][None])
             require(apart <= kit.TOLERANCE, f"a vector of {item.file.path} that differs by {apart:.3g}")
 

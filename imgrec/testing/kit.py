@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from imgrec import registry
 from imgrec.cli import config
 from imgrec.kinds import Component, Stage
+from imgrec.kinds.checks import PluginError, checked_class
 from imgrec.options import allowed_types, choices_of, type_hints
 from imgrec.testing import process
 
@@ -106,8 +106,8 @@ def rebuilt(component: C, **changes: Any) -> C:
 def check_class(component: Component) -> None:
     """Hold a component's class to what is promised of all: it can be listed, chosen and built."""
     try:
-        registry.checked_class(type(component))
-    except registry.PluginError as error:
+        checked_class(type(component))
+    except PluginError as error:
         raise SeenError(str(error)) from error
 
 

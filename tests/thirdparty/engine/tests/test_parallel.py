@@ -1,5 +1,6 @@
-import imgrec
 import numpy as np
+
+import imgrec
 from imgrec.testing import check_engine, write_pictures
 
 

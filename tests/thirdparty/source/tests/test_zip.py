@@ -1,7 +1,8 @@
 import zipfile
 
-import imgrec
 import pytest
+
+import imgrec
 from imgrec.testing import check_source, write_pictures
 
 

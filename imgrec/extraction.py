@@ -1,0 +1,40 @@
+"""An extractor's vectors of images, held to its contract."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from imgrec.errors import ImgrecError
+from imgrec.kinds import Extractor, Image, Vectors
+from imgrec.kinds.extractor import check_vectors
+from imgrec.registry import origin_of
+
+
+def extract(extractor: Extractor, images: Sequence[Image], names: Sequence[str]) -> Vectors:
+    """An extractor's vectors of images, `float32 (n, dim)`, held to its contract.
+
+    Args:
+        extractor: any.
+        images: of the size that it asks for.
+        names: of the images, for the error.
+
+    Raises:
+        ImgrecError: the extractor failed; the line names it, where it comes from, and the image.
+    """
+    try:
+        return check_vectors(extractor.extract(images), len(images), extractor)
+    except ImgrecError:
+        raise
+    except Exception as error:
+        failing = (name for image, name in zip(images, names, strict=True) if _fails_alone(extractor, image))
+        where = next(failing, None) or f"a batch of {len(names)} that begins with {names[0]}"
+        name = f"extractor {extractor.name} of {origin_of(extractor)}"
+        raise ImgrecError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
+
+
+def _fails_alone(extractor: Extractor, image: Image) -> bool:
+    try:
+        extractor.extract([image])
+    except Exception:
+        return True
+    return False

@@ -1,0 +1,310 @@
+"""What a gallery is made of: its rows, each a content, and their vectors by the terms of a similarity."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from imgrec.errors import UsageError
+from imgrec.gallery import fitted
+from imgrec.gallery.fitted import FittedReducer
+from imgrec.gallery.results import Filter, label_of
+from imgrec.gallery.similarity import Similarity, Term
+from imgrec.kinds import Form, Index, Record, Space, Store, Vectors
+from imgrec.search import approximate, exact, files
+from imgrec.search.approximate import TermIndex
+from imgrec.search.bounds import Rows
+from imgrec.search.exact import Mask, VectorField
+from imgrec.search.files import VectorTable
+
+log = logging.getLogger(__name__)
+
+SAMPLE = 256
+"""Images between which the usual distance in a space is found."""
+
+
+class GalleryRows:
+    """The rows of a gallery, without its answers; see `Gallery`, of which this is the lower half."""
+
+    def __init__(
+        self, store: Store, similarity: Similarity, where: Filter | None = None, index: Index | None = None
+    ) -> None:
+        self.similarity, self._index = similarity, index
+        self._label_of: Callable[[str], str] = label_of
+        self._store, self._where = store, where
+        if where is None:
+            _ = self.fields  # what a store holds now, not what it holds when it is asked first
+
+    @property
+    def label_of(self) -> Callable[[str], str]:
+        """The label of a path, for projections that learn from labels; by default the name of its folder.
+
+        Raises:
+            UsageError: it is set when such a projection is fitted already.
+        """
+        return self._label_of
+
+    @label_of.setter
+    def label_of(self, label_of: Callable[[str], str]) -> None:
+        if "_loaded" in vars(self) and any(each.reducer.supervised for each in self.projections.values()):
+            raise UsageError(
+                "what learns from labels is fitted already: open the gallery with where=, which waits"
+            )
+        self._label_of = label_of
+
+    # --- what is compared -----------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def _stored(self) -> list[VectorTable]:
+        """For each term what the store holds of it, not projected."""
+        return [files.load(self._store, term.space) for term in self.similarity.terms]
+
+    @functools.cached_property
+    def _loaded(self) -> list[tuple[VectorTable, FittedReducer | None]]:
+        """For each term its vectors as they are compared, and what projects them."""
+        if self._where is not None:
+            return self._fitted_here()
+        return [self._load(term) for term in self.similarity.terms]
+
+    def _load(self, term: Term) -> tuple[VectorTable, FittedReducer | None]:
+        if term.projection is None:
+            return files.load(self._store, term.space), None
+        projection, table = fitted.load(
+            self._store, term.space, term.projection, self._labels_of, term.projected_from
+        )
+        return table, projection
+
+    def _fitted_here(self) -> list[tuple[VectorTable, FittedReducer | None]]:
+        """Projections fitted on this gallery's own files, for a gallery that is a part of its store."""
+        found: list[tuple[VectorTable, FittedReducer | None]] = []
+        for term, table in zip(self.similarity.terms, self._stored, strict=True):
+            usable = np.isin(table.digests, list(self._scope))
+            if term.projection is None or usable.sum() < term.projected_from:
+                found.append((table, None))
+                continue
+            rows = table.digests, table.vectors
+            made = fitted.fit(term.projection, term.space, *rows, self._labels_of, usable)
+            found.append((fitted.project(made, table), made))
+        return found
+
+    @property
+    def projections(self) -> dict[str, FittedReducer]:
+        """What was fitted, by the names of terms; the only term has none."""
+        by_term = zip(self.similarity.terms, self._loaded, strict=True)
+        return {term.name: projection for term, (_, projection) in by_term if projection is not None}
+
+    @functools.cached_property
+    def _tables(self) -> list[VectorTable]:
+        return self._stored if self._where is not None else [table for table, _ in self._loaded]
+
+    @functools.cached_property
+    def _alignment(self) -> tuple[npt.NDArray[np.bytes_], list[Rows | None]]:
+        by_table = [each.digests for each in self._tables]
+        digests, rows = _aligned(by_table)
+        most = max(map(len, by_table))
+        if lacking := most - len(digests):
+            log.warning(
+                "%s of %s images lack a vector in a part of the fusion, and are not found: ingest again",
+                f"{lacking:,}",
+                f"{most:,}",
+            )
+        return digests, rows
+
+    @property
+    def _digests(self) -> npt.NDArray[np.bytes_]:
+        """`(rows,)`: the content of each row."""
+        return self._alignment[0]
+
+    @functools.cached_property
+    def _usable(self) -> Mask:
+        by_term = zip(self._tables, self._alignment[1], strict=True)
+        there = [table.usable if rows is None else table.usable[rows] for table, rows in by_term]
+        if self._where is not None:
+            there.append(np.isin(self._digests, list(self._scope)))
+        return np.logical_and.reduce(there)  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _scope(self) -> set[bytes]:
+        """The contents of the files that the gallery consists of, as far as a filter says so."""
+        where = self._where or (lambda _: True)
+        return {r.digest.encode() for r in self._store.records() if not r.missing and where(r)}
+
+    def _labels_of(self, digests: Sequence[str]) -> list[str]:
+        """Of copies in several folders the first path counts."""
+        paths: dict[str, str] = {}
+        for record in self._store.records(digests=digests):
+            if self._where is None or self._where(record):
+                paths[record.digest] = min(paths.get(record.digest, record.path), record.path)
+        return [self._label_of(paths[digest]) for digest in digests]
+
+    @functools.cached_property
+    def fields(self) -> list[VectorField]:
+        """What is searched: one field a term, distances of a fusion's weighed in units of the usual one.
+
+        That is the median of the distances among the images with the first digests, which is as good as chance.
+        """
+        by_term = zip(self.similarity.terms, self._loaded, self._alignment[1], strict=True)
+        fields = [
+            VectorField(table.vectors, term.metric, 1.0, rows, table.pruning) for term, (table, _), rows in by_term
+        ]
+        if not any(term.is_scaled for term in self.similarity.terms):
+            return fields
+        counted = np.arange(len(self._digests)) if self._where is None else np.flatnonzero(self._usable)
+        chosen = counted[np.argsort(self._digests[counted], kind="stable")[:SAMPLE]]
+        for field in fields:
+            field.metric.check(field.of(chosen))
+        return [
+            replace(field, weight=term.weight / exact.usual_distance(field.of(chosen), field.metric))
+            if term.is_scaled
+            else field
+            for field, term in zip(fields, self.similarity.terms, strict=True)
+        ]
+
+    @functools.cached_property
+    def indexes(self) -> list[TermIndex]:
+        """For each term the index that is asked; none where the search is exact."""
+        if self._index is None:
+            return []
+        found = []
+        for term, (table, projection) in zip(self.similarity.terms, self._loaded, strict=True):
+            source = (
+                fitted.source_of(self._store, term.space, projection)
+                if projection
+                else files.whole(self._store, term.space)
+            )
+            is_kept = self._where is None
+            if (loaded := approximate.load(self._index, source, table, term.metric, is_kept=is_kept)) is None:
+                log.warning(
+                    "index=%s is not used: metric=%s has no Euclidean form, so the search is exact",
+                    self._index.name,
+                    term.metric.name,
+                )
+                return []
+            found.append(loaded)
+        return found
+
+    # --- what it is -----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """How many images, copies counted."""
+        if self._where is None and all(rows is None for rows in self._alignment[1]):
+            return self._tables[0].images
+        return len(self.records)
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells whether another gallery has the same contents; see `files.fingerprint`."""
+        if self._where is None and all(rows is None for rows in self._alignment[1]):
+            return self._tables[0].fingerprint
+        return files.fingerprint(self._digests[self._usable])
+
+    @property
+    def spaces(self) -> list[Space]:
+        """The space of each term, projected where it is."""
+        by_term = zip(self.similarity.terms, self._loaded, strict=True)
+        return [projection.space if projection else term.space for term, (_, projection) in by_term]
+
+    @property
+    def key(self) -> str:
+        """What results name: the key of the only space, projected where it is, or of the fusion."""
+        return self.similarity.key or self.spaces[0].key
+
+    @property
+    def vectors(self) -> Vectors:
+        """`float32 (contents, dim)`: those of the only term, as they are compared."""
+        ((table, _),) = self._loaded
+        return table.vectors
+
+    def about(self) -> dict[str, Any]:
+        """What a run records of a similarity: its projections, and of a fusion its terms; JSON data."""
+        told: dict[str, Any] = {}
+        if self.similarity.names:
+            told["parts"] = {
+                term.name: {
+                    "space": space.key,
+                    "weight": term.weight,
+                    "metric": term.metric.name,
+                    "usual_distance": term.weight / field.weight,
+                }
+                for term, space, field in zip(self.similarity.terms, self.spaces, self.fields, strict=True)
+            }
+        if self.projections:
+            told["projection"] = self.about_projections()
+        if self.indexes and self._index is not None:
+            told["index"] = {
+                "index": self._index.name,
+                **self._index.plain_options(),
+                "effort": [each.effort for each in self.indexes],
+            }
+        return told
+
+    def about_projections(self) -> dict[str, Any] | None:
+        """What a run records of projections: by the names of terms, or of the only one; JSON data."""
+        about = {name: each.about() for name, each in self.projections.items()}
+        return about if self.similarity.names else about.get("")
+
+    # --- all of it ------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def records(self) -> list[Record]:
+        """All images, in the order of their paths."""
+        held, where = set(self._digests[self._usable].tolist()), self._where or (lambda _: True)
+        found = (r for r in self._store.records() if not r.missing and r.digest.encode() in held and where(r))
+        return sorted(found, key=lambda record: record.path)
+
+    @functools.cached_property
+    def _row_of(self) -> dict[bytes, int]:
+        return {digest: row for row, digest in enumerate(self._digests.tolist())}
+
+    def _rows_of(self, records: Sequence[Record]) -> Rows:
+        return np.array([self._row_of[record.digest.encode()] for record in records], dtype=np.intp)
+
+    def stored_vectors(self, records: Sequence[Record]) -> dict[str, Vectors]:
+        """By the names of terms the vectors of records, row by row, as the store has them."""
+        chosen = self._rows_of(records)
+        by_term = zip(self.similarity.terms, self._stored, self._alignment[1], strict=True)
+        return {t.name: table.vectors[chosen if rows is None else rows[chosen]] for t, table, rows in by_term}
+
+    def points(self, records: Sequence[Record]) -> Vectors:
+        """The vectors of records as one matrix, for a map: of a fusion side by side, by weight and usual distance.
+
+        Raises:
+            UsageError: a fusion's term has a metric without a Euclidean form, in which nothing can be drawn.
+        """
+        chosen = self._rows_of(records)
+        by_term = list(zip(self.similarity.terms, self.fields, strict=True))
+        for term, _ in by_term:
+            if term.is_scaled and term.metric.form is Form.NONE:
+                raise UsageError(
+                    f"a map of a fusion puts vectors side by side, and metric={term.metric.name} of {term.name} "
+                    f"has no Euclidean form: extractor.metrics.{term.name}=euclidean, or space= for one part"
+                )
+        scaled = [
+            field.metric.as_euclidean(field.of(chosen)) * np.float32(field.weight)
+            if term.is_scaled
+            else field.of(chosen)
+            for term, field in by_term
+        ]
+        return np.hstack(scaled)
+
+    # --- answers --------------------------------------------------------------------------------------------
+
+
+def _aligned(digests: Sequence[npt.NDArray[np.bytes_]]) -> tuple[npt.NDArray[np.bytes_], list[Rows | None]]:
+    """The contents that all terms have, in the order of the first, and each term's rows; None where all agree."""
+    first = digests[0]
+    if all(np.array_equal(each, first) for each in digests[1:]):
+        return first, [None] * len(digests)
+    common = functools.reduce(np.intersect1d, digests)
+    rows = []
+    for each in digests:
+        order = np.argsort(each)
+        rows.append(order[np.searchsorted(each, common, sorter=order)])
+    order = np.argsort(rows[0])
+    return first[rows[0][order]], [each[order] for each in rows]
