@@ -60,7 +60,7 @@ def test_a_users_stage_file_is_imgrecs_with_other_defaults(cli: Cli, few: Path, 
     write(tmp_path / "mine" / "stage" / "ingest.yaml", text.replace("backup: none", "backup: csv"))
     assert "backup=csv|sqlite|none  (default csv)" in cli("ingest", "--help", "--config-dir", "mine").out
     cli("ingest", few, "--config-dir", "mine")
-    assert (tmp_path / "outputs" / "gallery-csv" / "records.csv").exists()
+    assert list((tmp_path / "outputs" / "gallery-csv").glob("[0-9]*/records.csv"))
 
 
 def test_what_a_users_stage_file_chooses_is_what_options_are_of(cli: Cli, tmp_path: Path) -> None:
