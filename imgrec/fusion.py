@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from imgrec.errors import UsageError
 from imgrec.hookspecs import hookimpl
 from imgrec.kinds import Extractor, Image, Reducer, Space, TermSpec, Vectors
+from imgrec.kinds.extractor import FusionSpec
 from imgrec.kinds.metric import metric_of
 from imgrec.options import check_option_names, components, option
 
@@ -79,8 +79,8 @@ class Fusion(Extractor):
             self.projected_from if projection else inner.projected_from,
         )
 
-    def recipe(self) -> dict[str, Any]:
-        """What a store notes: weights, and by the names of terms spaces, projections, metrics; JSON data."""
+    def fusion_spec(self) -> FusionSpec:
+        """Its terms, without what their extractors are: spaces have that."""
         known = self._terms()
         return {
             "weights": {name: term.weight for name, term in known.items()},

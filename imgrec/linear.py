@@ -52,8 +52,8 @@ class LinearReducer(Reducer):
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
         """`mean (dim,)`, `components (n_components, dim)` and what `report` says."""
-        told: dict[str, npt.NDArray[Any]] = {name: np.array(value) for name, value in self._report.items()}
-        return {MEAN: self._mean, COMPONENTS: self._components, **told}
+        report: dict[str, npt.NDArray[Any]] = {name: np.array(value) for name, value in self._report.items()}
+        return {MEAN: self._mean, COMPONENTS: self._components, **report}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Take over a `state`."""

@@ -79,13 +79,13 @@ def _acquired(file: Path, of: str) -> BaseFileLock:
     """The lock, and its holder written into the file."""
     import filelock
 
-    told, removals = "", 0
+    holder, removals = "", 0
 
     def say_who() -> bool:
-        nonlocal told, removals
-        if (who := _who(file)) not in ("", told):
+        nonlocal holder, removals
+        if (who := _who(file)) not in ("", holder):
             log.warning("waiting to write to %s: %s", of, who)
-            told = who
+            holder = who
         removals = 0
         return False
 

@@ -247,7 +247,7 @@ def origin_of(component: Component) -> str:
     return plugin.origin if plugin else type(component).__module__
 
 
-def tell(hook: str, run: RunInfo) -> None:
+def notify(hook: str, run: RunInfo) -> None:
     """Tell every listener of a run's event; one that fails costs a warning, not the run."""
     for implementation in getattr(manager().hook, hook).get_hookimpls():
         with _contained(f"listener {hook}", _source_of(implementation)):

@@ -87,9 +87,9 @@ def replay(folder: str | os.PathLike[str], again: Path, run: Run) -> list[Differ
         made_store: Store = getattr(stage, _store_field(type(stage)) or "")
         with run.timed("extract"):
             ingest(files, extractors, made_store, show_progress=True)
-            if notes := record["gallery"].get("notes"):
+            if metadata := record["gallery"].get("notes"):
                 with made_store as store:
-                    store.write(Batch(notes=notes))
+                    store.write(Batch(metadata=metadata))
         with run.timed("replay"):
             stage.execute(made)
         made.status = "done"

@@ -100,7 +100,7 @@ def verify(
         check("vectors", _vectors)
         check("files", _files)
         check("digests", _digests, sample, seed, show_progress)
-        check("derived files", _derived)
+        check("derived files", _cache)
         if backup is not None:
             is_sound = not any(finding.left for finding in findings)
             try:
@@ -124,7 +124,7 @@ def _database(finding: Finding, store: Store) -> Repair:
     finding.looked_at = sum(1 for _ in store.records()) + sum(1 for _ in store.failures())
     finding.wrong += list(store.problems())
     try:
-        recorded.recipes(store)
+        recorded.fusion_specs(store)
     except ImgrecError as error:
         finding.wrong.append(str(error))
     return _nothing
@@ -247,7 +247,7 @@ def _forget(store: Store, records: Sequence[Record]) -> int:
     return len(records)
 
 
-def _derived(finding: Finding, store: Store) -> Repair:
+def _cache(finding: Finding, store: Store) -> Repair:
     """The files that searches map are those of the store as it is now."""
     bad = []
     whole = (files.check(files.whole(store, space)) for space in store.spaces())
@@ -307,13 +307,13 @@ def _backup(finding: Finding, store: Store, backup: Store, is_sound: bool) -> Re
 
 
 def _only_in_backup(store: Store, backup: Store) -> Iterator[str]:
-    """Rows that a store does not have, and notes and dismissals that are not the same in both."""
+    """Rows that a store does not have, and metadata and dismissals that are not the same in both."""
     for found in differences(backup, store, AT_ONCE, spaces=[]):
         yield from (
             f"{row.path}: the store does not have it" for row in found.changed if row.path not in found.others
         )
     for path in sorted(store.dismissed() ^ backup.dismissed()):
         yield f"{path}: it is forgotten on purpose in only one of both"
-    ours, theirs = store.notes(), backup.notes()
+    ours, theirs = store.metadata(), backup.metadata()
     for name in sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)):
-        yield f"the note {name}: the backup has it otherwise"
+        yield f"the metadata {name}: the backup has it otherwise"

@@ -97,8 +97,8 @@ class Csv(imgrec.Store):
             folder.is_dir() and all(each.name[0] == "." for each in folder.iterdir())
         ):
             if not create:
-                told = f"there is no gallery at {folder.absolute()}: make it with `imgrec ingest FOLDER`"
-                raise NoStoreError(told)
+                message = f"there is no gallery at {folder.absolute()}: make it with `imgrec ingest FOLDER`"
+                raise NoStoreError(message)
             with self.writing():
                 self._make(folder)
         if not (folder / SCHEMA).is_file() and not (folder / "records.csv").is_file():
@@ -173,7 +173,7 @@ class Csv(imgrec.Store):
                 _tidy(folder, index)
                 content, vectors = _changes(batch, index)
                 number = 1 + (index.segments[-1].last if index.segments else 0)
-                is_of_notes = index.segments and not replace(batch, notes={})
+                is_of_notes = index.segments and not replace(batch, metadata={})
                 token = index.segments[-1].token if is_of_notes else secrets.token_hex(8)
                 index.add(_put(folder, f"{number:08}-{number:08}-{token}", content, vectors), content)
             except OSError as error:
@@ -247,9 +247,9 @@ class Csv(imgrec.Store):
                     rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
         return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, 0), np.float32)
 
-    def notes(self) -> dict[str, Any]:
-        """Notes; see `Store.notes`."""
-        return copy.deepcopy(self._now().content.notes)
+    def metadata(self) -> dict[str, Any]:
+        """Metadata; see `Store.metadata`."""
+        return copy.deepcopy(self._now().content.metadata)
 
     def problems(self) -> Iterator[str]:
         """Batches that are not there, and files of vectors that cannot be read whole; see `Store.problems`."""
@@ -294,20 +294,22 @@ class _Content:
     lost: set[str] = field(default_factory=set)
     """Contents without any record at some moment: vectors in earlier segments do not count."""
 
-    notes: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     spaces: dict[str, Space] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Raises ValueError: a file holds something else."""
-        forgotten, dismissed, lost, notes, listed = (_json(folder / f"{name}.json", SMALL[name]) for name in SMALL)
+        forgotten, dismissed, lost, metadata, listed = (
+            _json(folder / f"{name}.json", SMALL[name]) for name in SMALL
+        )
         rows = [(row.path, row) for name in TABLES for row in _table(folder / f"{name}.csv", TABLES[name])]
         states = [*((path, FORGOTTEN) for path in forgotten), *((path, DISMISSED) for path in dismissed)]
         spaces = {space.key: space for space in map(Space.from_json, listed)}
         if not NAME.fullmatch(folder.name):  # in schema 1, one may be listed that a killed run has never filled
             files = {key: folder / f"{key}.csv" for key in spaces}
             spaces = {key: spaces[key] for key in spaces if files[key].exists() and any(_rows(files[key]))}
-        return cls(dict([*states, *rows]), set(lost), notes, spaces)
+        return cls(dict([*states, *rows]), set(lost), metadata, spaces)
 
     def save(self, folder: Path) -> None:
         for name, kind in TABLES.items():
@@ -319,7 +321,7 @@ class _Content:
                     )
         paths = ([path for path, row in self.rows.items() if row == state] for state in (FORGOTTEN, DISMISSED))
         spaces = [space.to_json() for space in self.spaces.values()]
-        for name, data in zip(SMALL, (*paths, sorted(self.lost), self.notes, spaces), strict=True):
+        for name, data in zip(SMALL, (*paths, sorted(self.lost), self.metadata, spaces), strict=True):
             if data:
                 (folder / f"{name}.json").write_text(json.dumps(data, indent=1))
 
@@ -406,8 +408,8 @@ class _Index:
                 self.paths_of.setdefault(row.digest, set()).add(path)
             if row != FORGOTTEN:
                 self.content.rows[path] = row
-        notes = self.content.notes | content.notes
-        self.content.notes = {name: value for name, value in notes.items() if value is not None}
+        metadata = self.content.metadata | content.metadata
+        self.content.metadata = {name: value for name, value in metadata.items() if value is not None}
         self.content.spaces |= content.spaces
         for key, some in names.items():
             self._held[key] = (self._held[key] - segment.lost) | some
@@ -427,7 +429,7 @@ class _Index:
 
 def _changes(batch: Batch, index: _Index) -> tuple[_Content, dict[str, Fill]]:
     """What a batch writes, and by space what writes its vectors."""
-    content, vectors = _Content(notes=json.loads(json.dumps(batch.notes))), dict[str, Fill]()
+    content, vectors = _Content(metadata=json.loads(json.dumps(batch.metadata))), dict[str, Fill]()
     content.rows |= dict.fromkeys(batch.forgotten, FORGOTTEN)
     content.rows |= dict.fromkeys(batch.dismissed, DISMISSED)
     content.rows |= {row.path: row for some in (batch.failures, batch.records) for row in some}
@@ -473,7 +475,7 @@ def _joined(folder: Path, name: str, parts: Sequence[_Segment], index: _Index) -
         more = _Content.load(part.folder)
         content = _Content(*(vars(content)[name] | vars(more)[name] for name in vars(more)))
     if parts[0] is index.segments[0]:
-        content = replace(content, rows=index.content.rows, notes=index.content.notes, lost=set())
+        content = replace(content, rows=index.content.rows, metadata=index.content.metadata, lost=set())
     for key in {key for part in parts for key in part.files}:
         later, alive = frozenset[str](), list[tuple[_Segment, frozenset[str]]]()
         for part in reversed(parts):

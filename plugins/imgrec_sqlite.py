@@ -78,7 +78,7 @@ Row = TypeVar("Row")
 
 
 @contextlib.contextmanager
-def _telling(path: str) -> Iterator[None]:
+def _errors_of(path: str) -> Iterator[None]:
     """SQLite's own errors, as one line that names the file."""
     try:
         yield
@@ -86,21 +86,21 @@ def _telling(path: str) -> Iterator[None]:
         raise imgrec.ImgrecError(f"store {path}: {error}") from error
 
 
-def _told(method: Callable[Args, Result]) -> Callable[Args, Result]:
+def _naming_the_file(method: Callable[Args, Result]) -> Callable[Args, Result]:
     """A method whose errors are told so; those of rows that it gives one by one as well."""
 
     @functools.wraps(method)
     def wrapped(*args: Args.args, **kwargs: Args.kwargs) -> Result:
         path: str = args[0].path  # type: ignore[attr-defined]
-        with _telling(path):
+        with _errors_of(path):
             found = method(*args, **kwargs)
-        return _told_one_by_one(path, found) if isinstance(found, Iterator) else found  # type: ignore[return-value]
+        return _row_by_row(path, found) if isinstance(found, Iterator) else found  # type: ignore[return-value]
 
     return wrapped
 
 
-def _told_one_by_one(path: str, rows: Iterator[Row]) -> Iterator[Row]:
-    with _telling(path):
+def _row_by_row(path: str, rows: Iterator[Row]) -> Iterator[Row]:
+    with _errors_of(path):
         yield from rows
 
 
@@ -226,7 +226,7 @@ class Sqlite(imgrec.Store):
         connection: sqlite3.Connection = self.open()._local.connection
         return connection
 
-    @_told
+    @_naming_the_file
     def write(self, batch: Batch) -> None:
         """One transaction."""
         if not batch:
@@ -258,10 +258,10 @@ class Sqlite(imgrec.Store):
             for space, (digests, vectors) in batch.vectors.items():
                 self._write_vectors(space, digests, vectors)
             self._drop_unused(stale)
-            db.executemany("DELETE FROM notes WHERE name = ?", ((name,) for name in batch.notes))
-            kept = ((name, json.dumps(value)) for name, value in batch.notes.items() if value is not None)
+            db.executemany("DELETE FROM notes WHERE name = ?", ((name,) for name in batch.metadata))
+            kept = ((name, json.dumps(value)) for name, value in batch.metadata.items() if value is not None)
             db.executemany("INSERT INTO notes VALUES (?, ?)", kept)
-            if replace(batch, notes={}):
+            if replace(batch, metadata={}):
                 self._add_revision()
 
     def _delete(self, table: str, paths: Sequence[str]) -> None:
@@ -326,7 +326,7 @@ class Sqlite(imgrec.Store):
             db.executemany(f"DELETE FROM vectors_{number} WHERE content = ?", unused)
         db.executemany("DELETE FROM contents WHERE id = ?", unused)
 
-    @_told
+    @_naming_the_file
     def records(
         self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
     ) -> Iterator[Record]:
@@ -338,15 +338,15 @@ class Sqlite(imgrec.Store):
             rows = self._where(query + "WHERE digest IN", digests)
         else:
             rows = self._db.execute(query)
-        return (Record(_from_sql(row[0]), *row[1:4], bool(row[4]), *row[5:]) for row in rows)
+        return map(_record, rows)
 
-    @_told
+    @_naming_the_file
     def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
         """Failures; see `Store.failures`."""
         rows = self._of_paths(f"SELECT path, {', '.join(FAILURE_COLUMNS)} FROM failures", paths)
         return (Failure(_from_sql(row[0]), *row[1:]) for row in rows)
 
-    @_told
+    @_naming_the_file
     def dismissed(self, *, paths: Sequence[str] | None = None) -> set[str]:
         """Paths that were forgotten on purpose; see `Store.dismissed`."""
         return {_from_sql(path) for (path,) in self._of_paths("SELECT path FROM dismissed", paths)}
@@ -358,14 +358,14 @@ class Sqlite(imgrec.Store):
             else self._where(f"{query} WHERE path IN", map(_to_sql, paths))
         )
 
-    @_told
+    @_naming_the_file
     def spaces(self) -> list[Space]:
         """The spaces; see `Store.spaces`."""
         with self._parsing("a space"):
             rows = self._db.execute("SELECT record FROM spaces ORDER BY id")
             return [Space.from_json(json.loads(row[0])) for row in rows]
 
-    @_told
+    @_naming_the_file
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
         """Contents with a vector; see `Store.digests`."""
         number, _ = self._number_and_dim(space)
@@ -375,7 +375,7 @@ class Sqlite(imgrec.Store):
         rows = self._db.execute(query) if among is None else self._where(query + "WHERE digest IN", among)
         return {row[0] for row in rows}
 
-    @_told
+    @_naming_the_file
     def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
         """Vectors; see `Store.vectors`."""
         db = self._db
@@ -422,10 +422,10 @@ class Sqlite(imgrec.Store):
         for some in chunks(dict.fromkeys(values), 500):
             yield from self._db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
 
-    @_told
-    def notes(self) -> dict[str, Any]:
-        """Notes; see `Store.notes`."""
-        with self._parsing("a note"):
+    @_naming_the_file
+    def metadata(self) -> dict[str, Any]:
+        """Metadata; see `Store.metadata`."""
+        with self._parsing("metadata"):
             return {name: json.loads(text) for name, text in self._db.execute("SELECT name, json FROM notes")}
 
     @contextlib.contextmanager
@@ -435,7 +435,7 @@ class Sqlite(imgrec.Store):
         except (ValueError, TypeError) as error:
             raise imgrec.ImgrecError(f"store {self.path} is damaged: {what} cannot be read: {error}") from error
 
-    @_told
+    @_naming_the_file
     def problems(self) -> Iterator[str]:
         """What SQLite's own check finds, and rows that belong to nothing; see `Store.problems`."""
         db = self._db
@@ -454,13 +454,13 @@ class Sqlite(imgrec.Store):
         found = {what: db.execute(f"SELECT count(*) {rows}").fetchone()[0] for what, rows in counts.items()}
         return iter([f"{count:,} {what}" for what, count in found.items() if count])
 
-    @_told
+    @_naming_the_file
     def revision(self, space: Space) -> str | None:
-        """Another random name after every write of more than notes."""
+        """Another random name after every write of more than metadata."""
         row = self._db.execute("SELECT name FROM revisions ORDER BY id DESC LIMIT 1").fetchone()
         return row[0] if row else None
 
-    @_told
+    @_naming_the_file
     def changes(self, space: Space, since: str) -> tuple[set[str], set[str]] | None:
         """The changes of the last writes; see `Store.changes`."""
         with _reading(self._db):
@@ -480,7 +480,7 @@ class Sqlite(imgrec.Store):
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """One read transaction."""
-        with _telling(self.path), _reading(self._db):
+        with _errors_of(self.path), _reading(self._db):
             yield
 
     @property
@@ -576,6 +576,11 @@ def _to_sql(path: str) -> str | bytes:
 
 def _from_sql(value: str | bytes) -> str:
     return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+def _record(row: Sequence[Any]) -> Record:
+    path, digest, size, mtime_ns, missing, *others = row
+    return Record(_from_sql(path), digest, size, mtime_ns, bool(missing), *others)
 
 
 @imgrec.hookimpl

@@ -367,7 +367,7 @@ class OneSpace(Sqlite):
 
 class InParts(Sqlite):
     def write(self, batch: Batch) -> None:
-        super().write(replace(batch, vectors={}, notes={}))
+        super().write(replace(batch, vectors={}, metadata={}))
         for space, (digests, vectors) in batch.vectors.items():
             super().write(Batch(vectors={space: (digests, vectors)}))
 
@@ -436,8 +436,8 @@ class CopiesAgain(Sqlite):
 
 class OneNote(Sqlite):
     def write(self, batch: Batch) -> None:
-        if any(value is not None for value in batch.notes.values()):
-            batch.notes = {**dict.fromkeys(self.notes()), **batch.notes}
+        if any(value is not None for value in batch.metadata.values()):
+            batch.metadata = {**dict.fromkeys(self.metadata()), **batch.metadata}
         super().write(batch)
 
 
@@ -495,7 +495,7 @@ STORES: dict[str, type[Sqlite]] = {
     "a_reader_sees_whole_batches": Slow,
     "writers_take_turns": Impatient,
     "a_copy_is_equal": CopiesAgain,
-    "notes_are_kept": OneNote,
+    "metadata_is_kept": OneNote,
     "a_sound_store_has_no_problems": Anxious,
     "it_says_where_and_how_large": Nowhere,
     "the_revision_changes_with_every_write": Stuck,

@@ -153,9 +153,9 @@ def test_a_damaged_note_of_a_fusion_is_told(photos: Path, tmp_path: Path, note: 
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite"))
     imgrec.ingest(photos, imgrec.Fusion(weights={"a": 1}, parts={"a": _colour()}), store)
     with store:
-        (name,) = recorded.recipes(store)
-        store.write(imgrec.Batch(notes={name: note}))
-    with pytest.raises(imgrec.ImgrecError, match=f"note {name} of .* is damaged"), imgrec.open(store):
+        (name,) = recorded.fusion_specs(store)
+        store.write(imgrec.Batch(metadata={name: note}))
+    with pytest.raises(imgrec.ImgrecError, match=f"metadata {name} of .* is damaged"), imgrec.open(store):
         pass
     assert [each.check for each in verify(store) if each.left] == ["database"]
 

@@ -208,7 +208,7 @@ def test_the_first_similarity_is_the_default(tmp_path: Path, store: imgrec.Store
     for name in ("colour", "hog"):
         imgrec.ingest(tmp_path / "photos", imgrec.build("extractor", name), store)
     with store:
-        assert store.notes()["default"] == Space.of(imgrec.build("extractor", "colour")).key
+        assert store.metadata()["default"] == Space.of(imgrec.build("extractor", "colour")).key
 
 
 # --- galleries that are older than this ---------------------------------------------------------------------

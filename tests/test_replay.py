@@ -243,7 +243,13 @@ def test_what_is_no_run_or_has_no_gallery(cli: Cli, few: Path) -> None:
 
 def test_a_stage_of_a_plain_configuration() -> None:
     built = registry.stage("ingest", {"source": "x"}, {"store": "csv", "default_extractor": "colour"})
-    assert built.plugins() == {"extractor": None, "default_extractor": "colour", "store": "csv", "backup": None}
+    assert built.plugins() == {
+        "extractor": None,
+        "default_extractor": "colour",
+        "store": "csv",
+        "backup": None,
+        "engine": None,
+    }
     with pytest.raises(UsageError, match="ingest needs store="):
         registry.stage("ingest", {"source": "x"}, {"default_extractor": "colour"})
     with pytest.raises(UsageError, match="ingest needs source="):

@@ -210,7 +210,7 @@ class Model:
 
     def __init__(self) -> None:
         self.rows: dict[str, Any] = {}
-        self.notes: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
         self.vectors: dict[str, dict[str, list[float]]] = {space.key: {} for space in SPACES}
 
     def write(self, batch: Batch) -> None:
@@ -224,13 +224,15 @@ class Model:
             self.vectors[space.key] |= dict(zip(digests, values.tolist(), strict=True))
         for key, some in self.vectors.items():
             self.vectors[key] = {digest: vector for digest, vector in some.items() if digest in wanted}
-        self.notes = {name: value for name, value in (self.notes | batch.notes).items() if value is not None}
+        self.metadata = {
+            name: value for name, value in (self.metadata | batch.metadata).items() if value is not None
+        }
 
     def check(self, store: imgrec.Store) -> None:
         found: dict[str, Any] = {row.path: row for row in store.records()}
         found |= {row.path: row for row in store.failures()}
         assert found | dict.fromkeys(store.dismissed()) == self.rows
-        assert store.notes() == self.notes
+        assert store.metadata() == self.metadata
         for space in SPACES:
             assert held(store, space) == self.vectors[space.key]
             assert store.digests(space) == self.vectors[space.key].keys()
@@ -253,7 +255,7 @@ def random_batch(random: Random) -> Batch:
         forgotten=[f"/{i}.jpg" for i in some["gone"]],
         dismissed=[f"/{i}.jpg" for i in some["no"]],
         vectors=vectors,
-        notes={random.choice("abc"): random.choice([None, 1, "x"])} if random.random() < 0.2 else {},
+        metadata={random.choice("abc"): random.choice([None, 1, "x"])} if random.random() < 0.2 else {},
     )
 
 
@@ -272,7 +274,7 @@ def test_many_batches_are_as_their_sum(
         before = [writer.revision(space) for space in SPACES]
         writer.write(batch)
         model.write(batch)
-        if replace(batch, notes={}):
+        if replace(batch, metadata={}):
             assert writer.revision(RGB) not in before
         moments.append((writer.revision(RGB), {key: dict(some) for key, some in model.vectors.items()}))
         if i % 7 == 0:
@@ -351,7 +353,7 @@ def test_readers_beside_joins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Whole batches, the later ones later, and in a snapshot what it began with."""
     monkeypatch.setattr("imgrec_csv.FAN_IN", 2)
     writer = opened("csv", tmp_path / "csv", create=True)
-    writer.write(Batch(notes={"begun": True}))
+    writer.write(Batch(metadata={"begun": True}))
     errors: list[BaseException] = []
     done = threading.Event()
 
@@ -477,12 +479,12 @@ def test_what_is_copied_to_complete_a_store_replaces_nothing(tmp_path: Path) -> 
     older = [record("/changed.jpg", "aa"), record("/broken.jpg", "bb"), record("/lost.jpg", "cc")]
     older += [record("/copy.jpg", "cc"), record("/same.jpg", "dd")]
     names = ["aa", "bb", "cc", "dd"]
-    backup.write(Batch(records=older, vectors={RGB: (names, rows(1, 2, 3, 4))}, notes={"one": 1, "two": 2}))
+    backup.write(Batch(records=older, vectors={RGB: (names, rows(1, 2, 3, 4))}, metadata={"one": 1, "two": 2}))
     backup.write(
         Batch(failures=[Failure("/mended.jpg", 1, 1, "broken", 1.0), Failure("/bad.jpg", 1, 1, "bad", 1.0)])
     )
     newer = [record("/changed.jpg", "ee"), record("/mended.jpg", "ff"), record("/same.jpg", "dd", mtime_ns=5)]
-    store.write(Batch(records=newer, vectors={RGB: (["ee", "ff"], rows(5, 6))}, notes={"two": 22}))
+    store.write(Batch(records=newer, vectors={RGB: (["ee", "ff"], rows(5, 6))}, metadata={"two": 22}))
     store.write(Batch(failures=[Failure("/broken.jpg", 9, 9, "broken", 9.0)]))
     assert store.copy_from(backup, only_lacking=True) == 3  # lost, copy, and same, which has its vector now
     assert {r.path: r.digest for r in store.records()} == {
@@ -491,7 +493,7 @@ def test_what_is_copied_to_complete_a_store_replaces_nothing(tmp_path: Path) -> 
     assert next(store.records(paths=["/same.jpg"])).mtime_ns == 5
     assert held(store, RGB).keys() == {"cc", "dd", "ee", "ff"}
     assert {f.path: f.time for f in store.failures()} == {"/broken.jpg": 9.0, "/bad.jpg": 1.0}
-    assert store.notes() == {"one": 1, "two": 22}
+    assert store.metadata() == {"one": 1, "two": 22}
 
 
 def test_a_store_on_a_read_only_medium_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

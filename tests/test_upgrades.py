@@ -206,7 +206,7 @@ def held_by(store: imgrec.Store) -> dict[str, Any]:
     return {
         "records": {record.path: record for record in store.records()},
         "failures": list(store.failures()),
-        "notes": store.notes(),
+        "notes": store.metadata(),
         "vectors": {key: dict(zip(names, rows.tolist(), strict=True)) for key, (names, rows) in vectors.items()},
     }
 
@@ -298,7 +298,7 @@ def test_a_space_of_an_older_folder_that_was_never_filled_is_none(folder: Path) 
         if begun is not None:
             (folder / f"{lab.key}.csv").write_text(begun)
         assert [space.key for space in csv_store(folder).spaces()] == [each["key"] for each in listed]
-    csv_store(folder).write(Batch(notes={"x": 1}))
+    csv_store(folder).write(Batch(metadata={"x": 1}))
     assert [space.key for space in csv_store(folder).spaces()] == [each["key"] for each in listed]
 
 
@@ -312,7 +312,7 @@ def test_a_folder_whose_upgrade_fails_is_as_it_was(
     before = contents(folder)
     monkeypatch.setattr(imgrec_csv, step, full)
     with pytest.raises(UsageError, match=r"stays so: it cannot be upgraded to 3: .*No space left"):
-        csv_store(folder).write(Batch(notes={"x": 1}))
+        csv_store(folder).write(Batch(metadata={"x": 1}))
     assert {name: data for name, data in contents(folder).items() if name in before} == before
     check_first(held_by(csv_store(folder)))
     monkeypatch.undo()
@@ -336,9 +336,9 @@ def test_an_upgrade_that_was_killed_before_its_last_step_is_finished(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", rename)
         with pytest.raises(KeyboardInterrupt):
-            csv_store(folder).write(Batch(notes={"x": 1}))
+            csv_store(folder).write(Batch(metadata={"x": 1}))
     check_first(held_by(csv_store(folder)))
-    csv_store(folder).write(Batch(notes={"x": None}))
+    csv_store(folder).write(Batch(metadata={"x": None}))
     check_first(held_by(csv_store(folder)))
     assert contents(folder.with_name("csv-schema-1")) == before
     assert [each.name for each in folder.iterdir() if each.is_file()] == ["schema.json"]
@@ -348,7 +348,7 @@ def test_a_folder_that_another_run_writes_to_is_upgraded_when_that_is_done(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = csv_store(folder)
-    writing = threading.Thread(target=store.write, args=(Batch(notes={"x": 1}),))
+    writing = threading.Thread(target=store.write, args=(Batch(metadata={"x": 1}),))
     with csv_store(folder).writing():
         before = contents(folder)
         writing.start()

@@ -475,7 +475,7 @@ def _failure(backup: imgrec.Store) -> None:
 
 
 def _note(backup: imgrec.Store) -> None:
-    backup.write(Batch(notes={"extra": 1}))
+    backup.write(Batch(metadata={"extra": 1}))
 
 
 @pytest.mark.parametrize(("change", "count"), [(_forget, 2), (_add, 1), (_vector, 1), (_failure, 1), (_note, 1)])

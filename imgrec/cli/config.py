@@ -83,10 +83,10 @@ def _store_stage(user_folders: tuple[str, ...], name: str, cls: type[Stage], *, 
     try:
         node = schema(cls)
     except Exception as error:  # an option of a type that OmegaConf does not take
-        told = f"stage={name} of {registry.available(Stage.kind)[name].origin}"
+        message = f"stage={name} of {registry.available(Stage.kind)[name].origin}"
         if is_asked:
-            raise UsageError(f"{told} cannot be run: {_first_line(error)}: {TYPES}") from error
-        log.warning("%s left out: %s: %s", told, _first_line(error), TYPES)
+            raise UsageError(f"{message} cannot be run: {_first_line(error)}: {TYPES}") from error
+        log.warning("%s left out: %s: %s", message, _first_line(error), TYPES)
         return
     _store(user_folders, "options", name, node)
     if name not in presets.files(Stage.kind, user_folders):

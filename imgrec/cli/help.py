@@ -25,8 +25,8 @@ def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[st
     """
     if stage is None:
         chosen = {group: names for group in (*GROUPS, *OF_NO_GROUP) if (names := _chosen(group, words))}
-        told = [_of_choice(group, name, user_folders) for group, names in chosen.items() for name in names]
-        return "\n\n".join(told) or _general(user_folders)
+        lines_of = [_of_choice(group, name, user_folders) for group, names in chosen.items() for name in names]
+        return "\n\n".join(lines_of) or _general(user_folders)
     known = registry.classes(Stage)
     if stage not in known:
         raise UsageError(f"there is no stage {stage!r}{suggestion(stage, known)}: there are {', '.join(known)}")
@@ -165,7 +165,7 @@ def _options(cls: type, key: str | None = None, settings: Mapping[str, Any] | No
     ]
     width = max((len(f"{name}={default}") for name, default, _ in rows), default=0)
     indent = "    " if key else "  "
-    return [f"{indent}{f'{name}={default}':{width}}  {told}".rstrip() for name, default, told in rows]
+    return [f"{indent}{f'{name}={default}':{width}}  {lines_of}".rstrip() for name, default, lines_of in rows]
 
 
 def _default(row: OptionRow, settings: Mapping[str, Any]) -> str:

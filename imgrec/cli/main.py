@@ -84,7 +84,7 @@ def main(words: Sequence[str] | None = None) -> int:
             return UsageError.exit_code
         return _outcome(_run_hydra(read, [sys.argv[0], *words]), debug=debug)
     except KeyboardInterrupt as error:
-        return _tell(error, debug=debug)
+        return _report(error, debug=debug)
     except SystemExit as error:  # Hydra's, after --help and the like
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BrokenPipeError:
@@ -92,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        return _tell(_explained(error, stage, words), debug=debug)
+        return _report(_explained(error, stage, words), debug=debug)
     finally:
         _errors.clear()
 
@@ -171,7 +171,7 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
         if isinstance(error, BrokenPipeError):
             raise error
     if sweep is None:
-        return max((_tell(error, debug=debug or is_asked) for error, is_asked in _errors), default=0)
+        return max((_report(error, debug=debug or is_asked) for error, is_asked in _errors), default=0)
     if board := sweep.leaderboard():
         files = board.save()
         sys.stdout.write(f"{board.to_json() if board.is_json else board.to_text()}\n")
@@ -181,8 +181,8 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
             sys.stderr.write(f"imgrec: {changed}\n")
     failed = [job.name for job in sweep.jobs if job.error]
     if failed:
-        told = f"job {failed[0]}" if len(failed) == 1 else f"jobs {', '.join(failed)}"
-        sys.stderr.write(f"imgrec: {len(failed)} of {len(sweep.jobs)} jobs failed: {told} of {sweep.folder}\n")
+        message = f"job {failed[0]}" if len(failed) == 1 else f"jobs {', '.join(failed)}"
+        sys.stderr.write(f"imgrec: {len(failed)} of {len(sweep.jobs)} jobs failed: {message} of {sweep.folder}\n")
     return ImgrecError.exit_code if failed else 0
 
 
@@ -219,7 +219,7 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
         if not is_job_of_sweep or isinstance(error, BrokenPipeError):
             _errors.append((error, bool(configuration.get("debug", False))))
         elif not isinstance(error, KeyboardInterrupt):
-            _tell(_of_job(settings.job.num, error), debug=configuration.get("debug", False))
+            _report(_of_job(settings.job.num, error), debug=configuration.get("debug", False))
         if isinstance(error, KeyboardInterrupt):
             raise
 
@@ -233,7 +233,7 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
         from imgrec.cli import sweep
 
         if before := sweep.done_before(run):
-            sys.stderr.write(f"job {number}: done before, {before.told()}\n")
+            sys.stderr.write(f"job {number}: done before, {before.summary()}\n")
             return
         run.is_quiet = True
     try:
@@ -251,14 +251,14 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
             _take_back(run.folder)
         raise
     if is_ranked:
-        sys.stderr.write(f"job {number}: {sweep.Job.of(run).told()}\n")
+        sys.stderr.write(f"job {number}: {sweep.Job.of(run).summary()}\n")
 
 
 def _of_job(number: int, error: BaseException) -> BaseException:
     """An error of a sweep's job, with the job's number in front."""
     if isinstance(error, ImgrecError | OSError):
-        told = type(error) if isinstance(error, ImgrecError) else ImgrecError
-        return told(f"job {number}: {error}").with_traceback(error.__traceback__)
+        message = type(error) if isinstance(error, ImgrecError) else ImgrecError
+        return message(f"job {number}: {error}").with_traceback(error.__traceback__)
     return error
 
 
@@ -319,7 +319,7 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
     return error
 
 
-def _tell(error: BaseException, *, debug: bool) -> int:
+def _report(error: BaseException, *, debug: bool) -> int:
     """Say what went wrong, in a line; the exit code."""
     if isinstance(error, KeyboardInterrupt):
         sys.stderr.write(f"imgrec: interrupted; the same command{error} goes on from here\n")

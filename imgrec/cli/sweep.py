@@ -80,7 +80,7 @@ class Job:
         ends = self.results.get("confidence", {}).get(figure)
         return (ends[0], ends[1]) if ends else None
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """How it went, in a line."""
         if self.error is not None or self.ranking is None:
             return self.error or "done"
@@ -280,9 +280,9 @@ class Leaderboard:
             "job",
             *(["error"] if has_errors else []),
         ]
-        return header, [self._told(job) + ([job.error or ""] if has_errors else []) for job in self.jobs]
+        return header, [self._row(job) + ([job.error or ""] if has_errors else []) for job in self.jobs]
 
-    def _told(self, job: Job) -> list[str]:
+    def _row(self, job: Job) -> list[str]:
         cells = [BEST if self.is_best(job) else "", *(job.overrides.get(name, "") for name in self.options)]
         figures = [f"{job.results[figure]:.4f}" if job.results else "" for figure in self.ranking.quality]
         ends = job.interval(next(iter(self.ranking.quality)))

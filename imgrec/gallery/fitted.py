@@ -49,8 +49,8 @@ class FittedReducer:
 
     def about(self) -> dict[str, Any]:
         """For a run's record: the reducer's name and options, what it reports, and the number of images."""
-        told = {"reducer": self.reducer.name, **self.reducer.plain_options(), **self.reducer.report()}
-        return {**told, "images": self.images}
+        about = {"reducer": self.reducer.name, **self.reducer.plain_options(), **self.reducer.report()}
+        return {**about, "images": self.images}
 
 
 def fit(
@@ -126,11 +126,11 @@ def load(
         with contextlib.suppress(OSError):  # a medium that is full or read-only
             _keep(made, space, kept)
             if found:
-                for derived in (
+                for cached in (
                     kept.parent.parent,
                     kept.parent.parent / "indexes",
                 ):  # its vectors and their indexes
-                    shutil.rmtree(derived / found.space.key, ignore_errors=True)
+                    shutil.rmtree(cached / found.space.key, ignore_errors=True)
     projected = project(made, whole)
     source = source_of(store, space, made)
     if kept and revision is not None and files.is_large(source, projected):
@@ -157,8 +157,8 @@ def _fitted(
         reducer = registry.changed(reducer, {})  # it was restored to what is outgrown
     made = fit(reducer, space, whole.digests, whole.vectors, labels_of, whole.usable)
     if outgrown is None:
-        told = "" if store.cache_folder else f"; store={store.name} keeps none, so that it is fitted for each run"
-        log.warning("%s is fitted on %s images%s", reducer.name, f"{made.images:,}", told)
+        about = "" if store.cache_folder else f"; store={store.name} keeps none, so that it is fitted for each run"
+        log.warning("%s is fitted on %s images%s", reducer.name, f"{made.images:,}", about)
     return made
 
 

@@ -40,8 +40,8 @@ def describe(store: Store) -> dict[str, Any]:
         "contents": len(contents),
         "spaces": spaces,
         "fusions": [
-            {"key": name, **recipe, "summary": recorded.described_recipe(name, recipe)}
-            for name, recipe in recorded.recipes(store).items()
+            {"key": name, **fusion_spec, "summary": recorded.describe_fusion(name, fusion_spec)}
+            for name, fusion_spec in recorded.fusion_specs(store).items()
         ],
         "failed": [{"path": failure.path, "reason": failure.reason} for failure in failures],
     }

@@ -13,39 +13,39 @@ from imgrec.errors import ImgrecError, UsageError
 from imgrec.kinds import Extractor, Space, Store
 from imgrec.options import default_values, written
 
-NOTE = "fusion-"
-"""How the names of a store's notes begin that record fusions."""
+FUSION_PREFIX = "fusion-"
+"""How the names of metadata begin that record fusions."""
 
 
 DEFAULT = "default"
-"""The note that names the space or fusion that a gallery was first ingested with."""
+"""The metadata that name the space or fusion that a gallery was first ingested with."""
 
 
-def note_of(recipe: Mapping[str, Any]) -> str:
+def fusion_key(fusion_spec: Mapping[str, Any]) -> str:
     """The name of a fusion: its weights aside, with which it is the same one still."""
-    about = {name: value for name, value in recipe.items() if name != "weights"}
-    return NOTE + hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+    about = {name: value for name, value in fusion_spec.items() if name != "weights"}
+    return FUSION_PREFIX + hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def recipes(store: Store) -> dict[str, dict[str, Any]]:
+def fusion_specs(store: Store) -> dict[str, dict[str, Any]]:
     """The fusions that were ingested into a store, by their names."""
-    found = {name: note for name, note in store.notes().items() if name.startswith(NOTE)}
-    if damaged := [name for name, note in found.items() if not _is_recipe(note)]:
+    found = {name: spec for name, spec in store.metadata().items() if name.startswith(FUSION_PREFIX)}
+    if damaged := [name for name, spec in found.items() if not _is_fusion_spec(spec)]:
         raise ImgrecError(
-            f"the note {damaged[0]} of {store.location} is damaged: restore a backup, or ingest anew"
+            f"the metadata {damaged[0]} of {store.location} is damaged: restore a backup, or ingest anew"
         )
     return found
 
 
-def _is_recipe(note: Any) -> bool:
-    """Whether a note has the form that `Extractor.recipe` describes."""
-    if not isinstance(note, Mapping) or "projected_from" not in note:
+def _is_fusion_spec(spec: Any) -> bool:
+    """Whether metadata have the form of a `FusionSpec`."""
+    if not isinstance(spec, Mapping) or "projected_from" not in spec:
         return False
-    by_term = [note.get(what) for what in ("weights", "spaces", "projections", "metrics")]
+    by_term = [spec.get(what) for what in ("weights", "spaces", "projections", "metrics")]
     if not all(isinstance(each, Mapping) for each in by_term):
         return False
-    names = note["weights"].keys()
-    return bool(names) and names == note["spaces"].keys() and all(names >= set(each) for each in by_term if each)
+    names = spec["weights"].keys()
+    return bool(names) and names == spec["spaces"].keys() and all(names >= set(each) for each in by_term if each)
 
 
 def choose_space(
@@ -100,13 +100,13 @@ def check_overrides(space: Space, overrides: Mapping[str, Any]) -> None:
         check_identity(space, changed)  # may load a model, so not for device= or batch_size=
 
 
-def described_recipe(name: str, recipe: Mapping[str, Any]) -> str:
+def describe_fusion(name: str, fusion_spec: Mapping[str, Any]) -> str:
     """A recorded fusion in a line: its name, and the weights of its parts.
 
-    >>> described_recipe("fusion-1234", {"weights": {"colour": 0.25, "hog": 0.75}})
+    >>> describe_fusion("fusion-1234", {"weights": {"colour": 0.25, "hog": 0.75}})
     'fusion-1234 (0.25 colour, 0.75 hog)'
     """
-    return f"{name} ({', '.join(f'{weight:g} {part}' for part, weight in recipe['weights'].items())})"
+    return f"{name} ({', '.join(f'{weight:g} {part}' for part, weight in fusion_spec['weights'].items())})"
 
 
 def describe(space: Space) -> str:

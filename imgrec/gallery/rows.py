@@ -223,9 +223,9 @@ class GalleryRows:
 
     def about(self) -> dict[str, Any]:
         """What a run records of a similarity: its projections, and of a fusion its terms; JSON data."""
-        told: dict[str, Any] = {}
+        about: dict[str, Any] = {}
         if self.similarity.names:
-            told["parts"] = {
+            about["parts"] = {
                 term.name: {
                     "space": space.key,
                     "weight": term.weight,
@@ -235,14 +235,14 @@ class GalleryRows:
                 for term, space, field in zip(self.similarity.terms, self.spaces, self.fields, strict=True)
             }
         if self.projections:
-            told["projection"] = self.about_projections()
+            about["projection"] = self.about_projections()
         if self.indexes and self._index is not None:
-            told["index"] = {
+            about["index"] = {
                 "index": self._index.name,
                 **self._index.plain_options(),
                 "effort": [each.effort for each in self.indexes],
             }
-        return told
+        return about
 
     def about_projections(self) -> dict[str, Any] | None:
         """What a run records of projections: by the names of terms, or of the only one; JSON data."""

@@ -16,10 +16,10 @@ from imgrec.gallery.recorded import (
     check_overrides,
     choose_space,
     describe,
-    described_recipe,
+    describe_fusion,
     extractor_of,
-    note_of,
-    recipes,
+    fusion_key,
+    fusion_specs,
 )
 from imgrec.kinds import Extractor, Metric, Recorded, Reducer, Space, Store
 from imgrec.kinds.metric import metric_of
@@ -76,8 +76,8 @@ class Similarity:
     key: str | None = None
     """What it is called, `fusion-` and a digest; None: as the space of its only term."""
 
-    recipe: Mapping[str, Any] | None = None
-    """What a store notes of it; None where the spaces that it keeps say it all."""
+    fusion_spec: Mapping[str, Any] | None = None
+    """What a store keeps of it; None where the spaces that it keeps say it all."""
 
     @property
     def metric(self) -> str | None:
@@ -96,9 +96,9 @@ class Similarity:
         return [term.name for term in self.terms if term.name]
 
     def sources(self) -> tuple[list[Space], dict[str, Any]]:
-        """What it takes of a store: spaces, not yet projected, and its note."""
-        notes = {self.key: dict(self.recipe)} if self.key and self.recipe else {}
-        return list({term.space.key: term.space for term in self.terms}.values()), notes
+        """What it takes of a store: spaces, not yet projected, and what it keeps of a fusion."""
+        metadata = {self.key: dict(self.fusion_spec)} if self.key and self.fusion_spec else {}
+        return list({term.space.key: term.space for term in self.terms}.values()), metadata
 
 
 def of(space: Space, metric: str = EUCLIDEAN, projection: Reducer | None = None) -> Similarity:
@@ -172,8 +172,8 @@ def _of_extractor(store: Store, extractor: Extractor, metric: str | None) -> Sim
         for name, spec in extractor.terms().items()
         if spec.weight
     )
-    recipe = extractor.recipe()
-    return Similarity(terms, note_of(recipe) if recipe else None, recipe)
+    fusion_spec = extractor.fusion_spec()
+    return Similarity(terms, fusion_key(fusion_spec) if fusion_spec else None, fusion_spec)
 
 
 CHANGEABLE = ("weights", "metrics", "parts")
@@ -182,49 +182,51 @@ CHANGEABLE = ("weights", "metrics", "parts")
 
 def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any], metric: str | None) -> Similarity:
     """The similarity that is meant, of those that a store records."""
-    spaces, fusions = {space.key: space for space in store.spaces()}, recipes(store)
-    fusions = {name: note for name, note in fusions.items() if spaces.keys() >= set(note["spaces"].values())}
-    parts = {key for note in fusions.values() for key in note["spaces"].values()}
+    spaces, fusions = {space.key: space for space in store.spaces()}, fusion_specs(store)
+    fusions = {name: spec for name, spec in fusions.items() if spaces.keys() >= set(spec["spaces"].values())}
+    parts = {key for spec in fusions.values() for key in spec["spaces"].values()}
     if wanted is None:
         known = [*fusions, *(key for key in spaces if key not in parts)]
     else:
         known = [key for key in (*fusions, *spaces) if key == wanted]
         known = known or [key for key in (*fusions, *spaces) if key.startswith(wanted)]
-        known = known or list({note["spaces"][wanted] for note in fusions.values() if wanted in note["spaces"]})
+        known = known or list({spec["spaces"][wanted] for spec in fusions.values() if wanted in spec["spaces"]})
     if len(known) == 1 and known[0] in fusions:
         return _fused(known[0], fusions[known[0]], spaces, changes, metric)
     if fusions and len(known) != 1:
-        told = "several spaces, choose one with space=:" if known else f"no space {wanted!r}; it has"
-        listed = "; ".join([*map(described_recipe, fusions, fusions.values()), *map(describe, spaces.values())])
-        raise UsageError(f"the gallery {store.location} has {told} {listed}")
+        message = "several spaces, choose one with space=:" if known else f"no space {wanted!r}; it has"
+        listed = "; ".join([*map(describe_fusion, fusions, fusions.values()), *map(describe, spaces.values())])
+        raise UsageError(f"the gallery {store.location} has {message} {listed}")
     space = choose_space(store, known[0] if len(known) == 1 else wanted, changes)
     return Similarity((Term(space, metric_of(metric or EUCLIDEAN), extractor=Recorded(changes)),))
 
 
 def _fused(
     key: str,
-    recipe: Mapping[str, Any],
+    fusion_spec: Mapping[str, Any],
     spaces: Mapping[str, Space],
     changes: Mapping[str, Any],
     metric: str | None,
 ) -> Similarity:
     """A recorded fusion, with other weights and metrics where they are given, and options of parts changed."""
     check_option_names(key, CHANGEABLE, changes)
-    given = {what: _by_term(f"{key}.{what}", what, changes.get(what, {}), recipe["spaces"]) for what in CHANGEABLE}
+    given = {
+        what: _by_term(f"{key}.{what}", what, changes.get(what, {}), fusion_spec["spaces"]) for what in CHANGEABLE
+    }
     if metric is not None and given["metrics"]:
         raise UsageError(f"metric={metric} is of all parts of {key}: leave it or extractor.metrics out")
-    options, metrics = given["parts"], {**recipe["metrics"], **given["metrics"]}
-    weights = {**recipe["weights"], **given["weights"]}
+    options, metrics = given["parts"], {**fusion_spec["metrics"], **given["metrics"]}
+    weights = {**fusion_spec["weights"], **given["weights"]}
     check_weights(weights)
     for name, values in options.items():
         if not isinstance(values, Mapping):
             raise UsageError(f"{key}.parts.{name} is recorded, so that options of it are given, not {values!r}")
-    least = recipe["projected_from"]
+    least = fusion_spec["projected_from"]
     terms = []
     for name, weight in weights.items():
         if not weight:
             continue
-        space, projection = spaces[recipe["spaces"][name]], recipe["projections"].get(name)
+        space, projection = spaces[fusion_spec["spaces"][name]], fusion_spec["projections"].get(name)
         if options.get(name):
             check_overrides(space, options[name])
         terms.append(
@@ -238,7 +240,7 @@ def _fused(
                 least.get(name, 0) if isinstance(least, Mapping) else least,
             )
         )
-    return Similarity(tuple(terms), key, {**recipe, "weights": weights, "metrics": metrics})
+    return Similarity(tuple(terms), key, {**fusion_spec, "weights": weights, "metrics": metrics})
 
 
 def _by_term(owner: str, what: str, values: Any, terms: Iterable[str]) -> dict[str, Any]:
@@ -309,7 +311,7 @@ def extractors_to_ingest(store: Store, chosen: Extractor | Recorded, default: Ex
     recorded: list[Space] = []
     with contextlib.suppress(NoStoreError), store:
         recorded = store.spaces()
-        if recipes(store) and not chosen.changes.keys().isdisjoint(CHANGEABLE):
+        if fusion_specs(store) and not chosen.changes.keys().isdisjoint(CHANGEABLE):
             if set(chosen.changes) != {"parts"}:
                 raise UsageError(
                     f"an ingest keeps the weights and metrics that {store.location} records: change them when you "

@@ -127,8 +127,8 @@ class Encoded:
             UnreadableImageError: with the reason.
         """
         if (needed := self.memory(sides)) > MAX_MEMORY:
-            told = f"{self.width} x {self.height} pixels, which take {needed:,} bytes to decode"
-            raise UnreadableImageError(f"too large: {told}")
+            message = f"{self.width} x {self.height} pixels, which take {needed:,} bytes to decode"
+            raise UnreadableImageError(f"too large: {message}")
         reductions = {side: self._reduction(side) for side in sides}
         images = {reduction: self._decode(reduction) for reduction in set(reductions.values())}
         return {side: images[reduction] for side, reduction in reductions.items()}
@@ -187,8 +187,8 @@ def _reasons() -> Iterator[None]:
         Exception,
         SystemExit,
     ) as error:  # decoders raise anything on broken data
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"broken image: {told}") from None
+        message = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"broken image: {message}") from None
 
 
 def _extent(picture: PIL.Image.Image) -> tuple[int, int]:
@@ -217,8 +217,8 @@ def _opened(data: bytes) -> PIL.Image.Image:
                 raise UnreadableImageError(f"{NEEDS}{library}: {command}")
             opened: object = decoder().open(data)
             if not isinstance(opened, PIL.Image.Image):
-                told = f"{decoder.name} returned {type(opened).__name__}, not a PIL.Image.Image"
-                raise UnreadableImageError(f"{DECODER}{told}")
+                message = f"{decoder.name} returned {type(opened).__name__}, not a PIL.Image.Image"
+                raise UnreadableImageError(f"{DECODER}{message}")
             return opened
     return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
 

@@ -46,8 +46,8 @@ def ingest(
 
     Args:
         source: folders and files.
-        extractor: one extractor or several, or a fusion, which the store notes; each image is decoded once for all
-            that need the same size.
+        extractor: one extractor or several, or a fusion, which the store records; each image is decoded once for
+            all that need the same size.
         store: where to; made if it is not there.
         backup: a second store that gets the same, and all that `store` holds already.
         engine: where the work is done; by default what `conf/stage/ingest.yaml` chooses.

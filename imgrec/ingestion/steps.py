@@ -134,12 +134,12 @@ class Ingestion:
     def remember(self, chosen: Sequence[Extractor]) -> None:
         """Have the stores know each fusion, so that a query is compared by all its terms, and what came first."""
         for extractor in chosen:
-            recipe, held = extractor.recipe(), self.store.notes()
-            name = Space.of(extractor).key if recipe is None else recorded.note_of(recipe)
-            notes = {recorded.DEFAULT: name, **held} | ({} if recipe is None else {name: recipe})
-            self._write(Batch(notes={key: note for key, note in notes.items() if held.get(key) != note}))
-            if recipe is not None and name not in self.store.notes():
-                log.warning("store=%s keeps no notes: give the fusion again with each query", self.store.name)
+            fusion_spec, held = extractor.fusion_spec(), self.store.metadata()
+            name = Space.of(extractor).key if fusion_spec is None else recorded.fusion_key(fusion_spec)
+            metadata = {recorded.DEFAULT: name, **held} | ({} if fusion_spec is None else {name: fusion_spec})
+            self._write(Batch(metadata={key: data for key, data in metadata.items() if held.get(key) != data}))
+            if fusion_spec is not None and name not in self.store.metadata():
+                log.warning("store=%s keeps no metadata: give the fusion again with each query", self.store.name)
 
     def changed(self, files: Iterable[ImageFile], advance: Callable[[int], object]) -> Iterator[ImageFile]:
         """The files that the store does not have as they are; not those that were forgotten on purpose."""
@@ -182,7 +182,7 @@ class Ingestion:
                 if item.reason is None:
                     item.lacks = self._not_on_their_way(item.digest, lacking[item.digest])
                     item.sides = {self.spaces[space].side for space in item.lacks}
-                    self._tell_move(item, known.get(item.digest, []))
+                    self._find_move(item, known.get(item.digest, []))
                 if item.file.path not in unreachable:
                     yield item
 
@@ -202,7 +202,7 @@ class Ingestion:
         self._unreachable |= recorded
         return recorded | {path for path in paths if images.state(path) is None}
 
-    def _tell_move(self, item: Item, known: list[Record]) -> None:
+    def _find_move(self, item: Item, known: list[Record]) -> None:
         if any(record.path == item.file.path for record in known):
             item.counts_as = "unchanged"  # touched, or to be extracted into one more space
             return

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,21 @@ Vectors = npt.NDArray[np.float32]
 
 DECODING_VERSION = 1
 """The version of the rules in `images.decode`. Part of every space: raised when decoded pixels change."""
+
+
+class FusionSpec(TypedDict):
+    """A fusion as a store records it, by the names of its terms; JSON data."""
+
+    weights: dict[str, float]
+    spaces: dict[str, str]
+    """Their keys."""
+
+    projections: dict[str, list[Any]]
+    """Name and options of the reducer of each term that is projected."""
+
+    metrics: dict[str, str]
+    projected_from: int | dict[str, int]
+    """From how many images on; by term where these are not the same."""
 
 
 @dataclass
@@ -75,8 +90,8 @@ class Extractor(Component):
         """
         return {"": TermSpec(self)}
 
-    def recipe(self) -> dict[str, Any] | None:
-        """What a store notes, so that images are compared by all of its terms when nothing else is asked for.
+    def fusion_spec(self) -> FusionSpec | None:
+        """What a store keeps, so that images are compared by all of its terms when nothing else is asked for.
 
         None, for an only term, whose space says it all.
         """

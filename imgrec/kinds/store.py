@@ -83,14 +83,14 @@ class Batch:
     vectors: dict[Space, tuple[list[str], Vectors]] = field(default_factory=dict)
     """For each space, digests and their vectors, row by row."""
 
-    notes: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     """Small JSON data by name, in the place of what was kept under the name; None removes it."""
 
     dismissed: list[str] = field(default_factory=list)
     """Paths that are forgotten on purpose: record or failure goes, and an ingest passes the file over."""
 
     def __bool__(self) -> bool:
-        return any((self.records, self.failures, self.forgotten, self.dismissed, self.vectors, self.notes))
+        return any((self.records, self.failures, self.forgotten, self.dismissed, self.vectors, self.metadata))
 
 
 @dataclass
@@ -165,7 +165,7 @@ class Store(Component):
         In a store that a run is writing, only whole batches are seen.
         """
 
-    def notes(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """Small facts that are kept with a gallery, JSON data by name; nothing in a store that keeps none."""
         return {}
 
@@ -229,7 +229,7 @@ class Store(Component):
     def copy_from(
         self, other: Store, *, exactly: bool = False, only_lacking: bool = False, batch_size: int = 32_768
     ) -> int:
-        """Copy every record, failure, vector and note that `other` holds and this store lacks or has otherwise.
+        """Copy records, failures, vectors and metadata that `other` holds and this store lacks or has otherwise.
 
         Args:
             other: the store to copy from, open.
@@ -272,16 +272,16 @@ class Store(Component):
 
     def _copy_small(self, other: Store, *, exactly: bool, only_lacking: bool) -> None:
         """Notes, and the paths that were forgotten on purpose."""
-        kept, given = self.notes(), other.notes()
+        kept, given = self.metadata(), other.metadata()
         if only_lacking:
             given = {name: value for name, value in given.items() if name not in kept}
-        notes = {name: value for name, value in given.items() if kept.get(name) != value}
+        metadata = {name: value for name, value in given.items() if kept.get(name) != value}
         gone = dict.fromkeys(kept.keys() - given.keys()) if exactly else {}
         dismissed = other.dismissed() - self.dismissed()
         if only_lacking:
             for rows in (self.records, self.failures):
                 dismissed -= {row.path for row in rows(paths=sorted(dismissed))}
-        self.write(Batch(dismissed=sorted(dismissed), notes={**notes, **gone}))
+        self.write(Batch(dismissed=sorted(dismissed), metadata={**metadata, **gone}))
 
     def _forget_all_but(self, other: Store, batch_size: int) -> None:
         held = [row.path for row in self.records()] + [row.path for row in self.failures()]

@@ -158,7 +158,7 @@ class Run:
         if self._commit and self._commit.endswith("+"):
             (self.folder / DIFF).write_bytes(git_diff())
         try:
-            registry.tell("imgrec_run_started", self._info())
+            registry.notify("imgrec_run_started", self._info())
             yield
             self.status = "done"
         except KeyboardInterrupt:
@@ -169,7 +169,7 @@ class Run:
             raise
         finally:
             self.save()
-            registry.tell("imgrec_run_finished", self._info())
+            registry.notify("imgrec_run_finished", self._info())
 
     def fail(self, error: BaseException) -> None:
         """Record an error that came before the stage ran."""

@@ -119,12 +119,12 @@ def _named(index: Index, work: Callable[[], T]) -> T:
 
 def _folder(index: Index, source: Source, metric: Metric) -> Path | None:
     """Where an index is kept; None where the store has no place, or does not tell its revisions."""
-    derived, revision = source.store.cache_folder, source.store.revision(source.space)
-    if derived is None or revision is None:
+    cache, revision = source.store.cache_folder, source.store.revision(source.space)
+    if cache is None or revision is None:
         return None
     options = json.dumps(index.plain_options(), sort_keys=True)
     digest = hashlib.sha256(options.encode()).hexdigest()[:12]
-    return derived / "indexes" / source.key / revision / f"{index.name}-{digest}-{metric.name}"
+    return cache / "indexes" / source.key / revision / f"{index.name}-{digest}-{metric.name}"
 
 
 def _build(index: Index, table: VectorTable, metric: Metric, folder: Path) -> None:

@@ -327,8 +327,8 @@ def _is_well_formed(table: VectorTable) -> bool:
 
 def check(source: Source) -> Iterator[tuple[Path, str | None]]:
     """The folder with the table of a source as it is now, where there is one, and what is wrong with it."""
-    revision, derived = source.store.revision(source.space), source.store.cache_folder
-    if revision and derived and (folder := derived / source.key / revision).exists():
+    revision, cache = source.store.revision(source.space), source.store.cache_folder
+    if revision and cache and (folder := cache / source.key / revision).exists():
         yield folder, _problem(source, folder)
 
 

@@ -97,7 +97,7 @@ class Evaluate(Stage):
 
             rows = evaluation.answers(gallery, asked, worst, k=self.k, rerank=self.rerank, seed=self.seed)
             worst_queries(rows, run.folder / "worst.png", title)
-        run.print(to_json(found) if self.format == "json" else _told(found, asked.grouped_by, title))
+        run.print(to_json(found) if self.format == "json" else _as_table(found, asked.grouped_by, title))
         run.note(f"the {len(worst)} worst are drawn in {run.folder / 'worst.png'}")
 
     def _chosen(self) -> Extractor | Recorded:
@@ -163,7 +163,7 @@ def _write_queries(file: Path, asked: Queries, per_query: Sequence[evaluation.Qu
             writer.writerow([record.path, group, *quality])
 
 
-def _told(found: dict[str, Any], grouped_by: str, title: str) -> str:
+def _as_table(found: dict[str, Any], grouped_by: str, title: str) -> str:
     """The result as tables."""
     header = ["", f"{found['k']} nearest", "95% confidence"]
     names = {
@@ -173,8 +173,8 @@ def _told(found: dict[str, Any], grouped_by: str, title: str) -> str:
         "hit_rate": "hit rate",
     }
     rows = [
-        [told, f"{found[name]:.4f}", "{:.4f} to {:.4f}".format(*found["confidence"][name])]
-        for name, told in names.items()
+        [title_of, f"{found[name]:.4f}", "{:.4f} to {:.4f}".format(*found["confidence"][name])]
+        for name, title_of in names.items()
     ]
     groups = [
         [group["label"], group["queries"], *(f"{group[name]:.3f}" for name in names)]

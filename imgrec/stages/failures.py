@@ -46,8 +46,8 @@ class Failures(Stage):
             return f"{self.store.location}: no file has failed"
         cells = [[row["time"], row["reason"], row["path"]] for row in rows]
         counts = Counter(row["reason"] for row in rows).most_common()
-        told = "; ".join(f"{count:,} {reason}" for reason, count in counts)
-        return f"{self.store.location}: {told}\n\n{table(cells, header=['tried', 'reason', 'path'])}"
+        message = "; ".join(f"{count:,} {reason}" for reason, count in counts)
+        return f"{self.store.location}: {message}\n\n{table(cells, header=['tried', 'reason', 'path'])}"
 
 
 def _row(failure: Failure) -> dict[str, str]:

@@ -33,8 +33,8 @@ def as_text(result: dict[str, Any], failures: int) -> str:
     """What `info` prints as a table."""
     size = "" if result["bytes"] is None else f", {_megabytes(result['bytes'])}"
     counts = {name: result[name] for name in ("images", "contents", "missing")} | {"failed": len(result["failed"])}
-    told = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    lines = [f"{result['store']}: {told}{size}"]
+    summary = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    lines = [f"{result['store']}: {summary}{size}"]
     rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), s["summary"]] for s in result["spaces"]]
     if rows:
         lines += ["", table(rows, header=["vectors", "dim", "size", "space"])]

@@ -66,15 +66,15 @@ class Ingest(Stage):
                 run.print(f"{self.store.location}: {report}")
             raise
         except BaseException:
-            self._tell(run, report, spaces)
+            self._print_report(run, report, spaces)
             raise
         below = set(roots)
         with self.store as store:
             held = [r.digest for r in store.records() if not r.missing and images.is_inside(r.path, below)]
         run.reads(len(held), files.fingerprint(set(held)), spaces)
-        self._tell(run, report, spaces)
+        self._print_report(run, report, spaces)
 
-    def _tell(self, run: Run, report: IngestReport, spaces: list[Space]) -> None:
+    def _print_report(self, run: Run, report: IngestReport, spaces: list[Space]) -> None:
         run.print(f"{self.store.location}: {report}")
         run.counts.update(asdict(report))
         keys = [space.key for space in spaces]

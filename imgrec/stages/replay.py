@@ -36,15 +36,15 @@ class Replay(Stage):
             shutil.rmtree(again)
             raise
         differs = any(each.group == "result" for each in differences)
-        told = sorted(differences, key=lambda each: GROUPS.index(each.group))
+        shown = sorted(differences, key=lambda each: GROUPS.index(each.group))
         result = {
             "run": os.path.abspath(self.run),
             "identical": not differs,
-            "differences": list(map(asdict, told)),
+            "differences": list(map(asdict, shown)),
         }
-        run.counts.update({group: sum(each.group == group for each in told) for group in GROUPS})
+        run.counts.update({group: sum(each.group == group for each in shown) for group in GROUPS})
         run.write_json("results.json", result)
-        run.print("\n".join(["different" if differs else "identical", *map(str, told)]))
+        run.print("\n".join(["different" if differs else "identical", *map(str, shown)]))
         if differs and not any(again.iterdir()):
             again.rmdir()
             raise ImgrecError(f"{self.run} cannot be run again as it was")

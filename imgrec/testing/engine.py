@@ -185,14 +185,14 @@ def files_and_items_are_taken_by_who_asks(subject: Subject) -> None:
     """Files and items are taken in the thread that asks for results: the store behind them is that thread's."""
     threads: set[int] = set()
 
-    def told(rows: Sequence[ImageFile] | Iterator[Item]) -> Iterator[ImageFile | Item]:
+    def message(rows: Sequence[ImageFile] | Iterator[Item]) -> Iterator[ImageFile | Item]:
         for row in rows:
             threads.add(threading.get_ident())
             yield row
 
     subject.engine.open(subject.extractors)
-    read = subject.engine.read(told(subject.files()))  # type: ignore[arg-type]
-    for _ in subject.engine.extract(told(map(subject.plan, read)), 4):  # type: ignore[arg-type]
+    read = subject.engine.read(message(subject.files()))  # type: ignore[arg-type]
+    for _ in subject.engine.extract(message(map(subject.plan, read)), 4):  # type: ignore[arg-type]
         pass
     subject.engine.close()
     require(threads == {threading.get_ident()}, "another thread took them")

@@ -86,8 +86,8 @@ def run(title: str, checks: Sequence[Check[Subject]], subject: Subject) -> None:
         try:
             check.function(subject)
         except (Exception, SystemExit) as error:
-            told = str(error) if isinstance(error, SeenError) else f"{type(error).__name__} was raised: {error}"
-            failures[check.name] = f"- {check.name}\n    contract: {check.contract}\n    seen: {told}"
+            message = str(error) if isinstance(error, SeenError) else f"{type(error).__name__} was raised: {error}"
+            failures[check.name] = f"- {check.name}\n    contract: {check.contract}\n    seen: {message}"
             cause = cause or error
             if check is checks[0]:
                 break

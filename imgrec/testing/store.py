@@ -99,7 +99,7 @@ def held(store: Store, space: Space) -> dict[str, list[float]]:
 
 
 def snapshot(store: Store) -> dict[str, Any]:
-    """All that a store holds but its notes; spaces without vectors are left out."""
+    """All that a store holds but its metadata; spaces without vectors are left out."""
     vectors = {space.key: sorted(held(store, space).items()) for space in store.spaces()}
     return {
         "records": sorted(store.records(), key=lambda each: each.path),
@@ -423,37 +423,37 @@ def a_copy_is_equal(subject: Subject) -> None:
     require(snapshot(again()) == snapshot(first), "an exact copy holds something else")
 
 
-def notes_are_kept(subject: Subject) -> None:
-    """Notes are JSON data by name: a batch puts some in place and removes those that are None, or does nothing.
+def metadata_is_kept(subject: Subject) -> None:
+    """Metadata is JSON data by name: a batch puts some in place and removes those that are None, or does nothing.
 
-    A copy has them too. A store that keeps none takes such batches, and `notes` is empty.
+    A copy has it too. A store that keeps none takes such batches, and `metadata` is empty.
     """
     store, again = subject.new()
     first: dict[str, Any] = {"fusion a,b": {"weights": [0.25, 1], "name": "ä \udcff"}, "other": None, "third": "x"}
-    store.write(Batch(notes=first))
+    store.write(Batch(metadata=first))
     wanted = {name: value for name, value in first.items() if value is not None}
-    if (kept := store.notes()) == {}:
+    if (kept := store.metadata()) == {}:
         wanted = {}
-    _same("notes", kept, wanted)
-    store.write(Batch(records=[record("/a.jpg", "aa")], notes={"third": None, "fourth": False}))
+    _same("metadata", kept, wanted)
+    store.write(Batch(records=[record("/a.jpg", "aa")], metadata={"third": None, "fourth": False}))
     if wanted:
         wanted = {"fusion a,b": first["fusion a,b"], "fourth": False}
-    _same("after others were written", store.notes(), wanted)
+    _same("after others were written", store.metadata(), wanted)
     revision = store.revision(SPACES[0])
     with contextlib.suppress(Exception):  # a vector too few
-        store.write(Batch(notes={"bad": 1}, vectors={SPACES[0]: (["aa", "bb"], rows(1))}))
-    _same("after a batch that broke", store.notes(), wanted)
-    store.write(Batch(notes={"fourth": None}))
+        store.write(Batch(metadata={"bad": 1}, vectors={SPACES[0]: (["aa", "bb"], rows(1))}))
+    _same("after a batch that broke", store.metadata(), wanted)
+    store.write(Batch(metadata={"fourth": None}))
     wanted.pop("fourth", None)
     reopened = again()
-    _same("reopened", reopened.notes(), wanted)
+    _same("reopened", reopened.metadata(), wanted)
     _same("the revision of the same vectors", reopened.revision(SPACES[0]), revision)
     other, other_again = subject.new()
-    other.write(Batch(notes={"more": [1]}))
+    other.write(Batch(metadata={"more": [1]}))
     other.copy_from(reopened)
-    _same("a copy", other.notes(), {"more": [1], **wanted} if wanted else {})
+    _same("a copy", other.metadata(), {"more": [1], **wanted} if wanted else {})
     other.copy_from(reopened, exactly=True)
-    _same("an exact copy", other_again().notes(), wanted)
+    _same("an exact copy", other_again().metadata(), wanted)
 
 
 def a_sound_store_has_no_problems(subject: Subject) -> None:
@@ -462,7 +462,7 @@ def a_sound_store_has_no_problems(subject: Subject) -> None:
     _same("of an empty store", list(store.problems()), [])
     store.write(_batch(0))
     store.write(Batch(forgotten=["/0001.jpg"], records=[record("/moved.jpg", "0001"), record("/0002.jpg", "ee")]))
-    store.write(Batch(failures=[Failure("/0003.jpg", 1, 2, "broken", 3.5)], notes={"a": 1}))
+    store.write(Batch(failures=[Failure("/0003.jpg", 1, 2, "broken", 3.5)], metadata={"a": 1}))
     other.copy_from(store)
     for each in (store, again(), other):
         _same("problems", list(each.problems()), [])
@@ -559,7 +559,7 @@ CHECKS = tuple(
             a_reader_sees_whole_batches,
             writers_take_turns,
             a_copy_is_equal,
-            notes_are_kept,
+            metadata_is_kept,
             a_sound_store_has_no_problems,
             it_says_where_and_how_large,
             the_revision_changes_with_every_write,

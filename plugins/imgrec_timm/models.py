@@ -172,13 +172,13 @@ def _load_checkpoint(model: Any, checkpoint: str, cfg: Mapping[str, Any], name: 
     lacks = [key for key in wanted if key not in state]
     extra = [key for key in state if key not in model.state_dict() and not key.startswith(heads)]
     other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    told = [f"lacks {len(lacks)} of its {len(wanted)} weights, such as {lacks[0]}"] if lacks else []
-    told += [f"has {len(extra)} that the model has not, such as {extra[0]}"] if extra else []
-    told += (
+    message = [f"lacks {len(lacks)} of its {len(wanted)} weights, such as {lacks[0]}"] if lacks else []
+    message += [f"has {len(extra)} that the model has not, such as {extra[0]}"] if extra else []
+    message += (
         [f"has {other[0]} as {list(state[other[0]].shape)}, not {list(wanted[other[0]].shape)}"] if other else []
     )
-    if told:
-        raise imgrec.UsageError(f"checkpoint {checkpoint!r} does not fit {name}: it {', '.join(told)}")
+    if message:
+        raise imgrec.UsageError(f"checkpoint {checkpoint!r} does not fit {name}: it {', '.join(message)}")
     model.load_state_dict(state, strict=False)  # all that could differ is the classifier, which the model lacks
 
 

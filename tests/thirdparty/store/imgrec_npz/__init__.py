@@ -24,7 +24,7 @@ class Content:
     failures: dict = field(default_factory=dict)  # by path
     spaces: dict = field(default_factory=dict)  # by key, in the order in which they came
     vectors: dict = field(default_factory=dict)  # by key: vectors by digest
-    notes: dict = field(default_factory=dict)  # by name
+    metadata: dict = field(default_factory=dict)  # by name
     dismissed: set = field(default_factory=set)  # paths that were forgotten on purpose
     revisions: list = field(default_factory=list)  # a name for each write, the last ones
     changes: list = field(default_factory=list)  # of each of these writes, contents by a space's key
@@ -84,12 +84,12 @@ class Npz(imgrec.Store):
         for space, (digests, vectors) in batch.vectors.items():
             content.spaces.setdefault(space.key, space)
             content.vectors.setdefault(space.key, {}).update(zip(digests, vectors, strict=True))
-        content.notes |= batch.notes
-        content.notes = {name: note for name, note in content.notes.items() if note is not None}
+        content.metadata |= batch.metadata
+        content.metadata = {name: note for name, note in content.metadata.items() if note is not None}
         wanted = {record.digest for record in content.records.values()}
         for key, rows in content.vectors.items():
             content.vectors[key] = {digest: row for digest, row in rows.items() if digest in wanted}
-        if replace(batch, notes={}):
+        if replace(batch, metadata={}):
             changed = {space.key: set(digests) for space, (digests, _) in batch.vectors.items()}
             for key, rows in held.items():
                 changed[key] = changed.get(key, set()) | (rows - content.vectors[key].keys())
@@ -129,9 +129,9 @@ class Npz(imgrec.Store):
         names = [name for name in (held if digests is None else dict.fromkeys(digests)) if name in held]
         return names, np.stack([held[name] for name in names]) if names else np.empty((0, 0), np.float32)
 
-    def notes(self):
-        """Notes; see `Store.notes`."""
-        return copy.deepcopy(self._now().notes)
+    def metadata(self):
+        """Metadata; see `Store.metadata`."""
+        return copy.deepcopy(self._now().metadata)
 
     def dismissed(self, *, paths=None):
         """Paths that were forgotten on purpose; see `Store.dismissed`."""
@@ -176,7 +176,7 @@ class Npz(imgrec.Store):
             "records": [asdict(record) for record in content.records.values()],
             "failures": [asdict(failure) for failure in content.failures.values()],
             "spaces": [space.to_json() for space in content.spaces.values()],
-            "notes": content.notes,
+            "notes": content.metadata,
             "dismissed": sorted(content.dismissed),
             "revisions": content.revisions,
             "changes": content.changes,
