@@ -4,6 +4,7 @@ BIN := .venv/bin
 PHOTOS ?=
 TESTS ?=
 ONLY ?=
+READMES := README.md $(wildcard */README.md) tests/benchmarks/README.md
 
 .PHONY: demo test check format bench soak audit clean
 
@@ -13,17 +14,17 @@ demo: .venv/base  ## ingest a small gallery, recommend for one picture, draw the
 test: .venv/all  ## all tests; TESTS="tests/test_images.py -k exif" for some
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
-check: .venv/all  ## format, lint, types, layers, generated parts of the README
+check: .venv/all  ## format, lint, types, layers, generated parts of the READMEs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/cog --check README.md
+	$(BIN)/cog --check $(READMES)
 
 format: .venv/all  ## put right what can be put right by machine
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/cog -r README.md
+	$(BIN)/cog -r $(READMES)
 
 bench: .venv/all  ## what is measured, as ratios in one run; ONLY=startup for one part
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(ONLY)

@@ -1,12 +1,22 @@
-"""The generated parts of the README, from the code itself: `make format` writes them, `make check` compares."""
+"""The generated parts of the READMEs, from the code itself: `make format` writes them, `make check` compares.
+
+A link leads on from the folder of the README that shows it.
+"""
 
 from __future__ import annotations
 
+import ast
 import inspect
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 
 from imgrec import hookspecs, presets, registry, testing
 from imgrec.kinds import KINDS, Stage
 from imgrec.options import component_fields, option_rows
+
+ROOT = Path(__file__).parent.parent
 
 
 def summary(cls: object) -> str:
@@ -34,19 +44,50 @@ def stage_table() -> str:
 COMMON = ("seed", "debug")
 
 
+def kind_table() -> str:
+    """The kinds of plugins: what chooses one, its contract, and a whole distribution to read."""
+    rows = []
+    for kind, base in KINDS.items():
+        chosen = ", ".join(f"`{group.name}=`" for group in base.groups)
+        example = f"[`{kind}`](../tests/thirdparty/{kind})" if (THIRDPARTY / kind).is_dir() else ""
+        contract = f"[`kinds/{kind}.py`](../imgrec/kinds/{kind}.py)"
+        rows.append([kind, summary(base), chosen or CHOSEN[kind], contract, example])
+    return table(["kind", "what it is", "chosen by", "contract", "example"], rows)
+
+
+THIRDPARTY = ROOT / "tests" / "thirdparty"
+
+CHOSEN = {
+    "metric": "`metric=`",
+    "source": "what it recognises",
+    "decoder": "what it recognises",
+    "stage": "the first word, or `+stage=`",
+}
+"""How a component is chosen of a kind that fills no config group."""
+
+
 def plugin_table() -> str:
-    """Every built-in plugin."""
+    """Every built-in plugin, and the file that it is."""
     rows = [
         [
             f"`{kind}={name}`" if base.groups else f"{kind} `{name}`",
             summary(plugin.cls),
+            _file_of(plugin.cls),
             " ".join(plugin.cls.requires.values()).replace("pip install ", ""),
         ]
         for kind, base in KINDS.items()
         for name, plugin in registry.available(kind).items()
         if kind != Stage.kind  # they have a table of their own
     ]
-    return table(["choice", "what it is", "needs"], rows)
+    return table(["choice", "what it is", "file", "needs"], rows)
+
+
+def _file_of(cls: type) -> str:
+    """A link to where a class is, from `plugins/`."""
+    file = Path(str(sys.modules[cls.__module__].__file__)).relative_to(ROOT)
+    inside = file.is_relative_to("plugins")
+    shown = file.relative_to("plugins") if inside else file
+    return f"[`{shown}`]({shown if inside else Path('..') / shown})"
 
 
 def option_table(kind: str, name: str) -> str:
@@ -74,8 +115,6 @@ def check_table() -> str:
 
 def preset_table() -> str:
     """The YAML presets of extractors, with the comment that heads each file."""
-    from pathlib import Path
-
     rows = []
     for file in sorted((Path(presets.conf_folders()[0].path) / "extractor").glob("*.yaml")):
         sets = presets.settings("extractor", file.stem)
@@ -85,19 +124,32 @@ def preset_table() -> str:
     return table(["preset", "timm model, or parts of a fusion", ""], rows)
 
 
-def layer_table() -> str:
-    """The modules of the core from the top layer down, as import-linter has them, and what each says it is."""
-    import ast
-    import tomllib
-    from pathlib import Path
-
-    root = Path(__file__).parent.parent
-    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+def module_table() -> str:
+    """The core's packages and modules, layers as import-linter has them, and what each says it is."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(each["layers"] for each in contracts if each["type"] == "layers")
+    core = ROOT / "imgrec"
     rows = []
-    for layer in next(each["layers"] for each in contracts if each["type"] == "layers"):
+    for layer in layers:
         for name in layer.split(" | "):
-            file = root / "imgrec" / f"{name}.py"
-            file = file if file.exists() else root / "imgrec" / name / "__init__.py"
-            doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-            rows.append([f"`{name}`", doc.split("\n")[0]])
-    return table(["module", ""], rows)
+            for file in _modules(core / name):
+                shown = file.relative_to(core)
+                if file.name == "__init__.py":
+                    rows.append([f"[**`{shown.parent}/`**]({shown.parent})", f"**{_says(file)}**"])
+                else:
+                    rows.append([f"[`{shown}`]({shown})", _says(file)])
+    return table(["package or module", ""], rows)
+
+
+def _modules(path: Path) -> Iterator[Path]:
+    """A module's file; or a package's, its own first, then those inside."""
+    if not path.is_dir():
+        yield path.with_suffix(".py")
+        return
+    yield path / "__init__.py"
+    yield from sorted(file for file in path.glob("*.py") if file.name != "__init__.py")
+
+
+def _says(file: Path) -> str:
+    """The first line of a module's docstring."""
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]

@@ -53,7 +53,10 @@ imgrec STAGE ... --cfg job the configuration as it would be, without a run
 imgrec STAGE ... --config-dir mine    your own YAML files, before imgrec's; so does IMGREC_CONFIG_DIR
 imgrec STAGE ... +experiment=x        the options in mine/experiment/x.yaml; or {_experiments(user_folders)}
 imgrec -sc install=bash    completion by tab, for zsh too: eval "$(imgrec -sc install=bash)"
-imgrec --hydra-help        what Hydra offers besides; imgrec --version"""
+imgrec --hydra-help        what Hydra offers besides; imgrec --version
+
+To read on, in the repository: README.md to begin with, conf/README.md (stages, options, sweeps),
+plugins/README.md (a plugin of your own), imgrec/README.md (from Python; how images are read)"""
 
 
 def stage_list() -> str:
@@ -88,8 +91,11 @@ def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str], words: S
             lines += [f"  {FALLBACK.get(group, 'used where there is no other')}"]
         else:
             lines += _components(key, group, _chosen(key, words), user_folders)
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"To read on, in the repository: {READ_ON.get(name, 'conf/README.md')}"])
 
+
+READ_ON = dict.fromkeys(("new_plugin", "plugins"), "plugins/README.md")
+"""Where stages are explained that the page on configuration does not explain."""
 
 FALLBACK = {
     "extractor": "what a new gallery gets where no extractor= is given; options of it are written extractor.*"
