@@ -1,4 +1,4 @@
-"""What can go wrong, what holds then, and what has tried it how often: the README's table of faults."""
+"""What can go wrong, what holds then, and what has tried it how often: the table in tests/README.md."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ FAULTS = (
         "hostile::folders_a_thousand_deep_are_searched cli::odd_names_work_as_source_and_as_query",
     ),
     Fault(
-        "every kind of picture in the table above",
+        "every kind of picture in the table of how images are read",
         "pixels that were worked out by hand, all eight orientations in four formats among them",
         "hostile::decoded_pixels_are_those_worked_out_by_hand "
         "hostile::jpeg_of_every_coding_and_ink_has_its_colours hostile::the_first_picture_of_an_mpo_is_taken "

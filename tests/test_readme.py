@@ -1,4 +1,4 @@
-"""What the README shows works as it stands there."""
+"""What the READMEs show works as it stands there: every command, every Python block, every link."""
 
 from __future__ import annotations
 
@@ -16,73 +16,187 @@ import pytest
 from conftest import Cli
 from test_registry import install
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+
+PAGES = ("README.md", "conf", "imgrec", "plugins", "tests", "tests/benchmarks")
+"""The READMEs: the first one, and those of folders."""
+
+NOT_RUN = {
+    "git clone ": "there is no address to clone from",
+    "cd imgrec": "the checkout is this one",
+    "make ": "the targets of the Makefile take minutes; CI runs them",
+    "source .venv/bin/activate": "what Makefile makes; the tests run in it",
+    "imgrec ingest photos extractor=mobilenetv2 extractor.checkpoint=": "test_timm.py does, on weights at hand",
+    "$ imgrec -m evaluate clothing ": "pictures.py does",
+}
+"""How commands begin that are not run here, and why."""
+
+SUBSTITUTES = {
+    "pip install -e 'imgrec-foo[test]'": (
+        "pip install --quiet --no-index --no-deps --no-build-isolation --target site ./imgrec-foo"
+    ),
+    "mobilenetv1": "hog",  # these want weights from the network
+    "mobilenetv2": "hog",
+    "reducer=umap": "reducer=pca",  # slow to begin with
+    "reducer=tsne,umap": "reducer=tsne,pca",
+    "n_components=64": "n_components=8",  # of twelve images
+    "sample=20000": "sample=10",
+}
+"""What stands in for what takes too much here."""
 
 
-def example(beginning: str) -> str:
-    """The Python block that begins so."""
-    (found,) = (
-        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if block.startswith(beginning)
-    )
-    return str(found)
+def page(name: str) -> Path:
+    return ROOT / name if name.endswith(".md") else ROOT / name / "README.md"
+
+
+def blocks(name: str, language: str) -> list[str]:
+    """The code blocks of a page that are of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page(name).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(name: str) -> list[str]:
+    """Every command that a page shows: in its shell blocks, and after a prompt."""
+    shown = "".join(blocks(name, "sh")).replace("\\\n", " ").splitlines()
+    prompted = re.findall(r"^    (\$ .+)$", page(name).read_text(), re.MULTILINE)
+    return [line for line in (*shown, *prompted) if line.strip()]
+
+
+def python(name: str, beginning: str) -> str:
+    """The Python block of a page that begins so."""
+    (found,) = (block for block in blocks(name, "python") if block.startswith(beginning))
+    return found
+
+
+@pytest.fixture
+def folder(few: Path, tmp_path: Path) -> Path:
+    """A folder that has what the examples name: `photos` of `china` and `hat`, a picture, others."""
+    (few / "flower").rename(few / "hat")
+    (few / "china" / "china-0-0.jpg").rename(tmp_path / "img.jpg")
+    for name in ("a", "b"):
+        shutil.copy(few / "china" / "china-0-1.jpg", tmp_path / f"{name}.jpg")
+    shutil.copytree(few, tmp_path / "others")
+    few.rename(tmp_path / "photos")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_command_is_run(folder: Path, name: str) -> None:
+    """In the order of the page, by bash, in one folder."""
+    for text in blocks(name, "yaml"):
+        file = folder / re.findall(r"^# (mine/.*)$", text, re.MULTILINE)[0]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "site")}
+    for command in commands(name):
+        if command.startswith(tuple(NOT_RUN)):
+            continue
+        line = command
+        for shown, run in SUBSTITUTES.items():
+            line = line.replace(shown, run)
+        if re.search(r"\bRUN\b", line):
+            run = max(folder.glob("outputs/2*/*-recommend"))
+            line = re.sub(r"\bRUN\b", shlex.quote(str(run.relative_to(folder))), line.partition("#")[0])
+        done = subprocess.run(
+            ["bash", "-c", line], cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_what_is_not_run_is_still_there() -> None:
+    shown = "\n".join(line for name in PAGES for line in commands(name))
+    assert [each for each in (*NOT_RUN, *SUBSTITUTES) if each not in shown] == []
+
+
+def test_every_python_block_is_run() -> None:
+    """Each is one of those below."""
+    assert {name: len(blocks(name, "python")) for name in PAGES} == {
+        "README.md": 2,
+        "conf": 0,
+        "imgrec": 1,
+        "plugins": 2,
+        "tests": 0,
+        "tests/benchmarks": 0,
+    }
 
 
 def test_the_plugin_in_twenty_lines(cli: Cli, few: Path, tmp_path: Path) -> None:
-    code = example("from dataclasses")
+    code = python("README.md", "from dataclasses")
+    assert code == python("plugins", "from dataclasses")
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
     env = install(tmp_path / "site", "imgrec_grey", code)
     cli("ingest", few, "extractor=grey", "extractor.power=2", env=env)
     assert "power=2.0" in cli("info", env=env).out
-    test = example("import imgrec\nfrom imgrec.testing").replace("foo", "grey")
-    (tmp_path / "test_grey.py").write_text(test)
+    (tmp_path / "test_grey.py").write_text(python("plugins", "import imgrec").replace("foo", "grey"))
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "test_grey.py"], cwd=tmp_path, env={**os.environ, **env}, check=True
     )
     cli("recommend", few / "china" / "china-0-0.jpg", env=env)
 
 
-def test_the_python_example(few: Path, tmp_path: Path) -> None:
-    (few / "china" / "china-0-0.jpg").rename(tmp_path / "img.jpg")
-    for name in ("a", "b"):
-        shutil.copy(few / "china" / "china-0-1.jpg", tmp_path / f"{name}.jpg")
-    (few / "flower").rename(few / "hat")
-    few.rename(tmp_path / "photos")
-    code = example("import imgrec\n\n").replace('"timm", model="resnet18"', '"colour"')
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    lines = done.stdout.splitlines()
+def told(code: str, folder: Path) -> list[str]:
+    """The lines that a Python example prints."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_the_python_example(folder: Path) -> None:
+    lines = told(python("README.md", "import imgrec"), folder)
+    assert lines[0].startswith("11 new")
+    assert [line.split()[0] for line in lines[1:]] == ["1", "2", "3", "4", "5"]
+    assert (folder / "map.png").stat().st_size > 10_000
+
+
+def test_the_longer_python_example(folder: Path) -> None:
+    """Without the network: `colour` in the place of a neural extractor."""
+    lines = told(python("imgrec", "import imgrec").replace('"timm", model="resnet18"', '"colour"'), folder)
     assert lines[0].startswith("11 new")
     assert [line.split()[0] for line in lines[1:6]] == ["1", "2", "3", "4", "5"]
     shares = ast.literal_eval(lines[6])
     assert shares.keys() == {"colour", "resnet"}
     assert sum(shares.values()) == pytest.approx(1)
-    assert (tmp_path / "map.png").stat().st_size > 10_000
+    assert (folder / "map.png").stat().st_size > 10_000
     assert "hat" in lines[7]
 
 
-def test_every_command_of_the_shell_section_is_accepted(cli: Cli, few: Path, tmp_path: Path) -> None:
-    """As written, but for the extractors that want torch or the network."""
-    (few / "china" / "china-0-0.jpg").rename(tmp_path / "img.jpg")
-    (few / "flower").rename(few / "hat")
-    few.rename(tmp_path / "photos")
-    for text in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL):
-        file = tmp_path / re.findall(r"^# (mine/.*)$", text, re.MULTILINE)[0]
-        file.parent.mkdir(parents=True)
-        file.write_text(text)
-    section = README[README.index("## From the shell") : README.index("## From Python")]
-    section = section.replace("\\\n", "")
-    commands = re.findall(r"^ {4}(?:python -m )?imgrec (.+?)(?: +#.*)?$", section, re.MULTILINE)
-    assert len(commands) >= 9
-    for command in commands:
-        words = shlex.split(re.sub(r" extractor=mobilenet\b", "", command).replace("mobilenetv1", "hog"))
-        if "RUN" in words:
-            recommended = next(run for run in cli("--version").runs() if run.name.endswith("-recommend"))
-            words = [str(recommended) if word == "RUN" else word for word in words]
-        cli(*[word.replace("reducer=umap", "reducer=pca") for word in words])
+def test_the_first_page_is_short_and_shows_its_pictures() -> None:
+    assert page("README.md").stat().st_size <= 8_192
+    shown = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", page("README.md").read_text())
+    files = {ROOT / target for _, target in shown}
+    assert all(len(alt) > 20 for alt, _ in shown)
+    assert files == set((ROOT / ".github").glob("*.webp"))
+    assert len(files) == 3
+    assert sum(file.stat().st_size for file in files) <= 400_000
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_leads_somewhere(name: str) -> None:
+    text = page(name).read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        assert "://" not in target, target
+        to = page(name).parent / path if path else page(name)
+        assert to.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", to.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}, target
 
 
 def test_the_tables_of_speed_are_the_committed_measurements() -> None:
     from benchmarks.__main__ import RESULTS, markdown
 
-    told = RESULTS.with_suffix(".md").read_text()
-    assert told == markdown()
-    assert told in README
+    kept = RESULTS.with_suffix(".md").read_text()
+    assert kept == markdown()
+    assert kept in page("tests/benchmarks").read_text()
+
+
+def test_the_figures_of_the_first_page_were_measured() -> None:
+    """Those of its table of speeds are rows of what was measured."""
+    section = page("README.md").read_text().partition("## How fast")[2].partition("## Read on")[0]
+    measured = page("tests/benchmarks").read_text()
+    figures = re.findall(r"\b(\d+\.?\d*) (images/s|ms|s)\b", section)
+    assert len(figures) == 7
+    for value, unit in figures:
+        seen = [each for each in re.findall(rf"\| ([\d.,]+) {unit} \|", measured) if each.startswith(value[:3])]
+        digits = len(value.partition(".")[2])
+        assert float(value) in [round(float(each.replace(",", "")), digits) for each in seen], (value, unit)

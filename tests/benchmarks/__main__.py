@@ -1,7 +1,7 @@
 """`make bench`, or one part of it: `make bench ONLY=startup`.
 
 What is measured goes to stdout, and into `results.json` and `results.md` beside this file, which the README
-shows, part by part.
+here shows, part by part.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def markdown() -> str:
             [Target(**each) for each in part["targets"]],
             part["notes"],
         )
-        parts.append(f"**{name}** ({part['day']}, {part['machine']}): {report.markdown()}\n")
+        parts.append(f"## {name}\n\n{part['day']}, {part['machine']}. {report.markdown()}\n")
     return "\n".join(parts)
 
 

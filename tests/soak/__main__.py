@@ -2,7 +2,7 @@
 
 Each module here that has a `run` is a part: its arguments are the options, and it returns a line that says what
 was tried and how often, or fails. What a part tells that was not made smaller is kept in `results.json`, for the
-README.
+table in `tests/README.md`.
 """
 
 from __future__ import annotations
