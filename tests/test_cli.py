@@ -190,6 +190,10 @@ def test_every_choice_of_every_group_has_help() -> None:
 def test_help_of_everything_and_of_a_stage(cli: Cli, tmp_path: Path) -> None:
     general = cli("--help").out
     assert "extractor=clip_vit_b32|colour|dinov2_small" in general
+    pages = re.findall(r"\S+\.md", general)
+    assert pages == ["README.md", "conf/README.md", "plugins/README.md", "imgrec/README.md"]
+    assert all((Path(__file__).parent.parent / page).exists() for page in pages)
+    assert cli("new_plugin", "--help").out.endswith("\n\nTo read on, in the repository: plugins/README.md\n")
     stage = cli("+stage=visualise", "--help").out
     for option in (
         "reducer.perplexity=30.0",
@@ -198,6 +202,7 @@ def test_help_of_everything_and_of_a_stage(cli: Cli, tmp_path: Path) -> None:
         "store.path=outputs/gallery.sqlite",
     ):
         assert option in stage
+    assert stage.endswith("\n\nTo read on, in the repository: conf/README.md\n")
     assert "extractor=hog:" not in cli("ingest", "--help", "extractor=resnet18").out
     assert cli("--version").out == "imgrec 0.1.0\n"
     assert list(tmp_path.iterdir()) == []

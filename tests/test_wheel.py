@@ -18,6 +18,9 @@ def test_what_is_in_it(wheel: Path) -> None:
     assert tops == {"imgrec"} | {file.name for file in (ROOT / "plugins").glob("imgrec_*")}
     assert {"imgrec/py.typed", "imgrec/conf/config.yaml", "imgrec/conf/stage/recommend.yaml"} <= set(names)
     assert "imgrec/templates/extractor/imgrec_lbp/__init__.py" in names
+    pages = [name for name in names if name.endswith("README.md") and "/templates/" not in name]
+    assert pages == ["imgrec/conf/README.md"]
+    assert not [name for name in names if name.endswith(".webp")]
     assert not [name for name in names if "__pycache__" in name or ".egg-info" in name]
     metadata = next(name for name in names if name.endswith("METADATA"))
     requires = [
