@@ -78,13 +78,18 @@ def plugin_table() -> str:
         for kind, base in KINDS.items()
         for name, plugin in registry.available(kind).items()
         if kind != Stage.kind  # they have a table of their own
+        and _path_of(plugin.cls).is_relative_to(ROOT)  # others may be installed beside them
     ]
     return table(["choice", "what it is", "file", "needs"], rows)
 
 
+def _path_of(cls: type) -> Path:
+    return Path(str(sys.modules[cls.__module__].__file__))
+
+
 def _file_of(cls: type) -> str:
     """A link to where a class is, from `plugins/`."""
-    file = Path(str(sys.modules[cls.__module__].__file__)).relative_to(ROOT)
+    file = _path_of(cls).relative_to(ROOT)
     inside = file.is_relative_to("plugins")
     shown = file.relative_to("plugins") if inside else file
     return f"[`{shown}`]({shown if inside else Path('..') / shown})"
