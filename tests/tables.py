@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -158,3 +159,45 @@ def _modules(path: Path) -> Iterator[Path]:
 def _says(file: Path) -> str:
     """The first line of a module's docstring."""
     return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").split("\n")[0]
+
+
+def speed_table() -> str:
+    """What was measured that a newcomer asks for first, beside what one would write instead."""
+    rows = []
+    for told, part, ours, theirs, instead in SPEEDS:
+        figures = _measured(part)
+        rows.append([told, figures[ours], f"{figures[theirs]}, {instead}" if theirs else ""])
+    return table(["what", "imgrec", "instead"], rows)
+
+
+SPEEDS = (
+    ("ingest by MobileNet v2", "ingest", "imgrec, fast", "plain timm loop", "a plain timm loop"),
+    ("5 nearest of 214,005 vectors, exactly", "search", "imgrec, proved scan", "usearch exact", "usearch"),
+    ("t-SNE of 10,000 vectors", "maps", "imgrec, 10,000 vectors", "scikit-learn, 10,000 vectors", "scikit-learn"),
+    ("`recommend` from the shell, 214,005 images", "answer", "recommend, query inside", "", ""),
+)
+"""What it is called, the part of the benchmarks, and whose figures: imgrec's, another's, who that is."""
+
+
+def quality_table() -> str:
+    """How many of the five nearest photographs of clothes are of the query's kind, by extractor."""
+    figures = _measured("quality")
+    return table(
+        ["extractor", "of the five nearest clothes, those of the query's kind"],
+        [[f"`{name}`{metric}", f"{float(figures[what]):.0%}"] for name, metric, what in QUALITIES],
+    )
+
+
+QUALITIES = (
+    ("colour", "", "`colour`, euclidean"),
+    ("handcrafted", ", the default", "`handcrafted`"),
+    ("mobilenetv2", " by cosine distance", "`mobilenetv2`, 1,280 values, cosine"),
+)
+
+
+def _measured(part: str) -> dict[str, str]:
+    """The figures of a part of the benchmarks, as they are told."""
+    from benchmarks.report import Figure
+
+    found = json.loads((ROOT / "tests" / "benchmarks" / "results.json").read_text())
+    return {each["what"]: str(Figure(**each)) for each in found[part]["figures"]}

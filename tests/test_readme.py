@@ -208,15 +208,3 @@ def test_the_tables_of_speed_are_the_committed_measurements() -> None:
     kept = RESULTS.with_suffix(".md").read_text()
     assert kept == markdown()
     assert kept in page("tests/benchmarks").read_text()
-
-
-def test_the_figures_of_the_first_page_were_measured() -> None:
-    """Those of its table of speeds are rows of what was measured."""
-    section = page("README.md").read_text().partition("## How fast")[2].partition("## Read on")[0]
-    measured = page("tests/benchmarks").read_text()
-    figures = re.findall(r"\b(\d+\.?\d*) (images/s|ms|s)\b", section)
-    assert len(figures) == 7
-    for value, unit in figures:
-        seen = [each for each in re.findall(rf"\| ([\d.,]+) {unit} \|", measured) if each.startswith(value[:3])]
-        digits = len(value.partition(".")[2])
-        assert float(value) in [round(float(each.replace(",", "")), digits) for each in seen], (value, unit)
