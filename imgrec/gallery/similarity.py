@@ -265,12 +265,14 @@ def _by_term(owner: str, what: str, values: Any, terms: Iterable[str]) -> dict[s
 
 
 def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True) -> str:
-    """A similarity for a picture's margin: extractors, options that set one apart (files left out), the metric.
+    """A similarity for a picture's margin: extractors, options that set one apart, the metric.
+
+    Files are left out, and options of several values: their text would be longer than the picture is wide.
 
     Args:
         similarity: what is compared by.
         longest: characters; what is longer ends with an ellipsis.
-        with_metric: whether metrics are told.
+        with_metric: whether metrics are named.
 
     >>> title(of(Space.of(registry.build("extractor", "colour", bins=4)), "cosine"))
     'colour, bins=4, cosine'
@@ -284,8 +286,9 @@ def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True
     else:
         (term,) = terms
         plugin = registry.available("extractor").get(term.space.extractor)
-        paths = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
-        changed = (each for each in changed_options(term.space) if each.partition("=")[0] not in paths)
+        hidden = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
+        hidden |= {name for name, value in term.space.options.items() if isinstance(value, Mapping | list)}
+        changed = (each for each in changed_options(term.space) if each.partition("=")[0] not in hidden)
         words = [term.space.extractor, *changed]
         if term.projection is not None:
             words.append(f"{term.projection.name} to {term.projection.n_components}")
