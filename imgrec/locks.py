@@ -24,11 +24,6 @@ from imgrec.errors import UsageError
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 log = logging.getLogger(__name__)
 
 LONGEST_COMMAND = 200
@@ -133,24 +128,3 @@ def _who(file: Path) -> str:
         return "process {process} on {host} is, since {since}: {command}".format(**json.loads(text))
     except (ValueError, KeyError, TypeError):
         return "another run is"
-
-
-@contextlib.contextmanager
-def turn(file: Path, *, alone: bool) -> Iterator[None]:
-    """Be inside while nobody is who is there alone; alone: while nobody else is at all. For short work.
-
-    Who is not alone makes no file, and waits for nobody where there is none: a reader of a read-only medium.
-
-    Args:
-        file: what stands for the lock; it stays.
-        alone: nobody else shall be inside.
-    """
-    try:
-        handle = file.open("a" if alone else "r")
-    except FileNotFoundError:  # nobody has written here
-        yield
-        return
-    with handle:
-        if fcntl is not None:
-            fcntl.flock(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
