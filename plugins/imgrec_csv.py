@@ -7,6 +7,7 @@ import copy
 import csv
 import functools
 import io
+import itertools
 import json
 import logging
 import os
@@ -45,6 +46,9 @@ READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float,
 READ |= {"str | None": lambda cell: cell or None, "int | None": lambda cell: int(cell) if cell else None}
 
 FORGOTTEN, DISMISSED = "forgotten", "dismissed"
+COUNTS = "rows.json"
+"""How many rows each file of a segment has, so that one that is gone or cut is noticed."""
+
 SMALL = {FORGOTTEN: list, DISMISSED: list, "lost": list, "notes": dict, "spaces": list}
 
 Fill = tuple[frozenset[str], Callable[[TextIO], None]]
@@ -103,7 +107,12 @@ class Csv(imgrec.Store):
                 self._make(folder)
         if not (folder / SCHEMA).is_file() and not (folder / "records.csv").is_file():
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {SCHEMA}")
-        if not 1 <= (version := _schema_version(folder)) <= NEWEST:
+        version = _schema_version(folder)
+        if version == 2 or (version == 1 and not (folder / "records.csv").is_file()):
+            raise imgrec.UsageError(
+                f"{folder / SCHEMA} does not say which schema it is: {version} is none of these"
+            )
+        if not 1 <= version <= NEWEST:
             raise imgrec.UsageError(
                 f"{self.path} has schema version {version}, and this imgrec reads 1 to {NEWEST}: update imgrec"
             )
@@ -139,9 +148,10 @@ class Csv(imgrec.Store):
                 self._index = _Index()
             try:
                 self._index.follow(folder, names)
-            except FileNotFoundError:  # a segment was joined meanwhile
-                continue
-            except ValueError as error:
+            except (OSError, ValueError) as error:
+                if isinstance(error, FileNotFoundError) and names != _listed(folder):  # joined meanwhile
+                    continue
+                self._index = _Index()
                 raise imgrec.ImgrecError(
                     f"store {self.path} is damaged: {error}. If it is a backup, move it away, and the next ingest "
                     "makes it again"
@@ -168,7 +178,7 @@ class Csv(imgrec.Store):
                 if index.segments and not index.segments[0].name:
                     self._upgrade(folder, index)
                     index = self._follow()
-                if (folder / "records.csv").exists() or (folder / ".schema-1").exists():
+                if (folder / ".schema-1").exists():
                     self._move_old(folder)
                 _tidy(folder, index)
                 content, vectors = _changes(batch, index)
@@ -180,11 +190,10 @@ class Csv(imgrec.Store):
                 raise imgrec.ImgrecError(f"store {self.path} cannot be written: {error.strerror}") from error
             # The batch is written. What cannot be joined stays as it is, and the next one tries again.
             with contextlib.suppress(OSError, ValueError, imgrec.ImgrecError):
-                while (
-                    len(parts := index.segments[-FAN_IN:]) == FAN_IN
-                    and len({each.last - each.first for each in parts}) == 1
-                ):
-                    index.segments[-FAN_IN:] = [_joined(folder, parts[0].name[:9] + parts[-1].end, parts, index)]
+                while parts := _to_be_joined(index.segments):
+                    first = 1 if len(parts) == len(index.segments) else parts[0].first
+                    joined = _joined(folder, f"{first:08}-{parts[-1].end}", parts, index)
+                    index.segments[-len(parts) :] = [joined]
                     _tidy(folder, index)
 
     def _upgrade(self, folder: Path, index: _Index) -> None:
@@ -192,6 +201,7 @@ class Csv(imgrec.Store):
         try:
             _tidy(folder, _Index())
             _joined(folder, f"{1:08}-{1:08}-{secrets.token_hex(8)}", index.segments, index)
+            (folder / ".schema-1").mkdir(exist_ok=True)
             _write_schema_version(folder, NEWEST)
         except (OSError, ValueError) as error:
             raise imgrec.UsageError(
@@ -258,12 +268,14 @@ class Csv(imgrec.Store):
             if segment.first > last + 1:
                 yield f"{self.path}: batches {last + 1} to {segment.first - 1} are not there"
             last = segment.last
+            found = _Content.load(segment.folder).counts()
             for key in sorted(segment.files):
                 try:
-                    for _ in segment.vectors(key):
-                        pass
+                    found[key] = len({name for names, _ in segment.vectors(key) for name in names})
                 except imgrec.ImgrecError as error:
+                    found[key] = segment.counts.get(key, 0)
                     yield str(error)
+            yield from segment.lacks(found)
 
     def size(self) -> int:
         """Bytes of all segments."""
@@ -300,9 +312,8 @@ class _Content:
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Raises ValueError: a file holds something else."""
-        forgotten, dismissed, lost, metadata, listed = (
-            _json(folder / f"{name}.json", SMALL[name]) for name in SMALL
-        )
+        forgotten, dismissed, lost = (_texts(folder / f"{name}.json") for name in (FORGOTTEN, DISMISSED, "lost"))
+        metadata, listed = _json(folder / "notes.json", dict), _json(folder / "spaces.json", list)
         rows = [(row.path, row) for name in TABLES for row in _table(folder / f"{name}.csv", TABLES[name])]
         states = [*((path, FORGOTTEN) for path in forgotten), *((path, DISMISSED) for path in dismissed)]
         spaces = {space.key: space for space in map(Space.from_json, listed)}
@@ -310,6 +321,14 @@ class _Content:
             files = {key: folder / f"{key}.csv" for key in spaces}
             spaces = {key: spaces[key] for key in spaces if files[key].exists() and any(_rows(files[key]))}
         return cls(dict([*states, *rows]), set(lost), metadata, spaces)
+
+    def counts(self) -> dict[str, int]:
+        """How many rows each of its files has, of those that it has."""
+        held = list(self.rows.values())
+        found = {name: sum(isinstance(row, kind) for row in held) for name, kind in TABLES.items()}
+        found |= {state: held.count(state) for state in (FORGOTTEN, DISMISSED)}
+        found |= {"lost": len(self.lost), "notes": len(self.metadata), "spaces": len(self.spaces)}
+        return {name: count for name, count in found.items() if count}
 
     def save(self, folder: Path) -> None:
         for name, kind in TABLES.items():
@@ -333,14 +352,24 @@ class _Segment:
         self._names = names or {}
         self.name, self.folder, self.end, self.token = name, folder / name, name[9:], name[18:]
         self.first, self.last = int(name[:8] or 1), int(name[9:17] or 1)
-        self.lost = frozenset(_json(self.folder / "lost.json", list))
+        self.is_whole = True
+        self.lost = frozenset(_texts(self.folder / "lost.json"))
+        self.counts = _json(self.folder / COUNTS, dict)
         files = [file for file in self.folder.iterdir() if file.is_file()]
         self.size = sum(file.stat().st_size for file in files)
         with contextlib.ExitStack() as opened:  # for as long as this is in use: it may be joined meanwhile
-            spaces = [file for file in files if file.suffix == ".csv" and file.stem not in TABLES]
-            self.files = {file.stem: opened.enter_context(file.open("rb")) for file in spaces}
+            keys = self.counts if name else [file.stem for file in files if file.suffix == ".csv"]
+            spaces = [key for key in keys if key not in (*TABLES, *SMALL)]
+            there = [file for file in files if file.stem in spaces and file.suffix == ".csv"]
+            self.files = {file.stem: opened.enter_context(file.open("rb")) for file in there}
             weakref.finalize(self, opened.pop_all().close)
         self._alone = threading.RLock()
+
+    def lacks(self, found: dict[str, int]) -> Iterator[str]:
+        """What is wrong with the numbers of rows that its files have."""
+        for name in sorted(found.keys() | self.counts if self.name else ()):
+            if found.get(name, 0) != (wanted := self.counts.get(name, 0)):
+                yield f"{self.name} has {found.get(name, 0)} rows of {name}, not {wanted}"
 
     def names(self, key: str) -> frozenset[str]:
         """The contents that have a vector here."""
@@ -368,7 +397,7 @@ class _Segment:
                 with pd.read_csv(self.files[key], usecols=columns, dtype=types, **how) as blocks:
                     for block in blocks:
                         yield block.pop("digest").tolist(), block.to_numpy(np.float32)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise imgrec.ImgrecError(f"{file} is damaged: {' '.join(str(error).split())}") from error
 
 
@@ -395,6 +424,11 @@ class _Index:
             segment, content = _Segment(folder, name), _Content.load(folder / name)
             if name not in _listed(folder):  # it was joined, and what was read may not be all of it
                 return
+            for lack in segment.lacks(
+                content.counts() | {key: segment.counts.get(key, 0) for key in segment.files}
+            ):
+                log.warning("store %s is damaged: %s: `imgrec verify` tells more", folder, lack)
+                segment.is_whole = False
             self.add(segment, content)
 
     def add(self, segment: _Segment, content: _Content) -> None:
@@ -458,6 +492,8 @@ def _put(folder: Path, name: str, content: _Content, vectors: dict[str, Fill]) -
         for key, (_, write) in vectors.items():
             with _text(made / f"{key}.csv", "x") as file:
                 write(file)
+        counts = content.counts() | {key: len(names) for key, (names, _) in vectors.items()}
+        (made / COUNTS).write_text(json.dumps(counts, indent=1))
         for each in (*made.iterdir(), made):
             _sync(each)
         made.rename(folder / name)
@@ -466,6 +502,16 @@ def _put(folder: Path, name: str, content: _Content, vectors: dict[str, Fill]) -
         shutil.rmtree(made, ignore_errors=True)
         raise
     return _Segment(folder, name, {key: names for key, (names, _) in vectors.items()})
+
+
+def _to_be_joined(segments: Sequence[_Segment]) -> Sequence[_Segment]:
+    """The last ones where so many are of one size; all, where something was lost: what is left is whole then."""
+    ends = [0, *(segment.last for segment in segments)]
+    has_gap = any(segment.first > end + 1 for segment, end in zip(segments, ends, strict=False))
+    if has_gap or not all(segment.is_whole for segment in segments):
+        return segments
+    last = segments[-FAN_IN:]
+    return last if len(last) == FAN_IN and len({each.last - each.first for each in last}) == 1 else ()
 
 
 def _joined(folder: Path, name: str, parts: Sequence[_Segment], index: _Index) -> _Segment:
@@ -527,7 +573,10 @@ def _listed(folder: Path) -> list[str]:
     if _schema_version(folder) < NEWEST:
         return [""]
     found: list[str] = []
-    longest = {name[:8]: name for name in sorted(filter(NAME.fullmatch, os.listdir(folder)))}  # noqa: PTH208
+    names = sorted(filter(NAME.fullmatch, os.listdir(folder)))  # noqa: PTH208
+    longest = {name[:8]: name for name in names}
+    if twice := [name for name, after in itertools.pairwise(names) if name[:17] == after[:17]]:
+        raise imgrec.ImgrecError(f"store {folder} is damaged: {twice[0]} is there twice, with another end")
     for name in longest.values():
         if not found or name[9:17] > found[-1][9:17]:
             found.append(name)
@@ -573,6 +622,13 @@ def _json(file: Path, kind: type) -> Any:
         raise ValueError(f"{file.name}: {error}") from error
     if not isinstance(found, kind):
         raise ValueError(f"{file.name} has a {type(found).__name__}, not a {kind.__name__}")
+    return found
+
+
+def _texts(file: Path) -> list[str]:
+    found: list[str] = _json(file, list)
+    if not all(isinstance(text, str) for text in found):
+        raise ValueError(f"{file.name} has more than texts")
     return found
 
 

@@ -198,15 +198,18 @@ class Sqlite(imgrec.Store):
         """Bring an older schema up to date, all of it or nothing, and keep a copy of the file as it was."""
         newest = _schema_version()
         try:
-            with _transaction(connection):
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                if version == newest:  # another run was quicker
-                    return
-                copy = free_name(f"{self.path}-schema-{version}")
-                with _copied(self.path, copy):
-                    for script in MIGRATIONS[version:]:
-                        _execute_all(connection, script)
-                    connection.execute(f"PRAGMA user_version = {newest}")
+            with contextlib.ExitStack() as undo:
+                with _transaction(connection):
+                    (version,) = connection.execute("PRAGMA user_version").fetchone()
+                    if version == newest:  # another run was quicker
+                        return
+                    copy = free_name(f"{self.path}-schema-{version}")
+                    undo.callback(copy.unlink, missing_ok=True)  # if the disk is full when all is written
+                    with _copied(self.path, copy):
+                        for script in MIGRATIONS[version:]:
+                            _execute_all(connection, script)
+                        connection.execute(f"PRAGMA user_version = {newest}")
+                undo.pop_all()
         except (OSError, sqlite3.Error) as error:
             raise imgrec.UsageError(
                 f"{self.path} is of an older schema, and stays so: it cannot be upgraded to {newest}: {error}"

@@ -33,7 +33,8 @@ class Fault:
 FAULTS = (
     Fault(
         "`kill -9` at any moment of an ingest",
-        "the batch in flight is lost, no more. Left are the run's folder, whose record says `running`, a lock file that locks nothing, and SQLite's log; `PRAGMA integrity_check` is ok, the CSV backup is whole; "
+        "the batch in flight is lost, no more. Left are the run's folder, whose record says `running`, a lock "
+        "file that locks nothing, and SQLite's log; `PRAGMA integrity_check` is ok, the CSV backup is whole; "
         "the next run makes what an uninterrupted one would have made: rows, vectors, matches",
         "faults::kills_at_ten_moments_cost_nothing stores::a_killed_write_leaves_what_nobody_sees "
         "stores::a_killed_join_leaves_segments_that_do_not_count "

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -317,7 +317,7 @@ def test_a_killed_write_leaves_what_nobody_sees(folder: imgrec.Store) -> None:
     whole.write(more)
     (new,) = set(segments(whole)) - set(segments(folder))
     files = sorted((Path(whole.location) / new).iterdir())
-    assert len(files) == 5
+    assert len(files) == 6
     (path / f".new-{new}").mkdir()
     for file in files:
         shutil.copy(file, path / f".new-{new}")
@@ -506,3 +506,49 @@ def test_a_store_on_a_read_only_medium_is_read(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(ImgrecError, match="readonly"):
         fixed.write(Batch(forgotten=["/a.jpg"]))
     assert [file.name for file in tmp_path.iterdir()] == ["g #1?.sqlite"]
+
+
+@pytest.mark.parametrize("what", ["records.csv", f"{RGB.key}.csv", "notes.json", "spaces.json", ""])
+def test_what_is_gone_of_a_segment_is_told_and_the_next_write_makes_the_rest_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """A file, or the whole of a batch in the middle."""
+    store = opened("csv", tmp_path / "csv", create=True)
+    for i in range(3):
+        digest = f"{i:02x}"
+        vectors = {RGB: ([digest], rows(i))}
+        store.write(Batch([record(f"/{i}.jpg", digest)], vectors=vectors, metadata={f"{i}": i}))
+    lost = Path(store.location) / segments(store)[0 if what == "spaces.json" else 1]
+    shutil.rmtree(lost) if not what else (lost / what).unlink()
+    again = opened("csv", tmp_path / "csv")
+    (problem,) = again.problems()
+    assert ("are not there" if not what else "has 0 rows of") in problem
+    assert bool(what) == ("is damaged" in caplog.text)
+    again.write(Batch([record("/new.jpg", "ff")], vectors={RGB: (["ff"], rows(9))}))
+    healed = opened("csv", tmp_path / "csv")
+    assert list(healed.problems()) == []
+    assert {r.path for r in healed.records()} >= {"/0.jpg", "/2.jpg", "/new.jpg"}
+    assert len(segments(healed)) == 1
+
+
+def test_a_folder_that_is_damaged_otherwise_is_told_in_a_line_and_never_waited_for(tmp_path: Path) -> None:
+    store = opened("csv", tmp_path / "csv", create=True)
+    store.write(Batch([record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
+    whole = shutil.copytree(store.location, tmp_path / "whole")
+    (name,) = segments(store)
+    damages: list[Callable[[Path], object]] = [
+        lambda path: (path / "00000002-00000002-0000000000000000").symlink_to("nowhere"),
+        lambda path: (path / name / "lost.json").write_text("[1, [2]]"),
+        lambda path: (path / name / "forgotten.json").write_text("[[1]]"),
+        lambda path: (path / name / "records.csv").rename(path / "x") and (path / name / "records.csv").mkdir(),
+        lambda path: (path / f"{name[:18]}{'f' * 16}").mkdir(),
+    ]
+    for number, damage in enumerate(damages):
+        path = Path(shutil.copytree(whole, tmp_path / f"{number}"))
+        damage(path)
+        with pytest.raises(imgrec.ImgrecError, match="is damaged"):
+            list(opened("csv", path).records())
+    for version in (1, 2):
+        (Path(whole) / "schema.json").write_text(f'{{"schema": {version}}}')
+        with pytest.raises(imgrec.UsageError, match="does not say which schema it is"):
+            opened("csv", Path(whole))

@@ -493,8 +493,9 @@ def test_a_backup_that_lists_no_space(cli: Cli, ingested: Path, tmp_path: Path, 
     """Its vectors lie there, and nobody would find them."""
     spaces = segment(tmp_path / "outputs" / "gallery-csv") / "spaces.json"
     spaces.unlink() if content is None else spaces.write_text(content)
-    assert verified(cli, "backup=csv", code=1) == {"backup": 13}
-    assert verified(cli, "backup=csv", "fix=true") == {"backup": 13}
+    assert verified(cli, "backup=csv", code=1) == {"backup": 14}
+    verified(cli, "backup=csv", "fix=true", code=None)
+    assert verified(cli, "backup=csv") == {}
     assert verified(cli, "backup=csv") == {}
     (tmp_path / STORE).unlink()
     cli("restore", "backup=csv")

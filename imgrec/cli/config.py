@@ -407,5 +407,5 @@ def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageE
     else:
         owner = f"{meant.path}={lacking[0].title()}" if len(lacking) == 1 else f"{meant.path}="
     return UsageError(
-        f"{owner} has no option {name!r}{suggestion(name, known)}: it has {', '.join(sorted(known))}"
+        f"{owner} has no option {name!r}{suggestion(name, known)}: it has {', '.join(sorted(known)) or 'none'}"
     )

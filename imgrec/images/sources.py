@@ -61,8 +61,10 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
         raise UsageError("source is empty: name a folder, a file or a list of them")
     paths = {_absolute(os.fspath(each)): os.fspath(each) for each in given}
     for path, typed in paths.items():
-        if not is_there(path):
+        if (file := state(path)) is None:
             raise UsageError(f"source {typed!r} does not exist")
+        if file.problem and file.problem.startswith(NOT_OPENED):
+            raise UsageError(f"source {typed!r} {file.problem}")
     known = paths.keys()
     # The folder of `/` is `/`.
     return sorted(path for path in known if (up := os.path.split(path)[0]) == path or not is_inside(up, known))

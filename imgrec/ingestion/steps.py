@@ -176,15 +176,14 @@ class Ingestion:
             for record in self.store.records(digests=digests):
                 known.setdefault(record.digest, []).append(record)
             unreachable = self._pass_over([item.file.path for item in some if _is_out_of_reach(item)])
-            for item in some:
+            for item in some:  # all of them before the first one is handed on, and something is written
                 if item.digest and not lacking[item.digest]:
                     item.reason = None  # a library that is gone, say: it is not needed
                 if item.reason is None:
                     item.lacks = self._not_on_their_way(item.digest, lacking[item.digest])
                     item.sides = {self.spaces[space].side for space in item.lacks}
                     self._find_move(item, known.get(item.digest, []))
-                if item.file.path not in unreachable:
-                    yield item
+            yield from (item for item in some if item.file.path not in unreachable)
 
     def _not_on_their_way(self, digest: str, lacked: list[Space]) -> list[Space]:
         """The spaces that no other file of this content is being extracted into; from now on this one is."""

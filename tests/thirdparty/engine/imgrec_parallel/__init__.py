@@ -2,6 +2,7 @@
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import imgrec
@@ -33,14 +34,18 @@ class Parallel(imgrec.Engine):
     def extract(self, items, batch_size):
         """Whole batches, decoded where they are extracted."""
         batches = imgrec.groups(items, batch_size, imgrec.Item.memory, self.planned_bytes)
-        return imgrec.ahead(
-            self._pool, _extract, batches, 2 * (self.workers or imgrec.cores()), _memory, 256_000_000
-        )
+        most = 2 * (self.workers or imgrec.cores())
+        try:
+            yield from imgrec.ahead(self._pool, _extract, batches, most, _memory, 256_000_000)
+        except BrokenProcessPool:
+            raise imgrec.ImgrecError("a process of engine=parallel has ended: was memory short?") from None
 
     def close(self, *, at_once=False):
-        """End the processes; at once: each after the batch that it is at."""
+        """End the processes; at once: in the middle of what they are at."""
         if self._pool:
             self._pool.shutdown(wait=not at_once, cancel_futures=True)
+            for process in multiprocessing.active_children() if at_once else ():
+                process.terminate()
         self._pool = None
 
 

@@ -3,7 +3,6 @@
 import functools
 import os
 import zipfile
-import zlib
 from dataclasses import dataclass
 
 import imgrec
@@ -54,7 +53,9 @@ class Zip(imgrec.Source):
             if info.file_size > LARGEST:
                 raise UnreadableImageError(f"too large: {info.file_size:,} bytes")
             return _opened(archive).read(info), _file(archive, info)
-        except (OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        except UnreadableImageError:
+            raise
+        except Exception as error:  # damaged archives make their decompressors raise anything
             raise UnreadableImageError(f"cannot be opened: {error}") from None
 
 
