@@ -51,8 +51,8 @@ def replay(folder: str | os.PathLike[str], again: Path, run: Run) -> list[Differ
     """Repeat a recorded run and compare the results.
 
     The files of its gallery, or of its `source`, are extracted by the recorded extractors into a temporary store,
-    on which the stage then runs. Components are built only by their plugins' names, never from anything else in the
-    record. Relative paths start at the recorded working directory.
+    on which the stage then runs. Components are built only by their plugins' names, never from anything else in
+    the record. Relative paths start at the recorded working directory.
 
     Args:
         folder: the folder of the recorded run.

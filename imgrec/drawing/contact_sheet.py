@@ -27,8 +27,8 @@ def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file:
 
     Args:
         query: the query's image file.
-        matches: its neighbours, nearest first; only the first `MOST` are drawn. An unreadable file becomes an empty
-            frame.
+        matches: its neighbours, nearest first; only the first `MOST` are drawn. An unreadable file is drawn as an
+            empty frame.
         file: where to write.
         subtitle: for example the space and metric.
     """

@@ -45,14 +45,14 @@ def evaluate_rankings(rankings: Iterable[npt.NDArray[np.bool_]], k: int, relevan
     given here and at the last one's rank there.
 
     Args:
-        rankings: for each query, whether each image of the gallery, nearest first, is relevant. The query itself
-            is left out. In a truncated ranking, missing images count as not found. May be a generator.
+        rankings: for each query, whether each image of the gallery, nearest first, is relevant, without the
+            query itself. In a truncated ranking, missing images count as not found. May be a generator.
         k: how many of the first images are considered, at least 1.
         relevant: for each query, how many of the gallery's images other than itself are relevant.
 
     Raises:
-        ValueError: k is below 1, `rankings` and `relevant` differ in length, or a ranking has more relevant images
-            than the gallery.
+        ValueError: k is below 1, `rankings` and `relevant` differ in length, or a ranking has more relevant
+            images than the gallery.
 
     >>> evaluate_rankings([np.array([True, False, True, False])], 2, [2])
     [Quality(precision=0.5, recall=0.5, average_precision=0.8333333333333333, hit=1.0, relevant=2)]
@@ -93,8 +93,8 @@ def summary(
         resamples: the number of bootstrap samples.
 
     Returns:
-        `queries`, their number; `without_relevant`, the number of those without relevant images in the gallery;
-        each of `FIGURES`; and `confidence`, the bounds of each figure's interval.
+        `queries`, their number; `without_relevant`, the number of those without relevant images; each of
+        `FIGURES`; and `confidence`, the bounds of each figure's interval.
 
     Raises:
         UsageError: there are no queries.
@@ -121,7 +121,7 @@ def summary(
 
 
 def by_class(per_query: Sequence[Quality], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """For each label in sorted order, its `label`, the number of its `queries` and the means of `FIGURES`.
+    """For each label in sorted order: its `label`, the number of its `queries`, the means of `FIGURES`.
 
     Args:
         per_query: from `evaluate_rankings`.

@@ -20,9 +20,9 @@ def labels_of(paths: Sequence[str], how: str) -> list[str] | None:
 
     Args:
         paths: the gallery's images, as absolute paths.
-        how: `folder`, the name of each image's folder; `none`; `auto`, which is `folder` if that gives two labels or
-            more, one of them to two images or more, else `none`; or a CSV file with the columns `path` and `label`.
-            Its relative paths start at its own folder; paths not in the gallery are ignored.
+        how: `folder`, the name of each image's folder; `none`; `auto`, which is `folder` if that gives two labels
+            or more, one of them to two images or more, else `none`; or a CSV file with the columns `path` and
+            `label`. Its relative paths start at its own folder; paths not in the gallery are ignored.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, has no image of the gallery, has two labels for one,
