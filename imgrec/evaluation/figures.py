@@ -41,8 +41,8 @@ FIGURES = ("precision_at_k", "recall_at_k", "map", "hit_rate")
 def evaluate_rankings(rankings: Iterable[npt.NDArray[np.bool_]], k: int, relevant: Sequence[int]) -> list[Quality]:
     """Compute the quality of each ranking.
 
-    Average precision is that of `sklearn.metrics.average_precision_score` except for ties, which count in the order
-    given here and at the last one's rank there.
+    Average precision is that of `sklearn.metrics.average_precision_score` except for ties, which count in the
+    order given here and at the last one's rank there.
 
     Args:
         rankings: for each query, whether each image of the gallery, nearest first, is relevant, without the
@@ -83,8 +83,8 @@ def summary(
 ) -> dict[str, Any]:
     """Means over all queries with confidence intervals, ready for JSON.
 
-    The intervals are percentiles of the bootstrap over queries (Efron 1979, Annals of Statistics 7). They cover the
-    choice of queries, not that of the gallery.
+    The intervals are percentiles of the bootstrap over queries (Efron 1979, Annals of Statistics 7). They cover
+    the choice of queries, not that of the gallery.
 
     Args:
         per_query: from `evaluate_rankings`; queries without relevant images count as zeros.

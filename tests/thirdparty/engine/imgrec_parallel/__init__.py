@@ -1,4 +1,4 @@
-"""Extracts in processes of its own, for extractors whose Python code holds the lock."""
+"""Extracts in several processes, for extractors whose Python code holds the GIL."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +11,7 @@ _extractors = {}
 
 @dataclass
 class Parallel(imgrec.Engine):
-    """Processes of this machine: they decode and extract, each with extractors of its own."""
+    """Processes of this machine, which decode and extract, each with its own extractors."""
 
     workers: int | None = imgrec.option(None, minimum=1, help="processes; null: one a core")
 
@@ -21,24 +21,24 @@ class Parallel(imgrec.Engine):
 
     def open(self, extractors):
         """Start the processes, each with the extractors."""
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may stand still
+        context = multiprocessing.get_context("spawn")  # forking a process with threads may deadlock
         workers = self.workers or imgrec.cores()
         self._pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(extractors,))
         return self
 
     def read(self, files):
-        """In this process: what it costs is mostly waiting for the disk."""
+        """Read in this process, as reading is mostly waiting for the disk."""
         return map(imgrec.read_item, files)
 
     def extract(self, items, batch_size):
-        """Whole batches, decoded where they are extracted."""
+        """Decode and extract whole batches in the same process."""
         batches = imgrec.groups(items, batch_size, imgrec.Item.memory, self.planned_bytes)
         return imgrec.ahead(
             self._pool, _extract, batches, 2 * (self.workers or imgrec.cores()), _memory, 256_000_000
         )
 
     def close(self, *, at_once=False):
-        """End the processes; at once: each after the batch that it is at."""
+        """End the processes; with `at_once`, each after its current batch."""
         if self._pool:
             self._pool.shutdown(wait=not at_once, cancel_futures=True)
         self._pool = None
