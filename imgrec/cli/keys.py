@@ -24,7 +24,7 @@ class Key:
     """The rest of the key: the option's name and anything after it."""
 
     group: str | None = None
-    """The config group that it chooses from; None if it is an option."""
+    """The config group that it chooses from; None if it makes no choice."""
 
     is_listed: bool = False
     """Whether a preset already makes a choice for this key."""

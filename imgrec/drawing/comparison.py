@@ -1,4 +1,4 @@
-"""Pictures of several runs, side by side."""
+"""Draws the pictures of several runs side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contact sheets of a query and its neighbours."""
+"""Draws contact sheets of a query and its neighbours."""
 
 from __future__ import annotations
 

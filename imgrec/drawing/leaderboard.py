@@ -1,4 +1,4 @@
-"""Plots of a sweep's jobs: quality against cost."""
+"""Plots the jobs of a sweep: quality against cost."""
 
 from __future__ import annotations
 

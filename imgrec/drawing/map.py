@@ -1,4 +1,4 @@
-"""Drawing of maps."""
+"""Draws maps of galleries."""
 
 from __future__ import annotations
 

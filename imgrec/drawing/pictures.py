@@ -1,4 +1,4 @@
-"""Shared by all drawings: colours, fonts and thumbnails."""
+"""Colours, fonts and thumbnails shared by all drawings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps of a gallery, from vectors to positions."""
+"""Computes maps: from a gallery's vectors to positions."""
 
 from __future__ import annotations
 

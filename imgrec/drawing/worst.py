@@ -1,4 +1,4 @@
-"""Drawing of the worst queries."""
+"""Draws the queries with the worst results."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Restore(Stage):
-    """Rebuild the store from its backup: only records, vectors and failures that it lacks are copied."""
+    """Rebuild the store from its backup: copy the records, vectors and failures that the store lacks."""
 
     positional: ClassVar[str | None] = None
 

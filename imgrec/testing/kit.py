@@ -1,4 +1,4 @@
-"""Shared by the checks of all kinds: running them, reporting failures, and the contract of every component."""
+"""Shared by the checks of all kinds: running them, reporting failures, and the contract of all components."""
 
 from __future__ import annotations
 

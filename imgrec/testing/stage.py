@@ -44,7 +44,7 @@ class Subject:
         return self.make(Path(self._stack.enter_context(tempfile.TemporaryDirectory())))
 
     def done(self, stage: Stage | None = None, *, is_quiet: bool = False) -> Done:
-        """Execute the stage, or a new one, as a run of its own."""
+        """Execute the stage, or a new one, as a separate run."""
         stage = stage or self.built()
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         run = Run(stage.title(), folder, [stage.title()], {}, is_quiet=is_quiet)

@@ -496,7 +496,7 @@ def the_revision_changes_with_every_write(subject: Subject) -> None:
 
 
 def changes_lead_from_one_revision_to_another(subject: Subject) -> None:
-    """`changes` returns the digests to remove from a space's vectors at a revision, and those to add.
+    """`changes` returns the digests to remove from a space as of a revision, and those to add, to update it.
 
     It is None if they are not known, for example for a revision of another store.
     """
