@@ -276,7 +276,7 @@ def _backup(finding: Finding, store: Store, backup: Store, is_sound: bool) -> Re
     other: dict[Space, set[str]] = {space: set() for space in store.spaces()}
     for found in differences(store, backup, AT_ONCE, by_value=True):
         finding.looked_at += len(found.rows) + sum(found.compared.values()) + sum(map(len, found.lacking.values()))
-        finding.wrong += [f"{row.path}: the backup has it otherwise" for row in found.changed]
+        finding.wrong += [f"{row.path}: the backup has a different record" for row in found.changed]
         for space, digests in other.items():
             digests.update(found.lacking.get(space, ()), found.unequal.get(space, ()))
     finding.wrong += _only_in_backup(store, backup)
@@ -313,7 +313,7 @@ def _only_in_backup(store: Store, backup: Store) -> Iterator[str]:
             f"{row.path}: the store does not have it" for row in found.changed if row.path not in found.others
         )
     for path in sorted(store.dismissed() ^ backup.dismissed()):
-        yield f"{path}: it is forgotten on purpose in only one of both"
+        yield f"{path}: it is dismissed in only one of store and backup"
     ours, theirs = store.metadata(), backup.metadata()
     for name in sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)):
-        yield f"the metadata {name}: the backup has it otherwise"
+        yield f"the metadata {name}: the backup has a different value"

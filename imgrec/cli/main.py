@@ -80,7 +80,7 @@ def main(words: Sequence[str] | None = None) -> int:
             sys.stdout.write(help.text(stage, read.config_folders, words) + "\n")
             return 0
         if read.needs_stage and stage is None:
-            sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; --help tells more\n\n{help.stage_list()}\n")
+            sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; see --help\n\n{help.stage_list()}\n")
             return UsageError.exit_code
         return _outcome(_run_hydra(read, [sys.argv[0], *words]), debug=debug)
     except KeyboardInterrupt as error:
@@ -156,7 +156,7 @@ def _sweep_that_goes_on() -> Iterator[None]:
         raise KeyboardInterrupt(f" with hydra.sweep.dir={config.SweepFolder.path}") from None
     except BrokenExecutor:
         raise ImgrecError(
-            "the process of a job was killed, for want of memory maybe; "
+            "the process of a job was killed, possibly for lack of memory; "
             f"the same command with hydra.sweep.dir={config.SweepFolder.path} goes on from here"
         ) from None
     except Exception:  # before the first job, since errors of jobs are recorded

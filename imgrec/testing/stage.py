@@ -60,7 +60,7 @@ class Subject:
 
 
 def _no_number(name: str) -> float:
-    raise kit.SeenError(f"{RESULTS} has {name}, which is no JSON")
+    raise kit.SeenError(f"{RESULTS} has {name}, which is not valid JSON")
 
 
 def check_stage(make: Callable[[Path], Stage]) -> None:

@@ -18,7 +18,7 @@ class Outliers(imgrec.Stage):
             run.reads(len(gallery), gallery.fingerprint, *gallery.similarity.sources())
             records, vectors = gallery.records, gallery.points(gallery.records)
         if len(vectors) < 2:
-            raise imgrec.UsageError("it takes two images for one to be unlike the other")
+            raise imgrec.UsageError("outliers needs at least two images")
         from sklearn.neighbors import NearestNeighbors
 
         with run.timed("search"):
