@@ -1,4 +1,4 @@
-"""A run again from its record, and what differs."""
+"""Replays a run from its record and compares the results."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 GROUPS = ("result", "data", "version", "weights")
 
 COSTS = frozenset(("timings", "seconds", "bytes_per_image"))
-"""Of results, what another run on the same data need not find again; so is what ends as in `COST_ENDINGS`."""
+"""Keys of results that may differ between runs on the same data, as may those that end in `COST_ENDINGS`."""
 
 COST_ENDINGS = ("_seconds", "_per_s", "_ms")
 
 SHOWN = 10
-"""How many values of a file that differ are told one by one."""
+"""How many differing values of a file are listed one by one."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that is not as it was recorded."""
+    """A difference from the record."""
 
     group: str
     """One of `GROUPS`."""
@@ -48,20 +48,20 @@ class Difference:
 
 
 def replay(folder: str | os.PathLike[str], again: Path, run: Run) -> list[Difference]:
-    """Run a recorded run again, and compare.
+    """Repeat a recorded run and compare the results.
 
-    The files that its gallery held, or those of its `source`, are extracted into a temporary store by the
-    extractors recorded; then the stage runs on that. Components are built by name and never from what else a
-    record says, relative paths begin at the recorded working directory.
+    The files of its gallery, or of its `source`, are extracted by the recorded extractors into a temporary store,
+    on which the stage then runs. Components are built only by their plugins' names, never from anything else in
+    the record. Relative paths start at the recorded working directory.
 
     Args:
-        folder: the run's.
-        again: an empty folder, for the new results.
-        run: what the replay itself is; its progress and timings.
+        folder: the folder of the recorded run.
+        again: an empty folder for the new results.
+        run: the run of the replay itself, which records the timings.
 
     Raises:
-        UsageError: it cannot be run again; the line says why.
-        ImgrecError: it failed.
+        UsageError: the run cannot be repeated.
+        ImgrecError: the repeated run failed.
     """
     before = Path(folder).absolute()
     record = read_record(before)
@@ -112,14 +112,14 @@ SHAPE = {
     "plugins": dict,
     "versions": dict,
 }
-"""What a record has, and of which type; and `gallery`."""
+"""Required keys of a record and their types, besides `gallery`."""
 
 
 def _check(record: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a record that cannot be run again, before anything is made of it.
+    """Validate a record before anything is built from it.
 
     Raises:
-        UsageError: saying why.
+        UsageError: the run cannot be repeated.
     """
     file = folder / RECORD
     for name, kind in SHAPE.items():
@@ -145,7 +145,7 @@ def _check(record: Mapping[str, Any], folder: Path) -> None:
 
 
 def _stage_on_new_store(record: Mapping[str, Any], folder: Path) -> Stage:
-    """The stage as recorded, but with stores of the same kinds in another folder."""
+    """Build the recorded stage with stores of the same kinds in another folder."""
     configuration, plugins = dict(record["configuration"]), record["components"]
     cls = registry.classes(Stage).get(record["stage"])
     for part, spec in (component_fields(cls) if cls else {}).items():
@@ -164,13 +164,13 @@ def _recorded_store(record: Mapping[str, Any]) -> Store:
 
 
 def _store_field(cls: type[Stage]) -> str | None:
-    """The field of a stage that holds the store of its gallery; None where it has none."""
+    """The field that holds the store of a stage's gallery, or None."""
     fields = component_fields(cls)
     return next((name for name, spec in fields.items() if spec.metadata["group"] == Store.kind), None)
 
 
 def _files(record: Mapping[str, Any], store: Store, spaces: Sequence[Space]) -> tuple[Sequence[str], list[str]]:
-    """The files to extract: the source of a stage that has one, else what its gallery holds; and those gone."""
+    """The files to extract, from the stage's source or else its gallery, and those that are gone."""
     if (source := record["configuration"].get("source")) is not None:
         return ([source] if isinstance(source, str) else source), []
     with store:
@@ -216,7 +216,7 @@ def _other_spaces(spaces: Sequence[Space], extractors: Sequence[Extractor]) -> I
 
 
 def _other_plugins(record: Mapping[str, Any], made: Run) -> Iterator[Difference]:
-    # What a record of an earlier imgrec does not tell of is no difference.
+    # Records of earlier versions may lack some plugins.
     known = {name: origin for name, origin in made.plugins.items() if name in record["plugins"]}
     return _changes("version", "", record["plugins"], known)
 
@@ -233,7 +233,7 @@ def _other_data(record: Mapping[str, Any], made: Run) -> Iterator[Difference]:
 
 
 def _other_vectors(before: Store, now: Store, spaces: Sequence[Space]) -> Iterator[Difference]:
-    """Whether the vectors made now are those in the recorded store, to the last bit."""
+    """Compare new vectors with those of the recorded store, bit for bit."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(before)
@@ -257,7 +257,7 @@ def _other_vectors(before: Store, now: Store, spaces: Sequence[Space]) -> Iterat
 
 
 def _other_results(stage: type[Stage], before: Path, now: Path) -> Iterator[Difference]:
-    """Value by value; pictures are drawn from these and not compared."""
+    """Compare results value by value; pictures are drawn from these and are not compared."""
     found = [{file.name for kind in ("*.json", "*.csv") for file in each.glob(kind)} for each in (before, now)]
     for name in sorted((found[0] | found[1]) - {RECORD}):
         if not all(name in names for names in found):
@@ -272,7 +272,7 @@ def _other_results(stage: type[Stage], before: Path, now: Path) -> Iterator[Diff
 
 
 def _values(stage: type[Stage], file: Path) -> dict[str, Any]:
-    """The values in a file of results, by where they stand in it."""
+    """The values in a file of results, by their position."""
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
         if file.suffix == ".csv":
             return flat(list(csv.DictReader(lines)))
@@ -284,7 +284,7 @@ def _values(stage: type[Stage], file: Path) -> dict[str, Any]:
 
 
 def without_costs(data: Any) -> Any:
-    """Results without what another run on the same data need not find again, times and speeds."""
+    """Results without times, speeds and sizes, which may differ between runs on the same data."""
     if isinstance(data, Mapping):
         return {name: without_costs(value) for name, value in data.items() if not _is_cost(name)}
     return [without_costs(each) for each in data] if isinstance(data, list) else data

@@ -1,4 +1,4 @@
-"""Whether a gallery is sound, and what can be put right."""
+"""Checks and repairs galleries."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from imgrec.search import approximate, files
 CHANGED = "it has another content than when it was extracted"
 
 AT_ONCE = 16_384
-"""Vectors that are looked at together."""
+"""Vectors checked at a time."""
 
 
 @dataclass
 class Finding:
-    """What one check found."""
+    """The result of one check."""
 
     check: str
     looked_at: int
     wrong: list[str] = field(default_factory=list)
-    """A line for each thing that is wrong; it begins with the path where it is a file's."""
+    """One line per problem; it begins with the path if it concerns a file."""
 
     fixed: int = 0
-    """How many of these were put right."""
+    """How many problems were repaired."""
 
     @property
     def left(self) -> int:
-        """How many are wrong still."""
+        """How many problems remain."""
         return len(self.wrong) - self.fixed
 
 
 Repair = Callable[[], int]
-"""What puts right what a check found; how many of it."""
+"""Repairs the problems found by a check; returns how many."""
 
 
 def verify(
@@ -60,31 +60,31 @@ def verify(
     seed: int = 0,
     show_progress: bool = False,
 ) -> list[Finding]:
-    """Check a store, its files, what is derived of it, and its backup.
+    """Check a store, its files, its cache and its backup.
 
     Args:
-        store: what `ingest` filled.
-        backup: what shall hold the same.
+        store: a store filled by `ingest`.
+        backup: a store that should be equal to it.
         sample: how many files are read to compare their digests; None for all.
-        fix: put right what can be derived. Records of files that have another content are dropped, and those of
-            files with vectors that are no numbers, so that the next ingest extracts them; files that are gone are
-            marked as missing; derived files are deleted; a backup is made equal to a store that is sound. What
-            is not there to be read or extracted again is left alone.
+        fix: repair what can be derived again. Records of changed files and of vectors that are not finite are
+            dropped, so that the next ingest extracts them; files that are gone are marked as missing; broken cache
+            files are deleted; the backup is made equal to a sound store. Nothing is dropped that cannot be read or
+            extracted again.
         seed: of the sample.
-        show_progress: a progress bar on stderr.
+        show_progress: show a progress bar on stderr.
 
     Returns:
         A `Finding` for each check.
 
     Raises:
-        UsageError: no such store or backup; both are one.
+        UsageError: no such store or backup, or both are the same.
     """
     if backup is not None and Path(backup.location).absolute() == Path(store.location).absolute():
         raise UsageError(f"store and backup are both {store.location}: give backup.path=")
     findings: list[Finding] = []
 
     def check(name: str, function: Callable[..., Repair], *others: Any) -> None:
-        """Do one check, and repair what it found; one that cannot be finished is wrong as well."""
+        """Run one check and repair what it found; a check that raises counts as a problem."""
         finding = Finding(name, 0)
         findings.append(finding)
         try:
@@ -105,7 +105,7 @@ def verify(
             is_sound = not any(finding.left for finding in findings)
             try:
                 backup.open()
-            except UsageError:  # there is none
+            except UsageError:  # there is no backup
                 raise
             except ImgrecError as error:
                 findings.append(Finding("backup", 0, [f"cannot be checked: {error}"]))
@@ -120,7 +120,7 @@ def _nothing() -> int:
 
 
 def _database(finding: Finding, store: Store) -> Repair:
-    """What only the store knows of itself."""
+    """The store finds no problems by its own checks."""
     finding.looked_at = sum(1 for _ in store.records()) + sum(1 for _ in store.failures())
     finding.wrong += list(store.problems())
     try:
@@ -146,9 +146,9 @@ def _rows(finding: Finding, store: Store) -> Repair:
 
 
 def _vectors(finding: Finding, store: Store) -> Repair:
-    """Every vector that is listed is there, and its values are finite."""
+    """Every listed vector can be read, and its values are finite."""
     lines: Counter[str] = Counter()
-    """For each content with such a vector, how many lines tell of it."""
+    """The number of lines in `wrong` for each content with a bad vector."""
     for space in store.spaces():
         for digests in chunks(sorted(store.digests(space)), AT_ONCE):
             finding.looked_at += len(digests)
@@ -167,7 +167,7 @@ def _vectors(finding: Finding, store: Store) -> Repair:
                 lines[digest] += 1
 
     def repair() -> int:
-        """A content goes as a whole or not at all: any file of it would keep the vector."""
+        """Forget a content only if all its files can be read again, as any other record would keep the vector."""
         files: dict[str, list[Record]] = {}
         for record in store.records(digests=sorted(lines)):
             files.setdefault(record.digest, []).append(record)
@@ -179,10 +179,10 @@ def _vectors(finding: Finding, store: Store) -> Repair:
 
 
 def _unreadable(store: Store, space: Space, digests: Sequence[str]) -> list[str]:
-    """The contents whose vectors cannot be read, found by halves.
+    """The contents whose vectors cannot be read, by bisection.
 
     Raises:
-        ImgrecError: not only those of some contents.
+        ImgrecError: the space as a whole cannot be read.
     """
     try:
         store.vectors(space, digests)
@@ -196,7 +196,7 @@ def _unreadable(store: Store, space: Space, digests: Sequence[str]) -> list[str]
 
 
 def _files(finding: Finding, store: Store) -> Repair:
-    """Every file that is not marked as missing is there."""
+    """Every file not marked as missing exists."""
     gone = []
     for record in store.records():
         if not record.missing:
@@ -214,7 +214,7 @@ def _files(finding: Finding, store: Store) -> Repair:
 
 
 def _digests(finding: Finding, store: Store, sample: int | None, seed: int, show_progress: bool) -> Repair:
-    """Files have the content that their records say."""
+    """Files have the content recorded."""
     records = sorted((r for r in store.records() if images.is_there(r.path)), key=lambda record: record.path)
     if sample is not None and sample < len(records):
         records = random.Random(seed).sample(records, sample)
@@ -231,13 +231,13 @@ def _digests(finding: Finding, store: Store, sample: int | None, seed: int, show
 
 
 def _problem(record: Record) -> str | None:
-    """What is wrong with a file that is there; None where its content is the one recorded."""
+    """What is wrong with an existing file; None if its content is the one recorded."""
     try:
         _, digest = images.read(record.path)
     except images.UnreadableImageError as error:
         if str(error).startswith(images.NOT_OPENED):
             return f"it cannot be read: {str(error).removeprefix(f'{images.NOT_OPENED}: ')}"
-        return CHANGED  # no file any more, but a folder or a pipe; or one too large for an image
+        return CHANGED  # now a folder or pipe, or too large for an image
     return None if digest == record.digest else CHANGED
 
 
@@ -248,7 +248,7 @@ def _forget(store: Store, records: Sequence[Record]) -> int:
 
 
 def _cache(finding: Finding, store: Store) -> Repair:
-    """The files that searches map are those of the store as it is now."""
+    """Cache files agree with the store's current content."""
     bad = []
     whole = (files.check(files.whole(store, space)) for space in store.spaces())
     for folder, problem in itertools.chain(*whole, fitted.check(store), approximate.check(store)):
@@ -269,14 +269,14 @@ def _cache(finding: Finding, store: Store) -> Repair:
 
 
 def _backup(finding: Finding, store: Store, backup: Store, is_sound: bool) -> Repair:
-    """The backup is sound and holds what the store holds, and no more."""
+    """The backup is sound and equal to the store."""
     damages = [f"{backup.location}: {problem}" for problem in backup.problems()]
     finding.wrong += damages
     listed = set(backup.spaces())
     other: dict[Space, set[str]] = {space: set() for space in store.spaces()}
     for found in differences(store, backup, AT_ONCE, by_value=True):
         finding.looked_at += len(found.rows) + sum(found.compared.values()) + sum(map(len, found.lacking.values()))
-        finding.wrong += [f"{row.path}: the backup has it otherwise" for row in found.changed]
+        finding.wrong += [f"{row.path}: the backup has a different record" for row in found.changed]
         for space, digests in other.items():
             digests.update(found.lacking.get(space, ()), found.unequal.get(space, ()))
     finding.wrong += _only_in_backup(store, backup)
@@ -295,7 +295,7 @@ def _backup(finding: Finding, store: Store, backup: Store, is_sound: bool) -> Re
     is_empty = next(store.records(), None) is None
 
     def repair() -> int:
-        if not is_sound or is_empty:  # the backup may be all that is left
+        if not is_sound or is_empty:  # the backup may be the only good copy
             return 0
         backup.copy_from(store, exactly=True)
         for space, digests in other.items():
@@ -307,13 +307,13 @@ def _backup(finding: Finding, store: Store, backup: Store, is_sound: bool) -> Re
 
 
 def _only_in_backup(store: Store, backup: Store) -> Iterator[str]:
-    """Rows that a store does not have, and metadata and dismissals that are not the same in both."""
+    """Rows that only the backup has, and metadata and dismissed paths that differ."""
     for found in differences(backup, store, AT_ONCE, spaces=[]):
         yield from (
             f"{row.path}: the store does not have it" for row in found.changed if row.path not in found.others
         )
     for path in sorted(store.dismissed() ^ backup.dismissed()):
-        yield f"{path}: it is forgotten on purpose in only one of both"
+        yield f"{path}: it is dismissed in only one of store and backup"
     ours, theirs = store.metadata(), backup.metadata()
     for name in sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)):
-        yield f"the metadata {name}: the backup has it otherwise"
+        yield f"the metadata {name}: the backup has a different value"

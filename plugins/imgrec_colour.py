@@ -15,9 +15,9 @@ from imgrec import Image, Vectors, each, option
 class Colour(imgrec.Extractor):
     """Colour histogram: how much of an image has which colour. Fast, and needs no model.
 
-    Every channel is cut into `bins` equal parts of its range. The joint histogram counts combinations
-    (`bins` ** 3 values), the other one each channel for itself (3 * `bins` values); see M. J. Swain and
-    D. H. Ballard, Color Indexing, IJCV 7 (1991).
+    Every channel is divided into `bins` equal intervals. The joint histogram counts combinations (`bins` ** 3
+    values), the other one each channel separately (3 * `bins` values); see M. J. Swain and D. H. Ballard, Color
+    Indexing, IJCV 7 (1991).
     """
 
     bins: int = option(5, minimum=1, maximum=256, help="parts of each channel's range")
@@ -32,7 +32,7 @@ class Colour(imgrec.Extractor):
 
     @property
     def side(self) -> int | None:
-        """A quarter of the pixels has the same colours: measured on photographs, the same share of hits."""
+        """A reduced size is enough: on photographs, it gives the same share of hits."""
         return self.min_side
 
     def extract(self, images: Sequence[Image]) -> Vectors:

@@ -1,4 +1,4 @@
-"""A store that is a folder of CSV files, plain for pandas; also the usual backup."""
+"""A store in a folder of CSV files, readable by pandas; also the usual backup."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from imgrec import Batch, Failure, NoStoreError, Record, Space, Vectors, chunks,
 log = logging.getLogger(__name__)
 
 SCHEMA, NEWEST = "schema.json", 3
-"""Schema 1 was one file for all batches, directly in the folder; there is no 2."""
+"""Schema 1 had one file for all batches, directly in the folder; there is no schema 2."""
 
 NAME = re.compile(r"\d{8}-\d{8}-[0-9a-f]{16}")
-"""Of a segment: the numbers of its first and last batch, and a token, new with each batch but those of notes."""
+"""A segment's name: its first and last batch number, and a token that each batch of more than notes renews."""
 
 FAN_IN = 16
-"""So many segments of one size are joined to one."""
+"""How many segments of equal size are joined into one."""
 
 TABLES: dict[str, type] = {"failures": Failure, "records": Record}
 COLUMNS = {"mtime_ns": "time", "time": "tried"}
-"""Names of columns that are not those of the fields."""
+"""Columns whose names differ from the fields'."""
 
 READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": "1".__eq__}
 READ |= {"str | None": lambda cell: cell or None, "int | None": lambda cell: int(cell) if cell else None}
@@ -52,17 +52,17 @@ COUNTS = "rows.json"
 SMALL = {FORGOTTEN: list, DISMISSED: list, "lost": list, "notes": dict, "spaces": list}
 
 Fill = tuple[frozenset[str], Callable[[TextIO], None]]
-"""The contents that have a vector in a file, and what writes it."""
+"""The contents with a vector in a file, and a function that writes the file."""
 
 
 @dataclass
 class Csv(imgrec.Store):
-    """A folder of CSV files, with a sub-folder for each batch: whole after a kill, and plain for pandas.
+    """A folder of CSV files with a sub-folder for each batch: safe after a kill, and readable by pandas.
 
-    A sub-folder has `records.csv` (its time is that of change, in nanoseconds since 1970), `failures.csv`, and a
-    file of vectors for each space (path, digest, values); as JSON paths that were forgotten or dismissed, contents
-    that no record has any more (lost), notes, and spaces that are new. Of rows with one path or digest the last
-    one counts, in the order of the sub-folders' names. Where there are many, some are joined. Vectors of a space:
+    A sub-folder has `records.csv` (with modification times in nanoseconds since 1970), `failures.csv`, and a file
+    of vectors for each space (path, digest, values); and as JSON, paths that were forgotten or dismissed, contents
+    without any record (lost), notes and new spaces. Of rows with the same path or digest, the last one counts, in
+    the order of the sub-folders' names. Many sub-folders are joined into larger ones. The vectors of a space:
 
         pd.concat(map(pd.read_csv, sorted(Path("outputs/gallery-csv").glob("[0-9]*/colour-*.csv"))))
 
@@ -93,7 +93,7 @@ class Csv(imgrec.Store):
         return Path(self.path) / ".index"
 
     def open(self, *, create: bool = False) -> Self:
-        """Open the folder; see `Store.open`. One of schema 1 is read as it is."""
+        """Open the folder; see `Store.open`. Schema 1 is read without upgrading."""
         if self._is_open:
             return self
         folder = Path(self.path)
@@ -123,26 +123,26 @@ class Csv(imgrec.Store):
     def _make(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / SCHEMA).exists():  # unless another run was quicker
+            if not (folder / SCHEMA).exists():  # unless another run has done so
                 _write_schema_version(folder, NEWEST)
         except OSError as error:
             raise imgrec.UsageError(f"store {self.path} cannot be made: {error.strerror}") from None
 
     def close(self) -> None:
-        """Drop what was read, with its files."""
+        """Drop the index in memory, which closes its files."""
         self._index, self._is_open = _Index(), False
 
     def _now(self) -> _Index:
-        """What the folder holds at this moment, or held when a snapshot began."""
+        """The current index of the folder, or that of the snapshot."""
         with self._alone:
             self.open()
             return self._index if self._is_fixed else self._follow()
 
     def _follow(self) -> _Index:
-        """Take in what others have written."""
+        """Update the index with what other processes have written."""
         folder = Path(self.path)
         while (names := _listed(folder)) != [segment.name for segment in self._index.segments]:
-            if names != _listed(folder):  # a listing is of no one moment: beside a join it may lack segments
+            if names != _listed(folder):  # listing is not atomic and may miss segments during a join
                 continue
             if not {segment.end for segment in self._index.segments[-1:]} <= {name[9:] for name in names}:
                 self._index = _Index()
@@ -160,7 +160,7 @@ class Csv(imgrec.Store):
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """The index in memory stays as it is, and its files are open."""
+        """Freeze the index in memory, whose files stay open."""
         before, self._index = self._is_fixed, self._now()
         self._is_fixed = True
         try:
@@ -169,7 +169,7 @@ class Csv(imgrec.Store):
             self._is_fixed = before
 
     def write(self, batch: Batch) -> None:
-        """One sub-folder more, renamed into place when it is whole."""
+        """Add a sub-folder, renamed into place when complete."""
         if not batch:
             return
         with self.writing(), self._alone:
@@ -188,7 +188,7 @@ class Csv(imgrec.Store):
                 index.add(_put(folder, f"{number:08}-{number:08}-{token}", content, vectors), content)
             except OSError as error:
                 raise imgrec.ImgrecError(f"store {self.path} cannot be written: {error.strerror}") from error
-            # The batch is written. What cannot be joined stays as it is, and the next one tries again.
+            # The batch is written. If joining fails, the next write tries again.
             with contextlib.suppress(OSError, ValueError, imgrec.ImgrecError):
                 while parts := _to_be_joined(index.segments):
                     first = 1 if len(parts) == len(index.segments) else parts[0].first
@@ -197,7 +197,7 @@ class Csv(imgrec.Store):
                     _tidy(folder, index)
 
     def _upgrade(self, folder: Path, index: _Index) -> None:
-        """Write a segment of what is there, all of it or nothing."""
+        """Write the content of schema 1 as a segment, atomically."""
         try:
             _tidy(folder, _Index())
             _joined(folder, f"{1:08}-{1:08}-{secrets.token_hex(8)}", index.segments, index)
@@ -209,7 +209,7 @@ class Csv(imgrec.Store):
             ) from error
 
     def _move_old(self, folder: Path) -> None:
-        """Move what an upgrade has left beside the folder, as it was."""
+        """Move the files of schema 1 to a folder beside the store."""
         aside, kept = folder / ".schema-1", free_name(f"{folder}-schema-1")
         aside.mkdir(exist_ok=True)
         for file in folder.iterdir():
@@ -246,7 +246,7 @@ class Csv(imgrec.Store):
         return held & (held if among is None else set(among))
 
     def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
-        """Vectors; see `Store.vectors`. Reads whole files: those with one that is wanted; of none, all."""
+        """Vectors; see `Store.vectors`. Reads files whole, skipping those without requested digests."""
         index, rows = self._now(), dict[str, Vectors]()
         wanted = index.paths_of.keys() & (index.paths_of.keys() if digests is None else set(digests))
         for segment in index.segments if space.key in index.content.spaces else ():
@@ -262,7 +262,7 @@ class Csv(imgrec.Store):
         return copy.deepcopy(self._now().content.metadata)
 
     def problems(self) -> Iterator[str]:
-        """Batches that are not there, and files of vectors that cannot be read whole; see `Store.problems`."""
+        """Missing batches, and files of vectors that cannot be read; see `Store.problems`."""
         last = 0
         for segment in list(self._now().segments):
             if segment.first > last + 1:
@@ -282,11 +282,11 @@ class Csv(imgrec.Store):
         return sum(segment.size for segment in self._now().segments)
 
     def revision(self, space: Space) -> str | None:
-        """The token of the last batch: a segment that it is joined into has it too."""
+        """The token of the last batch, which a joined segment keeps."""
         return next((segment.token or None for segment in reversed(self._now().segments)), None)
 
     def changes(self, space: Space, since: str) -> tuple[set[str], set[str]] | None:
-        """What the segments after a revision have; see `Store.changes`."""
+        """The changes in segments after a revision; see `Store.changes`."""
         index = self._now()
         tokens = [segment.token for segment in reversed(index.segments)]
         if not since or since not in tokens:
@@ -298,26 +298,30 @@ class Csv(imgrec.Store):
 
 @dataclass
 class _Content:
-    """What segments have, but for vectors."""
+    """The content of segments, except vectors."""
 
     rows: dict[str, Record | Failure | str] = field(default_factory=dict)
-    """By path; a text where it is forgotten or dismissed."""
+    """By path; the string `FORGOTTEN` or `DISMISSED` for such paths."""
 
     lost: set[str] = field(default_factory=set)
-    """Contents without any record at some moment: vectors in earlier segments do not count."""
+    """Contents that lost their last record: their vectors in earlier segments are void."""
 
     metadata: dict[str, Any] = field(default_factory=dict)
     spaces: dict[str, Space] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Raises ValueError: a file holds something else."""
+        """Read the content of a segment.
+
+        Raises:
+            ValueError: a file is damaged.
+        """
         forgotten, dismissed, lost = (_texts(folder / f"{name}.json") for name in (FORGOTTEN, DISMISSED, "lost"))
         metadata, listed = _json(folder / "notes.json", dict), _json(folder / "spaces.json", list)
         rows = [(row.path, row) for name in TABLES for row in _table(folder / f"{name}.csv", TABLES[name])]
         states = [*((path, FORGOTTEN) for path in forgotten), *((path, DISMISSED) for path in dismissed)]
         spaces = {space.key: space for space in map(Space.from_json, listed)}
-        if not NAME.fullmatch(folder.name):  # in schema 1, one may be listed that a killed run has never filled
+        if not NAME.fullmatch(folder.name):  # in schema 1, a killed run may have left a space without vectors
             files = {key: folder / f"{key}.csv" for key in spaces}
             spaces = {key: spaces[key] for key in spaces if files[key].exists() and any(_rows(files[key]))}
         return cls(dict([*states, *rows]), set(lost), metadata, spaces)
@@ -346,7 +350,7 @@ class _Content:
 
 
 class _Segment:
-    """A sub-folder, of one batch or several joined; the whole folder where it is of schema 1."""
+    """A sub-folder of one or several joined batches; in schema 1, the whole folder."""
 
     def __init__(self, folder: Path, name: str, names: dict[str, frozenset[str]] | None = None) -> None:
         self._names = names or {}
@@ -372,7 +376,7 @@ class _Segment:
                 yield f"{self.name} has {found.get(name, 0)} rows of {name}, not {wanted}"
 
     def names(self, key: str) -> frozenset[str]:
-        """The contents that have a vector here."""
+        """The contents with a vector in this segment."""
         if key not in self._names:
             blocks = self.vectors(key, lambda column: column == "digest") if key in self.files else ()
             self._names[key] = frozenset(name for names, _ in blocks for name in names)
@@ -381,7 +385,7 @@ class _Segment:
     def vectors(
         self, key: str, columns: Callable[[str], bool] = lambda column: column != "path"
     ) -> Iterator[tuple[list[str], Vectors]]:
-        """Digests and vectors, a block of rows at a time."""
+        """Digests and vectors, in blocks of rows."""
         import pandas as pd
 
         file = self.folder / f"{key}.csv"
@@ -402,13 +406,13 @@ class _Segment:
 
 
 class _Index:
-    """What segments make up, in memory: everything but the vectors."""
+    """The combined content of all segments in memory, except vectors."""
 
     def __init__(self) -> None:
         self.segments: list[_Segment] = []
         self.content = _Content()
         self.paths_of: dict[str, set[str]] = {}
-        """The files of each content that has any."""
+        """The paths of each content."""
         self._held: dict[str, set[str]] = {}
 
     def of(self, paths: Sequence[str] | None) -> dict[str, Record | Failure | str]:
@@ -416,13 +420,13 @@ class _Index:
         return known if paths is None else {path: known[path] for path in paths if path in known}
 
     def follow(self, folder: Path, names: Sequence[str]) -> None:
-        """Take in the segments that are new; that others were joined makes no difference."""
+        """Add new segments; joined ones only replace those that they were made of."""
         known = {segment.name: segment for segment in self.segments}
         old = 1 + [name[9:] for name in names].index(self.segments[-1].end) if self.segments else 0
         self.segments = [known.get(name) or _Segment(folder, name) for name in names[:old]]
         for name in names[old:]:
             segment, content = _Segment(folder, name), _Content.load(folder / name)
-            if name not in _listed(folder):  # it was joined, and what was read may not be all of it
+            if name not in _listed(folder):  # it has been joined, and may have been read incompletely
                 return
             for lack in segment.lacks(
                 content.counts() | {key: segment.counts.get(key, 0) for key in segment.files}
@@ -450,7 +454,7 @@ class _Index:
         self.segments.append(segment)
 
     def held(self, key: str) -> set[str]:
-        """The contents that have a vector in a space; none in one that is not listed."""
+        """The contents with a vector in a space; empty for an unknown space."""
         if key not in self.content.spaces:
             return set()
         if key not in self._held:
@@ -462,7 +466,7 @@ class _Index:
 
 
 def _changes(batch: Batch, index: _Index) -> tuple[_Content, dict[str, Fill]]:
-    """What a batch writes, and by space what writes its vectors."""
+    """The content that a batch writes, and a function per space that writes its vectors."""
     content, vectors = _Content(metadata=json.loads(json.dumps(batch.metadata))), dict[str, Fill]()
     content.rows |= dict.fromkeys(batch.forgotten, FORGOTTEN)
     content.rows |= dict.fromkeys(batch.dismissed, DISMISSED)
@@ -484,7 +488,7 @@ def _changes(batch: Batch, index: _Index) -> tuple[_Content, dict[str, Fill]]:
 
 
 def _put(folder: Path, name: str, content: _Content, vectors: dict[str, Fill]) -> _Segment:
-    """Write a segment aside, see it on the disk, and rename it into place."""
+    """Write a segment to a temporary folder, flush it to disk, and rename it into place."""
     made = folder / f".new-{name}"
     try:
         made.mkdir()
@@ -515,7 +519,7 @@ def _to_be_joined(segments: Sequence[_Segment]) -> Sequence[_Segment]:
 
 
 def _joined(folder: Path, name: str, parts: Sequence[_Segment], index: _Index) -> _Segment:
-    """A segment in the place of several, the last ones. What ends something earlier stays in it."""
+    """Join the last segments into one, which keeps what overrides earlier segments."""
     content, vectors = _Content(), dict[str, Fill]()
     for part in parts:
         more = _Content.load(part.folder)
@@ -533,7 +537,7 @@ def _joined(folder: Path, name: str, parts: Sequence[_Segment], index: _Index) -
 
 
 def _copy_vectors(key: str, alive: Sequence[tuple[_Segment, frozenset[str]]], target: TextIO) -> None:
-    """Those of some contents; where these are all of a segment, at once."""
+    """Copy the vectors of some contents; a segment of which all are wanted is copied whole."""
     for part, names in alive:
         if names:
             source = part.files[key]
@@ -550,7 +554,7 @@ def _copy_vectors(key: str, alive: Sequence[tuple[_Segment, frozenset[str]]], ta
 def _write_vectors(rows: Sequence[tuple[str, str, Vectors]], target: TextIO) -> None:
     length = len(rows[0][2])
     csv.writer(target).writerow(["path", "digest", *(f"v{i}" for i in range(length))])
-    # Nine significant digits give back the same float32, whatever the last bit of the double read in between.
+    # Nine significant digits restore the same float32, even if parsed as a double that is off by one bit.
     values = ",%.9g" * length + "\r\n"
     for path, digest, row in rows:
         start = io.StringIO(newline="")
@@ -559,7 +563,7 @@ def _write_vectors(rows: Sequence[tuple[str, str, Vectors]], target: TextIO) -> 
 
 
 def _tidy(folder: Path, index: _Index) -> None:
-    """Remove what was joined and what killed runs left; a segment goes out of sight before its first file does."""
+    """Remove joined segments and leftovers of killed runs; a segment is renamed before its files are deleted."""
     kept = {segment.name for segment in index.segments}
     for each in folder.iterdir():
         if NAME.fullmatch(each.name) and each.name not in kept:
@@ -569,7 +573,7 @@ def _tidy(folder: Path, index: _Index) -> None:
 
 
 def _listed(folder: Path) -> list[str]:
-    """The segments in their order, without those that lie within another one, which was made of them."""
+    """The segments in order, without those that have been joined into another."""
     if _schema_version(folder) < NEWEST:
         return [""]
     found: list[str] = []
@@ -584,7 +588,7 @@ def _listed(folder: Path) -> list[str]:
 
 
 def _table(file: Path, kind: type) -> list[Any]:
-    """What the rows of a file are; nothing where there is no file. Rows of schema 1 end before the stamp."""
+    """The rows of a file as records; empty if there is no file. Rows of schema 1 end before the stamp."""
     made, read = [], [READ[str(each.type)] for each in fields(kind)]
     for line, row in enumerate(_rows(file) if file.exists() else (), 2):
         try:
@@ -598,7 +602,7 @@ def _rows(file: Path) -> Iterator[list[str]]:
     """The rows of a file, without its header.
 
     Raises:
-        ValueError: one has other cells than the header. The last one may, in schema 1: a killed run has torn it.
+        ValueError: a row and the header differ in length. In schema 1, a torn last row of a killed run is ignored.
     """
     may_be_torn = not NAME.fullmatch(file.parent.name)
     with _text(file) as lines:
@@ -615,7 +619,7 @@ def _rows(file: Path) -> Iterator[list[str]]:
 
 
 def _json(file: Path, kind: type) -> Any:
-    """What a file has; nothing of its kind where there is no file."""
+    """The value in a file; an empty one if there is no file."""
     try:
         found = json.loads(file.read_text()) if file.exists() else kind()
     except ValueError as error:
@@ -637,7 +641,7 @@ def _text(file: Path, mode: str = "r") -> TextIO:
 
 
 def _sync(path: Path) -> None:
-    """See a file, or the names in a folder, on the disk, where the system can."""
+    """Flush a file or folder to disk, on POSIX systems."""
     if os.name == "posix":
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""HEIC and HEIF, the photographs of Apple's phones, by pillow-heif."""
+"""HEIC and HEIF, the format of Apple's phones, by pillow-heif."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import imgrec
 if TYPE_CHECKING:
     import PIL.Image
 
-# ISO/IEC 23008-12, 10: brands of files whose pictures are coded as HEVC.
+# Brands of files with HEVC-coded pictures (ISO/IEC 23008-12, 10).
 BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
 OF_ANY_CODING = frozenset((b"mif1", b"mif2", b"msf1"))
 
@@ -26,7 +26,7 @@ class Heif(imgrec.Decoder):
 
     @classmethod
     def recognises(cls, head: bytes) -> bool:
-        """Whether the `ftyp` box names a brand of HEVC pictures (ISO/IEC 14496-12, 4.3); AVIF is Pillow's."""
+        """Whether the `ftyp` box names an HEVC brand (ISO/IEC 14496-12, 4.3); AVIF is left to Pillow."""
         if head[4:8] != b"ftyp":
             return False
         size = int.from_bytes(head[:4], "big")
@@ -34,7 +34,7 @@ class Heif(imgrec.Decoder):
         return bool(brands & BRANDS) or (head[8:12] in OF_ANY_CODING and not brands & {b"avif", b"avis"})
 
     def open(self, data: bytes) -> PIL.Image.Image:
-        """The primary picture, upright: libheif applies rotation and mirroring."""
+        """The primary picture, with rotation and mirroring applied by libheif."""
         import pillow_heif
 
         return pillow_heif.HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]

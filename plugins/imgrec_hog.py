@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients by OpenCV and NumPy: OpenCV 5 has no HOGDescriptor any more."""
+"""Histograms of oriented gradients by OpenCV and NumPy, as OpenCV 5 no longer has HOGDescriptor."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import imgrec
 from imgrec import Image, Vectors, each, option
 
 FAINT = 0.1
-"""The least length of a block, of pixels from 0 to 255, that is scaled to 1: none has edges and is shorter."""
+"""The minimum norm of a block, of pixels from 0 to 255, to be scaled to 1; blocks below it have no edges."""
 
 
 @dataclass
 class HOG(imgrec.Extractor):
     """Histograms of oriented gradients: which way edges run in each part of an image. Needs no model.
 
-    The image becomes a square of `window` pixels. The gradient of each pixel, of the channel where it is longest,
-    votes with its length for its orientation; the nearest two bins and four cells share it. Blocks of cells, which
-    overlap by all but one cell, are scaled to unit length each. See N. Dalal and B. Triggs, Histograms of Oriented
-    Gradients for Human Detection, CVPR 2005. They do not smooth, and clip blocks at 0.2: best for people in
-    windows of one shape, worse for the similarity of whole photographs.
+    The image is resized to a square of `window` pixels. Each pixel's gradient, taken from the channel where it is
+    largest, votes for its orientation with its magnitude, interpolated between the two nearest bins and the four
+    nearest cells. Blocks of cells, at a stride of one cell, are normalised to unit length. See N. Dalal and
+    B. Triggs, Histograms of Oriented Gradients for Human Detection, CVPR 2005. Their settings, no smoothing and
+    clipping at 0.2, are best for detecting people, but worse for the similarity of whole photographs.
 
     Raises:
-        UsageError: the window is no multiple of the cell, or smaller than a block.
+        UsageError: the window is not a multiple of the cell, or is smaller than a block.
     """
 
     window: int = option(64, minimum=8, maximum=512, help="side of the square that an image becomes, in pixels")
@@ -54,15 +54,15 @@ class HOG(imgrec.Extractor):
 
     @property
     def side(self) -> int:
-        """The window's, so that an image of any shape is only made smaller."""
+        """The window's side, so that images are never enlarged."""
         return self.window
 
     def extract(self, images: Sequence[Image]) -> Vectors:
-        """Blocks row by row, `float32 (n, (window // cell - block + 1) ** 2 * block ** 2 * orientations)`."""
+        """Blocks by rows, `float32 (n, (window // cell - block + 1) ** 2 * block ** 2 * orientations)`."""
         return np.stack(each(lambda image: self._normalised(self._cells(image)), images))
 
     def _square(self, image: Image) -> Vectors:
-        """`float32 (window, window, 3)`, from 0 to 255."""
+        """The resized and smoothed image, `float32 (window, window, 3)`, from 0 to 255."""
         import cv2
 
         (height, width), side = image.shape[:2], self.window
@@ -101,26 +101,26 @@ class HOG(imgrec.Extractor):
         votes = np.zeros((self.orientations, self.window**2), np.float32)
         votes[lower_bin, pixels] = length.ravel() * (1 - upper_share)
         votes[(lower_bin + 1) % self.orientations, pixels] = length.ravel() * upper_share
-        # A vote's share in a cell falls linearly to 0 at the centre of the next: in rows, then in columns.
+        # A cell's share of a vote falls linearly to 0 at the centre of the next cell: along rows, then columns.
         centres = (np.arange(self.window // self.cell) + 0.5) * self.cell
         apart = np.abs(np.arange(self.window) + 0.5 - centres[:, None]) / self.cell
         shares = np.maximum(0, 1 - apart).astype(np.float32)
         return np.asarray(shares @ votes.reshape(-1, self.window, self.window) @ shares.T, np.float32)
 
     def _normalised(self, cells: Vectors) -> Vectors:
-        """All blocks of an image in a row: of each its cells row by row, and of each cell its orientations."""
+        """All blocks of an image, flattened in the order block, cell, orientation."""
         windows = np.lib.stride_tricks.sliding_window_view(cells, (self.block, self.block), axis=(1, 2))
         blocks = windows.transpose(1, 2, 3, 4, 0).reshape(-1, self.block**2 * self.orientations)
         blocks = _scaled(blocks, FAINT)
         if self.clip < 1:
             blocks = _scaled(
                 np.minimum(blocks, np.float32(self.clip)), self.clip
-            )  # none of length 1 is shorter then
+            )  # blocks of unit length stay above this minimum
         return blocks.ravel()
 
 
 def _scaled(blocks: Vectors, least: float) -> Vectors:
-    """To length 1, but for those shorter than `least`, which stay the shorter ones."""
+    """Scale blocks to length 1, or by 1 / `least` if they are shorter than that."""
     lengths = np.sqrt((blocks**2).sum(axis=1, keepdims=True))
     return blocks / np.maximum(lengths, np.float32(least))  # type: ignore[no-any-return]
 

@@ -15,18 +15,17 @@ from imgrec import LinearReducer, Vectors, as_euclidean, check_labels, option
 PENALTIES = (1.0, 0.1, 0.01, 0.001)
 
 REST = 0.1
-"""How long differences count that tell nothing of labels, beside those that do, so that they order images of one
-label."""
+"""The relative scale of directions that carry no label information; they order images within a label."""
 
 
 @dataclass
 class Logistic(LinearReducer):
     """Logistic regression's weights as a linear map: what a classifier looks at. Learned from labels.
 
-    By scikit-learn, multinomial. Distances are those of the classifier's logits, and of all other differences at a
-    tenth of their length; of these the principal components are kept. The penalty on the weights is chosen by
-    cross-validation on the vectors fitted. `report` tells it and its `accuracy`, from 0 to 1: of labels told for
-    images left out.
+    A multinomial model by scikit-learn. Distances are those between the classifier's logits plus all other
+    differences scaled to a tenth; of this space the principal components are kept. The penalty on the weights is
+    chosen by cross-validation on the fitted vectors. `report` has the `penalty` and the cross-validated
+    `accuracy`, from 0 to 1.
     """
 
     supervised: ClassVar[bool] = True
@@ -42,8 +41,8 @@ class Logistic(LinearReducer):
         """Learn the weights.
 
         Raises:
-            UsageError: no labels, fewer than two, or one of fewer than three images; fewer vectors or values than
-                components; images that are all alike.
+            UsageError: fewer than two labels, or a label with fewer than three images; fewer vectors or values
+                than components; all vectors are equal.
         """
         from sklearn.decomposition import PCA
         from sklearn.linear_model import LogisticRegression
@@ -57,7 +56,7 @@ class Logistic(LinearReducer):
         mean = given.mean(axis=0)
         given -= mean
         length = np.sqrt((given**2).sum(axis=1).mean())
-        turned = PCA(random_state=self.seed)  # loses nothing, and leaves no more values than images
+        turned = PCA(random_state=self.seed)  # lossless, and leaves no more values than images
         given = turned.fit_transform(given / length)
         penalties = PENALTIES if self.penalty is None else (self.penalty,)
         folds = min(5, *Counter(labels).values())

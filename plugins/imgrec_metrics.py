@@ -31,15 +31,15 @@ class Cosine(imgrec.Metric):
 
     def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
         """See `Metric.distances`."""
-        # Half the square of the distance of unit vectors: exactly zero for equal ones, where 1 - cosine is not.
-        # The query is a row as well: NumPy leaves the length of a single vector to BLAS, which may round apart.
+        # Half the squared distance between unit vectors is exactly zero for equal ones, unlike 1 - cosine.
+        # The query's norm is taken as a row's: for a single vector NumPy uses BLAS, which may round differently.
         lengths, length = np.linalg.norm(vectors, axis=1), np.linalg.norm(query[None], axis=1)[0]
         differences = vectors / np.where(lengths > 0, lengths, 1)[:, None] - query / (length or 1)
         distances = np.square(differences).sum(axis=1) / 2
         return np.where((lengths > 0) == (length > 0), distances, 1.0)
 
     def least(self, apart: Number) -> Number:
-        """Half the square."""
+        """Half the squared distance."""
         return apart * apart / 2
 
 
@@ -66,7 +66,7 @@ def _check_shares(vectors: Vectors, metric: str) -> None:
 
 @dataclass
 class Hellinger(imgrec.Metric):
-    """Hellinger's distance of distributions, 0 to 1: of the square roots of shares, over the square root of 2."""
+    """Hellinger distance of distributions, 0 to 1: Euclidean between square roots of shares, over root 2."""
 
     form: ClassVar[Form] = Form.OWN
 
@@ -82,13 +82,13 @@ class Hellinger(imgrec.Metric):
         return found
 
     def as_euclidean(self, vectors: Vectors) -> Vectors:
-        """Square roots of halved shares: their Euclidean distance is the Hellinger distance itself."""
+        """Square roots of halved shares, whose Euclidean distance is the Hellinger distance."""
         totals = vectors.sum(axis=1, keepdims=True)
         halved: Vectors = np.divide(vectors, np.where(totals > 0, 2 * totals, 1), dtype=np.float32)
         return np.sqrt(halved)
 
     def check(self, vectors: Vectors) -> None:
-        """Negative values have no shares."""
+        """Reject negative values, which have no shares."""
         _check_shares(vectors, self.name)
 
 
@@ -103,7 +103,7 @@ class Chi2(imgrec.Metric):
         return found
 
     def check(self, vectors: Vectors) -> None:
-        """Negative values may make negative sums."""
+        """Reject negative values, whose sums may be negative."""
         _check_shares(vectors, self.name)
 
 

@@ -1,6 +1,6 @@
-"""Every run in an MLflow tracking store: configuration, metrics, pictures and results.
+"""Logs every run to MLflow: configuration, metrics, pictures and results.
 
-On where the environment variable `MLFLOW_TRACKING_URI` says where to: a server, or `sqlite:///mlflow.db`.
+Enabled by the environment variable `MLFLOW_TRACKING_URI`, a server or a store such as `sqlite:///mlflow.db`.
 `MLFLOW_EXPERIMENT_NAME` names the experiment, `imgrec` by default.
 """
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 ENDED = {"done": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
-# A server that is away costs seconds, not minutes; and how tables are made nobody wants to know.
+# An unreachable server costs seconds instead of minutes, and the creation of tables is not logged.
 QUIET = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -30,10 +30,10 @@ QUIET = {
 }
 
 LONGEST = 6000
-"""Characters that MLflow keeps of a parameter."""
+"""Maximum length of a parameter's value in MLflow."""
 
 _ids: dict[Path, str] = {}
-"""MLflow's runs of this process, by folder, from start to finish."""
+"""Ids of MLflow's open runs, by folder."""
 
 
 @imgrec.hookimpl
@@ -52,7 +52,7 @@ def imgrec_run_started(run: imgrec.RunInfo) -> None:
 
     try:
         client, experiment = _connected(MlflowClient)
-    except Exception:  # runs that begin together make the tables of a new store together, and all but one fail
+    except Exception:  # of runs that create a new store's tables at the same time, all but one fail
         time.sleep(1)
         client, experiment = _connected(MlflowClient)
     tags = {"stage": run.stage, "folder": str(run.folder.absolute()), "imgrec": imgrec.__version__}
@@ -62,13 +62,13 @@ def imgrec_run_started(run: imgrec.RunInfo) -> None:
     _ids[run.folder] = opened.info.run_id
     options = {**_flat(run.configuration), **{group: name for group, name in run.choices.items() if name}}
     parameters = [Param(_key(name), str(value)[:LONGEST]) for name, value in options.items()]
-    for start in range(0, len(parameters), 100):  # the most that MLflow takes at once
+    for start in range(0, len(parameters), 100):  # MLflow's limit per request
         client.log_batch(opened.info.run_id, params=parameters[start : start + 100])
 
 
 @imgrec.hookimpl
 def imgrec_run_finished(run: imgrec.RunInfo) -> None:
-    """Add metrics and all files of the run's folder, and close the run."""
+    """Log metrics and all files of the run's folder, and close the run."""
     if (run_id := _ids.pop(run.folder, None)) is None:
         return
     from mlflow.tracking import MlflowClient
@@ -93,7 +93,7 @@ def _connected(connect: Callable[[], Any]) -> tuple[Any, str]:
 
 
 def _experiment(client: Any) -> str:
-    """The id of the experiment, which is made if it is not there."""
+    """The id of the experiment, which is created if needed."""
     from mlflow.exceptions import MlflowException
 
     if experiment_id := os.environ.get("MLFLOW_EXPERIMENT_ID"):
@@ -102,7 +102,7 @@ def _experiment(client: Any) -> str:
     if (found := client.get_experiment_by_name(name)) is None:
         try:
             return str(client.create_experiment(name))
-        except MlflowException:  # another job was quicker
+        except MlflowException:  # created by another job
             found = client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -110,12 +110,12 @@ def _experiment(client: Any) -> str:
 
 
 def _name(run: imgrec.RunInfo) -> str:
-    """A run's folder tells its time and stage; that of a job only its number."""
+    """The run's folder, named by time and stage; for a job, named by its number, after the sweep's."""
     return f"{run.sweep.name}/{run.folder.name}" if run.sweep else run.folder.name
 
 
 def _flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys; lists as JSON."""
+    """Flatten nested mappings to dotted keys, with lists as JSON."""
     flat: dict[str, Any] = {}
     for key, value in options.items():
         if isinstance(value, Mapping):

@@ -30,7 +30,7 @@ class PCA(LinearReducer):
         from sklearn.decomposition import PCA as Model
 
         self._check_size(vectors)
-        with np.errstate(invalid="ignore"):  # shares of no variance, where all images are alike
+        with np.errstate(invalid="ignore"):  # shares of zero variance if all vectors are equal
             model = Model(self.n_components, random_state=self.seed).fit(as_euclidean(vectors, self.metric))
         scale = np.sqrt(model.explained_variance_) if self.whiten else np.ones(self.n_components)
         return self._learned(model.mean_, model.components_ / np.where(scale > 0, scale, 1)[:, None])

@@ -13,11 +13,12 @@ from imgrec import Vectors, option
 
 @dataclass
 class QueryExpansion(imgrec.Reranker):
-    """Alpha query expansion: the query moves towards its neighbours, the more the more alike they are.
+    """Alpha query expansion: the query moves towards its neighbours, weighted by their similarity.
 
-    Their weighted mean, a neighbour's weight being its cosine similarity with the query to the power of alpha; the
-    query's own is 1. See F. Radenović, G. Tolias and O. Chum, Fine-tuning CNN Image Retrieval with No Human
-    Annotation, TPAMI 2019, section 3.3. As there alpha is 3; 20 neighbours are best by leave-one-out on clothes.
+    The result is their weighted mean: a neighbour's weight is its cosine similarity with the query to the power of
+    alpha, the query's own is 1. See F. Radenović, G. Tolias and O. Chum, Fine-tuning CNN Image Retrieval with No
+    Human Annotation, TPAMI 2019, section 3.3, for this and for an alpha of 3; 20 neighbours are best by
+    leave-one-out on clothes.
     """
 
     name: ClassVar[str] = "query_expansion"

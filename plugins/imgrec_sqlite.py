@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 APPLICATION_ID = int.from_bytes(b"imgr")
 
-# Vectors are kept by content, in one table a space: a whole space is then one sequential read. Pages of 64 KiB
-# hold a 4 KB vector without overflow pages.
+# Vectors are stored by content, with one table per space, so that a whole space is read sequentially. Pages of
+# 64 KiB hold a 4 KB vector without overflow pages.
 MIGRATIONS: tuple[str, ...] = (
     """
 CREATE TABLE contents (id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE);
@@ -64,13 +64,13 @@ DROP TABLE generation;
 CREATE TABLE changes (id INTEGER PRIMARY KEY, space INTEGER NOT NULL, digest TEXT NOT NULL);
 """,
 )
-"""What makes each schema of the one before. A new database goes through all: it is like an upgraded one."""
+"""Each upgrades the schema by one version. A new database runs them all, and so equals an upgraded one."""
 
 _, *IMAGE_COLUMNS = (spec.name for spec in fields(Record))
 _, *FAILURE_COLUMNS = (spec.name for spec in fields(Failure))
 
 CHANGES_KEPT = 100_000
-"""Of the latest changes so many are known one by one; at times, twice as many."""
+"""How many of the latest changes are kept at least; there may be up to twice as many."""
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -79,7 +79,7 @@ Row = TypeVar("Row")
 
 @contextlib.contextmanager
 def _errors_of(path: str) -> Iterator[None]:
-    """SQLite's own errors, as one line that names the file."""
+    """Turn SQLite's errors into an ImgrecError that names the file."""
     try:
         yield
     except sqlite3.Error as error:
@@ -87,7 +87,7 @@ def _errors_of(path: str) -> Iterator[None]:
 
 
 def _naming_the_file(method: Callable[Args, Result]) -> Callable[Args, Result]:
-    """A method whose errors are told so; those of rows that it gives one by one as well."""
+    """Apply `_errors_of` to a method and to the iterator that it may return."""
 
     @functools.wraps(method)
     def wrapped(*args: Args.args, **kwargs: Args.kwargs) -> Result:
@@ -106,13 +106,13 @@ def _row_by_row(path: str, rows: Iterator[Row]) -> Iterator[Row]:
 
 @dataclass
 class Sqlite(imgrec.Store):
-    """One SQLite file: safe beside readers, whole after a crash, 4 KB an image at 1,024 values."""
+    """One SQLite file: safe with concurrent readers and after a crash, 4 KB per image at 1,024 values."""
 
     path: str = option("outputs/gallery.sqlite", path=True, help="the database file")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._local = threading.local()  # a connection for each thread
+        self._local = threading.local()  # one connection per thread
         self._connections: list[sqlite3.Connection] = []
 
     @property
@@ -162,7 +162,7 @@ class Sqlite(imgrec.Store):
 
         connection.execute("PRAGMA page_size = 65536")
         if _is_empty(connection):
-            if not create:  # a run may have been killed before it had made its store
+            if not create:  # a run may have been killed before it created the schema
                 raise NoStoreError(
                     f"{self.path} is empty, not an imgrec store: fill it with `imgrec ingest FOLDER`"
                 )
@@ -177,11 +177,11 @@ class Sqlite(imgrec.Store):
             )
         if version < newest:
             self._upgrade(connection)
-        # WAL with NORMAL keeps the file whole after a crash; FULL also keeps the last batch after a power cut.
+        # WAL with NORMAL is consistent after a crash; FULL also keeps the last batch after a power cut.
         connection.execute("PRAGMA synchronous = FULL")
-        if create:  # to write: an ingest of millions shall need no more memory than one of thousands
+        if create:  # for writing: an ingest of millions should need no more memory than one of thousands
             connection.execute("PRAGMA cache_size = -4096")
-        else:  # to read all vectors at once
+        else:  # for reading all vectors at once
             connection.execute("PRAGMA cache_size = -65536")
             connection.execute("PRAGMA mmap_size = 1099511627776")
 
@@ -195,7 +195,7 @@ class Sqlite(imgrec.Store):
                 connection.execute(f"PRAGMA user_version = {_schema_version()}")
 
     def _upgrade(self, connection: sqlite3.Connection) -> None:
-        """Bring an older schema up to date, all of it or nothing, and keep a copy of the file as it was."""
+        """Upgrade an older schema atomically, and keep a copy of the old file."""
         newest = _schema_version()
         try:
             with contextlib.ExitStack() as undo:
@@ -231,7 +231,7 @@ class Sqlite(imgrec.Store):
 
     @_naming_the_file
     def write(self, batch: Batch) -> None:
-        """One transaction."""
+        """Write a batch in one transaction."""
         if not batch:
             return
         db = self._db
@@ -271,14 +271,14 @@ class Sqlite(imgrec.Store):
         self._db.executemany(f"DELETE FROM {table} WHERE path = ?", ((_to_sql(path),) for path in paths))
 
     def _add_revision(self) -> None:
-        """Name the state of now, and forget what is long ago."""
+        """Add a revision, and delete old ones with their changes."""
         db = self._db
         db.execute(
             "INSERT INTO revisions (name, last_change) "
             "SELECT lower(hex(randomblob(16))), coalesce(max(id), 0) FROM changes"
         )
         for table in ("changes", "revisions"):
-            # Asked for one by one, each is the first or the last row and had at once.
+            # In separate queries, each is a single look-up in the index.
             (first,) = db.execute(f"SELECT min(id) FROM {table}").fetchone()
             (last,) = db.execute(f"SELECT max(id) FROM {table}").fetchone()
             if last is not None and last - first > 2 * CHANGES_KEPT:
@@ -311,7 +311,7 @@ class Sqlite(imgrec.Store):
         )
 
     def _drop_unused(self, contents: Sequence[int]) -> None:
-        """Contents that no image has any more go, with their vectors."""
+        """Delete contents that no image has any more, with their vectors."""
         db = self._db
         unused = [
             (content,)
@@ -382,7 +382,7 @@ class Sqlite(imgrec.Store):
     def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
         """Vectors; see `Store.vectors`."""
         db = self._db
-        # One read transaction: the count, the digests and the vectors are of one moment beside a writer.
+        # One read transaction keeps count, digests and vectors consistent beside a writer.
         with _reading(db):
             number, dim = self._number_and_dim(space)
             if number is None:
@@ -400,7 +400,7 @@ class Sqlite(imgrec.Store):
                 query = f"SELECT digest, vector FROM vectors_{number} JOIN contents ON contents.id = content "
                 found = list(self._where(query + "WHERE digest IN", digests))
                 rows, count = iter(found), len(found)
-            # Bytes to bytes: more than twice as fast as an array for each row, where rows are many.
+            # Copying bytes is more than twice as fast as an array per row.
             width = 4 * dim
             packed = np.empty(width * count, np.uint8)
             target, position, order = packed.data, 0, []
@@ -421,7 +421,7 @@ class Sqlite(imgrec.Store):
         return row or (None, 0)
 
     def _where(self, query: str, values: Any) -> Iterator[Any]:
-        """Rows of a query that ends in `IN`, whatever the number of values."""
+        """Rows of a query that ends in `IN`, for any number of values."""
         for some in chunks(dict.fromkeys(values), 500):
             yield from self._db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
 
@@ -440,10 +440,10 @@ class Sqlite(imgrec.Store):
 
     @_naming_the_file
     def problems(self) -> Iterator[str]:
-        """What SQLite's own check finds, and rows that belong to nothing; see `Store.problems`."""
+        """Problems found by SQLite's integrity check, and orphaned rows; see `Store.problems`."""
         db = self._db
         damages = [text for (text,) in db.execute("PRAGMA integrity_check(10)") if text != "ok"]
-        if damages:  # the rows of a damaged file tell nothing
+        if damages:  # rows of a damaged file are not reliable
             return iter([f"PRAGMA integrity_check: {text}" for text in damages])
         counts = {
             "images without a content": "FROM images WHERE content NOT IN (SELECT id FROM contents)",
@@ -459,7 +459,7 @@ class Sqlite(imgrec.Store):
 
     @_naming_the_file
     def revision(self, space: Space) -> str | None:
-        """Another random name after every write of more than metadata."""
+        """A random name that changes with every write of more than metadata."""
         row = self._db.execute("SELECT name FROM revisions ORDER BY id DESC LIMIT 1").fetchone()
         return row[0] if row else None
 
@@ -497,9 +497,9 @@ class Sqlite(imgrec.Store):
 
 
 def _read_only(file: Path) -> str:
-    """How a database is opened where nothing may be written, such as shared memory beside it.
+    """URI parameters to open a database in a read-only folder, where the shared-memory file cannot be created.
 
-    Somebody who may write is at it where there is a write-ahead log; else it stays as it is.
+    With a write-ahead log, another process is using the database; without one, it is treated as immutable.
     """
     return "?mode=ro" if os.path.exists(f"{file}-wal") else "?immutable=1"
 
@@ -509,16 +509,16 @@ def _schema_version() -> int:
 
 
 def _execute_all(db: sqlite3.Connection, script: str) -> None:
-    """The statements of a script, inside the transaction that is under way: `executescript` would end it."""
+    """Execute a script within the current transaction, which `executescript` would commit."""
     for statement in script.split(";\n"):
         db.execute(statement)
 
 
 @contextlib.contextmanager
 def _copied(path: str, copy: Path) -> Iterator[None]:
-    """A copy of a database that nobody else may write to now; none after an error inside.
+    """Copy a database that is locked for writing, and remove the copy after an error in the block.
 
-    It is read by a connection of its own, which does not see what is changed meanwhile.
+    The copy is made through a separate connection, which does not see uncommitted changes.
     """
     aside = Path(f"{copy}.new")
     try:
@@ -536,7 +536,7 @@ def _copied(path: str, copy: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reading(db: sqlite3.Connection) -> Iterator[None]:
-    """All reads are of one moment, the first one's."""
+    """A read transaction, or the current transaction if there is one."""
     if db.in_transaction:
         yield
         return
@@ -546,30 +546,30 @@ def _reading(db: sqlite3.Connection) -> Iterator[None]:
         yield
     finally:
         if db.in_transaction:
-            db.execute("ROLLBACK")  # nothing was written; to commit fails where the file is damaged
+            db.execute("ROLLBACK")  # nothing was written, and COMMIT fails if the file is damaged
 
 
 @contextlib.contextmanager
 def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """To write: all of it or nothing."""
+    """A write transaction, rolled back after an exception."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
         db.execute("COMMIT")
     except BaseException:
-        if db.in_transaction:  # SQLite ends one by itself where, say, the disk is full
+        if db.in_transaction:  # SQLite may have rolled back itself, for example if the disk is full
             db.execute("ROLLBACK")
         raise
 
 
 def _is_empty(db: sqlite3.Connection) -> bool:
-    """Whether a database has nothing in it, and is nobody's."""
+    """Whether a database has no schema and belongs to no application."""
     is_new = not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
     return is_new and db.execute("PRAGMA application_id").fetchone() == (0,)
 
 
 def _to_sql(path: str) -> str | bytes:
-    """Names that are not UTF-8 are kept as the bytes that they are."""
+    """A path as text, or as bytes if it is not UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -13,21 +13,21 @@ import imgrec
 from imgrec import Extracted, Extractor, ImageFile, Item, Space
 
 READ_AHEAD = 64_000_000
-"""Bytes of files that are read ahead."""
+"""Maximum bytes of files read ahead."""
 
 FILES_AHEAD = 256
-"""How many these are at the most: enough for the next ones to be planned while the last ones are extracted."""
+"""Maximum number of files read ahead, enough to plan the next ones while others are extracted."""
 
 DECODED_AHEAD = 96_000_000
-"""Bytes of images that are decoded ahead, for each core. What is larger by itself is decoded in its batch."""
+"""Maximum bytes of images decoded ahead, per core. A larger single image is decoded within its batch."""
 
 BATCH = 64_000_000
-"""Bytes of a batch's images, which ends here even if it is not full; three are under way."""
+"""Maximum bytes of a batch's images, even if the batch is not full; three batches exist at a time."""
 
 
 @dataclass
 class Threads(imgrec.Engine):
-    """Threads of this process: as many as its cores decode, one extracts, and as many read as suits the source."""
+    """Threads of this process: one per core to decode, one to extract, and as many to read as suit the source."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -35,7 +35,7 @@ class Threads(imgrec.Engine):
         self._pools: list[ThreadPoolExecutor] = []
 
     def open(self, extractors: Mapping[Space, Extractor]) -> Self:
-        """Only remember the extractors."""
+        """Store the extractors."""
         self._extractors = extractors
         return self
 
@@ -44,7 +44,7 @@ class Threads(imgrec.Engine):
         return self._pools[-1]
 
     def read(self, files: Iterable[ImageFile]) -> Iterator[Item]:
-        """Read ahead; each source has its own number of threads."""
+        """Read files ahead, with each source's own number of threads."""
         for source, some in itertools.groupby(files, lambda file: imgrec.source_of(file.path)):
             pool = self._pool(source.at_once)
             most = max(FILES_AHEAD, 4 * source.at_once)
@@ -64,7 +64,7 @@ class Threads(imgrec.Engine):
         yield from imgrec.ahead(extract, work, batches, 2, _memory, 2 * BATCH)
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the threads; at once: those in the middle of something are left to it."""
+        """End the threads; `at_once` does not wait for those that are busy."""
         for pool in self._pools:
             pool.shutdown(wait=not at_once, cancel_futures=True)
         self._pools = []

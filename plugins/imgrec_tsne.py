@@ -17,18 +17,18 @@ EXAGGERATED = 250
 """Steps of early exaggeration, openTSNE's default."""
 
 TOLD_EVERY = 10
-"""Steps between two of a progress bar."""
+"""Steps between updates of the progress bar."""
 
 GRID = 1.5
-"""Width of the cells in which far points push each other together; openTSNE's default is 1. Most of the time goes
-into their number: 50,000 points take two thirds of it. Their map keeps 0.289 of the ten nearest, not 0.296."""
+"""Width of the interpolation grid's cells for repulsive forces; openTSNE's default is 1. With 50,000 points, 1.5
+takes two thirds of the time and keeps 0.289 of the ten nearest neighbours instead of 0.296."""
 
 
 @dataclass
 class TSNE(NeighbourReducer):
     """t-SNE (van der Maaten and Hinton 2008; FIt-SNE, Linderman et al. 2019): similar images become clusters.
 
-    Started from principal components, as Kobak and Berens (2019) advise, so that large shapes mean something.
+    Initialised with principal components (Kobak and Berens 2019) to preserve the global structure.
     """
 
     requires: ClassVar[Mapping[str, str]] = {"openTSNE": "pip install openTSNE"}
@@ -47,7 +47,7 @@ class TSNE(NeighbourReducer):
             raise imgrec.UsageError("tsne makes maps of 1 or 2 dimensions: take pca or umap for more")
 
     def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
-        """Learn the map of these vectors; `labels` are not used.
+        """Compute the map of these vectors; `labels` are ignored.
 
         Raises:
             UsageError: fewer than 5 vectors.
@@ -64,7 +64,7 @@ class TSNE(NeighbourReducer):
                 exaggeration=self.exaggeration,
                 early_exaggeration_iter=EXAGGERATED,
                 n_iter=self.n_iter,
-                initialization="pca" if np.ptp(self._vectors, axis=0).any() else "random",  # all may be alike
+                initialization="pca" if np.ptp(self._vectors, axis=0).any() else "random",  # all may be equal
                 random_state=self.seed,
                 n_jobs=self.n_jobs,
                 ints_in_interval=GRID,
@@ -77,14 +77,14 @@ class TSNE(NeighbourReducer):
         return self
 
     def _affinities(self) -> Any:
-        """How much each vector is drawn to its neighbours."""
+        """The affinities between each vector and its neighbours."""
         from openTSNE.affinity import PerplexityBasedNN
         from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
         vectors, perplexity = self._vectors, self._perplexity()
 
         class Found(PrecomputedNeighbors):  # type: ignore[misc] # openTSNE has no types
-            """Neighbours of the fitted vectors, which are there; those of new ones are found."""
+            """Precomputed neighbours of the fitted vectors; those of new vectors are searched for."""
 
             def query(self, query: Vectors, k: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
                 rows, distances = neighbours.of_new(query, vectors, k)
@@ -95,24 +95,24 @@ class TSNE(NeighbourReducer):
         return PerplexityBasedNN(knn_index=found, perplexity=perplexity, n_jobs=self.n_jobs)
 
     def _perplexity(self) -> float:
-        """As asked, or less for few images: a point has three times as many neighbours as its perplexity."""
+        """The perplexity option, lowered for few images, as a point needs three times as many neighbours."""
         return min(self.perplexity, (len(self._vectors) - 1) / 3)
 
     def transform(self, vectors: Vectors) -> Vectors:
-        """New points placed on the map, which stays as it is: `float32 (n, n_components)`."""
+        """Place new points on the unchanged map, `float32 (n, n_components)`."""
         if self._model is None:
             from openTSNE import TSNEEmbedding
 
             self._model = TSNEEmbedding(
                 self._embedding.astype(np.float64), self._affinities(), random_state=self.seed, n_jobs=self.n_jobs
             )
-        self._model.gradient_descent_params["callbacks"] = None  # placing is quick, and told to nobody
+        self._model.gradient_descent_params["callbacks"] = None  # no progress bar: placing is fast
         placed = self._model.transform(self._prepared(vectors), perplexity=min(5, self._perplexity()))
         return np.asarray(placed, dtype=np.float32)
 
 
 class _WithScipyFFT:
-    """NumPy, but for its `fft`."""
+    """NumPy with SciPy's `fft`."""
 
     def __getattr__(self, name: str) -> Any:
         import scipy.fft
@@ -122,10 +122,9 @@ class _WithScipyFFT:
 
 @contextlib.contextmanager
 def _quick_fourier_transforms(n_jobs: int) -> Iterator[None]:
-    """Most of a large map's time goes into transforms, by NumPy on one core: SciPy's are the same, and use all.
+    """Replace NumPy's single-threaded FFT, which dominates the time of large maps, by SciPy's parallel one.
 
-    openTSNE's wheels look NumPy up in one module of theirs, which is lent another; where that has changed, or
-    openTSNE was built with FFTW, nothing happens.
+    One module of openTSNE is patched. If it no longer refers to NumPy, or was built with FFTW, nothing happens.
     """
     import scipy.fft
     from openTSNE._matrix_mul import matrix_mul

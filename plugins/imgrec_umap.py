@@ -16,7 +16,7 @@ from imgrec import NeighbourReducer, Vectors, neighbours, no_progress, option
 
 @dataclass
 class UMAP(NeighbourReducer):
-    """UMAP (McInnes, Healy and Melville 2018): neighbourhoods as t-SNE, and more of the large shape."""
+    """UMAP (McInnes, Healy and Melville 2018): neighbourhoods as in t-SNE, and more of the global structure."""
 
     requires: ClassVar[Mapping[str, str]] = {"umap": "pip install 'imgrec[umap]'"}
 
@@ -25,7 +25,7 @@ class UMAP(NeighbourReducer):
     n_epochs: int | None = option(None, minimum=1, help="steps of the optimisation; null: by the number of images")
 
     def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
-        """Learn the map of these vectors; `labels` are not used.
+        """Compute the map of these vectors; `labels` are ignored.
 
         Raises:
             UsageError: fewer than `n_components` + 2 vectors.
@@ -35,7 +35,7 @@ class UMAP(NeighbourReducer):
                 f"umap needs at least {self.n_components + 2} images, and there are {len(vectors)}"
             )
         self._prepare(vectors)
-        # The spectral start needs more points than dimensions by a margin.
+        # Spectral initialisation needs considerably more points than dimensions.
         start = "spectral" if len(vectors) > 2 * self.n_components + 2 else "random"
         self._model = self._fitted(n_epochs=self.n_epochs, init=start)
         self._embedding = np.asarray(self._model.embedding_, dtype=np.float32)
@@ -52,26 +52,26 @@ class UMAP(NeighbourReducer):
             tqdm_kwds={"desc": "UMAP", "disable": self.progress is no_progress},
             min_dist=self.min_dist,
             random_state=self.seed,
-            n_jobs=1,  # what a seed makes of it anyway, without the warning
+            n_jobs=1,  # implied by a seed; set explicitly to avoid the warning
             **options,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numba's and scikit-learn's deprecations, not ours to mend
+            warnings.simplefilter("ignore")  # deprecations in numba and scikit-learn
             return model.fit(self._vectors)
 
     def _graph(self, count: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Any]:
-        """Neighbours as UMAP wants them: each vector its own first, and what finds those of new vectors."""
+        """Neighbours as UMAP expects them, each vector itself first, and a search for those of new vectors."""
         from pynndescent import NNDescent
 
         vectors = self._vectors
 
-        class Exact(NNDescent):  # type: ignore[misc] # umap-learn takes nothing else, and pynndescent has no types
-            """A finder of neighbours of new vectors, exact, where UMAP wants PyNNDescent's approximate one."""
+        class Exact(NNDescent):  # type: ignore[misc] # umap-learn requires it; pynndescent has no types
+            """Exact search in place of PyNNDescent's approximate one."""
 
             _angular_trees = False
 
             def __init__(self) -> None:
-                """Without the search trees."""
+                """Skip building the search trees."""
 
             def query(self, query_data: Vectors, k: int = 10, **_: Any) -> neighbours.Neighbours:
                 return neighbours.of_new(query_data, vectors, k)
@@ -81,12 +81,12 @@ class UMAP(NeighbourReducer):
         return np.hstack([own, rows]), np.hstack([np.zeros_like(own, np.float32), distances]), Exact()
 
     def transform(self, vectors: Vectors) -> Vectors:
-        """New points on the map, `float32 (n, n_components)`."""
+        """Place new points on the map, `float32 (n, n_components)`."""
         if self._model is None:
-            # No steps from the saved map: the neighbour graph again, and the map, which UMAP rescales, as it was.
+            # Rebuild the neighbour graph in zero steps, and undo UMAP's rescaling of the saved map.
             self._model = self._fitted(n_epochs=0, init=self._embedding)
             self._model.embedding_ = self._embedding.copy()
-            self._model.n_epochs = self.n_epochs  # new points take as many steps as ever
+            self._model.n_epochs = self.n_epochs  # for placing new points
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return np.asarray(self._model.transform(self._prepared(vectors)), dtype=np.float32)

@@ -540,7 +540,7 @@ def test_a_folder_that_is_damaged_otherwise_is_told_in_a_line_and_never_waited_f
         lambda path: (path / "00000002-00000002-0000000000000000").symlink_to("nowhere"),
         lambda path: (path / name / "lost.json").write_text("[1, [2]]"),
         lambda path: (path / name / "forgotten.json").write_text("[[1]]"),
-        lambda path: (path / name / "records.csv").rename(path / "x") and (path / name / "records.csv").mkdir(),
+        lambda path: ((path / name / "records.csv").unlink(), (path / name / "records.csv").symlink_to(path)),
         lambda path: (path / f"{name[:18]}{'f' * 16}").mkdir(),
     ]
     for number, damage in enumerate(damages):

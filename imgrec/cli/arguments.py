@@ -1,4 +1,4 @@
-"""What people type, as Hydra wants it.
+"""Translates command lines into Hydra's overrides.
 
 `imgrec recommend "my photos/a, b.jpg" k=10` becomes `+stage=recommend 'query="my photos/a, b.jpg"' k=10`.
 """
@@ -27,40 +27,40 @@ MULTIRUN = frozenset(("-m", "--multirun"))
 NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c".split())
 
 ADDED_GROUPS = frozenset(("experiment",))
-"""Groups of which nothing is chosen by default: to Hydra their choice is an addition."""
+"""Groups absent from the defaults list: Hydra requires a `+` to choose from them."""
 
 OVERRIDE = re.compile(r"([+~]{0,2})([\w@./:-]+)=(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """A command line, read."""
+    """A parsed command line."""
 
     hydra: list[str]
-    """For Hydra, the stage first: what comes later changes the stage's defaults."""
+    """Hydra's arguments, the stage first so that later ones override its defaults."""
 
     is_multirun: bool
 
     stage: str | None
     needs_stage: bool
     config_folders: tuple[str, ...] = ()
-    """The user's own folders of YAML files, the one that wins first."""
+    """The user's folders of YAML files, in order of precedence."""
 
 
 CONFIG_DIR = ("--config-dir", "-cd")
 
 CONFIG_DIR_VARIABLE = "IMGREC_CONFIG_DIR"
-"""The environment variable that names further such folders."""
+"""The environment variable that names further folders of YAML files."""
 
 
 def read(words: Sequence[str]) -> Arguments:
-    """A command line in any spelling that is accepted.
+    """Parse a command line.
 
     Args:
-        words: without the program's name.
+        words: the arguments, without the program's name.
 
     Raises:
-        UsageError: a bare word that is no stage, or that no option is there for.
+        UsageError: a bare word that is neither a stage nor a value of its positional option.
     """
     flags, words = _split_flags(words)
     folders, flags = split_config_folders(flags)
@@ -80,9 +80,9 @@ def read(words: Sequence[str]) -> Arguments:
 
 
 def split_config_folders(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """The user's folders of YAML files, absolute, and the other words.
+    """Split the words into the user's folders of YAML files, as absolute paths, and the rest.
 
-    Hydra would search `--config-dir` last, and silently pass over a file there that has a name of ours.
+    Hydra itself searches `--config-dir` last and silently ignores files there that share a name with imgrec's.
     """
     given, rest = [], []
     remaining = iter(words)
@@ -117,7 +117,7 @@ def _split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _split_stage(words: list[str]) -> tuple[str | None, list[str]]:
-    """The stage, by `+stage=x`, `stage=x` or as the first bare word; the last of several counts."""
+    """Extract the stage: `+stage=x`, `stage=x` or the first bare word; the last one wins."""
     named = [word for word in words if re.match(r"\+{0,2}stage=", word)]
     if named:
         return named[-1].partition("=")[2], [word for word in words if word not in named]
@@ -131,7 +131,7 @@ def _split_stage(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _split_bare(words: list[str], stage: type[Stage] | None) -> tuple[list[str], list[str]]:
-    """Overrides, and bare words. A file whose name has a `=` is bare unless the part before is an option."""
+    """Separate overrides from bare words; a file name with `=` is bare unless an option stands before the `=`."""
     overrides, bare = [], []
     known = set(option_names(stage)) if stage else set()
     for word in words:
@@ -156,16 +156,16 @@ def _positional(bare: list[str], stage: str | None) -> str:
 
 
 def given_by(overrides: Iterable[str]) -> dict[str, str]:
-    """What overrides set, by key; of `extractor@extractor.parts.shape=hog` the key behind the sign."""
+    """The values that overrides set, by key; of `extractor@extractor.parts.shape=hog`, the key after the `@`."""
     pairs = (word.lstrip("+").partition("=")[::2] for word in overrides)
     return {key.rpartition("@")[2]: value for key, value in pairs}
 
 
 def _experiment_for(word: str, stage: str | None, folders: Sequence[str]) -> str:
-    """Of an experiment that is a folder, with a file for each stage, the stage's file.
+    """Replace an experiment that is a folder, with one file per stage, by the stage's file.
 
     Raises:
-        UsageError: it has none for this stage.
+        UsageError: the experiment has no file for this stage.
     """
     key, _, value = word.partition("=")
     if key.lstrip("+") != "experiment" or stage is None:
@@ -174,7 +174,7 @@ def _experiment_for(word: str, stage: str | None, folders: Sequence[str]) -> str
 
 
 def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
-    if not re.fullmatch(r"[\w.-]+", name):  # glob(*), or a file of a folder: Hydra knows
+    if not re.fullmatch(r"[\w.-]+", name):  # glob(*), or a file in a folder: left to Hydra
         return name
     known = presets.experiments(folders)
     if name not in known:
@@ -191,9 +191,9 @@ def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
 
 
 def _named_as_themselves(stage: type[Stage], overrides: Sequence[str], folders: Sequence[str]) -> list[str]:
-    """Choices for components that are called by their own name where they are weighed, as mostly.
+    """Add choices for parts named after their plugin, which need not be written out.
 
-    `extractor=fusion extractor.weights={colour: 1, hog: 1}` wants no `extractor.parts.colour=colour`.
+    `extractor=fusion extractor.weights={colour: 1, hog: 1}` implies `extractor.parts.colour=colour`.
     """
     given, added = given_by(overrides), []
     for key, value in given.items():
@@ -226,7 +226,7 @@ def _override(
         meant = keys.resolved(stage, key, given, folders)
         if meant.is_path:
             value = path_value(value, is_multirun=is_multirun)
-        if meant.group and "." in key and not meant.is_listed:  # to Hydra, a choice deeper inside is an addition
+        if meant.group and "." in key and not meant.is_listed:  # Hydra requires a plus for nested choices
             plus = "+"
         if meant.group and meant.group != key:
             key = f"{meant.group}@{key}"
@@ -234,10 +234,10 @@ def _override(
 
 
 def path_value(value: str, *, is_multirun: bool) -> str:
-    """The value of a path option, quoted so that Hydra's grammar leaves it alone.
+    """Quote the value of a path option for Hydra's grammar.
 
     An existing file is one value whatever its name. Otherwise lists, sweeps (`a,b` in a multirun), quoted values,
-    interpolations and `null` keep their meaning, and all else is a name.
+    interpolations and `null` keep their meaning; anything else is taken literally.
 
     >>> path_value("my photos/a, b.jpg", is_multirun=False)
     "'my photos/a, b.jpg'"
@@ -260,7 +260,7 @@ def path_value(value: str, *, is_multirun: bool) -> str:
 
 
 def _split_commas(text: str) -> list[str]:
-    """At commas outside quotes."""
+    """Split at commas outside quotes."""
     parts = re.findall(r"(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|[^,'\"]|['\"])+", text)
     return [part.strip() for part in parts]
 
@@ -274,12 +274,12 @@ def _exists(value: str) -> bool:
 
 
 def _quoted_path(value: str) -> str:
-    """An existing file's name: `${` in it is no interpolation."""
+    """Quote the name of an existing file, with `${` escaped."""
     return quoted(re.sub(r"(\\*)\$\{", r"\1\1\\${", value))
 
 
 def quoted(value: str) -> str:
-    r"""A value in quotes, as Hydra's grammar takes them: backslashes count only before a quote.
+    r"""Quote a value for Hydra's grammar, where a backslash is an escape only before a quote.
 
     >>> print(quoted(r"it's a \path"))
     'it\'s a \path'

@@ -1,6 +1,6 @@
-"""Completion of command lines by bash and zsh: `eval "$(imgrec -sc install=bash)"`.
+"""Completion of command lines in bash and zsh: `eval "$(imgrec -sc install=bash)"`.
 
-Without Hydra, whose own completion takes seconds and knows `+stage=` only.
+It does without Hydra, whose own completion takes seconds and only understands `+stage=`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from imgrec.options import component_fields, holds_several, option_rows, values_
 FLAGS = ("-sc", "--shell-completion")
 
 SHELLS = {
-    # COMP_WORDBREAKS tells whether readline keeps what stands before the last `=`. No mapfile: bash 3.2 has none.
+    # COMP_WORDBREAKS tells whether readline completes only what follows the last `=`. bash 3.2 has no mapfile.
     "bash": r"""
 _imgrec_complete() {
     local line
@@ -54,14 +54,14 @@ compdef _imgrec_complete imgrec
 
 
 def answer(words: Sequence[str], environment: Mapping[str, str]) -> str:
-    """What `-sc` prints.
+    """The output of `-sc`.
 
     Args:
-        words: `install=SHELL` for the shell's own code, or `query=SHELL` for what it asks at a press of tab.
-        environment: with a query the line so far, COMP_LINE, and where the cursor is in it, COMP_POINT.
+        words: `install=SHELL` for the shell script, or `query=SHELL` for the completions of a line.
+        environment: for a query, holds the line (COMP_LINE) and the cursor's offset in it (COMP_POINT).
 
     Raises:
-        UsageError: neither of them.
+        UsageError: `words` is neither of these, or the shell is not supported.
     """
     task, _, shell = (words[0] if words else "").partition("=")
     if shell not in SHELLS or task not in ("install", "query"):
@@ -79,11 +79,11 @@ def answer(words: Sequence[str], environment: Mapping[str, str]) -> str:
 
 
 def _split(line: str) -> tuple[list[str], str]:
-    """The words before the cursor, without the program's, and the one at the cursor; of the last command."""
+    """The last command's words before the cursor, without the program's name, and the word at the cursor."""
     line = re.split(r"[;&|\n]\s*", line)[-1]
     try:
         words = shlex.split(line)
-    except ValueError:  # in the middle of a quote
+    except ValueError:  # unclosed quote
         words = line.split()
     if not line or line[-1].isspace():
         words.append("")
@@ -91,16 +91,16 @@ def _split(line: str) -> tuple[list[str], str]:
 
 
 def _kept_by_readline(current: str, breaks: str) -> int:
-    """How much of a word readline keeps, and completes only what follows."""
+    """The length of the prefix that readline leaves alone, completing only what follows it."""
     return max((current.rfind(each) + 1 for each in breaks if each in "=:"), default=0)
 
 
 def candidates(before: Sequence[str], current: str) -> list[str]:
-    """What a word may become; with a space behind it where it is complete then.
+    """The completions of a word, each followed by a space if it completes the word.
 
     Args:
         before: the words before it, without the program's name.
-        current: what there is of it.
+        current: the beginning of the word.
 
     >>> candidates([], "rec")
     ['recommend ']
@@ -132,7 +132,6 @@ def _beginning(current: str, known: Iterable[str]) -> list[str]:
 
 
 def _stage(before: Sequence[str]) -> str | None:
-    """The stage among the words, if there is one."""
     for word in before:
         name = re.sub(r"^\+{0,2}stage=", "", word)
         if name in registry.classes(Stage):
@@ -142,7 +141,7 @@ def _stage(before: Sequence[str]) -> str | None:
 
 @dataclass
 class _Line:
-    """The words of a stage's command line, and what may be said besides."""
+    """A stage's command line and what may be added to it."""
 
     stage: str
     before: Sequence[str]
@@ -153,13 +152,13 @@ class _Line:
 
     @functools.cached_property
     def folders(self) -> tuple[str, ...]:
-        """The user's own, of those that exist."""
+        """The user's folders of YAML files; empty if one of them does not exist."""
         with contextlib.suppress(UsageError):
             return arguments.split_config_folders(self.before)[0]
         return ()
 
     def keys(self, typed: str) -> Iterator[str]:
-        """What may stand before a `=`: options, groups, and behind a dot the options of a component."""
+        """Candidates before `=`: options, groups and, after a dot, a component's options."""
         path, dot, _ = typed.rpartition(".")
         if dot and path.partition(".")[0] in component_fields(self.cls):
             for cls in self.classes(path):
@@ -176,7 +175,7 @@ class _Line:
         yield "experiment="
 
     def values(self, key: str) -> Iterable[str]:
-        """What may stand behind a `=`, where that is known."""
+        """Known candidates after `=`."""
         if key == "experiment":
             found = presets.experiments(self.folders)
             return [name for name, of_stages in found.items() if not of_stages or self.stage in of_stages]
@@ -192,12 +191,12 @@ class _Line:
         return arguments.given_by(self.before)
 
     def classes(self, path: str) -> Sequence[type[Component]]:
-        """The class of what is chosen at a path: by a word, or by default; nothing where several could be."""
+        """The classes chosen at a path, explicitly or by default; empty if nothing is chosen."""
         meant = keys.resolved(self.cls, path, self.given, self.folders)
         if not meant.group:
             return ()
         choices = self.given.get(path)
-        if choices is None and "." not in path:  # a new gallery's, where a gallery may have recorded one
+        if choices is None and "." not in path:  # a new gallery's default, as none is recorded yet
             defaults, inside = presets.default_choices(self.stage, self.folders), component_fields(self.cls)
             fallbacks = (each for each in inside if inside[each].metadata["is_fallback"] and each.endswith(path))
             choices = next(filter(None, (defaults.get(each) for each in (path, *fallbacks))), None)
@@ -205,7 +204,7 @@ class _Line:
 
 
 def _files(current: str, cls: type[Stage]) -> list[str]:
-    """Files and folders for a bare word, beside the options that begin alike; odd names are left to the shell."""
+    """Files and folders that complete a bare word; names that need quoting are left to the shell."""
     if cls.positional is None or not current:
         return []
     folder, start = os.path.split(current)

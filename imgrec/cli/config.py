@@ -1,6 +1,6 @@
-"""Components and stages become Hydra's typed config groups; a composed configuration becomes a stage.
+"""Registers components and stages as Hydra's typed config groups and builds stages from composed configurations.
 
-With `main` the only file that knows Hydra and OmegaConf.
+Only this module and `main` import Hydra and OmegaConf.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ TYPES = "an option is bool, int, float, str, Path or an Enum, a list or dict of 
 
 @functools.cache
 def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> None:
-    """Put plugins and stages into Hydra's store of typed configurations, and all folders into its search path.
+    """Register plugins and stages in Hydra's ConfigStore, and all config folders in its search path.
 
     Args:
-        user_folders: folders of YAML files that are searched before imgrec's own, the first one first.
-        stage: the only stage that will be run: what it does not use is left out, which saves a tenth of a second.
+        user_folders: folders of YAML files, searched in order before imgrec's own.
+        stage: if given, only what this stage uses is registered, which saves a tenth of a second.
 
     Raises:
-        UsageError: a file in one of them has the name of a plugin, and would hide it.
+        UsageError: a file in `user_folders` has the name of a plugin and would hide it.
     """
     _SearchPath.user_folders = user_folders
     Plugins.instance().register(_SearchPath)
@@ -82,7 +82,7 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
 def _store_stage(user_folders: tuple[str, ...], name: str, cls: type[Stage], *, is_asked: bool) -> None:
     try:
         node = schema(cls)
-    except Exception as error:  # an option of a type that OmegaConf does not take
+    except Exception as error:  # an option's type is not supported by OmegaConf
         message = f"stage={name} of {registry.available(Stage.kind)[name].origin}"
         if is_asked:
             raise UsageError(f"{message} cannot be run: {_first_line(error)}: {TYPES}") from error
@@ -94,7 +94,7 @@ def _store_stage(user_folders: tuple[str, ...], name: str, cls: type[Stage], *, 
 
 
 def _groups_of(classes: Iterable[type[Component]]) -> set[str]:
-    """The config groups that components hold others of, and these again."""
+    """The config groups that the components' fields choose from, recursively."""
     found: set[str] = set()
     asked = list(classes)
     while asked:
@@ -106,8 +106,8 @@ def _groups_of(classes: Iterable[type[Component]]) -> set[str]:
 
 
 def _with_schema(kind: str) -> dict[str, type[Component]]:
-    """The plugins of a kind but for those that have an option of a type that OmegaConf does not take."""
-    presets.names(kind)  # finds out whether two plugins claim one name
+    """The plugins of a kind, without those that have an option of a type unknown to OmegaConf."""
+    presets.names(kind)  # raises if two plugins claim one name
     found = {}
     for name, plugin in registry.available(kind).items():
         try:
@@ -120,7 +120,7 @@ def _with_schema(kind: str) -> dict[str, type[Component]]:
 
 
 def _stage_file(name: str) -> DictConfig:
-    """What `conf/stage/NAME.yaml` would have, for a stage that brings no such file."""
+    """Generate `conf/stage/NAME.yaml` for a stage that does not ship one."""
     fields = component_fields(registry.classes(Stage)[name])
     chosen = {
         f"/{fields[key].metadata['group']}@{key}": each for key, each in presets.default_choices(name).items()
@@ -130,7 +130,7 @@ def _stage_file(name: str) -> DictConfig:
 
 
 def _adapted(group: Group, name: str, node: DictConfig) -> DictConfig:
-    """A plugin's options with the defaults that suit a group."""
+    """A plugin's options with the group's own defaults."""
     if group.beside and "path" in node:
         node["path"] = f"${{beside:{group.beside},{name}}}"
     for option, default in group.defaults.items():
@@ -154,21 +154,21 @@ def _store(user_folders: tuple[str, ...], group: str, name: str, node: DictConfi
 
 
 class _SearchPath(SearchPathPlugin):
-    """Lets Hydra find the user's YAML files, before all others, and those of plugins, behind imgrec's own."""
+    """Hydra's search path: the user's folders, then imgrec's, then those of plugins."""
 
     user_folders: tuple[str, ...] = ()
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in reversed(self.user_folders):
             search_path.prepend(provider="user", path=f"file://{folder}")
-        for brought in presets.conf_folders()[1:]:  # the first is imgrec's, Hydra's primary one
+        for brought in presets.conf_folders()[1:]:  # the first is imgrec's, already Hydra's primary
             search_path.append(provider=brought.origin, path=f"file://{brought.path}")
 
 
 def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) -> str:
-    """Where a backup lies by default: beside the stage's store, by its name.
+    """The default location of a backup: beside the stage's store, named after it.
 
-    The store is the first component of the kind that another field of the stage holds.
+    The store is the first component of this kind in another field of the stage.
     """
     held = (node for key in _root_ if (node := _root_._get_node(key)) is not _parent_)
     classes = ((each, _class_of(each)) for each in held)
@@ -178,15 +178,15 @@ def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) 
 
 
 def schema(cls: type[Component]) -> DictConfig:
-    """A component's options as a typed node: a wrong name or type is Hydra's to refuse, mappings take any key.
+    """A component's options as a typed node: Hydra rejects wrong names and types; mappings accept any key.
 
-    OmegaConf must not see the types of components inside: what a config group fills starts as an empty mapping,
-    and the group's typed node takes its place.
+    Types of nested components are hidden from OmegaConf: such a field starts as an empty mapping, which the config
+    group's typed node replaces.
     """
     node: DictConfig = OmegaConf.structured(_without_components(cls))
     OmegaConf.set_struct(node, True)
     for name in node:
-        value = node._get_node(name)  # the value itself may be missing, and asking for it would raise
+        value = node._get_node(name)  # `node[name]` raises if the value is missing
         if isinstance(value, DictConfig):
             OmegaConf.set_struct(value, False)
     if "seed" in node and not issubclass(cls, Stage):
@@ -195,7 +195,7 @@ def schema(cls: type[Component]) -> DictConfig:
 
 
 def _without_components(cls: type[Component]) -> type:
-    """The class, or one with the same options that knows nothing of the components inside; see `_class_of`."""
+    """The class, or a copy of it without the types of nested components; see `_class_of`."""
     inner = component_fields(cls)
     if not inner and not issubclass(cls, Stage):
         return cls
@@ -212,17 +212,17 @@ def _without_components(cls: type[Component]) -> type:
 
 
 def _class_of(node: Any) -> type[Component] | None:
-    """The component's class that a node was made of; None where it is of none."""
+    """The component class that a node was created from, or None."""
     made = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
     cls = getattr(made, "_made_of", made)
     return cls if isinstance(cls, type) and issubclass(cls, Component) else None
 
 
 def through_yaml(component: Component) -> dict[str, Any]:
-    """The options of a component written as YAML and read again, without the components inside.
+    """The options of a component, without nested components, after a round trip through YAML.
 
     Raises:
-        OmegaConfBaseException: an option is of a type that a configuration cannot have.
+        OmegaConfBaseException: an option's type is not supported in a configuration.
     """
     node, held = schema(type(component)), component_fields(type(component))
     given = {name: value for name, value in component.options().items() if name not in held}
@@ -235,7 +235,7 @@ def through_yaml(component: Component) -> dict[str, Any]:
 
 
 def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str | None]) -> Stage:
-    """The stage with its components, from what Hydra composed, and what was chosen of each group.
+    """Build a stage and its components from a composed configuration and the choice made in each group.
 
     Raises:
         UsageError: an option is missing, unknown or not allowed; a library is not installed.
@@ -254,16 +254,16 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
                 f"begin it with `defaults: [{next(iter(registry.available(kind_of(group))))}, _self_]`"
             )
     plugins = _plugins_in(cls, configuration, "")
-    # Not `plain`: paths and members of an Enum stay what they are.
+    # Unlike `plain`, this keeps paths and enum members.
     options: Any = OmegaConf.to_container(configuration, resolve=True)
     return registry.stage(name, options, plugins)
 
 
 def _plugins_in(cls: type[Component], node: DictConfig, prefix: str) -> dict[str, str]:
-    """The plugin of each component inside, as `Stage.plugins` has them.
+    """The plugin of each nested component, as in `Stage.plugins`.
 
     Raises:
-        UsageError: options are given of one by a name for which nothing was chosen.
+        UsageError: options are given for a component that was not chosen.
     """
     found: dict[str, str] = {}
     for name, spec in component_fields(cls).items():
@@ -288,13 +288,13 @@ def _plugins_in(cls: type[Component], node: DictConfig, prefix: str) -> dict[str
 
 
 def choices(settings: HydraConf) -> dict[str, str | None]:
-    """What was chosen of each config group, Hydra's own left out."""
+    """The choice made in each config group, without Hydra's own."""
     chosen = {group: name for group, name in settings.runtime.choices.items() if not group.startswith("hydra/")}
     return {group.rpartition("@")[2]: name for group, name in chosen.items() if not group.startswith("options")}
 
 
 def overrides(settings: HydraConf) -> dict[str, str]:
-    """What the command line set, by option; of a sweep, what this job has of it."""
+    """The values set on the command line, by option; in a sweep, those of this job."""
     parsed = OverridesParser.create().parse_overrides(list(settings.overrides.task))
     return {each.package or each.key_or_group: _unquoted(each) for each in parsed}
 
@@ -305,28 +305,28 @@ def _unquoted(override: Override) -> str:
 
 
 class SweepFolder(Callback):
-    """Called by Hydra (conf/config.yaml), which alone knows where a sweep writes."""
+    """A callback, named in `conf/config.yaml`, through which Hydra reports where a sweep writes."""
 
     path: ClassVar[str | None] = None
-    """As the configuration has it; None where there is no sweep."""
+    """The sweep's folder as configured; None outside a sweep."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember it."""
+        """Store the folder."""
         SweepFolder.path = config.hydra.sweep.dir
 
 
 def job_folders(returned: Sequence[Sequence[JobReturn]]) -> list[Path]:
-    """The folders of a sweep's jobs, in the order of their numbers, from what Hydra returns."""
+    """The folders of a sweep's jobs by job number, from Hydra's return value."""
     jobs = [job.hydra_cfg for batch in returned for job in batch]
     return [Path(settings.hydra.runtime.output_dir) for settings in jobs if settings is not None]
 
 
 def plain(configuration: DictConfig) -> dict[str, Any]:
-    """A configuration as plain data, interpolations resolved."""
+    """A configuration as plain data, with interpolations resolved."""
     return OmegaConf.to_container(configuration, resolve=True, enum_to_str=True)  # type: ignore[return-value]
 
 
-# --- what went wrong, in a line -----------------------------------------------------------------------------
+# --- errors in one line -------------------------------------------------------------------------------------
 
 
 MESSAGES = {
@@ -338,11 +338,11 @@ MESSAGES = {
     "key": re.compile(r"full_key: (\S+)"),
     "unknown key": re.compile(r"Key '.*' (is )?not in "),
 }
-"""How errors of Hydra and OmegaConf begin that are told by their text; tests/test_hydra_messages.py holds them."""
+"""Errors of Hydra and OmegaConf that are recognised by their text; see tests/test_hydra_messages.py."""
 
 
 def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageError:
-    """What Hydra or OmegaConf refuse, as one line that names what there is instead."""
+    """Turn an error of Hydra or OmegaConf into one line that names the alternatives."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing(error.missing_cfg_file, error.options or [])
     text = str(error)
@@ -364,7 +364,7 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
 
 
 def _missing(file: str, options: Sequence[str | None]) -> UsageError:
-    """A choice, or a preset, that is not there."""
+    """The error for a missing choice or preset."""
     group, _, name = file.rpartition("/")
     if file == "hydra/launcher/joblib":
         return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
@@ -379,7 +379,7 @@ def _missing(file: str, options: Sequence[str | None]) -> UsageError:
 
 
 def _wrong_in_file(file: str, problem: str, text: str, stage: str | None, words: Sequence[str]) -> UsageError:
-    """An option that a file of YAML sets, a preset or an experiment, and that is not there or not allowed."""
+    """The error for an unknown or invalid option set by a preset or an experiment."""
     key = MESSAGES["key"].search(text)
     if key and file.startswith("experiment/") and key[1].startswith("experiment"):
         return UsageError(f"{file}.yaml: its first line is not `# @package _global_`")
@@ -393,7 +393,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageError:
-    """As `check_option_names` has it, for an option of a stage or of a component."""
+    """The error of `check_option_names` for an option of a stage or of a component."""
     key = key.split("@", maxsplit=1)[0]
     cls = registry.classes(Stage).get(stage or "")
     if cls is None:

@@ -1,4 +1,4 @@
-"""What `--help` prints. Without Hydra, whose own help takes seconds where there are many plugins."""
+"""The output of `--help`, without Hydra, whose own help takes seconds when there are many plugins."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from imgrec.options import OptionRow, component_fields, first_line, option_rows,
 
 
 def text(stage: str | None, user_folders: Sequence[str] = (), words: Sequence[str] = ()) -> str:
-    """All stages; or one stage with its options and its components'; or what can be said of some choices.
+    """Help on all stages, on one stage with its options and components, or on single choices.
 
     Args:
-        stage: which, or None for all of them.
-        user_folders: where presets of the user's lie, besides.
-        words: the command line: where it has `extractor=colour`, only that extractor is told of.
+        stage: the stage, or None for all of them.
+        user_folders: folders with the user's presets.
+        words: the command line; `extractor=colour` limits the help on extractors to that one.
 
     Raises:
         UsageError: there is no such stage or choice.
@@ -60,7 +60,7 @@ plugins/README.md (a plugin of your own), imgrec/README.md (from Python; how ima
 
 
 def stage_list() -> str:
-    """The stages, a line each."""
+    """One line for each stage."""
     width = max(map(len, registry.classes(Stage)))
     return "\n".join(
         ["Stages:", *(f"  {name:{width}}  {first_line(cls)}" for name, cls in registry.classes(Stage).items())]
@@ -95,12 +95,12 @@ def _of_stage(name: str, cls: type[Stage], user_folders: Sequence[str], words: S
 
 
 READ_ON = dict.fromkeys(("new_plugin", "plugins"), "plugins/README.md")
-"""Where stages are explained that the page on configuration does not explain."""
+"""Documents on stages that the configuration page does not cover."""
 
 FALLBACK = {
     "extractor": "what a new gallery gets where no extractor= is given; options of it are written extractor.*"
 }
-"""What a field is for that serves only where another component is not there, by its group."""
+"""The purpose of fields that are used only as a fallback, by group."""
 
 
 def _chosen(group: str, words: Sequence[str]) -> list[str]:
@@ -109,7 +109,7 @@ def _chosen(group: str, words: Sequence[str]) -> list[str]:
 
 
 def _of_choice(group: str, name: str, user_folders: Sequence[str]) -> str:
-    """One choice: a plugin's options, or those of the plugin that a preset begins with, as the preset has them."""
+    """Help on one choice: a plugin's options, with the values that a preset changes."""
     if group in OF_NO_GROUP:
         return _of_no_group(group, name)
     kind, known = kind_of(group), presets.choices(group, user_folders)
@@ -128,9 +128,9 @@ def _of_choice(group: str, name: str, user_folders: Sequence[str]) -> str:
 
 
 OF_NO_GROUP = [kind for kind, cls in KINDS.items() if not cls.groups and kind not in (Stage.kind, Source.kind)]
-"""Kinds of which nothing is chosen from a config group: metrics, which options name, and decoders.
+"""Kinds without a config group: metrics, which options name, and decoders.
 
-Sources are not chosen at all: `source=` names a place.
+Sources are not chosen by name: `source=` is a location.
 """
 
 
@@ -143,17 +143,17 @@ def _of_no_group(kind: str, name: str) -> str:
 
 
 def _components(key: str, group: str, chosen: Sequence[str], user_folders: Sequence[str]) -> list[str]:
-    """The plugins that a key may be given, with their options; of those chosen only, where any are."""
+    """The plugins that a key may name, with their options; only the chosen ones if there are any."""
     kind = kind_of(group)
     for name in chosen:
-        _of_choice(group, name, user_folders)  # it may be none
+        _of_choice(group, name, user_folders)  # raises if there is no such choice
     meant = {presets.begins_with(kind, name, user_folders) for name in chosen} - {None}
     possible = [name for name in registry.available(kind) if name in presets.choices(group, user_folders)]
     return [line for name in possible if not meant or name in meant for line in _component(key, group, name, {})]
 
 
 def _component(key: str, group: str, name: str, settings: Mapping[str, Any]) -> list[str]:
-    """A plugin, and its options as `key` takes them, with what a preset sets in the place of their defaults."""
+    """A plugin and its options under `key`, with a preset's values in place of the defaults."""
     cls = registry.available(kind_of(group))[name].cls
     needs = "".join(f" Needs {command}." for command in cls.missing_libraries().values())
     lines = [f"  {key}={name}: {first_line(cls)}{needs}", *_options(cls, key, settings)]
@@ -182,7 +182,7 @@ def _default(row: OptionRow, settings: Mapping[str, Any]) -> str:
 
 
 def _flow(value: Mapping[str, Any] | list[Any]) -> str:
-    """As YAML has it in one line."""
+    """One line of YAML in flow style."""
     import yaml
 
     return yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).strip()

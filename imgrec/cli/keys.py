@@ -1,4 +1,4 @@
-"""Dotted keys of a command line: whose option they are, or what they choose; through components in components."""
+"""Resolves dotted keys of a command line, through nested components, to options and choices."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ class Key:
     """What a key means."""
 
     owners: Sequence[type[Component]]
-    """Whose option it is: the classes of which one is chosen, or all that could be where nothing tells."""
+    """The classes that may have the option: the chosen ones, or all of the kind if none is chosen."""
 
     path: str
-    """Where these are: `extractor.parts.shape`; empty for the stage."""
+    """The key of the owner, such as `extractor.parts.shape`; empty for the stage."""
 
     name: str
-    """What follows: the option's name, with anything behind it."""
+    """The rest of the key: the option's name and anything after it."""
 
     group: str | None = None
-    """The config group that it chooses from; None where it is no choice."""
+    """The config group that it chooses from; None if it makes no choice."""
 
     is_listed: bool = False
-    """Whether a preset chooses something there already."""
+    """Whether a preset already makes a choice for this key."""
 
     @property
     def is_path(self) -> bool:
-        """Whether it is an option whose value names a file or folder, of any of its owners."""
+        """Whether any owner declares the option as a path."""
         specs = (getattr(cls, "__dataclass_fields__", {}).get(self.name) for cls in self.owners)
         return any(spec is not None and spec.metadata.get("path", False) for spec in specs)
 
 
 def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Sequence[str] = ()) -> Key:
-    """What a key means on a command line.
+    """Resolve a key of a command line.
 
     Args:
-        stage: that of the command line.
+        stage: the stage of the command line.
         key: `k`, `extractor.bins`, `extractor.parts.shape`, ...
-        given: what the command line sets, by key.
-        folders: the user's own, with presets.
+        given: the values that the command line sets, by key.
+        folders: folders with the user's presets.
     """
     owners: list[type[Component]] = [stage]
     path, rest = "", key.split(".")
@@ -57,7 +57,7 @@ def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Se
         inner = f"{path}.{name}" if path else name
         if holds_several(fields[0]):
             if not rest:
-                return Key(owners, path, name)  # all of them as one value
+                return Key(owners, path, name)  # the whole mapping as one value
             inner = f"{inner}.{rest.pop(0)}"
         if not rest:
             return Key(owners, path, name, group, inner in inside)
@@ -70,6 +70,6 @@ def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Se
 
 
 def chosen_by(choices: str, group: str, folders: Sequence[str] = ()) -> list[type[Component]]:
-    """The classes that choices from a group stand for, `a,b` in a sweep; presets by what they begin with."""
+    """The classes of choices from a group (`a,b` in a sweep); of a preset, that of the plugin it extends."""
     plugins = [presets.plugin_of(kind_of(group), choice, folders) for choice in choices.split(",")]
     return [plugin.cls for plugin in plugins if plugin is not None]

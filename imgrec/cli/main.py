@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import imgrec
 from imgrec import presets, registry
-from imgrec.cli import arguments, completion, help  # noqa: A004 - it is what --help prints
+from imgrec.cli import arguments, completion, help  # noqa: A004 - named after --help
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.kinds import Stage
 
@@ -32,20 +32,20 @@ INTERRUPTED = 130
 HELP = frozenset(("--help", "-h"))
 
 _errors: list[tuple[BaseException, bool]] = []
-"""What the run raised: Hydra would print more than a line of it."""
+"""Errors of the run, each with its `debug` option, kept from Hydra, which would print a traceback."""
 
 
 def program() -> int:
-    """`main`, in a process that it has for itself: no garbage is looked for while it starts and ends.
+    """Run `main` as the whole process, without garbage collection during start-up and exit.
 
-    Both together take a fifth of the time of a short run.
+    That saves a fifth of the time of a short run.
     """
-    gc.disable()  # until a stage runs, see `_task`
+    gc.disable()  # until a stage runs; see `_task`
     try:
         code = main()
     finally:
         gc.freeze()
-    if code == INTERRUPTED:  # a thread may be in the middle of what takes long, and nobody waits for it
+    if code == INTERRUPTED:  # do not wait for threads that are still at work
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -57,10 +57,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        words: arguments without the program's name; those of the process by default.
+        words: the arguments without the program's name; by default those of the process.
 
     Returns:
-        0; 1 for a failure; 2 for a usage error; 130 after Ctrl-C.
+        The exit code: 0, 1 for a failure, 2 for a usage error, 130 after Ctrl-C.
     """
     words = sys.argv[1:] if words is None else list(words)
     _print_any_name()
@@ -80,15 +80,15 @@ def main(words: Sequence[str] | None = None) -> int:
             sys.stdout.write(help.text(stage, read.config_folders, words) + "\n")
             return 0
         if read.needs_stage and stage is None:
-            sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; --help tells more\n\n{help.stage_list()}\n")
+            sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; see --help\n\n{help.stage_list()}\n")
             return UsageError.exit_code
         return _outcome(_run_hydra(read, [sys.argv[0], *words]), debug=debug)
     except KeyboardInterrupt as error:
         return _report(error, debug=debug)
-    except SystemExit as error:  # Hydra's, after --help and the like
+    except SystemExit as error:  # raised by Hydra, after --hydra-help for example
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BrokenPipeError:
-        # Whoever read our output, `head` for one, has seen enough.
+        # The reader of our output, such as `head`, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
@@ -104,13 +104,13 @@ def _print_any_name() -> None:
 
 
 def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
-    """Run one job, or a sweep, which is returned."""
+    """Run one job, or a sweep and return it."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
     from imgrec.cli import config
 
-    def task(configuration: object) -> None:  # goes to other processes, with what it refers to
+    def task(configuration: object) -> None:  # pickled with its closure for other processes
         _task(configuration, command, read.config_folders)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
@@ -119,7 +119,7 @@ def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | Non
     words = [word for word in read.hydra if word not in arguments.MULTIRUN]
     is_plain = not any(word.startswith(("-", "hydra.mode")) for word in words)
     if is_plain and (read.is_multirun or not read.config_folders):
-        # As `hydra.main` has it, which would compose the configuration twice, and not return a sweep's jobs.
+        # `hydra.main` would compose the configuration twice, and would not return a sweep's jobs.
         config.register(read.config_folders, stage=None if read.is_multirun else read.stage)
         with hydra.initialize_config_dir(folder, job_name="imgrec", version_base="1.3"):
             application = GlobalHydra.instance().hydra
@@ -143,7 +143,7 @@ def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | Non
 
 @contextlib.contextmanager
 def _sweep_that_goes_on() -> Iterator[None]:
-    """Where a sweep ends early, say how it goes on."""
+    """Say how to resume a sweep that ends early."""
     from concurrent.futures import BrokenExecutor
 
     from imgrec.cli import config
@@ -156,17 +156,17 @@ def _sweep_that_goes_on() -> Iterator[None]:
         raise KeyboardInterrupt(f" with hydra.sweep.dir={config.SweepFolder.path}") from None
     except BrokenExecutor:
         raise ImgrecError(
-            "the process of a job was killed, for want of memory maybe; "
+            "the process of a job was killed, possibly for lack of memory; "
             f"the same command with hydra.sweep.dir={config.SweepFolder.path} goes on from here"
         ) from None
-    except Exception:  # before its first job: an error of a job is kept for the end
+    except Exception:  # before the first job, since errors of jobs are recorded
         if config.SweepFolder.path:
             _take_back_sweep(Path(config.SweepFolder.path))
         raise
 
 
 def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
-    """Tell a run's error, or a sweep's leaderboard and which of its jobs failed; the exit code."""
+    """Report a run's error, or a sweep's leaderboard and failed jobs, and return the exit code."""
     for error, _ in _errors:
         if isinstance(error, BrokenPipeError):
             raise error
@@ -187,9 +187,9 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
 
 
 def _task(configuration: object, command: Sequence[str], config_folders: tuple[str, ...]) -> None:
-    """One job: run the stage, and keep its error for the end; a sweep's is told at once.
+    """Run one job and record its error; in a sweep, report it at once.
 
-    Jobs of a sweep may run in other processes, which know nothing but what they are given here.
+    Jobs of a sweep may run in other processes, which have only these arguments.
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -198,7 +198,7 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
     from imgrec.cli import config
     from imgrec.run import Run
 
-    gc.freeze()  # what is loaded stays
+    gc.freeze()  # exempt loaded modules from collection
     gc.enable()
     assert isinstance(configuration, DictConfig)
     settings = HydraConfig.get()
@@ -225,7 +225,7 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
 
 
 def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
-    """Build the stage and run it; `number` is that of a sweep's job."""
+    """Build the stage and run it; `number` is the job's in a sweep."""
     from imgrec.cli import config
 
     is_ranked = number is not None and registry.classes(Stage)[run.stage].ranking is not None
@@ -245,7 +245,7 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
         logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
     except Exception as error:
         is_usage = isinstance(error, UsageError)
-        if is_usage or run.status == "running":  # else it is recorded
+        if is_usage or run.status == "running":  # otherwise it is recorded already
             run.fail(error)
         if is_usage and number is None:
             _take_back(run.folder)
@@ -255,7 +255,7 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
 
 
 def _of_job(number: int, error: BaseException) -> BaseException:
-    """An error of a sweep's job, with the job's number in front."""
+    """Prefix the error of a sweep's job with the job's number."""
     if isinstance(error, ImgrecError | OSError):
         message = type(error) if isinstance(error, ImgrecError) else ImgrecError
         return message(f"job {number}: {error}").with_traceback(error.__traceback__)
@@ -263,9 +263,9 @@ def _of_job(number: int, error: BaseException) -> BaseException:
 
 
 def _take_back(folder: Path) -> None:
-    """Remove what a run has written before its stage began, and the folders that are empty then.
+    """Remove what a run wrote before its stage began, and folders left empty.
 
-    Never more: `hydra.run.dir=` may name a folder that holds something of the user's.
+    Nothing else is removed, as `hydra.run.dir=` may name a folder with files of the user.
     """
     root = logging.getLogger()
     for handler in root.handlers[:]:
@@ -285,7 +285,7 @@ def _take_back(folder: Path) -> None:
 
 
 def _take_back_sweep(folder: Path) -> None:
-    """Remove what Hydra has written of a sweep that has no job."""
+    """Remove what Hydra wrote for a sweep without jobs."""
     if [path.name for path in folder.glob("*")] == ["multirun.yaml"]:
         (folder / "multirun.yaml").unlink()
         _remove_empty(folder, *folder.parents[:3])
@@ -298,7 +298,7 @@ def _remove_empty(*folders: Path) -> None:
 
 
 def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exception:
-    """What came out of Hydra before a job began, as an error of ours where it is the user's to mend."""
+    """Turn an exception raised before a job began into a usage error if the user can fix it."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -320,7 +320,7 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
 
 
 def _report(error: BaseException, *, debug: bool) -> int:
-    """Say what went wrong, in a line; the exit code."""
+    """Print an error in one line and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         sys.stderr.write(f"imgrec: interrupted; the same command{error} goes on from here\n")
         return INTERRUPTED

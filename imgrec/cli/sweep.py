@@ -1,6 +1,6 @@
-"""A sweep's leaderboard: its jobs, best first, from what each of them left in its folder.
+"""A sweep's leaderboard: its jobs, best first.
 
-Jobs may have run in other processes, or in an earlier sweep that was interrupted: only their records are asked.
+It is built from the jobs' records alone, since they may have run in other processes or before an interruption.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     from imgrec.drawing.leaderboard import Point
 
 NAME = "leaderboard"
-"""Of the files, their endings left out."""
+"""The files' name without suffix."""
 
 BEST = "*"
-"""What marks the best job, and those that are as good."""
+"""Marks the best job and those that tie with it."""
 
 SAME = ("stage", "directory", "choices", "configuration")
-"""Parts of a record that must agree for a job to be done already."""
+"""Keys of a record that must be equal for a job to count as done already."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep, by its record."""
+    """One job of a sweep, read from its record."""
 
     name: str
-    """Its folder's, below the sweep's: Hydra numbers them."""
+    """Its folder relative to the sweep's, a number given by Hydra."""
 
     record: Mapping[str, Any]
     results: Mapping[str, Any]
-    """Those that the leaderboard tells; empty where the job is not done."""
+    """The results shown in the leaderboard; empty if the job is not done."""
 
     error: str | None
-    """Why it is not done, in a line."""
+    """Why it is not done, in one line."""
 
     @classmethod
     def read(cls, folder: Path, sweep: Path) -> Job:
-        """What a job left, whatever came of it; its folder, and its sweep's."""
+        """Read a job from its folder and its sweep's, whether it is done or not."""
         name, record = os.path.relpath(folder, sweep), {}
         try:
             record = read_record(folder)
@@ -61,27 +61,27 @@ class Job:
 
     @classmethod
     def of(cls, run: Run) -> Job:
-        """What is in a run's folder."""
+        """Read the job of a run from its folder."""
         return cls.read(run.folder, run.sweep or run.folder.parent)
 
     @property
     def ranking(self) -> Ranking | None:
-        """What its stage is ranked by; None where that is by nothing, or not known."""
+        """The ranking of its stage; None if that is not ranked or not known."""
         return _ranking_of(self.record)
 
     @property
     def overrides(self) -> Mapping[str, str]:
-        """What its command line set."""
+        """The options set on its command line."""
         found: Mapping[str, str] = self.record.get("overrides", {})
         return found
 
     def interval(self, figure: str) -> tuple[float, float] | None:
-        """The ends of a figure's confidence interval."""
+        """The bounds of a figure's confidence interval."""
         ends = self.results.get("confidence", {}).get(figure)
         return (ends[0], ends[1]) if ends else None
 
     def summary(self) -> str:
-        """How it went, in a line."""
+        """Its error or its figures in one line."""
         if self.error is not None or self.ranking is None:
             return self.error or "done"
         parts = []
@@ -99,7 +99,7 @@ def _ranking_of(record: Mapping[str, Any]) -> Ranking | None:
 
 
 def _figures(folder: Path, ranking: Ranking | None) -> dict[str, Any]:
-    """The results of a job that is ranked."""
+    """The results of a job of a ranked stage."""
     if ranking is None:
         return {}
     results: dict[str, Any] = read_results(folder)
@@ -115,9 +115,9 @@ def _is_figure(value: object) -> bool:
 
 
 def done_before(run: Run) -> Job | None:
-    """What an earlier sweep in the same folder left of a job, if it is done and had the same configuration.
+    """The job from an earlier sweep in the same folder, if it is done and had the same configuration.
 
-    Only of stages that are ranked: the results of others are wanted again.
+    Only jobs of ranked stages are reused; others run again.
     """
     job = Job.of(run)
     if job.error is not None or job.ranking is None:
@@ -135,12 +135,12 @@ class Sweep:
 
     @classmethod
     def read(cls, folder: Path, jobs: Sequence[Path] = ()) -> Sweep:
-        """A sweep from its folder and those of its jobs; without these all jobs that the folder has."""
+        """Read a sweep from its folder and those of its jobs, by default all that the folder has."""
         found = sorted((file.parent for file in folder.rglob(RECORD)), key=lambda job: (len(job.name), job.name))
         return cls(folder, [Job.read(job, folder) for job in jobs or found])
 
     def changed(self) -> str | None:
-        """That jobs of one source have seen different images, as after it was changed between two starts."""
+        """A warning if jobs of one source saw different images, since it was changed in between."""
         seen: dict[str, set[tuple[str, int]]] = {}
         for job in self.jobs:
             if job.error is None and (gallery := job.record.get("gallery")):
@@ -153,12 +153,12 @@ class Sweep:
         return None
 
     def leaderboard(self) -> Leaderboard | None:
-        """The jobs ranked, as their stage says; None where that is by nothing."""
+        """The jobs ranked as their stage defines; None if the stage is not ranked."""
         rankings = [job.ranking for job in self.jobs if job.ranking is not None]
         return Leaderboard(self.folder, rankings[0], self._ranked(rankings[0])) if rankings else None
 
     def _ranked(self, ranking: Ranking) -> list[Job]:
-        """The best first, those that failed last; damaged records tell no stage, and belong to it."""
+        """The best first, failed ones last; jobs with damaged records, whose stage is unknown, are included."""
 
         def order(job: Job) -> tuple[bool, list[float]]:
             return job.error is not None, [-job.results[figure] for figure in ranking.quality if job.results]
@@ -168,23 +168,23 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The jobs of a sweep, the best first and those that failed last."""
+    """The jobs of a sweep, the best first and failed ones last."""
 
     folder: Path
-    """The sweep's."""
+    """The folder of the sweep."""
 
     ranking: Ranking
     jobs: Sequence[Job]
 
     @property
     def options(self) -> list[str]:
-        """What was not set alike in all jobs."""
+        """The options that differ between jobs."""
         all_overrides = [job.overrides for job in self.jobs if job.record]
         names = {name: None for overrides in all_overrides for name in overrides}
         return [name for name in names if len({overrides.get(name) for overrides in all_overrides}) > 1]
 
     def is_best(self, job: Job) -> bool:
-        """Whether no job has a better figure: the first one, and those that are as good by all figures."""
+        """Whether it is the first job or ties with it in all figures."""
         first = self.jobs[0]
         return job.error is None and all(
             job.results[figure] == first.results[figure] for figure in self.ranking.quality
@@ -192,14 +192,14 @@ class Leaderboard:
 
     @property
     def is_json(self) -> bool:
-        """Whether the jobs were to print JSON."""
+        """Whether the jobs were asked to print JSON."""
         return all(job.record["configuration"].get("format") == "json" for job in self.jobs if job.record)
 
     def save(self) -> list[Path]:
-        """Write `leaderboard.csv` and `.md`, and `.png` if there is a job to draw; into the sweep's folder.
+        """Write `leaderboard.csv` and `.md`, and `.png` if there is a job to draw, to the sweep's folder.
 
         Returns:
-            what was written.
+            The files written.
         """
         files = [self.folder / f"{NAME}.{ending}" for ending in ("csv", "md", "png")]
         rows = self.rows()
@@ -218,7 +218,7 @@ class Leaderboard:
         return files
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a job, for a CSV file: what was set, figures with their intervals, costs, folder and error."""
+        """One row per job for the CSV file: options, figures with their intervals, costs, folder and error."""
         return [
             {
                 "best": BEST if self.is_best(job) else "",
@@ -240,7 +240,7 @@ class Leaderboard:
         ]
 
     def to_json(self) -> str:
-        """One document: `jobs`, the best first, each with its figures as in its `results.json`."""
+        """One JSON document: `jobs`, the best first, each with its figures as in its `results.json`."""
         folder = self.folder.absolute()
         jobs = [
             {
@@ -257,18 +257,18 @@ class Leaderboard:
         return to_json({"sweep": folder, "ranked_by": next(iter(self.ranking.quality)), "jobs": jobs})
 
     def to_text(self) -> str:
-        """A table for a terminal."""
+        """A plain-text table."""
         header, cells = self._cells()
         return table(cells, header)
 
     def to_markdown(self) -> str:
-        """A table for a document."""
+        """A Markdown table."""
         header, cells = self._cells()
         rows = [header, ["---"] * len(header), *cells]
         return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |\n" for row in rows)
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
-        """Headings and rows as they are read; the column of errors only if there are any."""
+        """Formatted headings and rows; the error column only if there are errors."""
         has_errors = any(job.error for job in self.jobs)
         header = ["", *self.options]
         first, *others = self.ranking.quality.values()
@@ -291,7 +291,7 @@ class Leaderboard:
         return [*cells, *("" if cost is None else f"{cost:,}" for cost in costs), job.name]
 
     def points(self) -> list[Point]:
-        """The jobs that have a quality and a cost, to be drawn."""
+        """The jobs to draw: those with both a quality and a cost."""
         from imgrec.drawing.leaderboard import Point
 
         quality, cost = next(iter(self.ranking.quality)), next(iter(self.ranking.cost))
@@ -309,7 +309,7 @@ class Leaderboard:
 
 
 def _short(option: str, value: str) -> str:
-    """What was set, without the option's name where the value tells it.
+    """An option as `name=value`, without the name if the value is clear alone.
 
     >>> _short("metric", "cosine"), _short("projection.n_components", "64"), _short("projection", "none")
     ('cosine', 'n_components=64', 'projection=none')

@@ -1,4 +1,4 @@
-"""Pictures of several runs, side by side."""
+"""Draws the pictures of several runs side by side."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from imgrec.drawing.contact_sheet import CELL, GAP, MARGIN
 from imgrec.drawing.pictures import BLANK, FAINT, INK, PAPER, font, shortened
 
 BROADEST, NARROWEST, SHEET = 900, 240, 5_400
-"""Pixels: the width of a column is between the first two, so that all of them keep to the third where they can."""
+"""In pixels: the maximum and minimum width of a column, and the target width of the sheet."""
 
 
 def side_by_side(titles: Sequence[str], pictures: Mapping[str, Sequence[Path | None]], file: Path) -> None:
-    """Draw the pictures of runs in columns, a row for each name, as a PNG. None is enlarged.
+    """Draw pictures of several runs as a PNG: a column per run, a row per name. Pictures are never enlarged.
 
     Args:
-        titles: of the columns, one a run.
-        pictures: by name, one a run; where there is none or it cannot be read, its place stays empty.
-        file: where to.
+        titles: the title of each column.
+        pictures: by name, one per run; the place of a missing or unreadable one stays empty.
+        file: where to write.
     """
     width = min(BROADEST, max(NARROWEST, SHEET // len(titles)))
     rows = [[_narrowed(picture, width) for picture in row] for row in pictures.values()]
@@ -50,7 +50,7 @@ def side_by_side(titles: Sequence[str], pictures: Mapping[str, Sequence[Path | N
 
 
 def _narrowed(file: Path | None, width: int) -> PIL.Image.Image | None:
-    """A picture of at most a width; None if there is none or it cannot be read."""
+    """A picture scaled down to a width if wider; None if it is missing or cannot be read."""
     if file is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The contact sheet of a query and its neighbours."""
+"""Draws contact sheets of a query and its neighbours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, font, shor
 CELL, GAP, MARGIN, CAPTION, COLUMNS = 240, 20, 28, 62, 5
 
 MOST = 100
-"""How many neighbours are drawn at the most: a sheet of 6,500 pixels' height."""
+"""The maximum number of neighbours, for a sheet 6,500 pixels high."""
 
 
 def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file: Path, subtitle: str) -> None:
@@ -27,10 +27,10 @@ def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file:
 
     Args:
         query: the query's image file.
-        matches: its neighbours, nearest first; of more than `MOST` the first ones. One whose file cannot be
-            read is drawn as an empty frame.
-        file: where to.
-        subtitle: the space and metric, say.
+        matches: its neighbours, nearest first; only the first `MOST` are drawn. An unreadable file is drawn as an
+            empty frame.
+        file: where to write.
+        subtitle: for example the space and metric.
     """
     heading = f"The {len(matches)} most similar" + (f", {MOST} of them drawn" if len(matches) > MOST else "")
     matches = matches[:MOST]
@@ -49,7 +49,7 @@ def contact_sheet(query: str | os.PathLike[str], matches: Sequence[Match], file:
     for i, match in enumerate(matches):
         corner = (left + i % columns * (CELL + GAP), top + i // columns * (CELL + CAPTION + GAP))
         _cell(sheet, corner, match.path, f"{match.rank}", INK, f"{match.distance:#.4g}".rstrip("."))
-    sheet.save(file, compress_level=1)  # four times as quick as the default, for a file that is a little larger
+    sheet.save(file, compress_level=1)  # four times as fast as the default, for a slightly larger file
 
 
 def _cell(
@@ -63,7 +63,7 @@ def _cell(
         why = "cannot be read" if images.is_there(path) else "file not found"
         pen.text((x + CELL // 2, y + CELL // 2), why, font=font(15), fill=FAINT, anchor="mm")
     else:
-        # At the bottom of its cell, so that all pictures of a row stand on the captions' line.
+        # Aligned at the bottom, so that all pictures of a row stand on one line.
         sheet.paste(picture, (x + (CELL - picture.width) // 2, y + CELL - picture.height))
         width = 1 if rank else 3
         left, top = x + (CELL - picture.width) // 2 - width, y + CELL - picture.height - width

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: quality against cost."""
+"""Plots the jobs of a sweep: quality against cost."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Point:
     """Above 0."""
 
     interval: tuple[float, float] | None = None
-    """The ends of the quality's confidence interval."""
+    """The bounds of the quality's confidence interval."""
 
     is_best: bool = False
 
 
 def quality_against_cost(points: Sequence[Point], file: Path, quality: str, cost: str) -> None:
-    """Draw quality against cost: a point a job with its interval, each with its label at the right.
+    """Plot quality against cost: one point per job, with its interval and with its label at the right.
 
     Args:
-        points: the jobs, one or more, in any order.
-        file: where to; the suffix decides the format.
-        quality: what the vertical axis is.
-        cost: what the horizontal axis is, logarithmic where the costs differ by ten times or more.
+        points: the jobs, at least one, in any order.
+        file: where to write; the suffix decides the format.
+        quality: the name of the vertical axis.
+        cost: the name of the horizontal axis, which is logarithmic if costs differ by a factor of ten or more.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
@@ -62,7 +62,7 @@ def quality_against_cost(points: Sequence[Point], file: Path, quality: str, cost
         axes.plot([point.cost] * 2, [low, high], color=colour, alpha=0.35, linewidth=2.5, solid_capstyle="butt")
         axes.plot(point.cost, point.quality, "o", color=colour, markersize=8, markeredgecolor=PAPER, zorder=3)
     axes.margins(0.08, 0.08)
-    axes.autoscale_view()  # at once, for the labels' heights
+    axes.autoscale_view()  # now, as the labels' heights depend on the limits
     axes.tick_params(which="both", length=4, color=FAINT)
     title = f"{quality} and its 95% confidence interval, against {cost}"
     axes.set_title(title, loc="left", color=INK, fontsize=13, parse_math=False)
@@ -76,7 +76,7 @@ def quality_against_cost(points: Sequence[Point], file: Path, quality: str, cost
 
 
 def _first_digit_of_few(value: float, _: int) -> str:
-    """Ticks between powers of ten: as many as have room.
+    """Label of a minor tick between powers of ten; empty for most digits, for want of room.
 
     >>> [_first_digit_of_few(value, 0) for value in (20, 30, 500)]
     ['20', '', '500']
@@ -85,12 +85,12 @@ def _first_digit_of_few(value: float, _: int) -> str:
 
 
 def _label_at_the_right(axes: Axes, points: Sequence[Point], gap: float) -> None:
-    """Labels in a column beside the axes, in the order of the points' heights, each with a line to its point.
+    """Draw labels in a column beside the axes, in the order of the points' heights, each with a line to its point.
 
     Args:
-        axes: with limits that stay.
-        points: the lowest first.
-        gap: between two labels at the least, as a share of the axes' height.
+        axes: the axes, with final limits.
+        points: the jobs, lowest first.
+        gap: the minimum distance between labels, as a fraction of the axes' height.
     """
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform((point.cost, point.quality))[1]) for point in points]
@@ -119,7 +119,7 @@ def _label_at_the_right(axes: Axes, points: Sequence[Point], gap: float) -> None
 
 
 def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Ascending heights moved as little as makes them `gap` apart, by the means of those that would touch.
+    """Move ascending heights by the least amount that makes them `gap` apart, by isotonic regression.
 
     >>> _apart([0.0, 0.5, 0.5], 0.1)
     [0.0, 0.45, 0.55]

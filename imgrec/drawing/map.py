@@ -1,4 +1,4 @@
-"""The map of a gallery."""
+"""Draws maps of galleries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imgrec.drawing.pictures import ACCENT, BLANK, INK, thumbnail
 
 MAX_LABELS = 20
 
-# Twenty colours that stay apart on white, dark before light.
+# Distinguishable colours on white, dark before light.
 COLOURS = (
     "#1f77b4 #d62728 #2ca02c #9467bd #ff7f0e #17becf #e377c2 #8c564b #bcbd22 #393b79 "
     "#e7969c #637939 #843c39 #7b4173 #3182bd #e6550d #31a354 #756bb1 #ad494a #8ca252"
@@ -34,24 +34,24 @@ class Map:
 
     paths: list[str]
     positions: Vectors
-    """`float32 (n, 2)`, one row a path."""
+    """`float32 (n, 2)`, row-aligned with `paths`."""
 
     labels: list[str]
     title: str = ""
     rest: str | None = None
-    """The label, if any, that is only background to the others."""
+    """The label, if any, drawn as background."""
 
     def save(self, file: str | os.PathLike[str], *, thumbnails: int = 40) -> None:
-        """Draw it as a PNG (or PDF or SVG, by the file's suffix)."""
+        """Draw the map as PNG, PDF or SVG, by the file's suffix."""
         draw_map(self, Path(file), thumbnails=thumbnails)
 
 
 def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:
-    """Draw a map: points coloured by label, a legend, and some of the images in their places.
+    """Draw a map: points coloured by label, a legend, and thumbnails of some images.
 
     Args:
         points: the map.
-        file: where to; the suffix decides the format.
+        file: where to write; the suffix decides the format.
         thumbnails: how many images to show, spread over the map.
     """
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:
     colour_of = {label: colour for _, colour, members in shown for label in members}
     _scatter(axes, points, colour_of)
     _place_thumbnails(axes, points, colour_of, thumbnails)
-    axes.margins(0.06, 0.14)  # room for the thumbnails, which stand above their points
+    axes.margins(0.06, 0.14)  # room for the thumbnails above their points
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -75,7 +75,7 @@ def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:
 
 
 def _scatter(axes: Axes, points: Map, colour_of: dict[str, str]) -> None:
-    """The background first; all else in random order, so that no label lies above the others."""
+    """Draw the background first, then all other points in random order, so that no label covers the others."""
     size, alpha = _point_size(len(points.paths))
     colours = np.array([colour_of[label] for label in points.labels])
     is_background = colours == OTHERS
@@ -108,7 +108,7 @@ def _plain(text: str) -> str:
 
 
 def _shown_labels(points: Map) -> list[tuple[str, str, set[str]]]:
-    """Name, colour and labels of each entry of the legend: the rest first, then labels by name."""
+    """Name, colour and labels of each entry of the legend: the background first, then by name."""
     counts = Counter(points.labels)
     background = {points.rest} & counts.keys() if points.rest else set()
     ordered = [label for label, _ in counts.most_common() if label not in background]
@@ -124,7 +124,7 @@ def _shown_labels(points: Map) -> list[tuple[str, str, set[str]]]:
 
 
 def _point_size(count: int) -> tuple[float, float]:
-    """Area in points^2 and opacity: 50 images make dots to touch, 200,000 a texture."""
+    """Area in points^2 and opacity, both smaller the more points there are."""
     return float(np.clip(9_000 / count**0.82, 0.6, 90)), float(np.clip(3.2 / count**0.14, 0.35, 0.85))
 
 
@@ -132,7 +132,7 @@ THUMBNAIL_INCHES = 0.5
 
 
 def _place_thumbnails(axes: Axes, points: Map, colour_of: dict[str, str], count: int) -> None:
-    """Some images, each above its point, so that the point stays in sight."""
+    """Draw thumbnails, each above its point so that the point stays visible."""
     from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
     width = axes.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
@@ -160,7 +160,7 @@ def _place_thumbnails(axes: Axes, points: Map, colour_of: dict[str, str], count:
 
 
 def _spread(positions: Vectors, count: int, gap: float) -> list[int]:
-    """Indices of at most `count` points, drawn at random with a fixed seed, none nearer to another than `gap`."""
+    """Indices of at most `count` points at least `gap` apart, drawn at random with a fixed seed."""
     order = np.random.default_rng(0).permutation(len(positions))
     chosen: list[int] = []
     while len(chosen) < count and len(order):

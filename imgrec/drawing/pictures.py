@@ -1,4 +1,4 @@
-"""What pictures of results share: colours, type, and photographs made small."""
+"""Colours, fonts and thumbnails shared by all drawings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INK, FAINT, PAPER, ACCENT, BLANK = "#1f2328", "#6e7781", "#ffffff", "#c2410c", "
 
 
 def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
-    """An image that fits a square of `side` pixels, never enlarged above four times; None if it cannot be read."""
+    """An image fitted to a square of `side` pixels, enlarged at most fourfold; None if it cannot be read."""
     try:
         data, _ = images.read(path)
         return in_square(images.decode(data, side), side)
@@ -26,7 +26,7 @@ def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
 
 
 def in_square(image: Image, side: int) -> PIL.Image.Image:
-    """A picture made small, so that it fits into a square of so many pixels."""
+    """A picture scaled to fit a square of `side` pixels."""
     picture = PIL.Image.fromarray(image)
     scale = min(side / picture.width, side / picture.height, 4)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
@@ -35,7 +35,7 @@ def in_square(image: Image, side: int) -> PIL.Image.Image:
 
 @functools.cache
 def font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
-    """DejaVu Sans, which matplotlib ships, found without importing matplotlib; else Pillow's own."""
+    """DejaVu Sans as shipped by matplotlib, located without importing it; else Pillow's default font."""
     spec = importlib.util.find_spec("matplotlib")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         file = Path(folder) / "mpl-data" / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
@@ -45,7 +45,7 @@ def font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont | PIL.I
 
 
 def shortened(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont, width: float) -> str:
-    """Text that fits, its middle left out if need be: both ends of a file's name tell something."""
+    """Shorten text to a width by omitting its middle, as both ends of a file's name are informative."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     keep = len(text)
     shown = text

@@ -1,4 +1,4 @@
-"""The map of a gallery, from vectors to places."""
+"""Computes maps: from a gallery's vectors to positions."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ def visualise(
     seed: int = 0,
     show_progress: bool = False,
 ) -> Map:
-    """Places of all images of a store on a plane, and their labels.
+    """Compute the map of a store: positions of all images on a plane, and their labels.
 
     Args:
-        store: what `ingest` filled.
-        reducer: to 2 dimensions.
+        store: a store filled by `ingest`.
+        reducer: a reducer to 2 dimensions.
         labels: `folder` (the name of each image's folder) or `none`.
         highlight: a pattern of paths such as `*/hat/*`; labels are then the pattern and `the rest`.
-        sample: so many images, chosen by `seed`; None for all.
-        space: which space or fusion, where the store has several: its key or the beginning of it. Of a fusion the
-            vectors of all parts are put side by side, by weight and usual distance.
-        extractor: the same, by identity; or options to change on the recorded one.
+        sample: the number of images to draw at random; None for all.
+        space: the space or fusion, if the store has several: its key or a prefix of it. For a fusion, the vectors
+            of all parts are concatenated, scaled by weight and usual distance.
+        extractor: selects the space by its identity; or options to change on the recorded extractor.
         seed: of the sample.
-        show_progress: progress bars on stderr.
+        show_progress: show progress bars on stderr.
 
     Returns:
         A `Map`; `map.save("map.png")` draws it.
 
     Raises:
-        UsageError: no such store; the space is not clear; too few images; a pattern that matches none.
+        UsageError: no such store, an ambiguous space, too few images, or a pattern without matches.
     """
     if show_progress:
         reducer.progress = progress
@@ -69,7 +69,7 @@ def map_of(
     sample: int | None,
     seed: int,
 ) -> Map:
-    """The map of a gallery that is open; as `visualise`."""
+    """Compute the map of an open gallery; see `visualise`."""
     if labels not in LABELS:
         raise UsageError(f"labels is one of {', '.join(LABELS)}, not {labels!r}")
     if reducer.n_components != 2:

@@ -1,4 +1,4 @@
-"""The queries that were answered worst."""
+"""Draws the queries with the worst results."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from imgrec.kinds import Image
 def worst_queries(
     rows: Sequence[tuple[Image | None, str, Sequence[tuple[str, bool]]]], file: Path, subtitle: str
 ) -> None:
-    """Draw queries, a row each, beside what was found for them: framed green where right, red where wrong.
+    """Draw each query in a row with its neighbours, framed green for hits and red for others, as a PNG.
 
     Args:
-        rows: of each query its image, or None if it cannot be read; its caption; and of its neighbours, nearest
-            first, the path and whether it is a hit.
-        file: where to, as a PNG.
-        subtitle: the space and metric, say.
+        rows: for each query its image, or None if it cannot be read; its caption; and the path of each neighbour,
+            nearest first, and whether it is a hit.
+        file: where to write.
+        subtitle: for example the space and metric.
     """
     columns = max([1, *(len(found) for _, _, found in rows)])
     left, top, step = MARGIN + SMALL + 2 * GAP, MARGIN + 40, SMALL + 34
@@ -58,7 +58,7 @@ def worst_queries(
 
 
 def _framed(sheet: PIL.Image.Image, corner: tuple[int, int], picture: PIL.Image.Image | None, colour: str) -> None:
-    """A picture in the middle of its square, with a frame."""
+    """Draw a picture centred in its square, with a frame."""
     picture = picture or PIL.Image.new("RGB", (SMALL, SMALL), BLANK)
     x, y = corner[0] + (SMALL - picture.width) // 2, corner[1] + (SMALL - picture.height) // 2
     sheet.paste(picture, (x, y))

@@ -1,4 +1,4 @@
-"""How good a search is: labels, and what rankings are worth by them."""
+"""Evaluation of searches: queries, labels and figures."""
 
 from __future__ import annotations
 

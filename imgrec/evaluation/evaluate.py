@@ -1,4 +1,4 @@
-"""How good a gallery's answers are, what they cost, and which are the worst."""
+"""Evaluation of a gallery: quality and cost of its answers, and the worst of them."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def evaluate(
     seed: int = 0,
     timed: Callable[[str], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
 ) -> tuple[dict[str, Any], list[Quality]]:
-    """Ask, and measure.
+    """Evaluate a gallery.
 
     Args:
-        gallery: what is asked.
-        queries: what is asked of it.
-        extractors: one for each of its terms.
-        k: how many neighbours are looked at.
-        rerank: asks a second time.
-        seed: of the confidence intervals' bootstrap.
-        timed: around the parts `projection` and `rank`.
+        gallery: the gallery to search.
+        queries: the queries, from `asked_of`.
+        extractors: one for each term of the gallery's similarity.
+        k: how many neighbours are considered.
+        rerank: if given, expands each query for a second search.
+        seed: of the bootstrap for confidence intervals.
+        timed: context manager to time the phases `projection` and `rank`.
 
     Returns:
-        What `results.json` holds; and the quality of each query's ranking.
+        The content of `results.json`, and the quality of each query's ranking.
 
     Raises:
-        UsageError: a projection learns from labels, and there are none.
+        UsageError: a projection is supervised and there are no labels.
     """
     with timed("projection"):
         _check_labels(gallery.similarity, queries)
@@ -71,18 +71,18 @@ def evaluate(
 def answers(
     gallery: Gallery, queries: Queries, numbers: Sequence[int], *, k: int, rerank: Reranker | None, seed: int
 ) -> list[tuple[Image | None, str, list[tuple[str, bool]]]]:
-    """Some queries with what they find.
+    """Answer some of the queries.
 
     Args:
-        gallery: what is asked.
-        queries: what is asked of it.
-        numbers: which of these.
-        k: how many neighbours.
-        rerank: asks a second time.
+        gallery: the gallery to search.
+        queries: all queries.
+        numbers: indices of the queries to answer.
+        k: how many neighbours to find.
+        rerank: if given, expands each query for a second search.
         seed: of the alterations.
 
     Returns:
-        For each its picture, None where its file is gone; its name; of each neighbour the path, and whether it is
+        For each query: its image, None if its file is gone; its name; and each neighbour's path and whether it is
         a hit.
     """
     key_at = dict(zip((record.path for record in gallery.records), queries.keys, strict=True))
@@ -98,7 +98,7 @@ def answers(
 
 
 def _check_labels(similarity: Similarity, queries: Queries) -> None:
-    """Refuse to project by what learns from labels where there are none."""
+    """Reject supervised projections if there are no labels."""
     for term in similarity.terms:
         if term.projection is not None and term.projection.supervised and queries.grouped_by != "by_class":
             raise UsageError(
@@ -110,11 +110,11 @@ def _check_labels(similarity: Similarity, queries: Queries) -> None:
 def _cost(
     gallery: Gallery, queries: Queries, extractors: Sequence[Extractor], k: int
 ) -> dict[str, float | int | None]:
-    """Extraction of some of the gallery's files, decoding included; queries one by one; size of a vector."""
+    """Speed of decoding and extracting a sample of files, median time per query, and bytes per image."""
     sides = {extractor.side for extractor in extractors}
     first = decoded_for(sides, gallery.records[0])
     for extractor in extractors if first else ():
-        extractor.extract([first[extractor.side]])  # loads a model, which is no cost of an image
+        extractor.extract([first[extractor.side]])  # warm up: loading a model is not a cost per image
     start = time.perf_counter()
     decoded = each(lambda record: decoded_for(sides, record), gallery.records[:TIMED_IMAGES])
     there = [image for image in decoded if image]

@@ -1,7 +1,7 @@
-"""What rankings are worth.
+"""Figures for the quality of rankings.
 
-A query is answered well if images of its label come first. The figures are those of information retrieval
-(Manning, Raghavan and Schütze, *Introduction to Information Retrieval*, 2008, chapter 8).
+They are those of information retrieval (Manning, Raghavan and Schütze, *Introduction to Information Retrieval*,
+2008, chapter 8).
 """
 
 from __future__ import annotations
@@ -16,43 +16,42 @@ from imgrec.errors import UsageError
 
 
 class Quality(NamedTuple):
-    """How well one query was answered; all but `relevant` from 0 to 1."""
+    """The quality of one query's ranking; all values but `relevant` are from 0 to 1."""
 
     precision: float
-    """The share of relevant images among the first k, or among all where the ranking is shorter than k."""
+    """The share of relevant images among the first k, or among all if the ranking is shorter."""
 
     recall: float
     """The share of the gallery's relevant images that are among the first k."""
 
     average_precision: float
-    """The mean, over the gallery's relevant images, of the precision at the rank of each."""
+    """The mean over the gallery's relevant images of the precision at each one's rank."""
 
     hit: float
     """1 if any of the first k is relevant, else 0."""
 
     relevant: int
-    """How many images of the gallery are relevant. If none is, all else is 0."""
+    """How many images of the gallery are relevant; if none, all other values are 0."""
 
 
 FIGURES = ("precision_at_k", "recall_at_k", "map", "hit_rate")
-"""The names of the means of `Quality`'s first four values; `map` is the mean average precision."""
+"""Names of the means of the first four values of `Quality`; `map` is the mean average precision."""
 
 
 def evaluate_rankings(rankings: Iterable[npt.NDArray[np.bool_]], k: int, relevant: Sequence[int]) -> list[Quality]:
-    """What each ranking is worth.
+    """Compute the quality of each ranking.
 
-    Average precision is that of `sklearn.metrics.average_precision_score`, but for images at equal distances: here
-    they count in the order given, there as if all had the last one's rank.
+    Average precision is that of `sklearn.metrics.average_precision_score` except for ties, which count in the
+    order given here and at the last one's rank there.
 
     Args:
-        rankings: for each query, of every image of the gallery, nearest first, whether it is relevant. The query
-            itself, where it is of the gallery, is left out. Of a ranking that is cut off, what is missing counts
-            as not found. They are taken one by one, so a generator needs the memory of one.
-        k: how many of the first are looked at, from 1.
-        relevant: for each query how many of the gallery's images are relevant, itself left out.
+        rankings: for each query, whether each image of the gallery, nearest first, is relevant, without the
+            query itself. In a truncated ranking, missing images count as not found. May be a generator.
+        k: how many of the first images are considered, at least 1.
+        relevant: for each query, how many of the gallery's images other than itself are relevant.
 
     Raises:
-        ValueError: k below 1, other numbers of rankings and of `relevant`, or a ranking that has more relevant
+        ValueError: k is below 1, `rankings` and `relevant` differ in length, or a ranking has more relevant
             images than the gallery.
 
     >>> evaluate_rankings([np.array([True, False, True, False])], 2, [2])
@@ -82,20 +81,20 @@ def _quality(ranking: npt.NDArray[np.bool_], k: int, relevant: int) -> Quality:
 def summary(
     per_query: Sequence[Quality], seed: int, confidence: float = 0.95, resamples: int = 2000
 ) -> dict[str, Any]:
-    """Means over all queries, and how far they are to be trusted, ready for JSON.
+    """Means over all queries with confidence intervals, ready for JSON.
 
-    The intervals are percentiles of the means of queries drawn anew with replacement (the bootstrap: Efron 1979,
-    Annals of Statistics 7). They tell what other queries of the kind would give, not what another gallery would.
+    The intervals are percentiles of the bootstrap over queries (Efron 1979, Annals of Statistics 7). They cover
+    the choice of queries, not that of the gallery.
 
     Args:
-        per_query: of `evaluate_rankings`; queries without a relevant image count, as zeros.
-        seed: of the draws.
-        confidence: the share of the means that lies within an interval.
-        resamples: how many draws.
+        per_query: from `evaluate_rankings`; queries without relevant images count as zeros.
+        seed: of the bootstrap.
+        confidence: the confidence level of the intervals.
+        resamples: the number of bootstrap samples.
 
     Returns:
-        `queries`, how many; `without_relevant`, how many of them the gallery has nothing relevant for; each of
-        `FIGURES`; and `confidence`, for each of them the interval's ends.
+        `queries`, their number; `without_relevant`, the number of those without relevant images; each of
+        `FIGURES`; and `confidence`, the bounds of each figure's interval.
 
     Raises:
         UsageError: there are no queries.
@@ -109,7 +108,7 @@ def summary(
     values = _values(per_query)
     count = len(values)
     rng = np.random.default_rng(seed)
-    # How often each query is drawn, times its values: quicker than to gather the values themselves.
+    # Multiplying values by how often they are drawn is faster than gathering them.
     drawn = (np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(resamples))
     means = np.stack([times @ values / count for times in drawn])
     ends = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
@@ -122,10 +121,10 @@ def summary(
 
 
 def by_class(per_query: Sequence[Quality], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """For each label, in order, its `label`, the number of its `queries` and their means by `FIGURES`.
+    """For each label in sorted order: its `label`, the number of its `queries`, the means of `FIGURES`.
 
     Args:
-        per_query: of `evaluate_rankings`.
+        per_query: from `evaluate_rankings`.
         labels: the label of each query.
     """
     values = _values(per_query)
@@ -138,10 +137,7 @@ def by_class(per_query: Sequence[Quality], labels: Sequence[str]) -> list[dict[s
 
 
 def worst(per_query: Sequence[Quality], count: int = 10) -> list[int]:
-    """The numbers of the queries answered worst, the worst first.
-
-    That is by average precision, then by precision; of equal ones the first comes first.
-    """
+    """Indices of the worst queries, worst first, by average precision, then precision, then index."""
     order = sorted(range(len(per_query)), key=lambda i: (per_query[i].average_precision, per_query[i].precision))
     return order[:count]
 

@@ -1,4 +1,4 @@
-"""Labels of images: by folders, or from a CSV file."""
+"""Labels of images, from folder names or a CSV file."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from imgrec.errors import UsageError
 from imgrec.gallery.results import label_of
 
 COLUMNS = ("path", "label")
-"""What a CSV file of labels has; other columns are ignored."""
+"""Required columns of a CSV file of labels; others are ignored."""
 
 
 def labels_of(paths: Sequence[str], how: str) -> list[str] | None:
-    """The label of each image, or None if there shall be none.
+    """The label of each image, or None if images are not labelled.
 
     Args:
         paths: the gallery's images, as absolute paths.
         how: `folder`, the name of each image's folder; `none`; `auto`, which is `folder` if that gives two labels
             or more, one of them to two images or more, else `none`; or a CSV file with the columns `path` and
-            `label`. Its relative paths start at its own folder, and paths that are not in the gallery are ignored.
+            `label`. Its relative paths start at its own folder; paths not in the gallery are ignored.
 
     Raises:
-        UsageError: the file cannot be read, lacks a column, has no image of the gallery or two labels for one. Or
-            an image has no label: left in, it would count as a mistake wherever it is found; left out, the
-            gallery would be another.
+        UsageError: the file cannot be read, lacks a column, has no image of the gallery, has two labels for one,
+            or has none for an image of the gallery, which would count as a mistake wherever it is found.
 
     >>> labels_of(["/photos/hat/1.jpg", "/photos/hat/2.jpg", "/photos/shoe/1.jpg"], "auto")
     ['hat', 'hat', 'shoe']
@@ -69,7 +68,7 @@ def _read_labels(file: str) -> dict[str, str]:
                     f"labels: {file} lacks the column {absent[0]}; it has {', '.join(header) or 'none'}"
                 )
             for row in rows:
-                path = os.path.abspath(folder / (row["path"] or ""))  # a short line has None
+                path = os.path.abspath(folder / (row["path"] or ""))  # None in a short row
                 label = row["label"] or ""
                 if label_at.setdefault(path, label) != label:
                     raise UsageError(f"labels: {file} has two labels for {path}: {label_at[path]!r} and {label!r}")

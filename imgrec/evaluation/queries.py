@@ -1,4 +1,4 @@
-"""What is asked of a gallery, and what of its answers are hits."""
+"""Queries for an evaluation, and which of the answers are hits."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from imgrec.search.exact import Mask
 from imgrec.threads import each
 
 ALTERED_SIDE = 512
-"""Altered copies are made of photographs decoded to this side at least: the blur of larger ones takes seconds."""
+"""Photographs to alter are decoded to at least this side; blurring larger ones takes seconds."""
 
 
 @dataclass
 class Queries:
-    """What is asked."""
+    """Queries and the key by which their hits are recognised."""
 
     about: str
     records: Sequence[Record]
     asked: Sequence[Query]
-    """One for each record."""
+    """One query per record."""
 
     wanted: Sequence[str]
-    """For each query the key of the images that are hits."""
+    """For each query, the key of its hits."""
 
     keys: Sequence[str]
-    """Of the gallery's images."""
+    """The keys of the gallery's images: labels or digests."""
 
     alterations: Sequence[str] = ()
-    """What was done to each, if anything was."""
+    """The alteration of each query, if any."""
 
     @property
     def groups(self) -> Sequence[str]:
-        """What queries are told apart by: their alterations, or their labels."""
+        """The alteration of each query, or else its label."""
         return self.alterations or self.wanted
 
     @property
@@ -57,7 +57,7 @@ class Queries:
 
     @property
     def names(self) -> list[str]:
-        """For people."""
+        """Display names: the group and the file's name."""
         return [f"{group}: {Path(r.path).name}" for group, r in zip(self.groups, self.records, strict=True)]
 
 
@@ -70,21 +70,21 @@ def asked_of(
     apart: Gallery | None = None,
     seed: int = 0,
 ) -> Queries:
-    """What a gallery is asked; where there are labels, the gallery comes to know those of its images.
+    """Choose queries for a gallery. Labels, if there are any, are set on the gallery as well.
 
     Args:
-        gallery: what will be asked.
-        extractors: one for each of its terms.
-        labels: as `labels_of` takes them.
-        sample: how many of its own images, or of their altered copies, are queries; None for all.
-        apart: the queries, where they are no images of the gallery.
+        gallery: the gallery to search.
+        extractors: one for each term of its similarity.
+        labels: see `labels_of`.
+        sample: how many of the gallery's images, or of their altered copies, become queries; None for all.
+        apart: a gallery of separate query images.
         seed: of the sample and of the alterations.
 
     Returns:
-        The images of `apart`; else the gallery's own, by their labels; without labels altered copies of them.
+        The images of `apart` if given; else the gallery's own, or without labels altered copies of them.
 
     Raises:
-        UsageError: there are no labels for the images of `apart`; no file is there to be altered.
+        UsageError: there are no labels for the images of `apart`, or no file to alter exists.
     """
     records = gallery.records
     own = [record.path for record in records]
@@ -111,12 +111,12 @@ def asked_of(
 
 
 def known(records: Sequence[Record], vectors: Mapping[str, Vectors], *, is_content: bool = True) -> list[Query]:
-    """Queries whose vectors are there.
+    """Queries with known vectors.
 
     Args:
-        records: one a query.
-        vectors: for each term `float32 (n, dim)`, not yet projected.
-        is_content: whether they are the records' own contents, which then are not found.
+        records: one per query.
+        vectors: row-aligned vectors of each term, `float32 (n, dim)`, before projection.
+        is_content: whether the vectors are those of the records' contents, which are then excluded from results.
     """
     return [
         Query((Known({name: each[i] for name, each in vectors.items()}, record.digest if is_content else None),))
@@ -125,12 +125,12 @@ def known(records: Sequence[Record], vectors: Mapping[str, Vectors], *, is_conte
 
 
 def hits(gallery: Gallery, queries: Queries, rerank: Reranker | None) -> list[Mask]:
-    """For each query, image by image from the nearest on, whether it is a hit.
+    """For each query, whether each image of the gallery, nearest first, is a hit.
 
     Args:
-        gallery: what is asked.
-        queries: what is asked of it: an image is a hit where its key is the one that the query wants.
-        rerank: asks a second time.
+        gallery: the gallery to search.
+        queries: an image is a hit if its key is the one that the query wants.
+        rerank: if given, expands each query for a second search.
     """
     key_of = np.array(queries.keys, dtype=object)
     rankings = gallery.rankings(queries.asked, rerank)
@@ -138,7 +138,7 @@ def hits(gallery: Gallery, queries: Queries, rerank: Reranker | None) -> list[Ma
 
 
 def relevant(gallery: Gallery, queries: Queries) -> list[int]:
-    """For each query, how many of the gallery's images are hits, those that it may not find left out."""
+    """For each query, how many of the gallery's images are hits, without those excluded from its results."""
     counts = Counter(queries.keys)
     own = Counter((record.digest, key) for record, key in zip(gallery.records, queries.keys, strict=True))
     return [
@@ -154,7 +154,7 @@ def _own_digests(query: Query) -> set[str]:
 
 
 def picture(queries: Queries, i: int, seed: int) -> Image | None:
-    """What was asked; None where its file is gone."""
+    """The image of a query; None if its file is gone."""
     image = _decoded(queries.records[i], ALTERED_SIDE)
     if image is None or not queries.alterations:
         return image
@@ -164,7 +164,7 @@ def picture(queries: Queries, i: int, seed: int) -> Image | None:
 def _altered(
     records: Sequence[Record], extractors: Mapping[str, Extractor], seed: int, keys: Sequence[str]
 ) -> Queries:
-    """Each alteration of each image; those whose file is gone are left out."""
+    """Each alteration of each image, without images whose file is gone."""
     decoded = functools.partial(_decoded, side=ALTERED_SIDE)
     kept: list[Record] = []
     vectors: dict[str, list[Vectors]] = {name: [] for name in extractors}
@@ -191,12 +191,12 @@ def _alter(image: Image, record: Record, alteration: str, seed: int) -> Image:
 
 
 def _decoded(record: Record, side: int | None = None) -> Image | None:
-    """A gallery's image; None where its file is gone or broken by now."""
+    """A record's image; None if its file is gone or broken."""
     return decoded_for([side], record).get(side)
 
 
 def decoded_for(sides: Collection[int | None], record: Record) -> dict[int | None, Image]:
-    """An image for each side that an extractor asks for; nothing where its file is gone or broken by now."""
+    """A record's image for each of the sides; empty if its file is gone or broken."""
     with contextlib.suppress(images.UnreadableImageError):
         data, _ = images.read(record.path)
         return {side: images.decode(data, side) for side in sides}

@@ -1,4 +1,4 @@
-"""A run: what it records, and what it prints."""
+"""A run: its record and its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tells runs apart."""
+"""Differences between runs."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ from imgrec.run.console import flat
 from imgrec.run.record import read_record, read_results
 
 SETTINGS = ("stage", "choices", "configuration", "directory", "gallery", "inputs", "plugins", "versions", "git")
-"""Parts of a record that may explain why results differ."""
+"""Keys of a record that may explain different results."""
 
 ALREADY_TOLD = re.compile(r"choices\.stage|gallery\.spaces\[\d+\]\.(extractor|options|identity)\b.*")
 
 MEASURED = ("counts", "timings", "seconds")
-"""Parts of a record that are results."""
+"""Keys of a record that are results."""
 
 OF_AN_ITEM = re.compile(r"\[\d+\]\.")
-"""In keys of what belongs to one of many, as a match does: pictures show it better."""
+"""Marks keys of single items, such as one match, which are not compared as figures."""
 
 
 def compare(folders: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, list[Any]]]:
-    """What tells runs apart.
+    """Compare runs.
 
     Args:
-        folders: the runs'.
+        folders: the folders of the runs.
 
     Returns:
-        `differs`: of configuration, data and versions what is not the same in all runs; `figures`: all numbers
-        among the results, times included. Each by a dotted key, one value a run, None where a run has no such
-        value.
+        `differs`: configuration, data and versions that are not equal in all runs; `figures`: all numbers in the
+        results, times included. Both map dotted keys to one value per run, None where a run has no such value.
 
     Raises:
-        UsageError: one of the folders is no run's.
+        UsageError: one of the folders is not a run's.
     """
     records = [read_record(folder) for folder in folders]
     settings = [flat({name: record.get(name) for name in SETTINGS}) for record in records]
@@ -59,18 +58,18 @@ def compare(folders: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, li
 
 
 def _aligned(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The values of all runs by key, in the order in which keys first come."""
+    """The values of all runs by key, in order of first appearance."""
     keys = {key: None for each in runs for key in each}
     return {key: [each.get(key) for each in runs] for key in keys}
 
 
 def is_number(value: object) -> bool:
-    """Whether it is one; true and false are none."""
+    """Whether a value is a number; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def names_of(folders: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The shortest ends of the folders' paths that tell all of them apart.
+    """The shortest unique suffixes of the folders' paths.
 
     >>> names_of(["outputs/sweeps/a/0", "outputs/sweeps/a/1"]), names_of(["x/a/0", "x/b/0"])
     (['0', '1'], ['a/0', 'b/0'])
@@ -84,7 +83,7 @@ def names_of(folders: Sequence[str | os.PathLike[str]]) -> list[str]:
 
 
 def pictures_of(folders: Sequence[str | os.PathLike[str]]) -> dict[str, list[Path | None]]:
-    """The pictures that at least two runs have: by name, one a run, None where it has none of the name."""
+    """The pictures that at least two runs have, by name: one per run, None where it is missing."""
     found = [{file.name: file for file in Path(folder).glob("*.png")} for folder in folders]
     return {
         name: files

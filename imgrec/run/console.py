@@ -1,4 +1,4 @@
-"""What a run prints: tables, JSON, progress."""
+"""Console output: tables, JSON, progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def to_json(data: Any) -> str:
-    """Readable JSON; names that are not UTF-8 come out as escapes."""
+    """Indented JSON; names that are not UTF-8 are escaped."""
     text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
     try:
         text.encode()
@@ -21,7 +21,7 @@ def to_json(data: Any) -> str:
 
 
 def flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested data as one mapping.
+    """Flatten nested data into one mapping.
 
     >>> flat({"k": 5, "matches": [{"rank": 1}], "spaces": []})
     {'k': 5, 'matches[0].rank': 1, 'spaces': []}
@@ -37,7 +37,7 @@ def flat(data: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
-    """Rows in aligned columns, numbers to the right, the last column as long as it is.
+    """Align rows in columns: numbers to the right, the last column unpadded.
 
     >>> print(table([[1, "a.jpg"], [10, "b.jpg"]], header=["rank", "path"]))
     rank  path
@@ -59,9 +59,9 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
 
 @contextlib.contextmanager
 def progress(description: str, total: int | None, *, shown: bool = True) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr, with rate and time left; yields the function that advances it.
+    """Show a progress bar with rate and time left on stderr; yields the function that advances it.
 
-    Where stderr is no terminal, a line now and then.
+    If stderr is not a terminal, a line is printed now and then.
     """
     if not shown:
         yield lambda _: None

@@ -1,4 +1,4 @@
-"""A run: its folder, its record `run.json`, and what is needed to do it again."""
+"""A run: its folder, its record `run.json`, and all that is needed to repeat it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from imgrec.hookspecs import RunInfo
 from imgrec.kinds import Space, Stage
 from imgrec.run.console import to_json
 
-# Importable module to distribution: recorded where a run has imported them.
+# Module to distribution; versions are recorded of those that a run has imported.
 LIBRARIES = {
     "cv2": "opencv-python-headless",
     "hydra": "hydra-core",
@@ -41,10 +41,10 @@ LIBRARIES = {
 }
 
 RECORD, RESULTS, DIFF = "run.json", "results.json", "git.diff"
-"""Files of a run's folder: its record, its results, and how tracked files differed from the commit."""
+"""Files of a run's folder: its record, its results, and the uncommitted changes."""
 
 LONGEST_DIFF = 1_000_000
-"""Bytes of `git.diff` that are kept."""
+"""Maximum size of `git.diff` in bytes."""
 
 
 @dataclass
@@ -56,52 +56,52 @@ class Run:
     command: Sequence[str]
     configuration: Mapping[str, Any]
     choices: Mapping[str, str | None] = field(default_factory=dict)
-    """What was chosen of each config group."""
+    """The choice made in each config group."""
 
     overrides: Mapping[str, str] = field(default_factory=dict)
-    """What the command line set, by option."""
+    """The values set on the command line, by option."""
 
     sweep: Path | None = None
-    """The folder of the sweep that it is a job of."""
+    """The folder of its sweep, if it is a job of one."""
 
     plugins: dict[str, str] = field(default_factory=dict)
-    """Distribution and version of the plugins used, by `kind=name`."""
+    """Distribution and version of each plugin used, by `kind=name`."""
 
     components: Mapping[str, str | None] = field(default_factory=dict)
-    """The plugin of each part of the stage; None where nothing was chosen, or what the gallery recorded."""
+    """The plugin of each component of the stage; None if nothing was chosen, or the recorded one is used."""
 
     gallery: dict[str, Any] | None = None
-    """What tells whether another run works on the same gallery; see `reads`."""
+    """Identifies the gallery that the run works on; see `reads`."""
 
     inputs: dict[str, str] = field(default_factory=dict)
-    """Digests of what the run reads besides, by option: `{"query": "00ff..."}`."""
+    """Digests of other inputs, by option: `{"query": "00ff..."}`."""
 
     counts: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds, by part of the stage."""
+    """Seconds by phase of the stage."""
 
     status: str = "running"
     error: str | None = None
     is_quiet: bool = False
-    """Print no results: they are another run's, or the leaderboard of a sweep tells them."""
+    """Suppress results on stdout, for a replay or the job of a sweep."""
 
     directory: Path = field(default_factory=Path.cwd)
-    """The working directory: what relative paths begin at."""
+    """The working directory, which relative paths refer to."""
 
     _started: float = field(default_factory=time.time)
 
     @functools.cached_property
     def _commit(self) -> str | None:
-        """As it was when the run began: asked for once."""
+        """The commit when the run began, looked up once."""
         return git_commit()
 
     def uses(self, kind: str, name: str) -> None:
-        """Record a plugin that the run works with."""
+        """Record a plugin that the run uses."""
         plugin = registry.available(kind).get(name)
         self.plugins[f"{kind}={name}"] = plugin.origin if plugin else "not installed"
 
     def works_with(self, stage: Stage) -> None:
-        """Record a stage and all components inside."""
+        """Record the plugins of a stage and of all nested components."""
         self.components = stage.plugins()
         self.uses(Stage.kind, self.stage)
         for component in stage.components():
@@ -113,10 +113,10 @@ class Run:
         """Record the gallery that the run works on.
 
         Args:
-            images: how many files.
-            fingerprint: of their contents, as `search.files.fingerprint` has it.
-            spaces: those that are used; their identities have the digests of weights.
-            notes: of the store, as far as the run goes by them.
+            images: the number of files.
+            fingerprint: of their contents, as from `search.files.fingerprint`.
+            spaces: the spaces used; their identities include the digests of weights.
+            notes: the store's metadata that the run depends on.
         """
         self.gallery = {
             "images": images,
@@ -128,23 +128,23 @@ class Run:
             self.uses("extractor", space.extractor)
 
     def print(self, text: str) -> None:
-        """A result, on stdout."""
+        """Print a result on stdout."""
         if not self.is_quiet:
             sys.stdout.write(text + "\n")
             sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """Something worth knowing beside the results, on stderr."""
+        """Print a remark on stderr."""
         if not self.is_quiet:
             sys.stderr.write(text + "\n")
 
     def write_json(self, name: str, data: Any) -> None:
-        """A result, as a file of the run's folder."""
+        """Write a result to a file of the run's folder."""
         (self.folder / name).write_text(to_json(data), encoding="utf-8")
 
     @contextlib.contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Add what happens inside to `timings`."""
+        """Add the time spent in the block to `timings`."""
         start = time.perf_counter()
         try:
             yield
@@ -153,7 +153,7 @@ class Run:
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
-        """Keep `run.json` true while the stage runs, and tell the listeners."""
+        """Keep `run.json` up to date while the stage runs, and call the listeners."""
         self.save()
         if self._commit and self._commit.endswith("+"):
             (self.folder / DIFF).write_bytes(git_diff())
@@ -172,7 +172,7 @@ class Run:
             registry.notify("imgrec_run_finished", self._info())
 
     def fail(self, error: BaseException) -> None:
-        """Record an error that came before the stage ran."""
+        """Record an error raised before the stage ran."""
         self.status, self.error = "failed", str(error)
         self.save()
 
@@ -217,7 +217,7 @@ class Run:
 
 
 def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The `run.json` of a run's folder.
+    """Read the `run.json` of a run's folder.
 
     Raises:
         UsageError: there is no such folder, it is not a run's, or its record is damaged.
@@ -236,10 +236,10 @@ def read_record(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_results(folder: str | os.PathLike[str]) -> Any:
-    """The `results.json` of a run's folder; empty where the stage writes none.
+    """Read the `results.json` of a run's folder; empty if the stage writes none.
 
     Raises:
-        UsageError: it is damaged.
+        UsageError: the file is damaged.
     """
     file = Path(folder, RESULTS)
     try:
@@ -256,7 +256,7 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def version_of(distribution: str) -> str | None:
-    """The version of a distribution, of `python` or of the `platform`; None where it is not installed."""
+    """The version of a distribution, of `python` or of the `platform`; None if it is not installed."""
     if distribution == "python":
         return platform.python_version()
     if distribution == "platform":
@@ -268,8 +268,8 @@ def version_of(distribution: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """The commit of the working directory, `+` behind it where tracked files differ; None outside git."""
-    # No tag is looked for, so that what describes the commit is its name.
+    """The commit of the working directory, followed by `+` if tracked files differ; None outside git."""
+    # Excluding all tags makes `describe` print the commit itself.
     command = ["git", "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
@@ -279,7 +279,7 @@ def git_commit() -> str | None:
 
 
 def git_diff() -> bytes:
-    """How tracked files differ from the commit, cut off at a megabyte; empty outside git."""
+    """The diff of tracked files against the commit, truncated to a megabyte; empty outside git."""
     command = ["git", "diff", "--no-ext-diff", "--no-color", "HEAD"]
     try:
         diff = subprocess.run(command, capture_output=True, check=True, timeout=10).stdout

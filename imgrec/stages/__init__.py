@@ -11,7 +11,7 @@ from imgrec.kinds import Stage
 
 @hookimpl
 def imgrec_components() -> list[type[Stage]]:
-    """The stage that each module here defines."""
+    """The stages defined in this package."""
     names = [f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__)]
     return [
         value

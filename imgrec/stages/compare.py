@@ -29,7 +29,7 @@ class Compare(Stage):
     runs: Any = option(path=True, help="folders of runs, two or more: [RUN,RUN]")
 
     def execute(self, run: Run) -> None:
-        """Print what differs and all figures, and draw each picture that several runs have."""
+        """Print differences and figures, and draw the pictures that several runs have side by side."""
         folders = [self.runs] if isinstance(self.runs, str) else list(self.runs)
         if len(folders) < 2:
             raise UsageError(f"compare takes two runs or more, and these are {len(folders)}: {self.runs}")
@@ -51,7 +51,7 @@ class Compare(Stage):
 
 
 def _cells(values: Sequence[Any]) -> list[str]:
-    """Values as they are written, numbers with what sets them apart from the first run's.
+    """Format values, numbers with their difference from the first run's.
 
     >>> _cells([0.5, 0.625, None])
     ['0.5', '0.625 (+0.125)', '']

@@ -1,4 +1,4 @@
-"""evaluate: how well an extractor, metric and projection serve these photographs, in numbers."""
+"""evaluate: how well an extractor, metric and projection find similar images, in figures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from imgrec.search import files
 log = logging.getLogger(__name__)
 
 WORST = 10
-"""Queries that are drawn."""
+"""How many of the worst queries are drawn."""
 
 
 @dataclass(kw_only=True)
@@ -60,7 +60,7 @@ class Evaluate(Stage):
     rerank: Reranker | None = component("rerank")
 
     def execute(self, run: Run) -> None:
-        """Ask, rank, and tell; `results.json`, `queries.csv` and `worst.png` say more."""
+        """Evaluate, print the figures, and write `results.json`, `queries.csv` and `worst.png`."""
         chosen = self._chosen()
         with run.timed("ingest"):
             if self.source is not None:
@@ -101,7 +101,7 @@ class Evaluate(Stage):
         run.note(f"the {len(worst)} worst are drawn in {run.folder / 'worst.png'}")
 
     def _chosen(self) -> Extractor | Recorded:
-        """What was chosen, or recorded; for a new gallery the default."""
+        """The extractor chosen or recorded; the default for a new gallery."""
         if isinstance(self.extractor, Extractor):
             return self.extractor
         with contextlib.suppress(NoStoreError), self.store as store:
@@ -114,7 +114,7 @@ class Evaluate(Stage):
         return registry.changed(self.default_extractor, self.extractor.changes)
 
     def _gallery(self, store: Store, chosen: Extractor | Recorded) -> Gallery:
-        """The gallery's images below the source, without those that are queries."""
+        """The gallery of the images below the source, without the queries."""
         inside = None if self.source is None else set(images.roots(self.source))
         outside = set() if self.queries is None else set(images.roots(self.queries))
 
@@ -137,7 +137,7 @@ class Evaluate(Stage):
 
     @contextlib.contextmanager
     def _folder_of_queries(self, similarity: Similarity, extractors: list[Extractor]) -> Iterator[Gallery | None]:
-        """The folder's images in a store beside the gallery's, where they never become neighbours."""
+        """The query images, in a separate store beside the gallery's so that they never become neighbours."""
         if self.queries is None:
             yield None
             return
@@ -164,7 +164,6 @@ def _write_queries(file: Path, asked: Queries, per_query: Sequence[evaluation.Qu
 
 
 def _as_table(found: dict[str, Any], grouped_by: str, title: str) -> str:
-    """The result as tables."""
     header = ["", f"{found['k']} nearest", "95% confidence"]
     names = {
         "precision_at_k": "precision",

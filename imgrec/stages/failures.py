@@ -27,7 +27,7 @@ class Failures(Stage):
     store: Store = component("store")
 
     def execute(self, run: Run) -> None:
-        """Print the failures in the order of paths; `failures.csv` and `results.json` have them as well."""
+        """Print the failures sorted by path, and write `failures.csv` and `results.json`."""
         with self.store as store:
             rows = [_row(each) for each in sorted(store.failures(), key=lambda failure: failure.path)]
         run.counts.update(failed=len(rows), reasons=len({row["reason"] for row in rows}))

@@ -13,7 +13,7 @@ from imgrec.run import Run, table, to_json
 
 @dataclass(kw_only=True)
 class Info(Stage):
-    """Tell what the gallery holds: its spaces with their options, fusions, counts, sizes, files that failed."""
+    """Show what the gallery holds: its spaces with their options, fusions, counts, sizes, files that failed."""
 
     positional: ClassVar[str | None] = None
 
@@ -22,7 +22,7 @@ class Info(Stage):
     store: Store = component("store")
 
     def execute(self, run: Run) -> None:
-        """Count, and print."""
+        """Print the summary, and write `results.json`."""
         with self.store as store:
             result = describe(store)
         run.write_json("results.json", result)
@@ -30,7 +30,7 @@ class Info(Stage):
 
 
 def as_text(result: dict[str, Any], failures: int) -> str:
-    """What `info` prints as a table."""
+    """The summary as tables."""
     size = "" if result["bytes"] is None else f", {_megabytes(result['bytes'])}"
     counts = {name: result[name] for name in ("images", "contents", "missing")} | {"failed": len(result["failed"])}
     summary = ", ".join(f"{count:,} {name}" for name, count in counts.items())

@@ -1,4 +1,4 @@
-"""ingest: folders of photographs become records and vectors of a store."""
+"""ingest: extracts folders of photographs into a store."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Ingest(Stage):
                     report=report,
                     show_progress=True,
                 )
-        except UsageError:  # it leaves no folder of the run
+        except UsageError:  # the run's folder, with its results, will be removed
             if any(asdict(report).values()):
                 run.print(f"{self.store.location}: {report}")
             raise
@@ -82,6 +82,6 @@ class Ingest(Stage):
 
     @classmethod
     def reproducible(cls, results: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Without what depends on what the store held before: which of the images were new to it."""
+        """The results without counts that depend on what the store held before."""
         present = results["new"] + results["unchanged"] + results["moved"]
         return {"spaces": results["spaces"], "images": present, "failed": results["failed"]}

@@ -1,4 +1,4 @@
-"""new_plugin: a distribution of one's own, to begin with."""
+"""new_plugin: writes a template for a plugin's distribution."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NewPlugin(Stage):
     folder: str | None = option(None, path=True, help="where to; null: imgrec-NAME, here")
 
     def execute(self, run: Run) -> None:
-        """Write the files, and print what they are and what to do next."""
+        """Write the files, list them, and print what to do next."""
         folder = Path(self.folder or f"imgrec-{self.name}")
         written = new_plugin(self.kind, self.name, folder)
         run.counts.update(files=len(written))
@@ -40,18 +40,18 @@ class NewPlugin(Stage):
 
 
 def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
-    """Write a distribution with one plugin, which keeps its contract as it stands.
+    """Write a distribution with one working plugin, which passes the checks of its kind.
 
     Args:
-        kind: any of `imgrec.kinds.KINDS`.
-        name: what the plugin is chosen by, and its distribution's name behind `imgrec-`.
-        folder: where to; made, and empty if it is there already.
+        kind: one of `imgrec.kinds.KINDS`.
+        name: the plugin's name; the distribution is called `imgrec-NAME`.
+        folder: where to write; created if needed, else it must be empty.
 
     Returns:
         The files, relative to the folder.
 
     Raises:
-        UsageError: the name is taken or none, or the folder has something in it.
+        UsageError: the name is taken or invalid, or the folder is not empty.
     """
     if name in NO_NAMES or keyword.iskeyword(name):
         raise UsageError(f"name={name} means something else to Python or YAML: take another name")
@@ -87,25 +87,25 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
 
 
 SUFFIXES = (".py", ".toml", ".md", ".yaml")
-"""Of the files that a distribution begins with."""
+"""Suffixes of the template's files that are copied."""
 
 
 def _template(kind: str) -> Path:
-    """The distribution that is tested as a third party's: in a wheel inside the package, else among the tests."""
+    """A tested third-party distribution used as template: inside the package in a wheel, else among the tests."""
     package = Path(__file__).parent.parent
     inside = package / "templates"
     return (inside if inside.is_dir() else package.parent / "tests" / "thirdparty") / kind
 
 
 def _name_in(template: Path) -> str:
-    """What the plugin of a template is chosen by: its only entry point says so."""
+    """The name of a template's plugin, from its only entry point."""
     project = tomllib.loads((template / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (name,) = project["entry-points"]["imgrec"]
     return str(name)
 
 
 def _renamed(text: str, old: str, new: str) -> str:
-    """A text in which another name stands for a plugin and, with capitals, for its class.
+    """Rename a plugin, and its class, in a text.
 
     >>> _renamed("from imgrec_lbp import LBP  # alb", "lbp", "foo")
     'from imgrec_foo import Foo  # alb'

@@ -1,4 +1,4 @@
-"""plugins: every plugin that is installed."""
+"""plugins: lists the installed plugins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Plugins(Stage):
     format: str = option("table", choices=("table", "json"), help="of the result on stdout")
 
     def execute(self, run: Run) -> None:
-        """List, and print."""
+        """Print the list, and write `results.json`."""
         result = [describe(plugin) for kind in KINDS for plugin in registry.available(kind).values()]
         result += [
             {"kind": kind, "name": name, "distribution": distribution, "version": version}
@@ -32,7 +32,7 @@ class Plugins(Stage):
 
 
 def describe(plugin: registry.Plugin) -> dict[str, Any]:
-    """All that `plugins` tells of one, as plain data."""
+    """Describe a plugin as plain data."""
     inside = component_fields(plugin.cls)
     defaults = {name: value for name, value in default_values(plugin.cls).items() if name not in inside}
     return {
@@ -48,7 +48,7 @@ def describe(plugin: registry.Plugin) -> dict[str, Any]:
 
 
 def as_text(plugins: list[dict[str, Any]]) -> str:
-    """What `plugins` prints as a table."""
+    """The plugins as a table."""
     rows = [
         [
             plugin["kind"],

@@ -1,4 +1,4 @@
-"""recommend: the images of a gallery that are most similar to a query."""
+"""recommend: finds the images of a gallery that are most similar to a query."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Recommend(Stage):
     index: Index | None = component("index")
 
     def execute(self, run: Run) -> None:
-        """Search, print the matches, draw them, and keep them as JSON."""
+        """Search, print the matches, and write `results.json` and `recommendations.png`."""
         query = Query.of(self.query, include_self=self.include_self)
         with opened(
             self.store,
@@ -90,7 +90,7 @@ class Recommend(Stage):
 
 
 def _as_table(matches: Sequence[Match]) -> str:
-    """Rank, distance and path; of a fusion how much of the distance each part makes up."""
+    """Rank, distance and path; for a fusion, also each part's share of the distance."""
     parts = list(matches[0].shares) if matches else []
     digits = 4 if any(match.distance >= 1 for match in matches) else 6
     width = max((len(f"{match.distance:.{digits}f}") for match in matches), default=0)

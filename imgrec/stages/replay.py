@@ -1,4 +1,4 @@
-"""replay: a run again from its record, and what differs."""
+"""replay: repeats a run from its record and compares the results."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from imgrec.run import Run
 
 @dataclass(kw_only=True)
 class Replay(Stage):
-    """Run a recorded run again, its gallery extracted anew, and tell whether the results are identical."""
+    """Repeat a recorded run, its gallery extracted anew, and report whether the results are identical."""
 
     positional: ClassVar[str | None] = "run"
 
     run: str = option(path=True, help="the folder of a run: outputs/DATE/TIME-STAGE")
 
     def execute(self, run: Run) -> None:
-        """Run again in the folder `again`, and print `identical` or `different`, and all that is not as it was.
+        """Repeat the run in the folder `again`, and print `identical` or `different` and all differences.
 
         Raises:
             ImgrecError: the results differ.

@@ -1,4 +1,4 @@
-"""restore: a store again from its backup."""
+"""restore: rebuilds a store from its backup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Restore(Stage):
-    """Rebuild the store from its backup: records, vectors and failures that it lacks are copied, no others."""
+    """Rebuild the store from its backup: copy the records, vectors and failures that the store lacks."""
 
     positional: ClassVar[str | None] = None
 
@@ -24,15 +24,15 @@ class Restore(Stage):
     store: Store = component("store")
 
     def execute(self, run: Run) -> None:
-        """Copy, and print how many images came back.
+        """Copy, and print how many images were restored.
 
         Raises:
-            ImgrecError: the backup has none.
+            ImgrecError: the backup is empty.
         """
         if self.backup is None:
             raise UsageError("restore from what? choose a backup, such as backup=csv")
         with self.backup as backup, backup.snapshot():
-            if next(backup.records(), None) is None:  # before there is a store
+            if next(backup.records(), None) is None:  # before a store is created
                 raise ImgrecError(
                     f"{backup.location} holds no images: it is empty or damaged, and cannot be restored"
                 )

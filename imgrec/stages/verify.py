@@ -1,4 +1,4 @@
-"""verify: whether a gallery is sound, and what can be put right."""
+"""verify: checks a gallery and repairs it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Verify(Stage):
     backup: Store | None = component("backup")
 
     def execute(self, run: Run) -> None:
-        """Check, repair where that is asked for, and print a table; `results.json` names all that is wrong.
+        """Check, repair if asked to, print a table, and write all problems to `results.json`.
 
         Raises:
-            ImgrecError: something is wrong still.
+            ImgrecError: problems remain.
         """
         with run.timed("verify"):
             findings = verify(

@@ -1,4 +1,4 @@
-"""visualise: a map of all images of a gallery."""
+"""visualise: draws a map of all images of a gallery."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imgrec.run import Run, progress
 
 @dataclass(kw_only=True)
 class Visualise(Stage):
-    """Draw the map of all images: similar ones lie together."""
+    """Draw a map of all images on which similar ones lie close together."""
 
     positional: ClassVar[str | None] = None
 
@@ -30,7 +30,7 @@ class Visualise(Stage):
     extractor: Extractor | Recorded = component("extractor")
 
     def execute(self, run: Run) -> None:
-        """Reduce, and draw `map.png` beside `map.csv`."""
+        """Reduce the vectors, and write `map.png` and `map.csv`."""
         self.reducer.progress = progress
         with run.timed("reduce"), self.store as store, store.snapshot():
             gallery = Gallery(store, similarities.choose(store, self.space, self.extractor))

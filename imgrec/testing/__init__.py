@@ -1,4 +1,4 @@
-"""Checks that hold a plugin to its contract: one call in a test of its own.
+"""Conformance checks for plugins: one call in a plugin's own tests.
 
     import imgrec
     from imgrec.testing import check_extractor
@@ -6,8 +6,8 @@
     def test_foo_keeps_the_contract():
         check_extractor(imgrec.build("extractor", "foo"))
 
-There is one such function for each kind, `check_store` and so on, in a module that is called like the kind. Every
-check has a name and says in a sentence what the contract is; a failure says that, and what was seen.
+There is one such function for each kind, `check_store` and so on, in a module named after the kind. The docstring
+of every check states the contract; a failure reports it and what was seen.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PREFIX = "check_"
 
 
 def checks(kind: str) -> Sequence[Check[Any]]:
-    """What a plugin of a kind is held to.
+    """The checks for plugins of a kind.
 
     >>> [check.name for check in checks("reranker")][:2]
     ['result_is_a_vector', 'one_neighbour_is_enough']

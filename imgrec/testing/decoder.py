@@ -1,4 +1,4 @@
-"""What a decoder promises."""
+"""The contract of decoders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 
 HEAD = 64
-"""Bytes that `recognises` is given."""
+"""Bytes passed to `recognises`."""
 
 OTHERS = {
     "a JPEG": b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00\xff\xdb\x00\x43\x00",
@@ -26,18 +26,18 @@ OTHERS = {
     "zeros": bytes(HEAD),
     "nothing": b"",
 }
-"""How files begin that are of other formats."""
+"""First bytes of files of other formats."""
 
 
 @dataclass
 class Subject:
-    """A decoder under examination."""
+    """A decoder under test."""
 
     decoder: Decoder
     data: bytes
 
     def pixels(self, data: bytes | None = None) -> str:
-        """A digest of what comes out of a file, size and pixels."""
+        """A digest of a decoded image's size and pixels."""
         picture: object = self.decoder.open(self.data if data is None else data)
         require(isinstance(picture, PIL.Image.Image), f"{type(picture).__name__}, not a PIL.Image.Image")
         assert isinstance(picture, PIL.Image.Image)
@@ -48,14 +48,14 @@ class Subject:
 
 
 def check_decoder(decoder: Decoder, data: bytes) -> None:
-    """Hold a decoder to its contract.
+    """Check that a decoder keeps its contract.
 
     Args:
-        decoder: of a class that lies at the top of a module.
-        data: a whole file of its format.
+        decoder: an instance of a class defined at module level.
+        data: the content of a valid file of its format.
 
     Raises:
-        ContractError: saying what the contract is and what was seen, for every check that failed.
+        ContractError: any check failed.
     """
     kit.run(f"decoder {decoder.name}", CHECKS, Subject(decoder, data))
 
@@ -64,25 +64,25 @@ def check_decoder(decoder: Decoder, data: bytes) -> None:
 
 
 def a_picture_comes_out(subject: Subject) -> None:
-    """`open` returns a PIL.Image.Image of one pixel or more, whose pixels can be had as RGB."""
+    """`open` returns a PIL.Image.Image of one pixel or more that can be converted to RGB."""
     subject.pixels()
 
 
 def its_files_are_recognised(subject: Subject) -> None:
-    """`recognises` says True to the first 64 bytes of its files."""
+    """`recognises` returns True for the first 64 bytes of its files."""
     said: object = subject.decoder.recognises(subject.data[:HEAD])
     require(said is True, f"{said!r} to {subject.data[:16]!r}...")
 
 
 def other_files_are_left_alone(subject: Subject) -> None:
-    """`recognises` says False to files of other formats, empty ones among them; it is asked of every file."""
+    """`recognises` returns False for files of other formats and empty ones, as it is called for every file."""
     for name, head in OTHERS.items():
         said: object = subject.decoder.recognises(head)
         require(said is False, f"{said!r} to {name}")
 
 
 def its_files_are_found(subject: Subject) -> None:
-    """`suffixes` has the suffixes of its files, lower case with their dot: what a folder is searched for."""
+    """`suffixes` has the suffixes of its files, lower case with the dot, by which folders are searched."""
     require(len(subject.decoder.suffixes) > 0, "no suffix")
 
 
@@ -95,7 +95,7 @@ def the_same_pixels_come_out_again(subject: Subject) -> None:
 
 
 def damaged_files_are_errors_or_pictures(subject: Subject) -> None:
-    """Of a file that is cut off or altered, `open` makes a picture, or it raises an Exception."""
+    """For a truncated or corrupted file, `open` returns an image or raises an Exception."""
     rng = np.random.default_rng(0)
     damaged = [subject.data[: round(share * len(subject.data))] for share in (0, 0.1, 0.5, 0.9)]
     for _ in range(20):
@@ -114,12 +114,12 @@ def damaged_files_are_errors_or_pictures(subject: Subject) -> None:
 
 
 def class_can_be_listed(subject: Subject) -> None:
-    """The class is a dataclass without options, with a name that can be chosen."""
+    """The class is a dataclass without options and with a valid name."""
     kit.check_class(subject.decoder)
 
 
 def module_is_light(subject: Subject) -> None:
-    """Importing the module and building the decoder imports no heavy library: that waits until its first use."""
+    """Importing the module and building the decoder imports no heavy library before its first use."""
     kit.check_light(subject.decoder)
 
 

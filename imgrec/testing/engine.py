@@ -1,4 +1,4 @@
-"""What an engine promises."""
+"""The contract of engines."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 
 BROKEN = {"broken.png", "cut.png"}
-"""The files that are no pictures, the second not before it is decoded."""
+"""Broken files; the second fails only when it is decoded."""
 
 
 def is_whole(item: Item) -> bool:
-    """Whether an item is one of the pictures that can be decoded."""
+    """Whether an item is a picture that can be decoded."""
     return Path(item.file.path).name not in BROKEN
 
 
 @dataclass
 class Means(Extractor):
-    """The means of red, green and blue: the extractor that engines are tried with."""
+    """The means of red, green and blue: the extractor with which engines are tested."""
 
     side: int | None = 16
     breaks: bool = False
 
     def extract(self, images: Sequence[Image]) -> Vectors:
-        """A vector of three values an image."""
+        """Means of the channels, `float32 (n, 3)`."""
         if self.breaks:
             raise ValueError("this extractor always breaks")
         return np.array([image.mean(axis=(0, 1)) for image in images], np.float32)
@@ -43,7 +43,7 @@ class Means(Extractor):
 
 @dataclass
 class Subject:
-    """An engine under examination, and a folder of nine pictures and two files that are none."""
+    """An engine under test, and a folder of nine pictures and two broken files."""
 
     engine: Engine
     folder: Path
@@ -53,11 +53,11 @@ class Subject:
         self.extractors = {Space.of(each): each for each in (Means(), Means(side=None))}
 
     def files(self) -> list[ImageFile]:
-        """What a source finds there."""
+        """The files that a source finds in the folder."""
         return list(images.find([str(self.folder)]))
 
     def read(self) -> list[Item]:
-        """All files, read by the engine, which is open."""
+        """All files, read by the open engine."""
         return list(self.engine.read(self.files()))
 
     def planned(self) -> list[Item]:
@@ -65,25 +65,25 @@ class Subject:
         return [self.plan(item) for item in self.read()]
 
     def plan(self, item: Item) -> Item:
-        """Have an item extracted into both spaces."""
+        """Schedule an item for extraction into both spaces."""
         if item.reason is None:
             item.lacks = list(self.extractors)
             item.sides = {extractor.side for extractor in self.extractors.values()}
         return item
 
     def extracted(self, items: Sequence[Item], batch_size: int = 4) -> list[Extracted]:
-        """Items, extracted by the engine, which is open."""
+        """Items extracted by the open engine."""
         return list(self.engine.extract(iter(items), batch_size))
 
 
 def check_engine(engine: Engine) -> None:
-    """Hold an engine to its contract.
+    """Check that an engine keeps its contract.
 
     Args:
-        engine: of a class that lies at the top of a module.
+        engine: an instance of a class defined at module level.
 
     Raises:
-        ContractError: saying what the contract is and what was seen, for every check that failed.
+        ContractError: any check failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         kit.write_pictures(Path(folder, "pictures"))
@@ -100,7 +100,7 @@ def check_engine(engine: Engine) -> None:
 
 
 def files_are_read_in_their_order(subject: Subject) -> None:
-    """`read` gives an item for each file, in the same order, with digest, size of the picture, or reason."""
+    """`read` yields an item for each file, in order, with its digest and the picture's size, or the reason."""
     subject.engine.open(subject.extractors)
     items = subject.read()
     subject.engine.close()
@@ -113,7 +113,7 @@ def files_are_read_in_their_order(subject: Subject) -> None:
 
 
 def vectors_are_those_of_the_extractors(subject: Subject) -> None:
-    """`extract` gives each item that lacks a space its vector in it, as the extractor alone makes it."""
+    """`extract` yields, for each space that an item lacks, the vector that the extractor itself returns."""
     subject.engine.open(subject.extractors)
     parts = subject.extracted(subject.planned())
     subject.engine.close()
@@ -133,7 +133,7 @@ def vectors_are_those_of_the_extractors(subject: Subject) -> None:
 
 
 def items_come_in_their_order(subject: Subject) -> None:
-    """`extract` gives all items, in their order, each with what was planned for it and without its pixels."""
+    """`extract` yields all items in order, each with what was planned for it and without its pixels."""
     subject.engine.open(subject.extractors)
     planned = subject.planned()
     planned[2].counts_as, planned[2].forgets = "moved", ["/somewhere/else.png"]
@@ -147,7 +147,7 @@ def items_come_in_their_order(subject: Subject) -> None:
 
 
 def what_cannot_be_decoded_has_its_reason(subject: Subject) -> None:
-    """A file that breaks when it is decoded has its reason, and costs the others of its batch nothing."""
+    """A file that cannot be decoded gets its reason, and the others of its batch are unaffected."""
     subject.engine.open(subject.extractors)
     items = [item for part in subject.extracted(subject.planned()) for item in part.items]
     subject.engine.close()
@@ -156,7 +156,7 @@ def what_cannot_be_decoded_has_its_reason(subject: Subject) -> None:
 
 
 def what_lacks_nothing_is_not_extracted(subject: Subject) -> None:
-    """An item is extracted into the spaces that it lacks and no others; one that lacks none needs no pixels."""
+    """An item is extracted only into the spaces that it lacks, and is not decoded if it lacks none."""
     subject.engine.open(subject.extractors)
     items = subject.planned()
     first = next(iter(subject.extractors))
@@ -173,7 +173,7 @@ def what_lacks_nothing_is_not_extracted(subject: Subject) -> None:
 
 
 def batches_are_no_larger_than_asked(subject: Subject) -> None:
-    """An extractor is given `batch_size` images at the most."""
+    """An extractor gets at most `batch_size` images at a time."""
     subject.engine.open(subject.extractors)
     for size in (1, 3):
         sizes = [len(part.items) for part in subject.extracted(subject.planned(), size)]
@@ -182,7 +182,7 @@ def batches_are_no_larger_than_asked(subject: Subject) -> None:
 
 
 def files_and_items_are_taken_by_who_asks(subject: Subject) -> None:
-    """Files and items are taken in the thread that asks for results: the store behind them is that thread's."""
+    """Files and items are consumed in the thread that iterates over results, as the store belongs to it."""
     threads: set[int] = set()
 
     def message(rows: Sequence[ImageFile] | Iterator[Item]) -> Iterator[ImageFile | Item]:
@@ -199,7 +199,7 @@ def files_and_items_are_taken_by_who_asks(subject: Subject) -> None:
 
 
 def an_extractor_that_fails_is_told(subject: Subject) -> None:
-    """What an extractor raises comes out of `extract` as an ImgrecError, and `close` works after it."""
+    """`extract` turns an exception of an extractor into an ImgrecError, and `close` works afterwards."""
     broken = Means(breaks=True)
     subject.engine.open({Space.of(broken): broken})
     items = [item for item in subject.read() if item.reason is None]
@@ -216,7 +216,7 @@ def an_extractor_that_fails_is_told(subject: Subject) -> None:
 
 
 def it_can_be_stopped_and_opened_again(subject: Subject) -> None:
-    """`close(at_once=True)` may come in the middle, and `open` after it; `close` once more does nothing."""
+    """`close(at_once=True)` works at any time, `open` works afterwards, and a second `close` does nothing."""
     subject.engine.open(subject.extractors)
     parts = subject.engine.extract(iter(subject.planned()), 2)
     next(iter(parts))
@@ -229,12 +229,12 @@ def it_can_be_stopped_and_opened_again(subject: Subject) -> None:
 
 
 def options_come_through_yaml(subject: Subject) -> None:
-    """Options written as YAML and read again are the same options."""
+    """Options are unchanged after a round trip through YAML."""
     kit.check_options(subject.engine)
 
 
 def module_is_light(subject: Subject) -> None:
-    """Importing the module and building the engine imports no heavy library: that waits until its first use."""
+    """Importing the module and building the engine imports no heavy library before its first use."""
     kit.check_light(subject.engine)
 
 

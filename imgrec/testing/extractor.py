@@ -1,4 +1,4 @@
-"""What an extractor promises."""
+"""The contract of extractors."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 
 RESOURCES = frozenset("device batch_size n_jobs num_threads num_workers threads workers".split())
-"""Options by whose names everybody expects them to leave vectors as they are."""
+"""Names of options that by convention do not change vectors."""
 
 
 @dataclass
 class Subject:
-    """An extractor under examination."""
+    """An extractor under test."""
 
     extractor: Extractor
     alternatives: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def variants(self) -> Iterator[tuple[str, Any, Extractor, bool]]:
-        """Extractors with one option changed: the option, its value, and whether vectors may change with it."""
+        """Extractors with one option changed, each as option, value, extractor and whether vectors may change."""
         for spec in dataclasses.fields(self.extractor):
             may_change = spec.metadata.get("changes_vectors", True) and spec.name not in RESOURCES
             for value in kit.others(self.extractor, spec, self.alternatives):
                 try:
                     yield spec.name, value, kit.rebuilt(self.extractor, **{spec.name: value}), may_change
-                except UsageError:  # out of range, or not to be combined with the other options
+                except UsageError:  # out of range, or incompatible with the other options
                     continue
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image:
-    """Something like a photograph: smooth colours, with a little noise; a large one is a small one repeated."""
+    """A synthetic photograph: smooth colours with a little noise; a large one is a small one repeated."""
     if max(height, width) > 500:
         tile = picture(500, 500, seed)
         return np.tile(tile, (-(-height // 500), -(-width // 500), 1))[:height, :width].copy()
@@ -51,25 +51,25 @@ def picture(height: int, width: int, seed: int = 0) -> Image:
 
 
 def plain(value: int, height: int = 40, width: int = 60) -> Image:
-    """A picture of one grey."""
+    """An image of a single grey."""
     return np.full((height, width, 3), value, np.uint8)
 
 
 def sample() -> list[Image]:
-    """Five pictures of several sizes."""
+    """Five images of several sizes."""
     return [picture(60, 80, 1), picture(64, 64, 2), picture(120, 90, 3), plain(128), picture(33, 47, 4)]
 
 
 def check_extractor(extractor: Extractor, *, alternatives: Mapping[str, Sequence[Any]] | None = None) -> None:
-    """Hold an extractor to its contract.
+    """Check that an extractor keeps its contract.
 
     Args:
-        extractor: with the options to check it with. Its class lies at the top of a module.
-        alternatives: other values of options, for those that nobody can guess: `{"model": ["resnet18"]}`. Of
-            choices, numbers and switches some are tried anyway.
+        extractor: an instance, with the options to test, of a class defined at module level.
+        alternatives: other values of options to try, such as `{"model": ["resnet18"]}`; for choices, numbers and
+            booleans they are generated.
 
     Raises:
-        ContractError: saying what the contract is and what was seen, for every check that failed.
+        ContractError: any check failed.
 
     >>> import imgrec
     >>> check_extractor(imgrec.build("extractor", "colour", bins=2))
@@ -78,7 +78,7 @@ def check_extractor(extractor: Extractor, *, alternatives: Mapping[str, Sequence
 
 
 def _extract(extractor: Extractor, images: Sequence[Image]) -> Vectors:
-    """Vectors, for checks about something else than their form."""
+    """Vectors of images, with their form verified."""
     vectors: Any = extractor.extract(images)
     form = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else type(vectors).__name__
     is_matrix = isinstance(vectors, np.ndarray) and vectors.ndim == 2 and len(vectors) == len(images)
@@ -91,19 +91,19 @@ def _extract(extractor: Extractor, images: Sequence[Image]) -> Vectors:
 
 
 def vectors_are_a_matrix(subject: Subject) -> None:
-    """`extract` returns float32 (n, dim), a row for each of n images, and dim is the same for all images."""
+    """`extract` returns float32 (n, dim), one row per image, and dim is the same for all images."""
     lengths = {_extract(subject.extractor, sample()[:count]).shape[1] for count in (1, 2, 5)}
     require(len(lengths) == 1, f"vectors of {sorted(lengths)} values")
 
 
 def vectors_tell_images_apart(subject: Subject) -> None:
-    """Images that differ in everything have vectors that differ."""
+    """Entirely different images have different vectors."""
     vectors = _extract(subject.extractor, sample())
     require(np.ptp(vectors, axis=0).any(), f"the same vector for {len(vectors)} images")
 
 
 def values_are_finite(subject: Subject) -> None:
-    """Every value is finite, also of images that are all black, white or grey."""
+    """Every value is finite, also for images that are all black, white or grey."""
     for name, image in {
         "black": plain(0),
         "white": plain(255),
@@ -115,7 +115,7 @@ def values_are_finite(subject: Subject) -> None:
 
 
 def any_size_is_taken(subject: Subject) -> None:
-    """Images have any size, from 1x1 to 4,000x3,000 pixels, and any shape."""
+    """Images may have any size from 1x1 to 4,000x3,000 pixels and any shape."""
     expected = _extract(subject.extractor, sample()[:1]).shape[1]
     for height, width in ((1, 1), (1, 2), (1, 400), (400, 1), (7, 5), (3000, 4000)):
         try:
@@ -128,7 +128,7 @@ def any_size_is_taken(subject: Subject) -> None:
 
 
 def a_vector_is_the_same_alone_and_in_any_batch(subject: Subject) -> None:
-    """An image has the same vector alone, in any batch and in any order, to 1e-5 relative."""
+    """An image has the same vector alone, in any batch and in any order, within a relative error of 1e-5."""
     images = sample() * 20
     alone = np.concatenate([_extract(subject.extractor, [image]) for image in sample()] * 20)
     together = _extract(subject.extractor, images)
@@ -140,7 +140,7 @@ def a_vector_is_the_same_alone_and_in_any_batch(subject: Subject) -> None:
 
 
 def a_vector_is_the_same_in_another_process(subject: Subject) -> None:
-    """The same options and image give the same vector and the same space again, also in another process."""
+    """The same options and image give the same vector and the same space, also in another process."""
     here = _extract(subject.extractor, sample())
     apart = kit.differ(here, _extract(kit.rebuilt(subject.extractor), sample()))
     require(apart <= kit.TOLERANCE, f"another extractor of the same options: {apart:.1e} apart")
@@ -152,7 +152,7 @@ def a_vector_is_the_same_in_another_process(subject: Subject) -> None:
 
 
 def images_stay_as_they_are(subject: Subject) -> None:
-    """Images are not written to: several extractors see the same one."""
+    """Images are not modified, as several extractors share them."""
     images = sample()
     subject.extractor.extract(images)
     changed = [
@@ -162,7 +162,7 @@ def images_stay_as_they_are(subject: Subject) -> None:
 
 
 def side_says_how_large(subject: Subject) -> None:
-    """`side` is the shorter side in pixels that is enough, a whole number above 0, or None for full size."""
+    """`side` is the shorter side in pixels that is enough, a positive integer, or None for full size."""
     side: Any = subject.extractor.side
     require(side is None or (type(side) is int and side > 0), f"{side!r}")
     subject.extractor.extract(sample()[:1])
@@ -170,7 +170,7 @@ def side_says_how_large(subject: Subject) -> None:
 
 
 def options_come_through_yaml(subject: Subject) -> None:
-    """Options written as YAML and read again are the same options, and make the same space."""
+    """Options, and so the space, are unchanged after a round trip through YAML."""
     kit.check_options(subject.extractor)
     space = Space.of(subject.extractor)
     recorded = Space.from_json(json.loads(json.dumps(space.to_json())))
@@ -179,13 +179,13 @@ def options_come_through_yaml(subject: Subject) -> None:
 
 
 def _compared(subject: Subject) -> Iterator[tuple[str, bool, bool, float]]:
-    """Of each option changed: its value, whether vectors may change, if the identity does, and how far they do."""
+    """For each variant: `option=value`, whether vectors may change, whether the identity does, the difference."""
     images = sample()
     vectors, key = _extract(subject.extractor, images), Space.of(subject.extractor).key
     for name, value, variant, may_change in subject.variants():
         try:
             other, apart = Space.of(variant).key, kit.differ(vectors, _extract(variant, images))
-        except UsageError:  # a device or weights that are not here
+        except UsageError:  # a device or weights that are not available
             continue
         except Exception as error:
             raise kit.SeenError(f"with {name}={value!r}: {type(error).__name__}: {error}") from error
@@ -193,16 +193,16 @@ def _compared(subject: Subject) -> Iterator[tuple[str, bool, bool, float]]:
 
 
 def identity_follows_what_changes_vectors(subject: Subject) -> None:
-    """Where an option changes vectors, it changes the identity: vectors that differ are never compared."""
+    """An option that changes vectors changes the identity, so that different vectors are never compared."""
     for option, may_change, identity_differs, apart in _compared(subject):
         if may_change and not identity_differs:
             require(apart <= kit.TOLERANCE, f"{option} changes vectors by {apart:.1e}, and not the identity")
 
 
 def identity_ignores_what_does_not(subject: Subject) -> None:
-    """Options that leave vectors as they are leave the identity as it is.
+    """Options that do not change vectors do not change the identity.
 
-    Those are `device`, `batch_size` and the like, and all that are declared with changes_vectors=False.
+    These are `device`, `batch_size` and the like, and all declared with changes_vectors=False.
     """
     for option, may_change, identity_differs, apart in _compared(subject):
         if not may_change:
@@ -213,7 +213,7 @@ def identity_ignores_what_does_not(subject: Subject) -> None:
 
 
 def module_is_light(subject: Subject) -> None:
-    """Importing the module and building the extractor imports no heavy library: that waits until its first use."""
+    """Importing the module and building the extractor imports no heavy library before its first use."""
     kit.check_light(subject.extractor)
 
 

@@ -1,4 +1,4 @@
-"""What an index promises."""
+"""The contract of indexes."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from imgrec.testing.kit import Check, require
 COUNT, DIM, K = 3_000, 16, 10
 
 WANTED = 64
-"""Candidates of a query."""
+"""How many candidates are requested per query."""
 
 RECALL = 0.8
-"""The share of true neighbours among candidates, at the greatest effort."""
+"""The required share of true neighbours among candidates, at the greatest effort."""
 
 
 @dataclass
 class Subject:
-    """An index under examination."""
+    """An index under test."""
 
     index: Index
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def built(self, vectors: Vectors, block: int = 700) -> Path:
-        """A folder with the files of an index of vectors."""
+        """Build an index of vectors in a new folder, in blocks, and return the folder."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         blocks = (vectors[start : start + block].copy() for start in range(0, len(vectors), block))
         kit.rebuilt(self.index).build(blocks, len(vectors), vectors[::3].copy(), folder)
         return folder
 
     def opened(self, vectors: Vectors, block: int = 700) -> Index:
-        """An index of vectors, open."""
+        """Build and open an index of vectors."""
         return self.open(self.built(vectors, block))
 
     def open(self, folder: Path) -> Index:
-        """Another object on the files of a folder."""
+        """Open the index in a folder by another object."""
         index = kit.rebuilt(self.index)
         opened: object = index.open(folder)
         require(opened is index, f"open returned {type(opened).__name__}, not the index itself")
@@ -55,13 +55,13 @@ class Subject:
 
 
 def check_index(index: Index) -> None:
-    """Hold an index to its contract.
+    """Check that an index keeps its contract.
 
     Args:
-        index: with the options to check it with, not open. Its class lies at the top of a module.
+        index: an instance, with the options to test and not open, of a class defined at module level.
 
     Raises:
-        ContractError: saying what the contract is and what was seen, for every check that failed.
+        ContractError: any check failed.
     """
     subject = Subject(index)
     try:
@@ -71,14 +71,14 @@ def check_index(index: Index) -> None:
 
 
 def sample(count: int = COUNT, seed: int = 0) -> Vectors:
-    """Vectors in loose groups, as those of photographs are."""
+    """Vectors in loose clusters, like those of photographs."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).normal(size=(40, DIM))
     return (centres[rng.integers(40, size=count)] + rng.normal(size=(count, DIM))).astype(np.float32)
 
 
 def _true(queries: Vectors, vectors: Vectors, usable: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.intp]:
-    """The nearest rows of each query, `(m, K)`."""
+    """The nearest rows of each query by exact search, `(m, K)`."""
     apart = np.linalg.norm(queries[:, None].astype(np.float64) - vectors[None], axis=2)
     if usable is not None:
         apart[:, ~usable] = np.inf
@@ -93,7 +93,7 @@ def _asked(
     effort: int = -1,
     count: int = WANTED,
 ) -> list[Numbers]:
-    """Candidates, of the right form."""
+    """Candidates, with their form verified."""
     found: object = index.candidates(queries.copy(), count, index.efforts()[effort], usable)
     require(isinstance(found, list) and len(found) == len(queries), f"{type(found).__name__} for {len(queries)}")
     assert isinstance(found, list)
@@ -115,7 +115,7 @@ def _recall(found: list[Numbers], true: npt.NDArray[np.intp]) -> float:
 
 
 def candidates_are_rows(subject: Subject) -> None:
-    """For each query `candidates` gives int64 numbers of different rows, no more than wanted, at any effort."""
+    """`candidates` returns for each query distinct int64 row numbers, at most `count`, at any effort."""
     vectors, queries = sample(), sample(5, seed=1)
     index = subject.opened(vectors)
     for effort in range(len(index.efforts())):
@@ -125,14 +125,14 @@ def candidates_are_rows(subject: Subject) -> None:
 
 
 def true_neighbours_are_among_them(subject: Subject) -> None:
-    """At the greatest effort most of a query's true nearest rows are candidates."""
+    """At the greatest effort, most of a query's true nearest rows are candidates."""
     vectors, queries = sample(), sample(50, seed=1)
     recall = _recall(_asked(subject.opened(vectors), queries), _true(queries, vectors))
     require(recall >= RECALL, f"{recall:.0%} of them")
 
 
 def efforts_grow(subject: Subject) -> None:
-    """`efforts` are different whole numbers in order, and more effort finds no fewer true neighbours."""
+    """`efforts` are distinct integers in ascending order, and more effort finds no fewer true neighbours."""
     vectors, queries = sample(), sample(100, seed=1)
     index = subject.opened(vectors)
     efforts: object = list(index.efforts())
@@ -145,7 +145,7 @@ def efforts_grow(subject: Subject) -> None:
 
 
 def rows_that_may_not_be_found_are_none(subject: Subject) -> None:
-    """Rows that `usable` excludes are no candidates, and of the others true neighbours are found as before."""
+    """Rows that `usable` excludes are never candidates, and true neighbours among the others are still found."""
     vectors, queries = sample(), sample(20, seed=1)
     index = subject.opened(vectors)
     for share in (0.5, 0.1):
@@ -158,7 +158,7 @@ def rows_that_may_not_be_found_are_none(subject: Subject) -> None:
 
 
 def blocks_may_have_any_size(subject: Subject) -> None:
-    """The same vectors in other blocks, and another time, make an index that finds the same."""
+    """Results depend neither on how vectors are split into blocks nor on when the index is built."""
     vectors, queries = sample(), sample(20, seed=1)
     found = [
         [sorted(each.tolist()) for each in _asked(subject.opened(vectors, block), queries)]
@@ -168,7 +168,7 @@ def blocks_may_have_any_size(subject: Subject) -> None:
 
 
 def few_vectors_are_enough(subject: Subject) -> None:
-    """An index may have one vector or a few: all of them are candidates."""
+    """An index of one vector or a few works, and all of them are candidates."""
     for count in (1, 2, 5):
         vectors = sample(count)
         found = _asked(subject.opened(vectors), vectors[:1])
@@ -176,14 +176,14 @@ def few_vectors_are_enough(subject: Subject) -> None:
 
 
 def equal_vectors_are_taken(subject: Subject) -> None:
-    """Vectors may be all equal, or zero."""
+    """Vectors may be all equal or all zero."""
     for value in (0, 1):
         found = _asked(subject.opened(np.full((200, DIM), value, np.float32)), sample(2))
         require(all(len(each) for each in found), "no candidate")
 
 
 def it_is_there_in_another_object(subject: Subject) -> None:
-    """What lies in the folder is enough: any other object with the same options opens it and finds the same."""
+    """The files are self-contained: another object with the same options opens them and finds the same."""
     vectors, queries = sample(), sample(20, seed=1)
     folder = subject.built(vectors)
     one, other = (_asked(subject.open(folder), queries) for _ in range(2))
@@ -192,7 +192,7 @@ def it_is_there_in_another_object(subject: Subject) -> None:
 
 
 def damaged_files_are_errors(subject: Subject) -> None:
-    """Where a file is gone or cut off, `open` or `candidates` raises an Exception."""
+    """If a file is missing or truncated, `open` or `candidates` raises an Exception."""
     vectors = sample()
     names = sorted(path.relative_to(folder) for folder in [subject.built(vectors)] for path in folder.rglob("*"))
     for name in names:
@@ -220,12 +220,12 @@ def _works(subject: Subject, folder: Path) -> bool:
 
 
 def options_come_through_yaml(subject: Subject) -> None:
-    """Options written as YAML and read again are the same options."""
+    """Options are unchanged after a round trip through YAML."""
     kit.check_options(subject.index)
 
 
 def module_is_light(subject: Subject) -> None:
-    """Importing the module and building the index imports no heavy library: that waits until its first use."""
+    """Importing the module and building the index imports no heavy library before its first use."""
     kit.check_light(subject.index)
 
 

@@ -1,4 +1,4 @@
-"""What the checks of all kinds share: how they fail, how they are run, and what every component promises."""
+"""Shared by the checks of all kinds: running them, reporting failures, and the contract of all components."""
 
 from __future__ import annotations
 
@@ -31,54 +31,58 @@ HEAVY = frozenset(
     "PIL cv2 faiss hydra jax matplotlib mlflow numba omegaconf onnxruntime openTSNE openvino pandas pyarrow scipy "
     "skimage sklearn sqlalchemy tensorflow timm torch torchvision transformers umap".split()
 )
-"""Libraries that a plugin imports at use: each run imports the modules of all plugins, also to print its help."""
+"""Libraries to be imported lazily, as every run imports the modules of all plugins, even for `--help`."""
 
 TOLERANCE = 1e-5
-"""The relative difference at which two vectors are still the same."""
+"""The relative difference up to which two vectors count as equal."""
 
 
 class ContractError(AssertionError):
-    """A plugin breaks its contract. The message has every check that failed, the contract, and what was seen."""
+    """A plugin breaks its contract. The message lists each failed check with its contract and what was seen."""
 
     def __init__(self, title: str, failures: Mapping[str, str]) -> None:
         self.failures = dict(failures)
-        """The names of the checks that failed, with their whole message."""
+        """The messages of the failed checks, by name."""
         count = f"{len(failures)} check{'s' if len(failures) != 1 else ''}"
         super().__init__(f"{title} fails {count} of its contract\n" + "\n".join(failures.values()))
 
 
 class SeenError(Exception):
-    """What a check saw instead of what the contract says."""
+    """A check failed; the message is what was seen."""
 
 
 def require(condition: bool | np.bool_, seen: str) -> None:
-    """Fail a check with what was seen, unless the condition holds."""
+    """Fail a check unless a condition holds.
+
+    Raises:
+        SeenError: with `seen` as its message.
+    """
     if not condition:
         raise SeenError(seen)
 
 
 @dataclass(frozen=True)
 class Check(Generic[Subject]):
-    """One promise of a contract."""
+    """One check of a contract."""
 
     function: Callable[[Subject], None]
 
     @property
     def name(self) -> str:
-        """What the failure is listed under."""
+        """The name under which a failure is listed."""
         return self.function.__name__
 
     @property
     def contract(self) -> str:
-        """What is promised, in a sentence."""
+        """The contract in a sentence or two."""
         return " ".join((inspect.getdoc(self.function) or "").split())
 
 
 def run(title: str, checks: Sequence[Check[Subject]], subject: Subject) -> None:
-    """All checks, and one error with all that failed; where the first fails the others would say the same.
+    """Run all checks, or only the first if that fails, since all others would fail alike.
 
     Raises:
-        ContractError: a check failed.
+        ContractError: any check failed; it lists all failures.
     """
     failures: dict[str, str] = {}
     cause: BaseException | None = None
@@ -99,12 +103,12 @@ def run(title: str, checks: Sequence[Check[Subject]], subject: Subject) -> None:
 
 
 def rebuilt(component: C, **changes: Any) -> C:
-    """A new component with the same options, but for some."""
+    """A copy of a component with some options changed."""
     return type(component)(**{**component.options(), **changes})
 
 
 def check_class(component: Component) -> None:
-    """Hold a component's class to what is promised of all: it can be listed, chosen and built."""
+    """Check that a component's class can be listed, chosen and built."""
     try:
         checked_class(type(component))
     except PluginError as error:
@@ -112,7 +116,7 @@ def check_class(component: Component) -> None:
 
 
 def check_options(component: Component) -> None:
-    """Hold a component to what is promised of options: they can be listed, and come through YAML as they are."""
+    """Check that a component's options can be listed and survive a round trip through YAML."""
     check_class(component)
     for name, value in config.through_yaml(component).items():
         wanted = component.options()[name]
@@ -120,19 +124,19 @@ def check_options(component: Component) -> None:
 
 
 def check_light(component: Component) -> None:
-    """Hold a component to what is promised of imports: nothing heavy with its module, nor when it is built.
+    """Check that importing a component's module and building the component imports no heavy library.
 
-    A stage, which may hold what is no plain data, is not built.
+    A stage is not built, as its options may not be plain data.
     """
     modules = set(in_new_process(component, "import" if isinstance(component, Stage) else "build")["modules"])
     loaded = HEAVY & {name.partition(".")[0] for name in modules}
-    if "imgrec.testing" in modules:  # a class in a test or script, which may
+    if "imgrec.testing" in modules:  # a class in a test or script, which may import these
         loaded -= {"PIL", "hydra", "omegaconf"}
     require(not loaded, f"{', '.join(sorted(loaded))} was imported")
 
 
 def write_pictures(folder: Path) -> None:
-    """Write nine small pictures into three folders, `a`, `b` and `c`: those of one are alike, none are equal."""
+    """Write nine small, distinct pictures to three folders, `a`, `b` and `c`, similar within each folder."""
     import PIL.Image
 
     rng = np.random.default_rng(0)
@@ -145,7 +149,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def in_new_process(component: Component, task: str, images: Iterable[npt.NDArray[Any]] = ()) -> dict[str, Any]:
-    """What `process.py` reports of the component, built from its options in a fresh Python.
+    """The report of `process.py` on the component, rebuilt from its options in a new Python process.
 
     Raises:
         SeenError: the class cannot be found there, or the process fails.
@@ -162,7 +166,7 @@ def in_new_process(component: Component, task: str, images: Iterable[npt.NDArray
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder, "images.npz"), **{str(i): image for i, image in enumerate(images)})  # type: ignore[arg-type]
         done = subprocess.run(
-            # -P: modules beside process.py are not to be found by their bare names
+            # -P: do not put the folder of process.py on sys.path
             [sys.executable, "-P", process.__file__, folder],
             input=json.dumps(request),
             capture_output=True,
@@ -179,7 +183,7 @@ def in_new_process(component: Component, task: str, images: Iterable[npt.NDArray
 
 
 def differ(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
-    """The largest relative difference of two matrices' rows; infinite where their shapes differ.
+    """The largest relative difference between rows of two matrices; infinite if their shapes differ.
 
     >>> differ(np.array([[3.0, 4.0]]), np.array([[3.0, 4.5]]))
     0.1
@@ -192,7 +196,7 @@ def differ(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
 
 
 def others(component: Component, spec: dataclasses.Field[Any], given: Mapping[str, Sequence[Any]]) -> list[Any]:
-    """Other values of an option to try: those given, else what its type and range suggest."""
+    """Other values of an option to try: those given, else some chosen by its type and range."""
     value = getattr(component, spec.name)
     if spec.name in given:
         return [each for each in given[spec.name] if each != value]
@@ -201,7 +205,7 @@ def others(component: Component, spec: dataclasses.Field[Any], given: Mapping[st
     for kind in allowed_types(type_hints(type(component))[spec.name]):
         if isinstance(kind, type) and issubclass(kind, Enum):
             return [each for each in kind if each is not value]
-        if value is None and kind in (int, float):  # not the smallest, which may mean the same as none at all
+        if value is None and kind in (int, float):  # not the minimum, which may be equivalent to None
             return [kind(max(2, spec.metadata.get("minimum") or 0))]
         if value is None and kind is bool:
             return [True, False]

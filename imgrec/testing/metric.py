@@ -1,4 +1,4 @@
-"""What a metric promises."""
+"""The contract of metrics."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from imgrec.testing.kit import Check, require
 DIM = 12
 
 CLOSE = 1e-5
-"""The relative difference that a form in float32 may make."""
+"""The relative error that a Euclidean form in float32 may have."""
 
 
 def check_metric(metric: Metric) -> None:
-    """Hold a metric to its contract.
+    """Check that a metric keeps its contract.
 
     Args:
-        metric: its class lies at the top of a module.
+        metric: an instance of a class defined at module level.
 
     Raises:
-        ContractError: saying what the contract is and what was seen, for every check that failed.
+        ContractError: any check failed.
 
     >>> import imgrec
     >>> check_metric(imgrec.build("metric", "hellinger"))
@@ -31,7 +31,7 @@ def check_metric(metric: Metric) -> None:
 
 
 def sample(count: int = 40, seed: int = 0) -> Vectors:
-    """Vectors without negative values, which every metric takes; two are equal, one a multiple, one zero."""
+    """Non-negative vectors, which every metric accepts; two are equal, one is a multiple, one is zero."""
     vectors = np.random.default_rng(seed).gamma(0.5, size=(count, DIM)).astype(np.float32)
     vectors[3], vectors[4], vectors[5] = vectors[2], 2 * vectors[2], 0
     return vectors
@@ -48,14 +48,14 @@ def _distances(metric: Metric, query: Vectors, vectors: Vectors) -> Doubles:
 
 
 def distances_are_numbers_from_0_on(metric: Metric) -> None:
-    """`distances` returns float64 (n,) for n vectors, finite and not negative, zero vectors among them."""
+    """`distances` returns float64 (n,) for n vectors, finite and not negative, also for zero vectors."""
     for query in sample()[:8]:
         distances = _distances(metric, query, sample())
         require(np.isfinite(distances).all() and distances.min() >= 0, f"{distances[:3]}...")
 
 
 def equal_vectors_are_at_0(metric: Metric) -> None:
-    """Equal vectors are at distance 0 exactly, two zero vectors among them."""
+    """Equal vectors, also two zero vectors, have a distance of exactly 0."""
     vectors = sample()
     for i in range(len(vectors)):
         (distance,) = _distances(metric, vectors[i], vectors[i : i + 1])
@@ -63,14 +63,14 @@ def equal_vectors_are_at_0(metric: Metric) -> None:
 
 
 def it_goes_both_ways(metric: Metric) -> None:
-    """A vector is as far from another one as that is from it, to 1e-9."""
+    """Distances are symmetric, to 1e-9."""
     vectors = sample()
     table = np.array([_distances(metric, vector, vectors) for vector in vectors])
     require(np.allclose(table, table.T, rtol=1e-9, atol=1e-12), f"{np.abs(table - table.T).max():.1e} apart")
 
 
 def a_distance_is_the_same_alone_and_among_others(metric: Metric) -> None:
-    """A vector's distance does not depend on what other vectors are measured with it, to the last bit."""
+    """A vector's distance does not depend on the other vectors in the call, to the last bit."""
     vectors = sample(300)
     for query in vectors[:5]:
         together = _distances(metric, query, vectors)
@@ -79,9 +79,9 @@ def a_distance_is_the_same_alone_and_among_others(metric: Metric) -> None:
 
 
 def its_form_orders_alike(metric: Metric) -> None:
-    """Where it has a Euclidean form, `least` of how far forms are apart is the distance, to 1e-5.
+    """With a Euclidean form, `least` of the distance between forms is the metric's distance, to 1e-5.
 
-    From or of a zero vector the distance may be larger.
+    If one of the vectors is zero, the metric's distance may be larger.
     """
     if metric.form is Form.NONE:
         return
@@ -100,7 +100,7 @@ def its_form_orders_alike(metric: Metric) -> None:
 
 
 def least_grows_from_0_on(metric: Metric) -> None:
-    """`least` grows with how far forms are apart, from 0 on; it takes a number and an array alike."""
+    """`least` is 0 at 0, increases with the distance between forms, and accepts numbers and arrays."""
     apart = np.linspace(0, 3, 50)
     together = np.asarray(metric.least(apart))
     require(together[0] == 0, f"{together[0]} of equal forms")
@@ -110,7 +110,7 @@ def least_grows_from_0_on(metric: Metric) -> None:
 
 
 def float32_is_off_by_rounding_alone(metric: Metric) -> None:
-    """Where it scans in float32, distances of float32 vectors are off by the rounding of a sum of `dim` terms."""
+    """If it scans in float32, the error is at most the rounding error of a sum of `dim` terms."""
     if not metric.scans_in_float32:
         return
     vectors = sample(300)
@@ -122,7 +122,7 @@ def float32_is_off_by_rounding_alone(metric: Metric) -> None:
 
 
 def negative_values_are_taken_or_refused(metric: Metric) -> None:
-    """Vectors with negative values have finite distances, or `check` refuses them with a UsageError."""
+    """Vectors with negative values have finite distances, or `check` raises a UsageError."""
     vectors = sample() - np.float32(0.5)
     try:
         metric.check(vectors)
@@ -134,7 +134,7 @@ def negative_values_are_taken_or_refused(metric: Metric) -> None:
 
 
 def vectors_stay_as_they_are(metric: Metric) -> None:
-    """The vectors given are not written to."""
+    """The vectors passed in are not modified."""
     query, vectors, given = sample()[0].astype(np.float64), sample().astype(np.float64), sample()
     metric.distances(query, vectors)
     if metric.form is not Form.NONE:
@@ -144,12 +144,12 @@ def vectors_stay_as_they_are(metric: Metric) -> None:
 
 
 def class_can_be_listed(metric: Metric) -> None:
-    """The class is a dataclass without options, with a name that can be chosen, and a form where it says so."""
+    """The class is a dataclass without options and with a valid name, and has a form if it declares one."""
     kit.check_class(metric)
 
 
 def module_is_light(metric: Metric) -> None:
-    """Importing the module and building the metric imports no heavy library: that waits until its first use."""
+    """Importing the module and building the metric imports no heavy library before its first use."""
     kit.check_light(metric)
 
 

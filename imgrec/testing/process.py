@@ -1,6 +1,6 @@
-"""Run by the checks in a process of its own, as a script: a component in a fresh Python.
+"""A script with which the checks test a component in a new Python process.
 
-A request comes on stdin, images lie in a folder, and the report goes there. Imports nothing heavy by itself.
+It reads a request from stdin and images from a folder, writes its report there, and imports nothing heavy itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Report what was asked for: the modules imported, or an extractor's vectors and space, a reducer's result."""
+    """Report the imported modules, an extractor's vectors and space, or a reducer's result."""
     folder, request = Path(sys.argv[1]), json.load(sys.stdin)
     module = _module(request["module"], request["file"])
     cls: Any = functools.reduce(getattr, request["class"].split("."), module)
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _built(cls: Any, options: dict[str, Any]) -> Any:
-    """A component of plain options; the registry builds those inside."""
+    """Build a component from plain options; the registry builds nested components."""
     from imgrec.options import component_fields
 
     if not component_fields(cls):
@@ -51,7 +51,7 @@ def _built(cls: Any, options: dict[str, Any]) -> Any:
 
 
 def _module(name: str, file: str) -> ModuleType:
-    """By name, else, as with scripts and tests that lie in no package, by file."""
+    """Import a module by name, or by file for scripts and tests outside packages."""
     try:
         if name != "__main__":
             return importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""What a reducer promises."""
+"""The contract of reducers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from imgrec.testing import kit
 from imgrec.testing.kit import Check, require
 
 FEW = 9
-"""Points, at least: less than neighbours are usually looked at, three of each label."""
+"""A number of points below the usual number of neighbours, with three per label."""
 
 
 def check_reducer(reducer: Reducer) -> None:
-    """Hold a reducer to its contract; one that only draws, to what there is of it.
+    """Check that a reducer keeps its contract; one that only draws skips the checks of `fit` and `transform`.
 
     Args:
-        reducer: with the options to check it with. Its class lies at the top of a module.
+        reducer: an instance, with the options to test, of a class defined at module level.
 
     Raises:
-        ContractError: saying what the contract is and what was seen, for every check that failed.
+        ContractError: any check failed.
 
     >>> import imgrec
     >>> check_reducer(imgrec.build("reducer", "pca"))
@@ -33,14 +33,14 @@ def check_reducer(reducer: Reducer) -> None:
 
 
 def sample(count: int = 60, dim: int = 12, seed: int = 0) -> Vectors:
-    """Vectors in three groups, none of their values negative."""
+    """Non-negative vectors in three clusters."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).uniform(0, 10, size=(3, dim))
     return np.abs(centres[np.arange(count) % 3] + rng.normal(size=(count, dim))).astype(np.float32)
 
 
 def _labels(reducer: Reducer, count: int = 60) -> list[str] | None:
-    """The groups of `sample`, for a reducer that learns from labels."""
+    """The clusters of `sample` as labels, for a supervised reducer."""
     return ["abc"[i % 3] for i in range(count)] if reducer.supervised else None
 
 
@@ -68,7 +68,7 @@ def result_is_a_matrix(reducer: Reducer) -> None:
 
 
 def fit_returns_the_reducer(reducer: Reducer) -> None:
-    """`fit` returns the reducer itself, fitted; labels may be given, which only a supervised one must use."""
+    """`fit` returns the fitted reducer itself and accepts labels, which only a supervised one must use."""
     if reducer.draws_only():
         return
     labels = ["abc"[i % 3] for i in range(60)]
@@ -79,7 +79,7 @@ def fit_returns_the_reducer(reducer: Reducer) -> None:
 
 
 def labels_are_asked_for(reducer: Reducer) -> None:
-    """A supervised reducer without labels, or with the same one for all, raises a UsageError."""
+    """A supervised reducer raises a UsageError without labels or with a single one."""
     for labels, given in ((None, "no labels"), (["a"] * 60, "one label")) if reducer.supervised else ():
         try:
             kit.rebuilt(reducer).fit_transform(sample(), labels)
@@ -89,7 +89,7 @@ def labels_are_asked_for(reducer: Reducer) -> None:
 
 
 def the_seed_decides(reducer: Reducer) -> None:
-    """The same vectors, options and seed give the same result, whatever NumPy's global random state is."""
+    """The same vectors, options and seed give the same result, independent of NumPy's global random state."""
     results = []
     state = np.random.get_state()
     try:
@@ -110,9 +110,9 @@ def the_seed_decides(reducer: Reducer) -> None:
 
 
 def new_points_are_placed(reducer: Reducer) -> None:
-    """`transform` places new vectors, float32 (n, n_components), and asked again it says the same.
+    """`transform` returns float32 (n, n_components) for new vectors, and the same each time.
 
-    What was fitted stays as it is.
+    It does not change the fit.
     """
     if reducer.draws_only():
         return
@@ -128,7 +128,7 @@ def new_points_are_placed(reducer: Reducer) -> None:
 
 
 def new_points_land_among_their_like(reducer: Reducer) -> None:
-    """New vectors are placed nearer to the fitted ones that they are like than to the others, mostly."""
+    """Most new vectors are placed nearer to fitted ones of their own cluster than to others."""
     if reducer.draws_only():
         return
     fitted = kit.rebuilt(reducer)
@@ -141,7 +141,7 @@ def new_points_land_among_their_like(reducer: Reducer) -> None:
 
 
 def dimensions_are_as_asked(reducer: Reducer) -> None:
-    """`n_components` is how many dimensions the result has, or a UsageError says that it cannot be."""
+    """The result has `n_components` dimensions, or a UsageError says that it cannot."""
     for count in (1, 2, 3):
         try:
             other = kit.rebuilt(reducer, n_components=count)
@@ -151,21 +151,21 @@ def dimensions_are_as_asked(reducer: Reducer) -> None:
 
 
 def every_metric_is_taken(reducer: Reducer) -> None:
-    """`metric` is any that has a Euclidean form, such as `cosine` or `hellinger`; see `imgrec.as_euclidean`."""
+    """`metric` may be any with a Euclidean form, such as `cosine` or `hellinger`; see `imgrec.as_euclidean`."""
     for metric in names_with_form():
         other = kit.rebuilt(reducer, metric=metric)
         _checked(other, other.fit_transform(sample(), _labels(reducer)), 60)
 
 
 def few_points_are_enough(reducer: Reducer) -> None:
-    """Fewer points than neighbours are looked at are no error: fewer neighbours are looked at then."""
+    """With fewer points than neighbours to consider, fewer neighbours are used instead of raising an error."""
     count = max(FEW, reducer.n_components + 3)
     few = kit.rebuilt(reducer)
     _checked(few, few.fit_transform(sample(count), _labels(reducer, count)), count)
 
 
 def too_few_points_are_told(reducer: Reducer) -> None:
-    """Too few points are a UsageError that says how many it takes, and nothing else."""
+    """Too few points raise a UsageError, and no other exception, that says how many are needed."""
     for count in (0, 1, 2):
         few = kit.rebuilt(reducer)
         try:
@@ -179,10 +179,9 @@ def too_few_points_are_told(reducer: Reducer) -> None:
 
 
 def state_is_plain_arrays(reducer: Reducer) -> None:
-    """`state` is a dictionary of arrays that are saved without pickle.
+    """`state` is a dictionary of arrays that can be saved without pickle.
 
-    A new reducer that takes it over with `restore` places new vectors where the first one does, to a hundredth of
-    the extent.
+    After `restore`, a new reducer places new vectors where the first one does, to a hundredth of the extent.
     """
     if reducer.draws_only():
         return
@@ -209,7 +208,7 @@ def state_is_plain_arrays(reducer: Reducer) -> None:
 
 
 def report_is_numbers(reducer: Reducer) -> None:
-    """`report` is a dictionary of finite numbers by name, empty or not, and the same after `restore`."""
+    """`report` is a dictionary of finite numbers by name, possibly empty, and the same after `restore`."""
     if reducer.draws_only():
         return
     fitted = kit.rebuilt(reducer).fit(sample(), _labels(reducer))
@@ -222,7 +221,7 @@ def report_is_numbers(reducer: Reducer) -> None:
 
 
 def vectors_stay_as_they_are(reducer: Reducer) -> None:
-    """The vectors and labels given are not written to."""
+    """The vectors and labels passed in are not modified."""
     given, new = sample(), sample(5, seed=1)
     fitted = kit.rebuilt(reducer)
     labels = ["abc"[i % 3] for i in range(60)]
@@ -236,12 +235,12 @@ def vectors_stay_as_they_are(reducer: Reducer) -> None:
 
 
 def options_come_through_yaml(reducer: Reducer) -> None:
-    """Options written as YAML and read again are the same options."""
+    """Options are unchanged after a round trip through YAML."""
     kit.check_options(reducer)
 
 
 def module_is_light(reducer: Reducer) -> None:
-    """Importing the module and building the reducer imports no heavy library: that waits until its first use."""
+    """Importing the module and building the reducer imports no heavy library before its first use."""
     kit.check_light(reducer)
 
 

@@ -1,4 +1,4 @@
-"""What a reranker promises."""
+"""The contract of rerankers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ DIM = 8
 
 
 def check_reranker(reranker: Reranker) -> None:
-    """Hold a reranker to its contract.
+    """Check that a reranker keeps its contract.
 
     Args:
-        reranker: with the options to check it with. Its class lies at the top of a module.
+        reranker: an instance, with the options to test, of a class defined at module level.
 
     Raises:
-        ContractError: saying what the contract is and what was seen, for every check that failed.
+        ContractError: any check failed.
 
     >>> import imgrec
     >>> check_reranker(imgrec.build("reranker", "query_expansion"))
@@ -27,7 +27,7 @@ def check_reranker(reranker: Reranker) -> None:
 
 
 def _asked(count: int = 5) -> tuple[Vectors, Vectors]:
-    """A query and what it found, some of their values negative."""
+    """A query and its neighbours, with some negative values."""
     rng = np.random.default_rng(0)
     query = rng.normal(size=DIM).astype(np.float32)
     return query, (query + rng.normal(size=(count, DIM)) / 4).astype(np.float32)
@@ -42,12 +42,12 @@ def _expanded(reranker: Reranker, query: Vectors, nearest: Vectors) -> Vectors:
 
 
 def result_is_a_vector(reranker: Reranker) -> None:
-    """`expand` returns float32 (dim,), finite, for a query and what it found."""
+    """`expand` returns float32 (dim,), finite, for a query and its neighbours."""
     _expanded(reranker, *_asked())
 
 
 def one_neighbour_is_enough(reranker: Reranker) -> None:
-    """A gallery may have one image: one neighbour is enough."""
+    """One neighbour is enough, as a gallery may have one image."""
     try:
         _expanded(reranker, *_asked(1))
     except Exception as error:
@@ -55,7 +55,7 @@ def one_neighbour_is_enough(reranker: Reranker) -> None:
 
 
 def zeros_are_taken(reranker: Reranker) -> None:
-    """A query or a neighbour may be zero everywhere; the result is finite."""
+    """The result is finite even if the query or a neighbour is zero."""
     query, nearest = _asked()
     with np.errstate(all="ignore"):
         for given in ((np.zeros_like(query), nearest), (query, np.zeros_like(nearest))):
@@ -63,31 +63,31 @@ def zeros_are_taken(reranker: Reranker) -> None:
 
 
 def nothing_negative_is_made(reranker: Reranker) -> None:
-    """Where neither the query nor a neighbour has negative values, the result has none: shares stay shares."""
+    """If neither the query nor a neighbour has negative values, the result has none, so histograms stay valid."""
     query, nearest = map(np.abs, _asked())
     require(_expanded(reranker, query, nearest).min() >= 0, "negative values")
 
 
 def the_same_is_said_again(reranker: Reranker) -> None:
-    """The same query and neighbours give the same result, to the last bit."""
+    """The same query and neighbours always give the same result, to the last bit."""
     first, second = (_expanded(reranker, *_asked()) for _ in range(2))
     require(np.array_equal(first, second), "another result")
 
 
 def vectors_stay_as_they_are(reranker: Reranker) -> None:
-    """The vectors given are not written to."""
+    """The vectors passed in are not modified."""
     given = _asked()
     kit.rebuilt(reranker).expand(*given)
     require(all(map(np.array_equal, given, _asked())), "they were changed")
 
 
 def options_come_through_yaml(reranker: Reranker) -> None:
-    """Options written as YAML and read again are the same options."""
+    """Options are unchanged after a round trip through YAML."""
     kit.check_options(reranker)
 
 
 def module_is_light(reranker: Reranker) -> None:
-    """Importing the module and building the reranker imports no heavy library: that waits until its first use."""
+    """Importing the module and building the reranker imports no heavy library before its first use."""
     kit.check_light(reranker)
 
 

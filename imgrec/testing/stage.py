@@ -1,4 +1,4 @@
-"""What a stage promises."""
+"""The contract of stages."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from imgrec.testing.kit import Check, require
 
 @dataclass
 class Done:
-    """What came of a run of the stage."""
+    """The outcome of a run of the stage."""
 
     stage: Stage
     results: Any
-    """Of `results.json`, None where there is none."""
+    """The content of `results.json`; None if there is none."""
 
     out: str
     """What was written to stdout."""
@@ -34,17 +34,17 @@ class Done:
 
 @dataclass
 class Subject:
-    """A stage under examination."""
+    """A stage under test."""
 
     make: Callable[[Path], Stage]
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def built(self) -> Stage:
-        """A new one, in a folder of its own."""
+        """Build a new stage in a folder of its own."""
         return self.make(Path(self._stack.enter_context(tempfile.TemporaryDirectory())))
 
     def done(self, stage: Stage | None = None, *, is_quiet: bool = False) -> Done:
-        """Execute the stage, or a new one, as a run of its own."""
+        """Execute the stage, or a new one, as a separate run."""
         stage = stage or self.built()
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
         run = Run(stage.title(), folder, [stage.title()], {}, is_quiet=is_quiet)
@@ -60,19 +60,18 @@ class Subject:
 
 
 def _no_number(name: str) -> float:
-    raise kit.SeenError(f"{RESULTS} has {name}, which is no JSON")
+    raise kit.SeenError(f"{RESULTS} has {name}, which is not valid JSON")
 
 
 def check_stage(make: Callable[[Path], Stage]) -> None:
-    """Hold a stage to its contract.
+    """Check that a stage keeps its contract.
 
     Args:
-        make: builds the stage, ready to be executed. It is given an empty folder, in which it may prepare what the
-            stage works on, a gallery of `imgrec.testing.write_pictures` for one. Its class lies at the top of a
-            module.
+        make: builds the stage, of a class defined at module level, ready to be executed. It is called with an
+            empty folder, in which it may prepare a gallery, for example from `imgrec.testing.write_pictures`.
 
     Raises:
-        ContractError: saying what the contract is and what was seen, for every check that failed.
+        ContractError: any check failed.
     """
     subject = Subject(make)
     try:
@@ -85,18 +84,18 @@ def check_stage(make: Callable[[Path], Stage]) -> None:
 
 
 def it_runs(subject: Subject) -> None:
-    """`execute` does the job; what `results.json` has, if the stage writes one, is JSON."""
+    """`execute` succeeds, and `results.json`, if the stage writes one, is valid JSON."""
     subject.done()
 
 
 def stdout_is_for_results(subject: Subject) -> None:
-    """Results go to stdout by `run.print` and by no other way, so that a sweep can keep them to itself."""
+    """Results go to stdout only through `run.print`, so that a sweep can suppress them."""
     out = subject.done(is_quiet=True).out
     require(not out, f"{out[:200]!r} was printed, although the run is quiet")
 
 
 def it_does_the_same_again(subject: Subject) -> None:
-    """On the same gallery `results.json` is the same again, times aside, as far as `reproducible` says so."""
+    """On the same gallery, the `reproducible` part of `results.json` is always the same, times aside."""
     stage = subject.built()
     if not any(spec.metadata["group"] == Store.kind for spec in component_fields(type(stage)).values()):
         return
@@ -106,7 +105,7 @@ def it_does_the_same_again(subject: Subject) -> None:
 
 
 def it_is_ranked_by_numbers(subject: Subject) -> None:
-    """Of its `ranking`, each quality is a finite number in `results.json`, and each cost a number or null."""
+    """Each quality in its `ranking` is a finite number in `results.json`, and each cost a number or null."""
     done = subject.done()
     if (ranking := done.stage.ranking) is None:
         return
@@ -118,17 +117,17 @@ def it_is_ranked_by_numbers(subject: Subject) -> None:
 
 
 def help_says_what_it_does(subject: Subject) -> None:
-    """The first line of its docstring says what it does: `imgrec --help` lists it."""
+    """The first line of its docstring says what it does, as listed by `imgrec --help`."""
     require(bool(first_line(type(subject.built()))), "no docstring")
 
 
 def options_come_through_yaml(subject: Subject) -> None:
-    """Options written as YAML and read again are the same options."""
+    """Options are unchanged after a round trip through YAML."""
     kit.check_options(subject.built())
 
 
 def module_is_light(subject: Subject) -> None:
-    """Importing the module imports no heavy library: that waits until the stage is executed."""
+    """Importing the module imports no heavy library before the stage is executed."""
     kit.check_light(subject.built())
 
 

@@ -1,4 +1,4 @@
-"""What a store promises."""
+"""The contract of stores."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from imgrec.testing.kit import Check, require
 SPACES = [Space(f"checked-{i:012x}", "checked", {"option": i, "list": [1, "ä"]}, {"version": i}) for i in range(2)]
 
 EMPTY: dict[str, Any] = {"records": [], "failures": [], "dismissed": set(), "vectors": {}}
-"""The snapshot of a store that holds nothing."""
+"""The snapshot of an empty store."""
 
 AT_ONCE = 50
-"""Images of a batch, where one store reads what another writes."""
+"""Images per batch when one store reads while another writes."""
 
 
 @dataclass
 class Subject:
-    """A kind of store under examination."""
+    """A store under test."""
 
     make: Callable[[Path], Store]
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def folder(self) -> Path:
-        """An empty folder."""
+        """A new empty folder."""
         return Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
 
     def opened(self, folder: Path, *, create: bool = True) -> Store:
-        """The store of a folder, by an object of its own."""
+        """Open the store in a folder by a new object."""
         store = self.make(folder).open(create=create)
         self._stack.callback(store.close)
         return store
 
     def new(self) -> tuple[Store, Callable[[], Store]]:
-        """An empty store, and a function that closes it and opens it anew."""
+        """An empty store, and a function that closes and reopens it."""
         folder = self.folder()
         store = self.opened(folder)
 
@@ -56,20 +56,19 @@ class Subject:
         return store, again
 
     def closed(self) -> None:
-        """Close and remove all that was opened and made."""
+        """Close all stores and remove all folders."""
         self._stack.close()
 
 
 def check_store(make: Callable[[Path], Store]) -> None:
-    """Hold a store to its contract.
+    """Check that a store keeps its contract.
 
     Args:
-        make: builds a store, not yet open, that keeps what it has in the folder given, for the same folder the
-            same store; one on a server may take the folder's name for its own. Its class lies at the top of a
-            module.
+        make: builds a store, not yet open, of a class defined at module level. The store keeps its data in the
+            given folder or, on a server, under the folder's name; the same folder gives the same store.
 
     Raises:
-        ContractError: saying what the contract is and what was seen, for every check that failed.
+        ContractError: any check failed.
 
     >>> import imgrec
     >>> check_store(lambda folder: imgrec.build("store", "sqlite", path=str(folder / "gallery.sqlite")))
@@ -82,7 +81,7 @@ def check_store(make: Callable[[Path], Store]) -> None:
 
 
 def record(path: str, digest: str, **changes: Any) -> Record:
-    """A record with a size and a time."""
+    """A record with a size and a modification time."""
     return replace(Record(path, digest, 10, 1_700_000_000_123_456_789), **changes)
 
 
@@ -92,14 +91,14 @@ def rows(*values: float) -> Vectors:
 
 
 def held(store: Store, space: Space) -> dict[str, list[float]]:
-    """Every vector of a space, by digest."""
+    """All vectors of a space, by digest."""
     digests, vectors = store.vectors(space)
     require(len(digests) == len(vectors), f"{len(digests)} digests and {len(vectors)} vectors")
     return dict(zip(digests, vectors.tolist(), strict=True))
 
 
 def snapshot(store: Store) -> dict[str, Any]:
-    """All that a store holds but its metadata; spaces without vectors are left out."""
+    """The content of a store, except metadata and spaces without vectors."""
     vectors = {space.key: sorted(held(store, space).items()) for space in store.spaces()}
     return {
         "records": sorted(store.records(), key=lambda each: each.path),
@@ -122,9 +121,9 @@ def _short(value: object) -> str:
 
 
 def a_new_store_is_empty(subject: Subject) -> None:
-    """`open(create=True)` makes a store without records, failures, spaces and vectors.
+    """`open(create=True)` creates a store without records, failures, spaces and vectors.
 
-    `open()` again is no error.
+    Calling `open()` again is not an error.
     """
     store, again = subject.new()
     for each in (store, store.open(), again()):
@@ -136,7 +135,7 @@ def a_new_store_is_empty(subject: Subject) -> None:
 
 
 def a_store_that_is_not_there_is_told(subject: Subject) -> None:
-    """`open()` where nothing is raises NoStoreError, and makes nothing."""
+    """`open()` raises NoStoreError if there is no store, and creates nothing."""
     folder = subject.folder()
     try:
         subject.opened(folder, create=False)
@@ -148,7 +147,7 @@ def a_store_that_is_not_there_is_told(subject: Subject) -> None:
 
 
 def what_is_written_is_there_after_reopening(subject: Subject) -> None:
-    """Records, failures, spaces, and vectors to the last bit are there when the store is opened again."""
+    """Records, failures, spaces and, to the last bit, vectors are there when the store is reopened."""
     records = [
         record("/a.jpg", "aa"),
         record("/b.jpg", "bb", missing=True, size=2**40),
@@ -171,7 +170,7 @@ def what_is_written_is_there_after_reopening(subject: Subject) -> None:
 
 
 def a_second_write_replaces_the_first(subject: Subject) -> None:
-    """A record replaces the one of its path, and a vector the one of its digest and space."""
+    """A record replaces the one with its path, and a vector the one with its digest and space."""
     store, again = subject.new()
     store.write(Batch(records=[record("/a.jpg", "aa")], vectors={SPACES[0]: (["aa"], rows(1))}))
     store.write(Batch(records=[record("/a.jpg", "aa", size=11)], vectors={SPACES[0]: (["aa"], rows(2))}))
@@ -181,9 +180,9 @@ def a_second_write_replaces_the_first(subject: Subject) -> None:
 
 
 def rows_and_digests_are_aligned(subject: Subject) -> None:
-    """`vectors` gives digests and vectors row by row, of all or of those asked for that it has.
+    """`vectors` returns row-aligned digests and vectors: all, or those requested that exist.
 
-    `records` and `digests` select as they are asked, for hundreds of names at once.
+    `records` and `digests` select by hundreds of names at once.
     """
     store, again = subject.new()
     digests = [f"{i:04x}" for i in range(1200)]
@@ -206,9 +205,9 @@ def rows_and_digests_are_aligned(subject: Subject) -> None:
 
 
 def two_spaces_are_apart(subject: Subject) -> None:
-    """Two spaces hold vectors of the same content, of other lengths, and nothing of one shows in the other.
+    """Two spaces hold independent vectors, of different dimensions, for the same contents.
 
-    They are listed in the order in which they were first written.
+    Spaces are listed in the order in which they were first written.
     """
     store, again = subject.new()
     one, two = rows(1, 2), np.arange(10, dtype=np.float32).reshape(2, 5)
@@ -222,7 +221,7 @@ def two_spaces_are_apart(subject: Subject) -> None:
 
 
 class _Breaking(list[str]):
-    """Digests of which the second cannot be had."""
+    """Digests that raise at the second one."""
 
     def __iter__(self) -> Iterator[str]:
         yield self[0]
@@ -230,8 +229,8 @@ class _Breaking(list[str]):
 
 
 def a_batch_is_written_whole_or_not_at_all(subject: Subject) -> None:
-    """An error in the middle of a batch leaves the batch out whole, and the store as good as before."""
-    for digests in (["bb", "cc", "dd"], _Breaking(["bb", "cc"])):  # a vector too few; an error while it is written
+    """A batch is atomic: after an error in the middle of it, the store is unchanged and still works."""
+    for digests in (["bb", "cc", "dd"], _Breaking(["bb", "cc"])):  # one vector short; an error during the write
         store, again = subject.new()
         store.write(Batch(records=[record("/a.jpg", "aa")], vectors={SPACES[0]: (["aa"], rows(1))}))
         before = snapshot(store)
@@ -244,7 +243,7 @@ def a_batch_is_written_whole_or_not_at_all(subject: Subject) -> None:
         refused = False
         try:
             store.write(bad)
-        except Exception:  # which one is the store's to choose
+        except Exception:  # of any type
             refused = True
         require(refused, "a batch whose digests and vectors are not as many was written without an error")
         _same("after the error the store holds", snapshot(store), before)
@@ -263,9 +262,9 @@ PATHS = [
 
 
 def dismissed_paths_are_kept(subject: Subject) -> None:
-    """`dismissed` has the paths that were forgotten on purpose; record, failure and vectors are gone.
+    """`dismissed` has the paths that were forgotten on purpose; their records, failures and vectors are gone.
 
-    A record or a failure of such a path ends it, and so does forgetting. A copy has them too.
+    Writing a record or failure for such a path, or forgetting it, undoes this. Copies have dismissed paths too.
     """
     (store, again), (other, _) = subject.new(), subject.new()
     one, failure = record("/a.jpg", "aa"), Failure("/b.jpg", 1, 2, "broken", 3.0)
@@ -282,9 +281,9 @@ def dismissed_paths_are_kept(subject: Subject) -> None:
 
 
 def paths_have_any_character(subject: Subject) -> None:
-    """Paths hold any character that a file's name may have: quotes, line breaks, any script.
+    """Paths may contain any character valid in a file name: quotes, line breaks, any script.
 
-    Bytes that are not UTF-8 come as Python's `surrogateescape` has them.
+    Bytes that are not UTF-8 are encoded with Python's `surrogateescape`.
     """
     store, again = subject.new()
     digests = [f"{i:02x}" for i in range(len(PATHS))]
@@ -303,7 +302,7 @@ def paths_have_any_character(subject: Subject) -> None:
 def vectors_follow_the_content(subject: Subject) -> None:
     """Vectors belong to the content, in every space.
 
-    An edited file loses them, a moved one keeps them, copies share them. The last copy that goes takes them along.
+    An edited file loses them, a moved file keeps them, copies share them. They go with the last copy.
     """
     store, again = subject.new()
     both = {space: (["aa"], rows(1)) for space in SPACES}
@@ -320,7 +319,7 @@ def vectors_follow_the_content(subject: Subject) -> None:
 
 
 def a_path_has_a_record_or_a_failure(subject: Subject) -> None:
-    """A failure replaces the record of its path, with its vectors, and a record ends the failure of its path."""
+    """A failure replaces the record of its path and its vectors, and a record replaces the failure."""
     store, again = subject.new()
     failure = Failure("/a.jpg", 1, 2, "broken", 3.0)
     store.write(Batch(records=[record("/a.jpg", "aa")], vectors={SPACES[0]: (["aa"], rows(1))}))
@@ -332,7 +331,7 @@ def a_path_has_a_record_or_a_failure(subject: Subject) -> None:
 
 
 def ten_thousand_rows_are_kept(subject: Subject) -> None:
-    """10,000 images, written in a few batches, are all there."""
+    """10,000 images written in a few batches are all there."""
     store, again = subject.new()
     digests = [f"{i:064x}" for i in range(10_000)]
     values = np.random.default_rng(0).normal(size=(10_000, 8)).astype(np.float32)
@@ -348,7 +347,7 @@ def ten_thousand_rows_are_kept(subject: Subject) -> None:
 
 
 def a_reader_sees_whole_batches(subject: Subject) -> None:
-    """A store that is read while another one writes shows whole batches only, and sees the last one in the end."""
+    """A reader beside a writer sees only whole batches, and finally the last one."""
     folder = subject.folder()
     writer = subject.opened(folder)
     writer.write(_batch(0))
@@ -384,7 +383,7 @@ def _batch(number: int) -> Batch:
 
 
 def writers_take_turns(subject: Subject) -> None:
-    """What several write at the same time, each through an object of its own, is all there in the end."""
+    """Nothing is lost when several objects write to the same store at the same time."""
     folder = subject.folder()
     writers = [subject.opened(folder) for _ in range(2)]
     errors: list[BaseException] = []
@@ -408,7 +407,7 @@ def writers_take_turns(subject: Subject) -> None:
 def a_copy_is_equal(subject: Subject) -> None:
     """`copy_from` makes a store equal to another, and copies nothing the second time.
 
-    With `exactly` it forgets what the other does not have.
+    With `exactly`, what the other does not have is forgotten.
     """
     (first, _), (second, again) = subject.new(), subject.new()
     for number in range(3):
@@ -424,9 +423,9 @@ def a_copy_is_equal(subject: Subject) -> None:
 
 
 def metadata_is_kept(subject: Subject) -> None:
-    """Metadata is JSON data by name: a batch puts some in place and removes those that are None, or does nothing.
+    """Metadata is JSON data by name: a batch atomically sets values and removes those that are None.
 
-    A copy has it too. A store that keeps none takes such batches, and `metadata` is empty.
+    Copies have it too. A store without metadata accepts such batches, and `metadata` is empty.
     """
     store, again = subject.new()
     first: dict[str, Any] = {"fusion a,b": {"weights": [0.25, 1], "name": "ä \udcff"}, "other": None, "third": "x"}
@@ -440,7 +439,7 @@ def metadata_is_kept(subject: Subject) -> None:
         wanted = {"fusion a,b": first["fusion a,b"], "fourth": False}
     _same("after others were written", store.metadata(), wanted)
     revision = store.revision(SPACES[0])
-    with contextlib.suppress(Exception):  # a vector too few
+    with contextlib.suppress(Exception):  # one vector short
         store.write(Batch(metadata={"bad": 1}, vectors={SPACES[0]: (["aa", "bb"], rows(1))}))
     _same("after a batch that broke", store.metadata(), wanted)
     store.write(Batch(metadata={"fourth": None}))
@@ -457,7 +456,7 @@ def metadata_is_kept(subject: Subject) -> None:
 
 
 def a_sound_store_has_no_problems(subject: Subject) -> None:
-    """`problems` has a line for each thing that is wrong: none after writes, moves, edits, failures and copies."""
+    """`problems` yields a line per problem: none after writes, moves, edits, failures and copies."""
     (store, again), (other, _) = subject.new(), subject.new()
     _same("of an empty store", list(store.problems()), [])
     store.write(_batch(0))
@@ -469,7 +468,7 @@ def a_sound_store_has_no_problems(subject: Subject) -> None:
 
 
 def it_says_where_and_how_large(subject: Subject) -> None:
-    """`location` says where the store is, and `size` how many bytes it takes, or None."""
+    """`location` says where the store is, and `size` is its size in bytes, or None."""
     store, _ = subject.new()
     store.write(_batch(0))
     location: object = store.location
@@ -479,7 +478,7 @@ def it_says_where_and_how_large(subject: Subject) -> None:
 
 
 def the_revision_changes_with_every_write(subject: Subject) -> None:
-    """`revision` is None, or a name that changes with every write and with nothing else."""
+    """`revision` is None, or a name that changes with every write and only then."""
     store, again = subject.new()
     store.write(_batch(0))
     seen = [store.revision(SPACES[0])]
@@ -497,9 +496,9 @@ def the_revision_changes_with_every_write(subject: Subject) -> None:
 
 
 def changes_lead_from_one_revision_to_another(subject: Subject) -> None:
-    """`changes` tells what to take out of a space's vectors of then, and what to add, to have those of now.
+    """`changes` returns the digests to remove from a space as of a revision, and those to add, to update it.
 
-    It is None where that cannot be told, as of a revision that is none of this store's.
+    It is None if they are not known, for example for a revision of another store.
     """
     store, again = subject.new()
     store.write(_batch(0))
@@ -531,12 +530,12 @@ def _check_changes(gone: set[str], added: set[str], then: dict[str, Any], now: d
 
 
 def options_come_through_yaml(subject: Subject) -> None:
-    """Options written as YAML and read again are the same options."""
+    """Options are unchanged after a round trip through YAML."""
     kit.check_options(subject.make(subject.folder()))
 
 
 def module_is_light(subject: Subject) -> None:
-    """Importing the module and building the store imports no heavy library: that waits until its first use."""
+    """Importing the module and building the store imports no heavy library before its first use."""
     kit.check_light(subject.make(subject.folder()))
 
 

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from imgrec_timm.runtimes import Runtime
 
 WEIGHTS_BY_OTHER_WAYS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
-"""Arguments of timm.create_model that a space's identity would not know of."""
+"""Arguments of timm.create_model that would bypass a space's identity."""
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")
-"""Pillow's by timm's names; as OpenCV has no such choice, `resize=fast` has its own."""
+"""Pillow's filters by timm's names; `resize=fast` uses a fixed filter of OpenCV instead."""
 
 
 @dataclass
 class Timm(imgrec.Extractor):
     """Any model of timm by name, without its classifier: transfer learning from ImageNet and beyond.
 
-    Preprocessing is the model's own, as far as options do not say otherwise.
+    Preprocessing is the model's own unless options override it.
     """
 
     requires: ClassVar[Mapping[str, str]] = {"timm": "pip install 'imgrec[timm]'"}
@@ -77,11 +77,11 @@ class Timm(imgrec.Extractor):
 
     @property
     def side(self) -> int | None:
-        """What preprocessing resizes to; full size for `resize=exact`, whose pixels are timm's own."""
+        """The side to which preprocessing resizes; None for `resize=exact`, as timm starts from full size."""
         return self._preprocessing.side
 
     def extract(self, images: Sequence[Image]) -> Vectors:
-        """Features before the classifier, `float32 (n, number of features)`."""
+        """The features before the classifier, `float32 (n, number of features)`."""
         vectors = self._runtime(images)
         if vectors.ndim != 2:
             raise imgrec.UsageError(
@@ -92,7 +92,7 @@ class Timm(imgrec.Extractor):
         return vectors
 
     def identity(self) -> dict[str, Any]:
-        """The options that change vectors, preprocessing as it is in force, and the digest of the weights."""
+        """The options that change vectors, the effective preprocessing, and the digest of the weights."""
         decided = super().identity()
         for name in ("pretrained", "checkpoint"):
             del decided[name]

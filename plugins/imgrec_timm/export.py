@@ -1,4 +1,4 @@
-"""Models exported for OpenVINO: made once, kept in the cache, compared with torch when they are made."""
+"""Models exported for OpenVINO: cached, and compared with torch when exported."""
 
 from __future__ import annotations
 
@@ -32,44 +32,44 @@ if TYPE_CHECKING:
 log = logging.getLogger("imgrec.timm")
 
 IN_THE_GRAPH = ("input_size", "mean", "std")
-"""The parts of the preprocessing that an export has in it: how images come to the size is done before."""
+"""The parts of the preprocessing that are in the exported graph; resizing and cropping come before it."""
 
 PROBE = 8
-"""Images on which an export is compared with torch."""
+"""How many images an export is compared with torch on."""
 
 ABANDONED = 3600
-"""Seconds after which an export that is being made belongs to a run that was killed."""
+"""Seconds after which an unfinished export is considered abandoned."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was found out when a model was exported."""
+    """The result of exporting a model."""
 
     problem: str | None
-    """Why it could not be."""
+    """Why it could not be exported."""
 
     cosine: float
-    """With torch's vectors of the probe: the least of them."""
+    """The minimum cosine similarity with torch's vectors on the probe images."""
 
     accelerator: str
-    """What torch runs on here: `cpu`, `cuda` or `mps`."""
+    """torch's best device on this machine: `cpu`, `cuda` or `mps`."""
 
     digests: dict[str, str]
-    """SHA-256 of the files."""
+    """SHA-256 digests of the files."""
 
     folder: str = ""
 
     @property
     def file(self) -> Path:
-        """The model: `uint8 (1, height, width, 3)` to features."""
+        """The model's file; it maps `uint8 (1, height, width, 3)` to features."""
         return Path(self.folder, "model.xml")
 
 
 def exported(extractor: Timm, resolved: Resolved) -> Export:
-    """The export of an extractor's model: from the cache where it is whole, else made.
+    """The export of an extractor's model, from the cache if intact there, else exported now.
 
     Raises:
-        UsageError: the model cannot be made at all.
+        UsageError: the model cannot be created.
     """
     key = cache.key(
         model=extractor.model,
@@ -84,7 +84,7 @@ def exported(extractor: Timm, resolved: Resolved) -> Export:
 
 
 def _kept(folder: Path) -> Export | None:
-    """What a folder holds, if all of it is there as it was written."""
+    """The export in a folder, or None if it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, TypeError):
         about = Export(**json.loads((folder / "about.json").read_text(encoding="utf-8")), folder=str(folder))
         if _is_sound(about) and all(
@@ -117,11 +117,11 @@ def _make(extractor: Timm, resolved: Resolved, folder: Path) -> Export:
     try:
         about = _export_to(aside, extractor, model, resolved.preprocessing)
         data = {name: value for name, value in asdict(about).items() if name != "folder"}
-        with contextlib.suppress(OSError):  # a full disk: what is there serves this run
+        with contextlib.suppress(OSError):  # a full disk: the export still serves this run
             cache.write_text(aside / "about.json", json.dumps(data))
         if aside != folder:
             _put_in_place(aside, folder)
-    except (OSError, MemoryError) as error:  # may be otherwise the next time
+    except (OSError, MemoryError) as error:  # may succeed the next time
         problem = f"{extractor.model} cannot be exported now: {error}"
         if extractor.runtime != "openvino":
             log.warning("%s", problem)
@@ -133,7 +133,7 @@ def _make(extractor: Timm, resolved: Resolved, folder: Path) -> Export:
 
 
 def _put_in_place(aside: Path, folder: Path) -> None:
-    """Under its name, unless another run was quicker: that one uses what it has made."""
+    """Rename an export into place, unless another run has done so already."""
     try:
         aside.rename(folder)
     except OSError:
@@ -145,17 +145,17 @@ def _put_in_place(aside: Path, folder: Path) -> None:
 
 def _remove_abandoned(parent: Path) -> None:
     for aside in parent.glob(".new-*"):
-        with contextlib.suppress(OSError):  # another run removes it
+        with contextlib.suppress(OSError):  # removed by another run
             if time.time() - aside.stat().st_mtime > ABANDONED:
                 shutil.rmtree(aside)
 
 
 def _export_to(aside: Path, extractor: Timm, model: Any, preprocessing: dict[str, Any]) -> Export:
-    """Write the export into a folder, and compare it with torch.
+    """Write the export to a folder and compare it with torch.
 
     Raises:
         OSError: it cannot be written.
-        MemoryError: it needs more than there is.
+        MemoryError: there is not enough memory.
     """
     problem, cosine = None, 0.0
     try:
@@ -164,7 +164,7 @@ def _export_to(aside: Path, extractor: Timm, model: Any, preprocessing: dict[str
         cosine = _agreement(graph, model, preprocessing)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # the converter raises anything on what it does not know
+    except Exception as error:  # the converter may raise any exception on unknown operations
         problem = f"{extractor.model} cannot be exported: {' '.join(str(error).split())[:200]}"
     digests = {file.name: models.digest_of(str(file)) for file in sorted(aside.iterdir())}
     return Export(problem, cosine, models.best_device(), digests)
@@ -173,18 +173,18 @@ def _export_to(aside: Path, extractor: Timm, model: Any, preprocessing: dict[str
 def _save(graph: Any, file: Path) -> None:
     try:
         _openvino().save_model(graph, file, compress_to_fp16=False)
-    except RuntimeError as error:  # all that OpenVINO says of a full disk is that a stream has failed
+    except RuntimeError as error:  # on a full disk, OpenVINO only reports that a stream has failed
         raise OSError(f"{file.parent.parent} cannot be written: is the disk full?") from error
 
 
 def _converted(model: Any, preprocessing: dict[str, Any]) -> Any:
-    """The model with normalising in front, for one image of bytes: less to hand over, and all of it optimised."""
+    """Convert the model with normalisation in the graph, so that it takes one `uint8` image."""
     import torch
     from openvino.preprocess import PrePostProcessor
 
     openvino, shape = _openvino(), [1, 3, *preprocessing["input_size"]]
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing, which the converter does
+        warnings.simplefilter("ignore")  # raised by the converter's tracing
         graph = openvino.convert_model(model, example_input=torch.zeros(shape), input=shape)
     steps = PrePostProcessor(graph)
     steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
@@ -195,7 +195,7 @@ def _converted(model: Any, preprocessing: dict[str, Any]) -> Any:
 
 
 def _agreement(graph: Any, model: Any, preprocessing: dict[str, Any]) -> float:
-    """The least cosine of the graph's float32 vectors with eager torch's, on the probe."""
+    """The minimum cosine between the graph's float32 vectors and eager torch's on the probe images."""
     import torch
 
     compiled = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -211,7 +211,7 @@ def _agreement(graph: Any, model: Any, preprocessing: dict[str, Any]) -> float:
 
 
 def _probe(height: int, width: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Soft shapes of all sizes and some noise: pictures enough for a network, and the same everywhere."""
+    """Deterministic synthetic images: smooth shapes of several sizes, with noise."""
     import cv2
 
     random = np.random.default_rng(0)
@@ -224,14 +224,14 @@ def _probe(height: int, width: int) -> Iterator[npt.NDArray[np.uint8]]:
 
 
 def compiled(file: Path, settings: dict[str, Any]) -> Any:
-    """An exported model made ready for the CPU; what OpenVINO keeps of that beside it makes the next time quicker.
+    """Compile an exported model for the CPU, using OpenVINO's cache beside it.
 
-    OpenVINO recognises another processor, version or setting, but not a file that has been damaged.
+    OpenVINO invalidates the cache for another processor, version or setting, but does not detect damaged files.
     """
     folder, digests = file.parent / "compiled", file.parent / "compiled.json"
     with contextlib.ExitStack() as turn:
-        # One process at a time: what another one is writing would be taken for damaged, or read.
-        with contextlib.suppress(imgrec.UsageError):  # a cache that is read-only: nobody writes
+        # An exclusive lock, as a file that another process is writing would be read or be taken for damaged.
+        with contextlib.suppress(imgrec.UsageError):  # a read-only cache needs no lock
             turn.enter_context(locks.only_writer(file.parent / "compiled.lock", f"compiled models {file.parent}"))
         try:
             folder.mkdir(exist_ok=True)
@@ -243,13 +243,13 @@ def compiled(file: Path, settings: dict[str, Any]) -> Any:
             found = {blob.name: models.digest_of(str(blob)) for blob in folder.iterdir()}
             if found != known:
                 cache.write_text(digests, json.dumps(found))
-        except (OSError, RuntimeError):  # a cache that is read-only, full, or being deleted
+        except (OSError, RuntimeError):  # the cache is read-only, full or being deleted
             return core().compile_model(str(file), "CPU", settings)
     return model
 
 
 def _digests_in(file: Path) -> dict[str, str]:
-    """What was written there; nothing where there is no such file, or it was changed."""
+    """The digests in a file; empty if it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(known, dict):
@@ -261,29 +261,29 @@ def _digests_in(file: Path) -> dict[str, str]:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor computes in bfloat16: OpenVINO would quietly take float32 otherwise."""
+    """Whether the processor supports bfloat16; without it, OpenVINO silently uses float32."""
     return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @functools.cache
 def core() -> Any:
-    """OpenVINO's devices."""
+    """OpenVINO's runtime, created lazily."""
     return _openvino().Core()
 
 
 def _openvino() -> Any:
-    """The module, without its telemetry, which would tell its makers of every import and export."""
+    """Import OpenVINO without its telemetry, which would report every import and export."""
     with _IMPORT:
         telemetry = "openvino_telemetry"
         is_loaded = telemetry in sys.modules
         if not is_loaded:
-            sys.modules[telemetry] = None  # type: ignore[assignment]  # an import of it fails, as if it was absent
+            sys.modules[telemetry] = None  # type: ignore[assignment]  # makes its import fail
         try:
             import openvino
         finally:
             if not is_loaded:
                 del sys.modules[telemetry]
-        # Its table of types is made when it is first asked for; two threads that do so at once hang (2026.4).
+        # The table of types is created lazily; two threads doing so at once deadlock (2026.4).
         openvino.Type.f32.to_dtype()
         return openvino
 

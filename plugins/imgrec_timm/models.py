@@ -1,4 +1,4 @@
-"""What timm knows and makes: models, their preprocessing, and their weights. All that imports timm or torch."""
+"""timm's models, their preprocessing and their weights."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from imgrec_timm import Timm
 
 URL_PATIENCE = 15.0
-"""Seconds to wait for the first answer of a server that is no hub; a hub's are `HF_HUB_ETAG_TIMEOUT`."""
+"""Seconds to wait for a server other than the Hugging Face Hub, which has `HF_HUB_ETAG_TIMEOUT`."""
 
 ONLY = {"features_only": False, "in_chans": 3}
-"""Keyword arguments of timm's models that must be as they are: an extractor gives a vector of an RGB image."""
+"""Keyword arguments of timm's models that must keep their defaults to return a vector for an RGB image."""
 
 Result = TypeVar("Result")
 
 
 def preprocessing(extractor: Timm) -> dict[str, Any]:
-    """Input size, mean, std, interpolation and crop, as plain data: the model's own, options over them.
+    """Input size, mean, std, interpolation and crop as plain data: the model's own, overridden by options.
 
     Raises:
-        UsageError: there is no such model; a mean or std that is not of three channels.
+        UsageError: there is no such model, or a mean or std does not have three channels.
     """
     from timm.data.config import resolve_data_config
 
@@ -56,7 +56,7 @@ def preprocessing(extractor: Timm) -> dict[str, Any]:
 
 
 def weights_file(extractor: Timm) -> str | None:
-    """The checkpoint, or the downloaded weights; None for random ones.
+    """The file of the checkpoint or of the downloaded weights; None for random weights.
 
     Raises:
         UsageError: there is no such file; the model has no weights, or they cannot be downloaded.
@@ -69,13 +69,13 @@ def weights_file(extractor: Timm) -> str | None:
 
 
 def digest_of(file: str) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """The SHA-256 digest of a file, in hexadecimal."""
     with Path(file).open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def digest_of_values(model: Any) -> str:
-    """SHA-256 of a model's weights, where no file has them."""
+    """The SHA-256 digest of a model's weights, for weights without a file."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
@@ -84,12 +84,12 @@ def digest_of_values(model: Any) -> str:
 
 
 def best_device() -> str:
-    """The quickest that torch finds here."""
+    """The fastest device available to torch."""
     return next(name for name, is_there in _devices().items() if is_there)
 
 
 def check_device(device: str) -> None:
-    """Raise a UsageError where a device is not there."""
+    """Raise a UsageError if a device is not available."""
     if not _devices()[device]:
         raise imgrec.UsageError(f"extractor.device={device} is not there: take auto or cpu")
 
@@ -101,10 +101,10 @@ def _devices() -> dict[str, bool]:
 
 
 def make(extractor: Timm) -> Any:
-    """The model with its weights, as a `torch.nn.Module` on the CPU: `(n, 3, height, width)` to vectors.
+    """Create the model with its weights, a `torch.nn.Module` on the CPU from `(n, 3, height, width)` to vectors.
 
     Raises:
-        UsageError: the model cannot be made with these options; the checkpoint does not fit it.
+        UsageError: the model cannot be created with these options, or the checkpoint does not fit it.
     """
     import timm
     import torch
@@ -125,7 +125,7 @@ def make(extractor: Timm) -> Any:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             if weights is not None and extractor.checkpoint is None:
-                # By timm's own way, which converts what some models' published weights need.
+                # Let timm load the file, as it converts some models' published weights.
                 options.update(pretrained=True, pretrained_cfg_overlay={"file": weights})
             model = timm.create_model(extractor.model, **options)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
@@ -137,7 +137,7 @@ def make(extractor: Timm) -> Any:
 
 @functools.cache
 def _pretrained_cfg(model: str) -> dict[str, Any]:
-    """What timm knows of a model: preprocessing, and where its weights are."""
+    """The configuration of a model in timm: its preprocessing, and where its weights are."""
     import timm
 
     name, _, tag = model.partition(".")
@@ -153,19 +153,19 @@ def _pretrained_cfg(model: str) -> dict[str, Any]:
 
 
 def _load_checkpoint(model: Any, checkpoint: str, cfg: Mapping[str, Any], name: str) -> None:
-    """A user's weights into a model without a classifier.
+    """Load a user's weights, with or without those of the classifier, into a model without a classifier.
 
     Raises:
-        UsageError: the file is no checkpoint, or of another model. The classifier's weights may be there or not.
+        UsageError: the file is not a checkpoint, or is one of another model.
     """
     import timm.models
 
     try:
-        # Read with weights_only: nothing in the file is run.
+        # weights_only: no code in the file is executed.
         state = timm.models.clean_state_dict(timm.models.load_state_dict(checkpoint, weights_only=True))
-    except Exception as error:  # safetensors, pickle, zipfile and torch each have errors of their own
+    except Exception as error:  # safetensors, pickle, zipfile and torch each raise their own errors
         raise imgrec.UsageError(f"checkpoint {checkpoint!r} is neither a safetensors nor a torch file") from error
-    # Counters of training steps, which older checkpoints lack, do not touch a vector.
+    # Counters of training steps, missing in older checkpoints, do not affect vectors.
     wanted = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     classifiers = cfg.get("classifier") or ()
     heads = tuple(f"{each}." for each in ((classifiers,) if isinstance(classifiers, str) else classifiers))
@@ -179,7 +179,7 @@ def _load_checkpoint(model: Any, checkpoint: str, cfg: Mapping[str, Any], name: 
     )
     if message:
         raise imgrec.UsageError(f"checkpoint {checkpoint!r} does not fit {name}: it {', '.join(message)}")
-    model.load_state_dict(state, strict=False)  # all that could differ is the classifier, which the model lacks
+    model.load_state_dict(state, strict=False)  # only the classifier may differ, which the model lacks
 
 
 def _one_line(error: Exception) -> str:
@@ -191,7 +191,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _pretrained_file(model: str, cfg: Mapping[str, Any]) -> str:
-    """The file of a model's published weights: from the cache, without asking anybody, or downloaded.
+    """The file of a model's published weights, from the local cache without network access, or downloaded.
 
     Raises:
         UsageError: there are none, or the hub does not answer.
@@ -220,7 +220,7 @@ def _from_hub(cfg: Mapping[str, Any]) -> str:
 
     repository, _, revision = cfg["hf_hub_id"].partition("@")
     usual = cfg.get("hf_hub_filename") or "pytorch_model.bin"
-    # timm's own order: the same weights as safetensors first, where the repository has them.
+    # In timm's order: safetensors first, if the repository has them.
     safe = "model.safetensors" if usual == "pytorch_model.bin" else str(Path(usual).with_suffix(".safetensors"))
     for name in (safe, usual):
         cached = hub.try_to_load_from_cache(repository, name, revision=revision or None)
@@ -229,7 +229,7 @@ def _from_hub(cfg: Mapping[str, Any]) -> str:
     for name in (safe, usual):
         url = hub.hf_hub_url(repository, name, revision=revision or None)
         try:
-            # Without this hf_hub_download asks a silent hub for minutes.
+            # Without this, hf_hub_download retries an unresponsive hub for minutes.
             patience = hub.constants.HF_HUB_ETAG_TIMEOUT
             _within(patience, functools.partial(hub.get_hf_file_metadata, url, timeout=patience))
         except EntryNotFoundError:
@@ -253,7 +253,7 @@ def _from_url(url: str) -> str:
 
 
 def _within(seconds: float, ask: Callable[[], Result]) -> Result:
-    """What `ask` returns or raises, or TimeoutError: looking up a name may hang where no timeout reaches."""
+    """Call `ask` with a timeout, raising TimeoutError; DNS look-ups have none of their own."""
     outcome: list[Result] = []
     failure: list[BaseException] = []
 

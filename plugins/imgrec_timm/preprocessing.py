@@ -1,4 +1,4 @@
-"""Images as a model sees them: timm's evaluation transforms, without torch."""
+"""timm's evaluation transforms without torch."""
 
 from __future__ import annotations
 
@@ -13,31 +13,28 @@ from imgrec import Image
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resizing and cropping as timm's evaluation transform has them; normalising is left to the runtime.
-
-    Called with an image of any size it gives `uint8 (height, width, 3)`.
-    """
+    """Resizing and cropping as in timm's evaluation transform; normalisation is left to the runtime."""
 
     input_size: Sequence[int]
-    """Height and width of what the model sees."""
+    """Height and width of the model's input."""
 
     mean: Sequence[float]
     std: Sequence[float]
-    """Of the channels, for values from 0 to 1."""
+    """Per channel, for values from 0 to 1."""
 
     interpolation: str
     crop_pct: float
-    """Part of the shorter side that is seen."""
+    """The fraction of the shorter side that is kept."""
 
     crop_mode: str
-    """`center`: the middle; `squash`: all of it, whatever its shape; `border`: all of it, with borders."""
+    """`center`: crop the centre; `squash`: resize to the input's shape; `border`: pad to the input's shape."""
 
     exact: bool
-    """By Pillow, as timm does it; else by OpenCV, several times as fast."""
+    """Resize with Pillow as timm does; else with OpenCV, which is several times as fast."""
 
     @property
     def side(self) -> int | None:
-        """The shorter side that is enough; None for exact pixels, which only the full size gives."""
+        """The shorter side that is enough; None if exact, which requires full size."""
         return None if self.exact else min(self._target)
 
     @property
@@ -46,7 +43,7 @@ class Preprocessing:
         return height, width
 
     def __call__(self, image: Image) -> Image:
-        """`uint8 (height, width, 3)` of an image `uint8 (any, any, 3)`."""
+        """Preprocess an image of any size to `uint8 (height, width, 3)`."""
         tall, wide = self._resized_to(*image.shape[:2])
         return self._middle(self._by_pillow(image, tall, wide) if self.exact else _by_opencv(image, tall, wide))
 
@@ -69,7 +66,7 @@ class Preprocessing:
         return np.asarray(PIL.Image.fromarray(image).resize((max(wide, 1), max(tall, 1)), way))
 
     def _middle(self, image: Image) -> Image:
-        """Cropped to the input size; bordered where it is smaller."""
+        """Centre crop to the input size, padded if smaller."""
         height, width = self.input_size
         across, down = max(width - image.shape[1], 0), max(height - image.shape[0], 0)
         if across or down:
@@ -83,10 +80,10 @@ class Preprocessing:
 
 
 def _by_opencv(image: Image, tall: int, wide: int) -> Image:
-    """Shrunk by a whole number first, then smoothed a little and interpolated.
+    """Shrink by an integer factor first, then smooth slightly and interpolate.
 
-    On photographs the vectors are as near to Pillow's as those of OpenCV's area resampling of any ratio, which
-    takes four times as long.
+    On photographs, vectors are as close to Pillow's as with OpenCV's area resampling alone, which takes four times
+    as long.
     """
     import cv2
 

@@ -1,4 +1,4 @@
-"""What runs a model: torch, or OpenVINO, which is several times as fast on a CPU and starts without torch."""
+"""Runtimes for models: torch, or OpenVINO, which is several times as fast on a CPU and does not import torch."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 log = logging.getLogger("imgrec.timm")
 
 Runtime = Callable[[Sequence[Image]], npt.NDArray[np.float32]]
-"""Features `float32 (n, ...)` of images of any sizes."""
+"""Maps images of any sizes to features, `float32 (n, ...)`."""
 
 Preprocess = Callable[[Image], Image]
-"""From an image of any size to what the model sees, `uint8 (height, width, 3)`."""
+"""Maps an image of any size to the model's input, `uint8 (height, width, 3)`."""
 
 AGREEMENT = 0.9999
-"""The cosine with torch's vectors that OpenVINO's must have to be chosen."""
+"""The minimum cosine between OpenVINO's and torch's vectors for OpenVINO to be chosen."""
 
 
 class UnavailableError(Exception):
-    """Why a runtime is not taken."""
+    """A runtime cannot be used; the message says why."""
 
 
 def runtime_of(extractor: Timm, resolved: Resolved, preprocessing: Preprocessing) -> Runtime:
-    """The runtime that an extractor asks for; of `auto`, OpenVINO on a CPU where it gives torch's vectors.
+    """The runtime that an extractor requests; for `auto`, OpenVINO on a CPU if its vectors agree with torch's.
 
     Raises:
-        UsageError: OpenVINO is asked for, and is not installed or cannot run this; a device that is not there.
+        UsageError: OpenVINO is requested, but not installed or unable to run the model; a missing device.
     """
     why = "as asked"
     if extractor.runtime != "torch":
@@ -60,10 +60,10 @@ def runtime_of(extractor: Timm, resolved: Resolved, preprocessing: Preprocessing
 
 
 def _openvino(extractor: Timm, resolved: Resolved, preprocessing: Preprocessing) -> tuple[OpenVINO, str]:
-    """OpenVINO, and why it may be taken.
+    """The OpenVINO runtime, and why it was chosen.
 
     Raises:
-        UnavailableError: why it may not.
+        UnavailableError: it cannot be used, or not automatically.
     """
     if importlib.util.find_spec("openvino") is None:
         raise UnavailableError("it is not installed: pip install 'imgrec[openvino]'")
@@ -88,7 +88,7 @@ def _openvino(extractor: Timm, resolved: Resolved, preprocessing: Preprocessing)
 
 
 class Torch:
-    """timm's own way: on a GPU where there is one, else on the CPU."""
+    """Runs a model in torch, on a GPU if there is one."""
 
     def __init__(self, extractor: Timm, preprocessing: Preprocessing) -> None:
         import torch
@@ -97,7 +97,7 @@ class Torch:
         self._device = models.best_device() if extractor.device == "auto" else extractor.device
         models.check_device(self._device)
         self._is_bfloat16 = extractor.precision == "bfloat16"
-        # Channels last: measured three times as fast with MobileNets on a CPU.
+        # Channels last is three times as fast with MobileNets on a CPU.
         self._model = models.make(extractor).to(self._device).to(memory_format=torch.channels_last)
         self._mean, self._std = (
             torch.tensor([255 * value for value in values], device=self._device).view(3, 1, 1)
@@ -105,7 +105,7 @@ class Torch:
         )
 
     def __call__(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
-        """See `Runtime`. Nothing waits for a GPU before the last batch: the next is prepared meanwhile."""
+        """See `Runtime`. The GPU works asynchronously while the next batch is prepared."""
         import torch
 
         features = []
@@ -114,7 +114,7 @@ class Torch:
                 pixels = torch.from_numpy(np.stack(each(self._preprocessing, some)))
                 if self._device == "cuda":
                     pixels = pixels.pin_memory()
-                # Bytes are handed over, a quarter of the floats; NHWC seen as NCHW is channels last already.
+                # Bytes are a quarter of the size of floats; NHWC viewed as NCHW is already channels last.
                 pixels = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
                 features.append(self._model((pixels.float() - self._mean) / self._std))
             found: npt.NDArray[np.float32] = torch.cat(features).float().cpu().numpy()
@@ -125,7 +125,7 @@ class Torch:
 
 
 class OpenVINO:
-    """An exported model on the CPU: one image at a time on each core, so that a batch's size changes no vector."""
+    """Runs an exported model on the CPU, one image per core, so that vectors do not depend on the batch size."""
 
     def __init__(self, file: Path, preprocess: Preprocess, precision: str) -> None:
         self._file, self._preprocess = file, preprocess
@@ -133,15 +133,15 @@ class OpenVINO:
         self._compiled: dict[int, Any] = {}
 
     def __call__(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
-        """See `Runtime`. A single image, mostly a query, has all cores for itself."""
+        """See `Runtime`. A single image, usually a query, uses all cores."""
         streams = 1 if len(images) == 1 else cores()
         if streams not in self._compiled:
             self._compiled[streams] = self._compile(streams)
-        # All of it first: between the images it would drive the model from the cores' caches.
+        # Preprocess everything first: interleaved, it would evict the model from the cores' caches.
         pixels = each(self._preprocess, images)
         features: list[npt.NDArray[np.float32]] = []
-        # One more than there are streams: it waits, and no core does. Without callbacks, by which OpenVINO's
-        # threads would run Python: a process that ended just then would be aborted.
+        # One request more than streams keeps all cores busy. No callbacks: OpenVINO's threads would run Python,
+        # and a process that exits at that moment would be aborted.
         waiting: deque[Any] = deque()
         for some in pixels:
             if len(waiting) > streams:
@@ -159,19 +159,19 @@ class OpenVINO:
             "INFERENCE_PRECISION_HINT": self._precision,
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": cores(),
-            "ENABLE_CPU_PINNING": False,  # decoding goes on beside it
+            "ENABLE_CPU_PINNING": False,  # decoding shares the cores
         }
         try:
             return export.compiled(self._file, settings)
         except RuntimeError:
             if self._file.exists() or not self._compiled:
                 raise
-            # The cache was deleted during the run. Another number of streams serves too, if not as quickly.
+            # The cache was deleted during the run: use a model compiled for another number of streams.
             return next(iter(self._compiled.values()))
 
 
 def _result(request: Any) -> npt.NDArray[np.float32]:
-    """What a request has come to, waited for."""
+    """Wait for a request and return its result."""
     request.wait()
     found: npt.NDArray[np.float32] = request.get_output_tensor().data[0].copy()
     return found

@@ -7,7 +7,7 @@ import imgrec
 
 @dataclass
 class Concat(imgrec.Extractor):
-    """The vectors of two extractors side by side, compared as one; the second one's times a factor."""
+    """Concatenated vectors of two extractors, the second one's multiplied by a factor."""
 
     first: imgrec.Extractor = imgrec.component("extractor")
     second: imgrec.Extractor = imgrec.component("extractor")

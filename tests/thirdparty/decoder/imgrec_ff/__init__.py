@@ -18,11 +18,11 @@ class FF(imgrec.Decoder):
 
     @classmethod
     def recognises(cls, head):
-        """Whether a file begins as these do."""
+        """Whether a file has the format's magic bytes."""
         return head.startswith(MAGIC)
 
     def open(self, data):
-        """The upper 8 bits of each channel, with transparency."""
+        """Decode to 8 bits per channel, with transparency."""
         import PIL.Image
 
         width, height = struct.unpack(">II", data[len(MAGIC) : 16])

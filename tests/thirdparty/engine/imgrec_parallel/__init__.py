@@ -1,4 +1,4 @@
-"""Extracts in processes of its own, for extractors whose Python code holds the lock."""
+"""Extracts in several processes, for extractors whose Python code holds the GIL."""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -12,7 +12,7 @@ _extractors = {}
 
 @dataclass
 class Parallel(imgrec.Engine):
-    """Processes of this machine: they decode and extract, each with extractors of its own."""
+    """Processes of this machine, which decode and extract, each with its own extractors."""
 
     workers: int | None = imgrec.option(None, minimum=1, help="processes; null: one a core")
 
@@ -22,17 +22,17 @@ class Parallel(imgrec.Engine):
 
     def open(self, extractors):
         """Start the processes, each with the extractors."""
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may stand still
+        context = multiprocessing.get_context("spawn")  # forking a process with threads may deadlock
         workers = self.workers or imgrec.cores()
         self._pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(extractors,))
         return self
 
     def read(self, files):
-        """In this process: what it costs is mostly waiting for the disk."""
+        """Read in this process, as reading is mostly waiting for the disk."""
         return map(imgrec.read_item, files)
 
     def extract(self, items, batch_size):
-        """Whole batches, decoded where they are extracted."""
+        """Decode and extract whole batches in the same process."""
         batches = imgrec.groups(items, batch_size, imgrec.Item.memory, self.planned_bytes)
         most = 2 * (self.workers or imgrec.cores())
         try:

@@ -1,4 +1,4 @@
-"""Inverted lists: vectors lie with the nearest of some centres, and few lists are looked at."""
+"""Inverted lists: vectors are grouped by their nearest centre, and a search scans few of the lists."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ import imgrec
 
 @dataclass
 class IVF(imgrec.Index):
-    """Inverted lists (Jégou, Douze and Schmid, 2011): those of the centres nearest to a query are looked at."""
+    """Inverted lists (Jégou, Douze and Schmid, 2011): a query scans the lists of its nearest centres."""
 
     lists: int = imgrec.option(64, minimum=1, help="how many, where there are vectors enough")
     seed: int = imgrec.option(0, minimum=0, maximum=2**32 - 1, help="of the centres that are begun with")
 
     def build(self, blocks, count, sample, folder):
-        """Centres by k-means of the sample; rows and their vectors, in half precision, list by list."""
+        """Compute centres by k-means of the sample, and write row numbers and float16 vectors list by list."""
         from sklearn.cluster import KMeans
 
         different = len(np.unique(sample, axis=0))
@@ -37,7 +37,7 @@ class IVF(imgrec.Index):
         np.savez(folder / "lists.npz", centres=centres, rows=order, starts=starts)
 
     def open(self, folder):
-        """Map the vectors, and read where lists begin."""
+        """Map the vectors, and read the lists' offsets."""
         with (folder / "lists.npz").open("rb") as file, np.load(file, allow_pickle=False) as kept:
             self._centres, self._rows, self._starts = (kept[name] for name in ("centres", "rows", "starts"))
         self._vectors = np.load(folder / "vectors.npy", mmap_mode="r", allow_pickle=False)
@@ -46,12 +46,12 @@ class IVF(imgrec.Index):
         return self
 
     def efforts(self):
-        """How many lists are looked at."""
+        """Numbers of lists to scan."""
         count = len(self._centres)
         return sorted({max(1, count >> shift) for shift in range(8)})
 
     def candidates(self, queries, count, effort, usable):
-        """The nearest rows of the lists that are looked at."""
+        """The nearest rows in the scanned lists."""
         return [
             self._of_one(query, lists, count, usable)
             for query, lists in zip(queries, _nearest(queries, self._centres, effort), strict=True)
@@ -67,7 +67,7 @@ class IVF(imgrec.Index):
 
 
 def _nearest(vectors, centres, count):
-    """The numbers of the nearest centres, `(n, count)`."""
+    """Indices of the nearest centres, `(n, count)`."""
     apart = (centres**2).sum(axis=1) - 2 * np.einsum("ij,kj->ik", vectors, centres)
     return np.argsort(apart, axis=1, kind="stable")[:, :count]
 

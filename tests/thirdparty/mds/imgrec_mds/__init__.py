@@ -5,7 +5,7 @@ import imgrec
 
 @dataclass
 class MDS(imgrec.Reducer):
-    """Multidimensional scaling (Kruskal, 1964): distances on the map are as those of the vectors."""
+    """Multidimensional scaling (Kruskal, 1964): distances on the map approximate those of the vectors."""
 
     def fit_transform(self, vectors, labels=None):
         from sklearn.manifold import MDS as Model

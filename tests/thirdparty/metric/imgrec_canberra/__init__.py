@@ -9,10 +9,10 @@ import imgrec
 
 @dataclass
 class Canberra(imgrec.Metric):
-    """The sum of differences, each relative to the values that differ."""
+    """The sum of absolute differences, each relative to the sum of the two values."""
 
     def distances(self, query, vectors):
-        """From a query `float64 (dim,)`, `float64 (n,)`; see `Metric.distances`."""
+        """Distances from a query, `float64 (n,)`; see `Metric.distances`."""
         sizes = np.abs(vectors) + np.abs(query)
         return (np.abs(vectors - query) / np.where(sizes > 0, sizes, 1)).sum(axis=1)
 

@@ -10,12 +10,12 @@ from imgrec import as_euclidean
 
 @dataclass
 class JL(imgrec.Reducer):
-    """Random projection: distances stay about the same, the more so the more dimensions are kept."""
+    """Random projection: distances are preserved approximately, better with more dimensions."""
 
     orthogonal: bool = imgrec.option(True, help="directions at right angles to each other")
 
     def fit(self, vectors, labels=None):
-        """Draw the directions, `(dim, n_components)`, that the seed decides."""
+        """Draw the directions, `(dim, n_components)`, from the seed."""
         if not 0 < self.n_components <= vectors.shape[1] or not len(vectors):
             raise imgrec.UsageError(f"jl to {self.n_components} dimensions needs images of as many values")
         directions = np.random.default_rng(self.seed).normal(size=(vectors.shape[1], self.n_components))
@@ -23,15 +23,15 @@ class JL(imgrec.Reducer):
         return self
 
     def transform(self, vectors):
-        """`float32 (n, n_components)`."""
+        """Project vectors, `float32 (n, n_components)`."""
         return (as_euclidean(vectors, self.metric) @ self._directions).astype(np.float32)
 
     def state(self):
-        """`directions (dim, n_components)`."""
+        """The fit as arrays: `directions (dim, n_components)`."""
         return {"directions": self._directions}
 
     def restore(self, state):
-        """Take over a `state`."""
+        """Restore a fit from its `state`."""
         self._directions = state["directions"]
         return self
 

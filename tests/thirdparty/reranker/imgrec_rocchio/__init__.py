@@ -9,12 +9,12 @@ import imgrec
 
 @dataclass
 class Rocchio(imgrec.Reranker):
-    """Pseudo-relevance feedback: the query moves towards the mean of what it found."""
+    """Pseudo-relevance feedback: the query moves towards the mean of its neighbours."""
 
     beta: float = imgrec.option(0.75, minimum=0, help="how much the mean counts; the query itself counts 1")
 
     def expand(self, query, nearest):
-        """The query and the mean, `float32 (dim,)`; see `Reranker.expand`."""
+        """The weighted mean of the query and that mean, `float32 (dim,)`; see `Reranker.expand`."""
         return ((query + self.beta * nearest.mean(axis=0)) / (1 + self.beta)).astype(np.float32)
 
 

@@ -14,17 +14,17 @@ LARGEST = 400_000_000
 
 @dataclass
 class Zip(imgrec.Source):
-    """Images inside zip archives, which need not be unpacked."""
+    """Images inside zip archives, read without unpacking them."""
 
     at_once = imgrec.cores()
 
     @classmethod
     def recognises(cls, path):
-        """An archive, or a file in one."""
+        """Whether a path is an archive or a file in one."""
         return path.lower().endswith(MARK[:-1]) or MARK in path.lower()
 
     def find(self, roots):
-        """The images of each archive, or of a folder in it, in the order of their names."""
+        """The images of each archive, or of a folder in it, sorted by name."""
         for archive, inner in dict.fromkeys(map(_parts, roots)):
             for info in sorted(_opened(archive).infolist(), key=lambda info: info.filename):
                 is_image = os.path.splitext(info.filename)[1].lower() in imgrec.image_suffixes()
@@ -32,7 +32,7 @@ class Zip(imgrec.Source):
                     yield _file(archive, info)
 
     def state(self, path):
-        """As the archive's own list has it; of an archive, that it is there."""
+        """A file's entry in the archive's directory; for an archive, whether it exists."""
         archive, inner = _parts(path)
         if not os.path.exists(archive):
             return None
@@ -46,7 +46,7 @@ class Zip(imgrec.Source):
             return ImageFile(path, 0, 0, problem=f"cannot be opened: {error}")
 
     def read(self, path):
-        """The bytes, unpacked: the archive says how many these are before it is done."""
+        """The unpacked bytes; the archive's directory tells their number before unpacking."""
         archive, inner = _parts(path)
         try:
             info = _opened(archive).getinfo(inner)
@@ -60,7 +60,7 @@ class Zip(imgrec.Source):
 
 
 def _opened(archive):
-    """An archive as it is now, its list read once; threads may read from it at the same time."""
+    """The open archive, cached until the file changes; thread-safe for reading."""
     return _opened_once(archive, os.stat(archive).st_mtime_ns)
 
 
@@ -70,13 +70,13 @@ def _opened_once(archive, changed):
 
 
 def _parts(path):
-    """The archive, and the name inside it."""
+    """Split a path into the archive and the name inside it."""
     end = (path.lower() + "/").index(MARK) + len(MARK) - 1
     return path[:end], path[end + 1 :]
 
 
 def _file(archive, info):
-    """What changes when the content does: the archive has its checksum."""
+    """An ImageFile stamped with the checksum in the archive, which changes with the content."""
     changed = os.stat(archive).st_mtime_ns
     return ImageFile(f"{archive}/{info.filename}", info.file_size, changed, stamp=f"{info.CRC:08x}")
 

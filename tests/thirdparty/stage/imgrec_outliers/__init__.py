@@ -1,4 +1,4 @@
-"""What a gallery has only one of."""
+"""Finds the outliers of a gallery."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,18 @@ import imgrec
 
 @dataclass(kw_only=True)
 class Outliers(imgrec.Stage):
-    """List the images that are least like any other one: the odd ones, and often the wrong ones."""
+    """List the images least similar to any other, often misplaced ones."""
 
     k: int = imgrec.option(5, minimum=1, help="how many")
     store: imgrec.Store = imgrec.component("store", choice="sqlite")
 
     def execute(self, run):
-        """Print the images farthest from their nearest other one, by Euclidean distance."""
+        """Print the images farthest from their nearest neighbour, by Euclidean distance."""
         with imgrec.open(self.store) as gallery:
             run.reads(len(gallery), gallery.fingerprint, *gallery.similarity.sources())
             records, vectors = gallery.records, gallery.points(gallery.records)
         if len(vectors) < 2:
-            raise imgrec.UsageError("it takes two images for one to be unlike the other")
+            raise imgrec.UsageError("outliers needs at least two images")
         from sklearn.neighbors import NearestNeighbors
 
         with run.timed("search"):

@@ -1,4 +1,4 @@
-"""One NumPy file, written anew with each batch: whole at any moment, and for small galleries."""
+"""One NumPy file, rewritten atomically with each batch: for small galleries."""
 
 import copy
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import imgrec
 from imgrec import Failure, NoStoreError, Record, Space
 
-KEPT = 1000  # of the last writes, what they changed
+KEPT = 1000  # number of writes whose changes are kept
 
 
 @dataclass
@@ -22,17 +22,17 @@ class Content:
 
     records: dict = field(default_factory=dict)  # by path
     failures: dict = field(default_factory=dict)  # by path
-    spaces: dict = field(default_factory=dict)  # by key, in the order in which they came
-    vectors: dict = field(default_factory=dict)  # by key: vectors by digest
+    spaces: dict = field(default_factory=dict)  # by key, in order of first appearance
+    vectors: dict = field(default_factory=dict)  # by key, then by digest
     metadata: dict = field(default_factory=dict)  # by name
     dismissed: set = field(default_factory=set)  # paths that were forgotten on purpose
-    revisions: list = field(default_factory=list)  # a name for each write, the last ones
-    changes: list = field(default_factory=list)  # of each of these writes, contents by a space's key
+    revisions: list = field(default_factory=list)  # names of the last writes
+    changes: list = field(default_factory=list)  # the digests that each of them changed, by space key
 
 
 @dataclass
 class Npz(imgrec.Store):
-    """One NumPy file, written anew with each batch: whole at any moment, and for small galleries."""
+    """One NumPy file, rewritten atomically with each batch: for small galleries."""
 
     path: str = imgrec.option("outputs/gallery.npz", path=True, help="the file")
 
@@ -59,11 +59,11 @@ class Npz(imgrec.Store):
         return self
 
     def close(self):
-        """Forget what was read; the file is closed after each use."""
+        """Drop the content in memory; the file is closed after each use."""
         self._content = None
 
     def write(self, batch):
-        """Change a copy of the content, and put it in the place of the old."""
+        """Change a copy of the content, and replace the file."""
         with self.writing():
             self._write(batch)
 
@@ -139,7 +139,7 @@ class Npz(imgrec.Store):
         return set(known) if paths is None else known & set(paths)
 
     def revision(self, space):
-        """That of the last write; see `Store.revision`."""
+        """The name of the last write; see `Store.revision`."""
         return next(reversed(self._now().revisions), None)
 
     def changes(self, space, since):
@@ -157,7 +157,7 @@ class Npz(imgrec.Store):
         return Path(f"{self.path}.lock")
 
     def size(self):
-        """Bytes of the file."""
+        """The file's size in bytes."""
         return os.path.getsize(self.path)
 
     def _stamp_now(self):
@@ -165,7 +165,7 @@ class Npz(imgrec.Store):
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _now(self):
-        """The content, read again when another run has written."""
+        """The content, reloaded if another process has written."""
         if self._content is None or self._stamp != self._stamp_now():
             stamp = self._stamp_now()
             self._content, self._stamp = self._load(), stamp
