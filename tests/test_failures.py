@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_a_name_that_is_not_utf_8_and_one_with_a_line_break(cli: Cli, few: Path)
 
 
 def test_they_are_tried_again_when_asked_for(cli: Cli, few: Path, broken: list[Path]) -> None:
-    """One that has another content and the same size and time, as where a disk was repaired: nothing tells."""
+    """One that is mended is tried by itself, also with its old size and time; the others only when asked."""
     file = few / "healed.png"
     PIL.Image.open(few / "flower" / "flower-0-0.jpg").rotate(90).save(file)
     good, status = file.read_bytes(), file.stat()
@@ -77,9 +78,14 @@ def test_they_are_tried_again_when_asked_for(cli: Cli, few: Path, broken: list[P
     assert ", 3 failed" in cli("ingest", few, "extractor=colour", "backup=csv").out
     file.write_bytes(good)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert "0 new, 12 unchanged, 0 moved, 0 missing, 3 failed" in cli("ingest", few, "backup=csv").out
-    done = cli("ingest", few, "backup=csv", "retry_failed=true")
-    assert "1 new, 12 unchanged, 0 moved, 0 missing, 2 failed, 1 extracted" in done.out
+    tried = {row["path"]: row["time"] for row in cli("failures", "format=json").json()}
+    assert "1 new, 12 unchanged, 0 moved, 0 missing, 2 failed, 1 extracted" in cli("ingest", few, "backup=csv").out
+    time.sleep(1)  # times are told in seconds
+    for words, is_tried in (([], False), (["retry_failed=true"], True)):
+        done = cli("ingest", few, "backup=csv", *words)
+        assert "0 new, 13 unchanged, 0 moved, 0 missing, 2 failed, 0 extracted" in done.out
+        rows = cli("failures", "format=json").json()
+        assert all((row["time"] > tried[row["path"]]) == is_tried for row in rows)
     left = cli("failures", "format=json").json()
     assert [row["path"] for row in left] == list(map(str, broken))
     assert cli("failures", "store=csv", "store.path=outputs/gallery-csv", "format=json").json() == left

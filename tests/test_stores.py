@@ -536,12 +536,17 @@ def test_a_folder_that_is_damaged_otherwise_is_told_in_a_line_and_never_waited_f
     store.write(Batch([record("/a.jpg", "aa")], vectors={RGB: (["aa"], rows(1))}))
     whole = shutil.copytree(store.location, tmp_path / "whole")
     (name,) = segments(store)
+
+    def replace_by_link(path: Path) -> None:
+        (path / name / "records.csv").unlink()
+        (path / name / "records.csv").symlink_to(path)
+
     damages: list[Callable[[Path], object]] = [
-        lambda path: (path / "00000002-00000002-0000000000000000").symlink_to("nowhere"),
+        lambda path: os.symlink("nowhere", path / "00000002-00000002-0000000000000000"),  # noqa: PTH211
         lambda path: (path / name / "lost.json").write_text("[1, [2]]"),
         lambda path: (path / name / "forgotten.json").write_text("[[1]]"),
-        lambda path: ((path / name / "records.csv").unlink(), (path / name / "records.csv").symlink_to(path)),
         lambda path: (path / f"{name[:18]}{'f' * 16}").mkdir(),
+        replace_by_link,
     ]
     for number, damage in enumerate(damages):
         path = Path(shutil.copytree(whole, tmp_path / f"{number}"))

@@ -494,7 +494,7 @@ def test_a_backup_that_lists_no_space(cli: Cli, ingested: Path, tmp_path: Path, 
     spaces = segment(tmp_path / "outputs" / "gallery-csv") / "spaces.json"
     spaces.unlink() if content is None else spaces.write_text(content)
     assert verified(cli, "backup=csv", code=1) == {"backup": 14}
-    verified(cli, "backup=csv", "fix=true", code=None)
+    cli("verify", "backup=csv", "fix=true", code=None)
     assert verified(cli, "backup=csv") == {}
     assert verified(cli, "backup=csv") == {}
     (tmp_path / STORE).unlink()
