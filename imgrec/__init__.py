@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# What needs OpenCV or more is imported at use, so that a plugin's `import imgrec` stays light.
+# Imported lazily, since it needs OpenCV or more, so that a plugin's `import imgrec` stays fast.
 _LAZY = {
     "Gallery": "imgrec.gallery.gallery",
     "Query": "imgrec.gallery.query",

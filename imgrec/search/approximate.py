@@ -192,7 +192,7 @@ def nearest(
     k: int,
     usable: Mask,
 ) -> list[Found]:
-    """The images nearest to each query among the candidates of all terms' indexes, as `exact.nearest` returns them.
+    """The images nearest to each query among the candidates of all indexes, as `exact.nearest` returns them.
 
     A query is searched exactly if it has fewer than k candidates although there are more images.
 

@@ -282,7 +282,7 @@ class _Step:
     scans: Sequence[Scan]
 
     def bounds(self, queries: Sequence[Vectors], rows: Rows | None = None) -> Iterator[Floats]:
-        """For each query, bounds of its distances from all images or some; for a single field, those of its scan."""
+        """For each query, bounds of its distances from all images or some; of one field, those of its scan."""
         by_field = [
             _bounds_of_images(field, scan, targets, rows)
             for field, scan, targets in zip(self.fields, self.scans, queries, strict=True)

@@ -1,7 +1,7 @@
 """A space's vectors, ready to be searched: from the store, or memory-mapped from cached files.
 
-The files are in the store's `cache_folder`, one folder for each space and revision of the store. They are used only
-for that revision, if samples of them agree with the store, and may be deleted at any time.
+The files are in the store's `cache_folder`, one folder for each space and revision of the store. They are used
+only for that revision, if samples of them agree with the store, and may be deleted at any time.
 """
 
 from __future__ import annotations
