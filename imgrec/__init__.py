@@ -14,7 +14,7 @@ from imgrec import kinds
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.hookspecs import RunInfo, hookimpl
-from imgrec.kinds import *  # noqa: F403 - the kinds say themselves what plugins need of them
+from imgrec.kinds import *  # noqa: F403 - `kinds.__all__` is what plugins need
 from imgrec.options import component, components, option
 from imgrec.registry import available, build
 from imgrec.threads import ahead, cores, each

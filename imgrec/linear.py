@@ -23,11 +23,7 @@ class LinearReducer(Reducer):
     """
 
     def _check_size(self, vectors: Vectors) -> None:
-        """Refuse more components than there are vectors or values.
-
-        Raises:
-            UsageError: saying how many there are.
-        """
+        """Raise a UsageError if there are more components than vectors or values."""
         if self.n_components > min(vectors.shape):
             raise UsageError(
                 f"{self.name} to {self.n_components} dimensions needs as many images and values; "

@@ -147,7 +147,7 @@ def choices_of(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def values_of(cls: type, spec: dataclasses.Field[Any]) -> list[str]:
-    """The values that an option accepts, as written, if there are few: choices, Enum members, true and false."""
+    """The values that an option accepts, as written: choices, Enum members, true and false; else empty."""
     if choices := choices_of(spec.metadata):
         return list(map(str, choices))
     for kind in allowed_types(type_hints(cls)[spec.name]):

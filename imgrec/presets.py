@@ -98,11 +98,7 @@ def inside(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, 
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    """The options by name in a YAML file.
-
-    Raises:
-        UsageError: it is not YAML, or holds something else.
-    """
+    """The options by name in a YAML file; raises a UsageError if it holds anything else."""
     import yaml
 
     try:
@@ -116,7 +112,6 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _defaults(file: Path) -> list[Any]:
-    """The defaults list of a YAML file."""
     defaults = _read(file).get("defaults") or []
     return defaults if isinstance(defaults, list) else []
 

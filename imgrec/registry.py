@@ -151,10 +151,7 @@ def _entries() -> Iterator[importlib.metadata.EntryPoint]:
 
 
 def _check_version(plugin: object) -> None:
-    """Refuse a plugin made for another version of the contract.
-
-    Listeners and presets are the same in versions 1 and 2.
-    """
+    """Refuse a plugin made for another version of the contract; listeners and presets of version 1 still work."""
     made_for = getattr(plugin, "imgrec_contract", CONTRACT_VERSION)
     if not isinstance(made_for, int):
         raise PluginError(f"imgrec_contract is a whole number, not {made_for!r}")
@@ -173,11 +170,7 @@ def _check_version(plugin: object) -> None:
 
 
 def _check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
-    """Refuse hooks that would never be called: misspelt or unmarked ones.
-
-    Raises:
-        PluginError: naming them; the plugin's other hooks stay.
-    """
+    """Refuse hooks that would never be called, misspelt or unmarked ones; the plugin's other hooks stay."""
     known = [name for name in vars(hookspecs) if name.startswith("imgrec_")]
     callers = plugins.get_hookcallers(plugin) or []
     marked = {caller.name for caller in callers}

@@ -54,7 +54,7 @@ def ahead(
 
 
 def _result(future: Future[Out]) -> Out:
-    """A future's result, waited for in steps, so that Ctrl-C is handled even if it does not interrupt a wait.
+    """A future's result, waited for in steps, since Ctrl-C does not always interrupt a wait.
 
     It does not if the system delivers the signal to another thread, or just before the wait begins.
     """

@@ -224,12 +224,7 @@ class _DamagedError(Exception):
 
 
 def _restored(folder: Path, space: Space, reducer: Reducer) -> FittedReducer:
-    """The cached projection.
-
-    Raises:
-        FileNotFoundError: there is none.
-        _DamagedError: it is damaged.
-    """
+    """The cached projection; raises FileNotFoundError if there is none, _DamagedError if it is damaged."""
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         with (folder / "state.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:

@@ -172,7 +172,7 @@ class Gallery(GalleryRows):
 
     def _nearest(self, targets: _Targets, k: int, usable: Mask) -> list[Found]:
         """For each query the k nearest rows, and all that tie with the last."""
-        most = max((len(digests) for digests in targets.digests), default=0)  # found first, then left out
+        most = max((len(digests) for digests in targets.digests), default=0)  # to be left out of what is found
         if self.indexes:
             every = approximate.nearest(self.fields, self.indexes, targets.vectors, k + most, usable)
         else:
@@ -211,7 +211,7 @@ class Gallery(GalleryRows):
             gone = [row for rows, _ in found for row in rows.tolist() if row not in records]
             if not gone:
                 break
-            usable[gone] = False  # forgotten since the vectors were loaded
+            usable[gone] = False  # their records were removed after the vectors were loaded
         variants = [[each[a:b] for each in targets.vectors] for a, b in itertools.pairwise(targets.ends())]
         return [self._matches(some, *each, records, k) for some, each in zip(variants, found, strict=True)]
 
@@ -290,6 +290,7 @@ def opened(
         UsageError: there is no such store, space or metric, or the space is ambiguous.
 
     >>> import imgrec, tempfile
+    >>> from pathlib import Path
     >>> from imgrec.testing import write_pictures
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_pictures(Path(folder, "photos"))

@@ -27,7 +27,7 @@ def fusion_key(fusion_spec: Mapping[str, Any]) -> str:
 
 
 def fusion_specs(store: Store) -> dict[str, dict[str, Any]]:
-    """The fusions recorded in a store, by name."""
+    """The fusions that a store records, by name."""
     found = {name: spec for name, spec in store.metadata().items() if name.startswith(FUSION_PREFIX)}
     if damaged := [name for name, spec in found.items() if not _is_fusion_spec(spec)]:
         raise ImgrecError(
@@ -37,7 +37,6 @@ def fusion_specs(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def _is_fusion_spec(spec: Any) -> bool:
-    """Whether data have the form of a `FusionSpec`."""
     if not isinstance(spec, Mapping) or "projected_from" not in spec:
         return False
     by_term = [spec.get(what) for what in ("weights", "spaces", "projections", "metrics")]

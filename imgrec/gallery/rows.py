@@ -54,7 +54,7 @@ class GalleryRows:
     def label_of(self, label_of: Callable[[str], str]) -> None:
         if "_loaded" in vars(self) and any(each.reducer.supervised for each in self.projections.values()):
             raise UsageError(
-                "what learns from labels is fitted already: open the gallery with where=, which waits"
+                "a supervised projection is already fitted: open the gallery with where=, which fits lazily"
             )
         self._label_of = label_of
 
@@ -147,7 +147,7 @@ class GalleryRows:
     def fields(self) -> list[VectorField]:
         """What is searched: one field a term; in a fusion, weights are divided by the term's usual distance.
 
-        That is the median distance among the images with the first digests, as good as a random sample.
+        The usual distance is the median among the images with the first digests, as good as a random sample.
         """
         by_term = zip(self.similarity.terms, self._loaded, self._alignment[1], strict=True)
         fields = [

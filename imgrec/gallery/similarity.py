@@ -220,7 +220,7 @@ def _fused(
     check_weights(weights)
     for name, values in options.items():
         if not isinstance(values, Mapping):
-            raise UsageError(f"{key}.parts.{name} is recorded, so that options of it are given, not {values!r}")
+            raise UsageError(f"{key}.parts.{name} takes options of the recorded extractor, not {values!r}")
     least = fusion_spec["projected_from"]
     terms = []
     for name, weight in weights.items():
@@ -333,5 +333,5 @@ def extractors_to_ingest(store: Store, chosen: Extractor | Recorded, default: Ex
     if not found:
         raise errors[0]
     for reason in errors:
-        log.warning("left as it is: %s", reason)
+        log.warning("not updated: %s", reason)
     return found

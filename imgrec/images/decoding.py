@@ -99,7 +99,7 @@ class Encoded:
 
     @classmethod
     def of(cls, data: bytes) -> Encoded:
-        """Read the header.
+        """Read the header of an image file.
 
         Raises:
             UnreadableImageError: with the reason.

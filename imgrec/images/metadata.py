@@ -20,7 +20,7 @@ SWAPPED = range(5, 9)
 
 @dataclass(frozen=True)
 class Metadata:
-    """What is used of EXIF."""
+    """The metadata that imgrec uses, from EXIF."""
 
     is_turned: bool = False
     """Whether width and height are swapped to make the picture upright."""

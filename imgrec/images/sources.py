@@ -28,7 +28,6 @@ def _files() -> Source:
 
 @functools.cache
 def _others() -> list[Source]:
-    """The sources of plugins."""
     found = []
     for cls in registry.classes(Source).values():
         if cls is not Files:

@@ -105,7 +105,7 @@ def _is_there(store: Store) -> bool:
 
 
 def _try_out(extractor: Extractor) -> None:
-    """Make an extractor that cannot work, for lack of a device say, fail before a store is created for it."""
+    """Run an extractor once: if it cannot work, for lack of a device say, no store is created for it."""
     black = np.zeros((64, 64, 3), np.uint8)
     extract(extractor, [black], ["a black image"])
 
@@ -119,11 +119,7 @@ def _holds_any(store: Store, roots: Sequence[str]) -> bool:
 
 
 def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extractor]) -> None:
-    """Refuse what cannot work before any store is created or changed.
-
-    Raises:
-        UsageError: saying what.
-    """
+    """Refuse what cannot work, before any store is created or changed."""
     if backup is not None and Path(backup.location).absolute() == Path(store.location).absolute():
         raise UsageError(f"store and backup are both {store.location}: give backup.path=")
     if not _is_there(store):
@@ -132,11 +128,7 @@ def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extra
 
 
 def _check_backup(store: Store, backup: Store | None) -> None:
-    """Refuse to overwrite a backup with an empty store, which may be a lost one.
-
-    Raises:
-        UsageError: the backup holds images and the store none, or the backup is not a store.
-    """
+    """Refuse to overwrite a backup with images by a store without any, whose content may be lost."""
     if backup is None:
         return
     with contextlib.suppress(NoStoreError), backup:

@@ -51,7 +51,7 @@ class IngestReport:
     """Could not be read; see the store's failures."""
 
     extracted: int = 0
-    """Vectors made."""
+    """Vectors extracted."""
 
     pruned: int = 0
     """Missing, and forgotten on request."""

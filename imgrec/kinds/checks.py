@@ -91,7 +91,7 @@ def _check_dataclass(cls: type) -> None:
 
 
 def message_of(error: BaseException) -> str:
-    """The message of a plugin's exception in one line; that of a failed import from imgrec says what is public."""
+    """A plugin's exception in one line; for a failed import from imgrec, with a hint at what is public."""
     try:
         text = " ".join(str(error).split())
     except Exception:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imgrec.kinds.reducer import Reducer
 
 Image = npt.NDArray[np.uint8]
-"""A picture: `uint8 (height, width, 3)`, RGB, upright."""
+"""An image: `uint8 (height, width, 3)`, RGB, upright."""
 
 
 Vectors = npt.NDArray[np.float32]
@@ -173,7 +173,7 @@ class Space:
         kinds = {"key": str, "extractor": str, "options": dict, "identity": dict}
         is_one = isinstance(data, dict) and data.keys() == kinds.keys()
         if not (is_one and all(isinstance(data[name], kind) for name, kind in kinds.items())):  # type: ignore[index]
-            raise ValueError("a space has key, extractor, options and identity, and here is something else")
+            raise ValueError("a space has key, extractor, options and identity, and nothing else")
         return cls(**data)  # type: ignore[arg-type]
 
 

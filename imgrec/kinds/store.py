@@ -268,7 +268,6 @@ class Store(Component):
         return kept | {path: getattr(row, "digest", None) for path, row in found.others.items()}
 
     def _copy_small(self, other: Store, *, exactly: bool, only_lacking: bool) -> None:
-        """Copy the metadata, and the paths forgotten on purpose."""
         kept, given = self.metadata(), other.metadata()
         if only_lacking:
             given = {name: value for name, value in given.items() if name not in kept}

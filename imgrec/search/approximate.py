@@ -149,7 +149,7 @@ def _opened(index: Index, table: VectorTable, folder: Path) -> TermIndex:
     about = json.loads((folder / "imgrec.json").read_text(encoding="utf-8"))
     digests = np.load(folder / "imgrec-digests.npy", allow_pickle=False)
     if about["format"] != FORMAT or not np.array_equal(digests, table.digests):
-        raise ValueError("it is of other vectors")
+        raise ValueError("it is an index of other vectors")
     fresh = registry.changed(index, {})
     if fresh.open(folder) is not fresh:
         raise TypeError("open returns the index itself, and this is something else")

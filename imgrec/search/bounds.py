@@ -154,7 +154,7 @@ class _Products:
         seen = targets = queries.astype(np.float64)
         lengths = np.linalg.norm(targets, axis=1)
         # A dot product of n terms, summed in any order, is off by at most n eps / 2 |x||q| (Higham, Accuracy and
-        # Stability of Numerical Algorithms, 3.1); here the terms' own rounding is added, and all of it doubled.
+        # Stability of Numerical Algorithms, 3.1); the rounding of the terms is added here, and the sum doubled.
         slack, unseen = (self.points.shape[1] + 20) * EPS * lengths, np.zeros(len(targets))
         if self.level:
             axes = self.level.axes.astype(np.float64)

@@ -145,7 +145,7 @@ def load_from(source: Source) -> VectorTable:
 
 
 def is_large(source: Source, made: VectorTable) -> bool:
-    """Whether a table is worth caching. Projected ones soon are, since they save the reading of longer vectors."""
+    """Whether a table is worth caching; projected ones are sooner, since they save reading longer vectors."""
     return made.vectors.nbytes >= (WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8)
 
 
@@ -307,7 +307,6 @@ def _agrees(table: VectorTable, source: Source) -> bool:
 
 
 def _is_well_formed(table: VectorTable) -> bool:
-    """Whether the shapes and types of all arrays fit together."""
     count, dim, levels = len(table.digests), table.vectors.shape[-1], table.pruning.levels
     wanted: list[tuple[npt.NDArray[Any], type[np.generic], tuple[int, ...]]] = [
         (table.digests, np.bytes_, (count,)),
