@@ -21,7 +21,7 @@ class ImageFile:
     """When its content last changed, in nanoseconds since 1970; 0 if unknown."""
 
     stamp: str | None = None
-    """Its source's token for the file's state; if it changes, the file is read again. None: size and mtime do."""
+    """Its source's token for the file's state; a new one means to read again. None: compare size and mtime."""
 
     problem: str | None = None
     """Why it cannot be read at all: a device, no permission, a store that does not answer."""
