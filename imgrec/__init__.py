@@ -14,7 +14,7 @@ from imgrec import kinds
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.hookspecs import RunInfo, hookimpl
-from imgrec.kinds import *  # noqa: F403 - the kinds say themselves what plugins need of them
+from imgrec.kinds import *  # noqa: F403 - `kinds.__all__` is what plugins need
 from imgrec.options import component, components, option
 from imgrec.registry import available, build
 from imgrec.threads import ahead, cores, each
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# What needs OpenCV or more is imported at use, so that a plugin's `import imgrec` stays light.
+# Imported lazily, since it needs OpenCV or more, so that a plugin's `import imgrec` stays fast.
 _LAZY = {
     "Gallery": "imgrec.gallery.gallery",
     "Query": "imgrec.gallery.query",

@@ -1,4 +1,4 @@
-"""Long sequences taken a few items at a time."""
+"""Iterables split into lists of a few items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter; `itertools.batched` of Python 3.12, with lists.
+    """Lists of `size` items, the last one shorter; like `itertools.batched` of Python 3.12, but lists.
 
     >>> list(chunks("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]
@@ -21,7 +21,7 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def groups(items: Iterable[T], size: int, weight: Callable[[T], int], most: int) -> Iterator[list[T]]:
-    """Lists of `size` items, or fewer that weigh `most` at the most; what weighs more has a list to itself.
+    """Lists of at most `size` items that weigh at most `most` together; a heavier item has a list to itself.
 
     >>> list(groups([1, 1, 1, 9, 1], 2, weight=abs, most=3))
     [[1, 1], [1], [9], [1]]

@@ -1,4 +1,4 @@
-"""An extractor's vectors of images, held to its contract."""
+"""Calls extractors, and checks their contract."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from imgrec.registry import origin_of
 
 
 def extract(extractor: Extractor, images: Sequence[Image], names: Sequence[str]) -> Vectors:
-    """An extractor's vectors of images, `float32 (n, dim)`, held to its contract.
+    """Extract vectors of images, `float32 (n, dim)`, and check the extractor's contract.
 
     Args:
         extractor: any.
         images: of the size that it asks for.
-        names: of the images, for the error.
+        names: of the images, for error messages.
 
     Raises:
-        ImgrecError: the extractor failed; the line names it, where it comes from, and the image.
+        ImgrecError: the extractor failed; the message names it, its distribution and the image.
     """
     try:
         return check_vectors(extractor.extract(images), len(images), extractor)

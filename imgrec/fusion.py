@@ -1,4 +1,4 @@
-"""Fusions: several extractors at once, whose distances are weighed and added."""
+"""Fusions: several extractors at once, whose weighted distances are added."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from imgrec.options import check_option_names, components, option
 
 @dataclass
 class Fusion(Extractor):
-    """Several extractors at once: distances of each, by the usual one in its space, weighed and added.
+    """Several extractors at once, whose distances are scaled by the usual one in each space, weighted and added.
 
     Raises:
         UsageError: a weight is negative, or none is above 0; a part has no extractor; a projection or a metric
-            is of no part; there is no such metric.
+            belongs to no part; there is no such metric.
 
     >>> import imgrec
     >>> colour, hog = (imgrec.build("extractor", name) for name in ("colour", "hog"))
@@ -61,11 +61,11 @@ class Fusion(Extractor):
         return np.hstack([part.extract(images) for part in self.parts.values()])
 
     def shares(self) -> dict[str, float]:
-        """The weights of the parts that count, so that they add up to 1."""
+        """The weights above 0, scaled to add up to 1."""
         return _shares(self.weights)
 
     def terms(self) -> dict[str, TermSpec]:
-        """The terms of all parts, of a fusion inside each by `PART.NAME`; some may have no weight."""
+        """The terms of all parts, those of a nested fusion named `PART.NAME`; weights may be 0."""
         total = sum(self.weights.values())
         return {name: replace(term, weight=term.weight / total) for name, term in self._terms().items()}
 
@@ -80,7 +80,7 @@ class Fusion(Extractor):
         )
 
     def fusion_spec(self) -> FusionSpec:
-        """Its terms, without what their extractors are: spaces have that."""
+        """Its terms, as stores record them; the spaces record the extractors."""
         known = self._terms()
         return {
             "weights": {name: term.weight for name, term in known.items()},
@@ -95,12 +95,12 @@ class Fusion(Extractor):
         }
 
     def _thresholds(self, known: Mapping[str, TermSpec]) -> int | dict[str, int]:
-        """From how many images on terms are projected; by their names where a fusion inside has another number."""
+        """From how many images on terms are projected; by name if a nested fusion has another number."""
         found = {name: term.projected_from for name, term in known.items() if term.projection is not None}
         return found if set(found.values()) - {self.projected_from} else self.projected_from
 
     def _terms(self) -> dict[str, TermSpec]:
-        """As `terms`, with weights as they are given."""
+        """As `terms`, with weights as given."""
         return {
             f"{name}.{inner}" if inner else name: self._term(name, weight * each.weight, each)
             for name, weight in self.weights.items()
@@ -109,7 +109,7 @@ class Fusion(Extractor):
 
 
 def _check_by_name(what: str, values: object, kind: type | None) -> None:
-    """Refuse what is not held by the names of parts; a dot in one would be that of a fusion inside."""
+    """Refuse what is not a mapping by the names of parts, in which dots are reserved for nested fusions."""
     if not isinstance(values, Mapping):
         raise UsageError(f"fusion.{what} holds values by the names of parts, not {values!r}")
     for name, value in values.items():
@@ -126,7 +126,7 @@ def _shares(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def check_weights(weights: Mapping[str, float]) -> None:
-    """Refuse weights that no distance can be made of.
+    """Refuse weights that define no distance.
 
     Raises:
         UsageError: one is negative or no number, or none is above 0.
@@ -140,5 +140,5 @@ def check_weights(weights: Mapping[str, float]) -> None:
 
 @hookimpl
 def imgrec_components() -> list[type[Extractor]]:
-    """The extractor of several, found as any other one."""
+    """The fusion, found like any other extractor."""
     return [Fusion]

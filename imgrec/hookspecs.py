@@ -24,7 +24,7 @@ hookimpl = pluggy.HookimplMarker("imgrec")
 REPLACED = {
     f"imgrec_{kind}s": "imgrec_components" for kind in ("extractor", "store", "reducer", "reranker", "decoder")
 }
-"""Hooks of earlier versions of the contract, and what took their place."""
+"""Hooks of earlier versions of the contract, and their replacements."""
 
 
 @dataclass(frozen=True)
@@ -33,34 +33,34 @@ class RunInfo:
 
     stage: str
     folder: Path
-    """Where its results lie, and `run.json` with its whole record."""
+    """Where its results are, with its full record in `run.json`."""
 
     configuration: Mapping[str, Any]
-    """Every option with its value."""
+    """All options with their values."""
 
     choices: Mapping[str, str | None]
-    """What was chosen of each config group: `{"stage": "ingest", "extractor": "colour", ...}`."""
+    """The choice in each config group: `{"stage": "ingest", "extractor": "colour", ...}`."""
 
     status: str
     """`running`, `done`, `failed` or `interrupted`."""
 
     sweep: Path | None = None
-    """The folder of the sweep that it is a job of."""
+    """The folder of the sweep that it belongs to, if any."""
 
     counts: Mapping[str, Any] = field(default_factory=dict)
     """The results in numbers."""
 
     timings: Mapping[str, float] = field(default_factory=dict)
-    """Seconds, by part of the stage."""
+    """Seconds, by phase of the stage."""
 
     error: str | None = None
 
 
 @hookspec
 def imgrec_components() -> Sequence[type[Component]]:
-    """The classes of this plugin, of whatever kinds: extractors, stores, reducers, stages, ...
+    """The classes of this plugin, of any kinds: extractors, stores, reducers, stages, ...
 
-    Called when somebody asks what there is of any kind, `--help` included, so the module that has it is light.
+    Called whenever plugins of any kind are looked up, as for `--help`, so its module must import fast.
 
     Returns:
         Dataclasses derived from `imgrec.Extractor`, `imgrec.Store` and the like; each is chosen by its `name`.
@@ -78,7 +78,7 @@ def imgrec_components() -> Sequence[type[Component]]:
 def imgrec_conf_packages() -> Sequence[str]:
     """Importable packages with YAML presets of this plugin, laid out like `conf/`.
 
-    Called when a command line is read. A preset bears another name than all plugins and presets of its group.
+    Called when a command line is read. The name of a preset must be unique among plugins and presets of its group.
 
     Returns:
         Dotted names of packages; a folder without `__init__.py` will do.
@@ -96,7 +96,7 @@ def imgrec_conf_packages() -> Sequence[str]:
 def imgrec_run_started(run: RunInfo) -> None:
     """A run begins: for trackers and other listeners. An exception costs a warning, not the run.
 
-    Called in the process of the run, for each job of a sweep, when its folder is there and its options checked.
+    Called in the process of the run, for each job of a sweep, once its folder exists and its options are checked.
 
     Args:
         run: stage, folder and configuration; `status` is `running`.
@@ -113,7 +113,7 @@ def imgrec_run_started(run: RunInfo) -> None:
 def imgrec_run_finished(run: RunInfo) -> None:
     """A run is over, done or not: for trackers and other listeners. An exception costs a warning, not the run.
 
-    Called once for each `imgrec_run_started`, when all results lie in the run's folder.
+    Called once for each `imgrec_run_started`, when all results are in the run's folder.
 
     Args:
         run: as at the start, with `status` (`done`, `failed`, `interrupted`), `counts`, `timings` and `error`.

@@ -1,4 +1,4 @@
-"""Reducers that are linear maps: a mean and components, learned once, exact for new vectors."""
+"""Reducers that are linear maps: a mean and components, which apply to new vectors exactly."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ class LinearReducer(Reducer):
     """
 
     def _check_size(self, vectors: Vectors) -> None:
-        """Refuse more components than there are vectors or values.
-
-        Raises:
-            UsageError: saying how many there are.
-        """
+        """Raise a UsageError if there are more components than vectors or values."""
         if self.n_components > min(vectors.shape):
             raise UsageError(
                 f"{self.name} to {self.n_components} dimensions needs as many images and values; "
@@ -35,27 +31,27 @@ class LinearReducer(Reducer):
             )
 
     def _learned(self, mean: npt.NDArray[Any], components: npt.NDArray[Any], **report: float) -> Self:
-        """Keep what `fit` found: `(dim,)`, `(n_components, dim)`, and what `report` is to say."""
+        """Set what `fit` found: mean `(dim,)`, components `(n_components, dim)`, and the figures of `report`."""
         self._mean: Vectors = np.asarray(mean, dtype=np.float32)
         self._components: Vectors = np.asarray(components, dtype=np.float32)
         self._report = report
         return self
 
     def transform(self, vectors: Vectors) -> Vectors:
-        """`float32 (n, n_components)`."""
+        """Reduce vectors to `float32 (n, n_components)`."""
         reduced: Vectors = np.matmul(as_euclidean(vectors, self.metric) - self._mean, self._components.T)
         return reduced
 
     def report(self) -> dict[str, float]:
-        """What fitting found; see the class."""
+        """Figures of the fit; see the class."""
         return dict(self._report)
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """`mean (dim,)`, `components (n_components, dim)` and what `report` says."""
+        """`mean (dim,)`, `components (n_components, dim)` and the figures of `report`."""
         report: dict[str, npt.NDArray[Any]] = {name: np.array(value) for name, value in self._report.items()}
         return {MEAN: self._mean, COMPONENTS: self._components, **report}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Take over a `state`."""
+        """Restore a `state`."""
         report = {name: float(value) for name, value in state.items() if name not in (MEAN, COMPONENTS)}
         return self._learned(state[MEAN], state[COMPONENTS], **report)

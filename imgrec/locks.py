@@ -1,6 +1,7 @@
-"""Who writes takes turns, across processes. A lock ends with the process that holds it, however that ends.
+"""Exclusive locks of writers, across processes.
 
-Locks are the system's, by `filelock`: a file that a killed process leaves behind holds up nobody.
+They are the operating system's, by `filelock`: a lock is released when its process ends, however it ends, and a
+file that a killed process leaves behind blocks nobody.
 """
 
 from __future__ import annotations
@@ -27,26 +28,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LONGEST_COMMAND = 200
-"""Characters of a command that a line shows."""
+"""Characters of a command that a message shows."""
 
 MOST_REMOVALS = 100
-"""How often in a row a file may be gone before it is one that cannot be made."""
+"""How often in a row the file may vanish before giving up."""
 
 _of_thread = threading.local()
 
 
 @contextlib.contextmanager
 def only_writer(file: Path, of: str) -> Iterator[None]:
-    """Be the only writer of something, of all processes and threads; a thread may nest it.
+    """Hold the exclusive lock of writers, across processes and threads; re-entrant in a thread.
 
-    Where another one is, a line on stderr says who, and it is waited for.
+    Waits for another holder, which a line on stderr names.
 
     Args:
-        file: what stands for the lock. It says who holds it, and is removed in the end.
+        file: the lock file. It says who holds the lock, and is removed on release.
         of: what is written to, for messages.
 
     Raises:
-        UsageError: the file cannot be made.
+        UsageError: the file cannot be created.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, only_writer(Path(folder, "a.lock"), "a"):
@@ -65,13 +66,13 @@ def only_writer(file: Path, of: str) -> Iterator[None]:
     finally:
         held.discard(name)
         if lock.is_locked:  # not in a forked process
-            with contextlib.suppress(OSError):  # on Windows only filelock can
-                file.unlink()  # while it is ours; who waits for it then sees that it is no longer the one
+            with contextlib.suppress(OSError):  # on Windows only filelock can remove it
+                file.unlink()  # before the release, so that waiters see that it was replaced
         lock.release()
 
 
 def _acquired(file: Path, of: str) -> BaseFileLock:
-    """The lock, and its holder written into the file."""
+    """Acquire the lock, and write its holder into the file."""
     import filelock
 
     holder, removals = "", 0
@@ -85,7 +86,7 @@ def _acquired(file: Path, of: str) -> BaseFileLock:
         return False
 
     def sign(handle: int) -> None:
-        if not os.path.samestat(file.stat(), os.fstat(handle)):  # filelock sees it too, but not on NFS
+        if not os.path.samestat(file.stat(), os.fstat(handle)):  # filelock checks it too, but not on NFS
             raise FileNotFoundError(errno.ENOENT, "Removed meanwhile")
         os.ftruncate(handle, 0)
         os.write(handle, b" " + json.dumps(_holder()).encode())
@@ -111,10 +112,10 @@ def _holder() -> dict[str, object]:
 
 
 def _who(file: Path) -> str:
-    """Who holds a lock, from its file; empty where that does not say so yet.
+    """The holder of a lock, from its file; empty if not written yet.
 
     Raises:
-        FileNotFoundError: nobody does any longer.
+        FileNotFoundError: the lock was released.
     """
     try:
         with file.open("rb", buffering=0) as handle:

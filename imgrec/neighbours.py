@@ -1,4 +1,4 @@
-"""The nearest neighbours of all vectors among themselves, found once for all reducers that map neighbourhoods."""
+"""The nearest neighbours of all vectors among themselves, cached for reducers that map neighbourhoods."""
 
 from __future__ import annotations
 
@@ -14,36 +14,35 @@ from imgrec.kinds import Progress, Reducer, Vectors, as_euclidean, no_progress
 from imgrec.options import option
 
 SHARED = 90
-"""So many are found at least, as t-SNE asks for by default: enough, whoever asks first."""
+"""The least number of neighbours to compute: t-SNE's default need, so that other reducers can share them."""
 
 AT_ONCE = 8_192
-"""Rows whose neighbours are found between two steps of a progress bar."""
+"""Rows that are searched between two steps of a progress bar."""
 
 
 class Neighbours(NamedTuple):
-    """Of each row its k nearest rows by Euclidean distance, nearest first."""
+    """For each row its k nearest rows by Euclidean distance, nearest first."""
 
     rows: npt.NDArray[np.int32]
-    """`(n, k)`: their numbers."""
+    """`(n, k)`: their indices."""
 
     distances: Vectors
     """`float32 (n, k)`."""
 
 
 _last: dict[tuple[bytes, tuple[int, ...]], Neighbours] = {}
-"""The neighbours found last, by digest and shape of the vectors."""
+"""A cache of the last result, by digest and shape of the vectors."""
 
 
 def among(vectors: Vectors, k: int, progress: Progress = no_progress) -> Neighbours:
     """The k nearest neighbours of every vector among the others: exact, by scikit-learn.
 
-    Asked again for the same vectors, as by the next reducer of a sweep, they are not computed again. Work grows
-    with the square of the number of vectors.
+    The last result is cached, for the next reducer of a sweep. Time is quadratic in the number of vectors.
 
     Args:
         vectors: `float32 (n, dim)`, n above k.
         k: how many, the vector itself not counted.
-        progress: makes the bar that tells how far it is.
+        progress: makes the progress bar.
 
     >>> among(np.array([[0], [1], [5]], np.float32), 1).rows.tolist()
     [[1], [0], [1]]
@@ -67,7 +66,7 @@ def _found(vectors: Vectors, k: int, progress: Progress) -> Neighbours:
             part = slice(start, min(start + AT_ONCE, len(vectors)))
             distances, rows = finder.kneighbors(vectors[part])
             is_other = rows != np.arange(part.start, part.stop)[:, None]
-            is_other[is_other.all(axis=1), -1] = False  # among many that are alike a row may miss itself
+            is_other[is_other.all(axis=1), -1] = False  # among many duplicates a row may miss itself
             found.rows[part] = rows[is_other].reshape(-1, k)
             found.distances[part] = distances[is_other].reshape(-1, k)
             advance(part.stop - part.start)
@@ -86,14 +85,14 @@ def principal_axes(vectors: Vectors, count: int) -> Vectors:
     """The directions of most variance, `float32 (count, dim)`, of unit length; by scikit-learn's PCA."""
     from sklearn.decomposition import PCA
 
-    with np.errstate(invalid="ignore"):  # shares of no variance, where all vectors are alike
+    with np.errstate(invalid="ignore"):  # if all vectors are equal, variance ratios are 0 / 0
         axes: Vectors = PCA(count, svd_solver="covariance_eigh").fit(vectors).components_.astype(np.float32)
     return axes
 
 
 @dataclass
 class NeighbourReducer(Reducer):
-    """A reducer that works from neighbours: of the vectors' principal components, where there are many values.
+    """A reducer that works from nearest neighbours, found among the principal components of long vectors.
 
     A subclass's `fit` calls `_prepare` and then sets `_embedding`.
     """
@@ -101,7 +100,7 @@ class NeighbourReducer(Reducer):
     pca: int | None = option(50, minimum=1, help="principal components of longer vectors come first; null: not")
 
     def _prepare(self, vectors: Vectors) -> None:
-        """Set `_vectors`, among which neighbours are then looked for, `float32 (n, dim)` or `(n, pca)`."""
+        """Set `_vectors`, among which neighbours are found, `float32 (n, dim)` or `(n, pca)`."""
         prepared = as_euclidean(vectors, self.metric)
         self._axes: Vectors | None = None
         if self.pca is not None and self.pca < min(prepared.shape):
@@ -110,7 +109,7 @@ class NeighbourReducer(Reducer):
         self._model: Any = None
 
     def _prepared(self, new: Vectors) -> Vectors:
-        """New vectors beside `_vectors`."""
+        """New vectors, prepared as `_vectors` were."""
         prepared = as_euclidean(new, self.metric)
         return prepared if self._axes is None else prepared @ self._axes.T
 
@@ -128,7 +127,7 @@ class NeighbourReducer(Reducer):
         return kept if self._axes is None else {**kept, "axes": self._axes}
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Take over a `state`; the model is built again when new points come."""
+        """Restore a `state`; the model is rebuilt lazily, for new points."""
         self._vectors, self._embedding, self._axes = state["vectors"], state["embedding"], state.get("axes")
         self._model = None
         return self

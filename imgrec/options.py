@@ -1,4 +1,4 @@
-"""Options: the fields of a plugin's or a stage's dataclass, with what help and validation need to know of them."""
+"""Options: the fields of a component's dataclass, with metadata for help and validation."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def option(
     path: bool = False,
     changes_vectors: bool = True,
 ) -> Any:
-    """A field of a component: one option, with what `--help`, validation and identity need to know of it.
+    """A dataclass field that is an option, with metadata for `--help`, validation and identity.
 
-    Plain dataclass fields work as well; this adds to them.
+    Plain dataclass fields work as well.
 
     Args:
         default: the default; without one the option is required. A list or a dict is copied for each instance.
         help: one line for `--help` and the tables of the README.
-        choices: the values allowed, for a `str`; or a function that gives them when they are asked for.
+        choices: the values allowed, for a `str`; or a function that returns them, called lazily.
         minimum: the smallest value allowed, for a number.
         maximum: the largest.
-        path: the value names a file or folder, so that the command line takes it whatever characters it has.
+        path: the value names a file or folder, so that the command line accepts any characters in it.
         changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
     """
     metadata = {
@@ -58,25 +58,24 @@ def option(
 def component(
     group: str, default: Any = dataclasses.MISSING, *, choice: str | None = None, is_fallback: bool = False
 ) -> Any:
-    """A field that holds a component, which people choose from a config group.
+    """A dataclass field that holds a component, chosen from a config group.
 
     Args:
         group: `extractor`, `store`, `backup`, `reducer`, `projection`, `rerank`, ...
-        default: None, where it may be left out from Python; without it the component is required.
-        choice: what is chosen on the command line unless somebody chooses; None: nothing, of an optional group
-            `none`. A YAML file of the stage's own, `conf/stage/NAME.yaml`, says it in this one's place.
-        is_fallback: it serves only where another component is not there, and is not recorded as used.
+        default: None if it may be left out from Python; without a default the component is required.
+        choice: the default choice on the command line; None: nothing, or `none` in an optional group. A YAML file
+            of the stage, `conf/stage/NAME.yaml`, overrides it.
+        is_fallback: it is used only if another component is absent, and is not recorded as used.
     """
     return field(default=default, metadata={"group": group, "choice": choice, "is_fallback": is_fallback})
 
 
 def components(group: str, *, named_by: str | None = None, help: str = "") -> Any:  # noqa: A002 - as `option` has it
-    """A field that holds components by name, each chosen from a config group: `extractor.parts.NAME=colour`.
+    """A dataclass field that holds components by name, each from a config group: `extractor.parts.NAME=colour`.
 
     Args:
-        group: as `component` has it.
-        named_by: another field, a mapping: a key there that nothing is chosen for is the name of the component
-            itself.
+        group: see `component`.
+        named_by: another field, a mapping; a key of it without a choice is the name of its component.
         help: one line for `--help` and the tables of the README.
     """
     metadata = {"group": group, "is_fallback": False, "named_by": named_by, "help": help}
@@ -84,20 +83,20 @@ def components(group: str, *, named_by: str | None = None, help: str = "") -> An
 
 
 def component_fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
-    """The fields of a component's class that config groups fill."""
+    """The fields of a component class that hold components."""
     return {spec.name: spec for spec in dataclasses.fields(cls) if "group" in spec.metadata}
 
 
 def holds_several(spec: dataclasses.Field[Any]) -> bool:
-    """Whether a field holds components by name, and not just one."""
+    """Whether a field holds components by name, not just one."""
     return "named_by" in spec.metadata
 
 
 @dataclass
 class Options:
-    """A dataclass whose fields are options: base of all components.
+    """Base of all components: a dataclass whose fields are options.
 
-    Values are checked when it is built, so that Python callers get the same one-line errors as the shell.
+    Values are checked on construction, so that Python callers get the same one-line errors as the shell.
 
     Raises:
         UsageError: a value of the wrong type, out of range, or none of the choices.
@@ -105,7 +104,7 @@ class Options:
 
     @classmethod
     def title(cls) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return cls.__name__.lower()
 
     def __post_init__(self) -> None:
@@ -116,11 +115,11 @@ class Options:
             setattr(self, spec.name, value)
 
     def options(self) -> dict[str, Any]:
-        """Every option with its value, as plain data."""
+        """All options with their values."""
         return {spec.name: getattr(self, spec.name) for spec in dataclasses.fields(self)}
 
     def inner(self) -> dict[str, Options]:
-        """The components that it holds, those in mappings and those inside others too, by dotted key."""
+        """The components that it holds, in mappings and nested ones included, by dotted key."""
         found: dict[str, Options] = {}
         for name, value in self.options().items():
             held = {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {}
@@ -136,19 +135,19 @@ def type_hints(cls: type) -> dict[str, Any]:
 
 
 def allowed_types(hint: Any) -> tuple[Any, ...]:
-    """The types that a field's type stands for: of `int | None` both."""
+    """The types that a type hint allows: of `int | None` both."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return typing.get_args(hint) if is_union else (hint,)
 
 
 def choices_of(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The choices of an option, from its field's metadata; empty where it has none."""
+    """The choices of an option, from its field's metadata; empty if it has none."""
     choices = metadata.get("choices", ())
     return tuple(choices() if callable(choices) else choices)
 
 
 def values_of(cls: type, spec: dataclasses.Field[Any]) -> list[str]:
-    """The values that an option is one of, as they are written: choices, an Enum's members, true and false."""
+    """The values that an option accepts, as written: choices, Enum members, true and false; else empty."""
     if choices := choices_of(spec.metadata):
         return list(map(str, choices))
     for kind in allowed_types(type_hints(cls)[spec.name]):
@@ -160,7 +159,7 @@ def values_of(cls: type, spec: dataclasses.Field[Any]) -> list[str]:
 
 
 def written(value: Any) -> str:
-    """A value as it is written on the command line and in YAML.
+    """A value as written on the command line and in YAML.
 
     >>> written(None), written(True), written(0.5)
     ('null', 'true', '0.5')
@@ -171,7 +170,7 @@ def written(value: Any) -> str:
 
 
 def _checked_type(hint: Any, value: Any, where: str) -> Any:
-    """The value, an int widened to a float where a float is wanted; plain scalar types only are checked."""
+    """Convert a value to the type wanted, and check it if that is a scalar type."""
     allowed = allowed_types(hint)
     value = _converted(allowed, value, where)
     plain = {int, float, str, bool, types.NoneType}
@@ -182,7 +181,7 @@ def _checked_type(hint: Any, value: Any, where: str) -> Any:
 
 
 def _converted(allowed: tuple[Any, ...], value: Any, where: str) -> Any:
-    """The value as the type wanted, where it is only another spelling: what JSON kept, what NumPy counts."""
+    """Convert equivalent values to the type wanted: those read from JSON, NumPy scalars, int to float."""
     for kind in allowed:
         if isinstance(kind, type) and issubclass(kind, Enum) and isinstance(value, str):
             if value not in kind.__members__:
@@ -209,11 +208,11 @@ def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
         raise UsageError(f"{where} is at most {maximum}, not {value}")
 
 
-# --- what help and errors tell of options --------------------------------------------------------------------
+# --- for help and error messages -----------------------------------------------------------------------------
 
 
 def default_values(cls: type) -> dict[str, Any]:
-    """The options of a component or stage that have a default, with it."""
+    """The defaults of a component class's options, of those that have one."""
     found = {}
     for spec in dataclasses.fields(cls):
         if spec.default is not dataclasses.MISSING:
@@ -224,19 +223,19 @@ def default_values(cls: type) -> dict[str, Any]:
 
 
 def option_names(cls: type) -> list[str]:
-    """The names of a component's or stage's options."""
+    """The names of a component class's options."""
     return [spec.name for spec in dataclasses.fields(cls)]
 
 
 def first_line(cls: type) -> str:
-    """The first line of a docstring; nothing where a dataclass has only the one that Python gave it."""
+    """The first line of a class's docstring; empty if it is the one that Python generates for dataclasses."""
     line = (cls.__doc__ or "").strip().split("\n")[0]
     return "" if line.startswith(f"{cls.__name__}(") else line
 
 
 @dataclass(frozen=True)
 class OptionRow:
-    """One option, as help and README tell of it."""
+    """One option, as shown in help and READMEs."""
 
     name: str
     default: str
@@ -244,7 +243,7 @@ class OptionRow:
 
 
 def option_rows(cls: type) -> list[OptionRow]:
-    """The options of a stage or component, without the components that are chosen for it one by one."""
+    """The options of a component class, without those that hold one component."""
     known, rows = default_values(cls), []
     for spec in dataclasses.fields(cls):
         if "group" not in spec.metadata or holds_several(spec):
@@ -259,7 +258,7 @@ def check_option_names(owner: str, known: Iterable[str], given: Iterable[str]) -
     """Refuse options that a component does not have.
 
     Raises:
-        UsageError: naming the first one, the nearest that exists, and all that exist.
+        UsageError: naming the first one, the closest known option, and all known options.
     """
     known = list(known)
     for name in given:
@@ -270,7 +269,7 @@ def check_option_names(owner: str, known: Iterable[str], given: Iterable[str]) -
 
 
 def suggestion(word: object, known: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or nothing where no known word is near.
+    """` (did you mean ...?)`, or empty if no known word is close.
 
     >>> suggestion("colr", ["colour", "timm"])
     ' (did you mean colour?)'

@@ -1,4 +1,4 @@
-"""YAML files: imgrec's own, those that plugins bring, and the user's; and what can be chosen because of them."""
+"""YAML presets of imgrec, of plugins and of the user, and what can be chosen in each config group."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ConfFolder:
 
 @functools.cache
 def conf_folders() -> list[ConfFolder]:
-    """The folders of YAML files: imgrec's own, then what plugins bring (`imgrec_conf_packages`)."""
+    """The folders of YAML files: imgrec's own, then those of plugins (`imgrec_conf_packages`)."""
     here = Path(__file__).parent
     inside = here / "conf"  # in a wheel; in a checkout it lies beside the package
     own = ConfFolder(str(inside if inside.is_dir() else here.parent / "conf"), "imgrec")
@@ -46,12 +46,12 @@ def _folders_of(packages: Any, source: importlib.metadata.Distribution | None) -
 
 
 def is_kind(group: str) -> bool:
-    """Whether a config group is called by the kind of its components, as `extractor` is and `backup` is not."""
+    """Whether a config group has the name of its components' kind, as `extractor` has and `backup` has not."""
     return group in GROUPS and group == kind_of(group)
 
 
 def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
-    """The YAML files of a config group by name: imgrec's and the plugins', then the user's, which win.
+    """The YAML files of a config group by name; the user's take precedence over imgrec's and the plugins'.
 
     Raises:
         UsageError: two plugins bring a preset of one name, or one has the name of a plugin.
@@ -72,13 +72,13 @@ def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
 
 
 def begins_with(kind: str, name: str, user_folders: Iterable[str] = ()) -> str | None:
-    """The plugin that a choice stands for: itself, or what a preset begins with; None if none."""
+    """The plugin that a choice stands for: itself, or the one that a preset extends; None if none."""
     _, begins = _presets_under(kind, name, user_folders)
     return begins
 
 
 def settings(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, Any]:
-    """What a preset sets, and what the presets that it begins with set; nothing for a plugin."""
+    """The options set by a preset and by the presets that it extends; empty for a plugin."""
     found: dict[str, Any] = {}
     for file in reversed(_presets_under(kind, name, user_folders)[0]):
         found = _merged(found, _read(file))
@@ -86,7 +86,7 @@ def settings(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str
 
 
 def inside(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, str]:
-    """What a preset chooses for components inside, by their dotted names: `{"parts.hog": "hog"}`."""
+    """What a preset chooses for nested components, by their dotted names: `{"parts.hog": "hog"}`."""
     found: dict[str, str] = {}
     for file in reversed(_presets_under(kind, name, user_folders)[0]):
         for entry in _defaults(file):
@@ -98,11 +98,7 @@ def inside(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, 
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    """What a YAML file holds, options by name.
-
-    Raises:
-        UsageError: it is not YAML, or holds something else.
-    """
+    """The options by name in a YAML file; raises a UsageError if it holds anything else."""
     import yaml
 
     try:
@@ -116,13 +112,12 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _defaults(file: Path) -> list[Any]:
-    """The defaults list of a YAML file."""
     defaults = _read(file).get("defaults") or []
     return defaults if isinstance(defaults, list) else []
 
 
 def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """As Hydra merges configurations: mappings key by key."""
+    """Merge configurations as Hydra does: mappings key by key."""
     both = {
         key: _merged(one[key], value)
         if isinstance(value, Mapping) and isinstance(one.get(key), Mapping)
@@ -133,13 +128,13 @@ def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def comment(file: Path) -> str:
-    """The comment that heads a preset: what it is, in a line."""
+    """The comment at the head of a preset, which describes it in one line."""
     line = file.read_text(encoding="utf-8").partition("\n")[0]
     return line.removeprefix("#").strip() if line.startswith("#") else ""
 
 
 def _presets_under(kind: str, name: str, user_folders: Iterable[str]) -> tuple[list[Path], str | None]:
-    """The files of a choice that is a preset, of those that it begins with, and the plugin below."""
+    """The files of a preset and of those that it extends, and the plugin that these extend; None if none."""
     folders, known = list(user_folders), registry.available(kind)
     found: list[Path] = []
     for _ in range(10):  # presets on presets
@@ -154,12 +149,12 @@ def _presets_under(kind: str, name: str, user_folders: Iterable[str]) -> tuple[l
 
 
 def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> registry.Plugin | None:
-    """The plugin that a choice stands for; None where there is none."""
+    """The plugin that a choice stands for; None if there is none."""
     return registry.available(kind).get(begins_with(kind, name, user_folders) or "")
 
 
 def experiments(user_folders: Iterable[str] = ()) -> dict[str, list[str]]:
-    """The experiments by name, and the stages that each has a file for; none where it is one file for all."""
+    """The experiments by name, and the stages that each has a file for; empty if one file serves all."""
     folders = [*user_folders, *(folder.path for folder in conf_folders())]
     found: dict[str, list[str]] = {name: [] for name in files("experiment", user_folders)}
     for folder in folders:
@@ -170,12 +165,12 @@ def experiments(user_folders: Iterable[str] = ()) -> dict[str, list[str]]:
 
 
 def names(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
-    """What there is of a kind: plugins, and the YAML presets on them."""
+    """The names of a kind's plugins, and of the YAML presets that extend them."""
     return sorted({*registry.available(kind), *files(kind, user_folders)})
 
 
 def choices(group: str, user_folders: Sequence[str] = ()) -> list[str]:
-    """What can be chosen of a config group."""
+    """What can be chosen in a config group."""
     plugins = registry.available(kind_of(group))
     refused = {name for name, plugin in plugins.items() if GROUPS[group].refuses(plugin.cls)}
     found = [name for name in names(kind_of(group), user_folders) if name not in refused]
@@ -186,10 +181,7 @@ def choices(group: str, user_folders: Sequence[str] = ()) -> list[str]:
 
 
 def default_choices(stage: str, user_folders: Iterable[str] = ()) -> dict[str, str | None]:
-    """What is chosen for each component of a stage unless somebody chooses; None: nothing.
-
-    Its YAML file says so, or, where it brings none, its class.
-    """
+    """The default choice for each component of a stage, from its YAML file, else its class; None: nothing."""
     fields = {
         name: spec
         for name, spec in component_fields(registry.classes(Stage)[stage]).items()

@@ -42,29 +42,29 @@ C = TypeVar("C", bound=Component)
 
 @dataclass(frozen=True)
 class Plugin:
-    """A component class, and where it comes from."""
+    """A component class, and its distribution."""
 
     cls: type[Component]
     source: importlib.metadata.Distribution | None
 
     @property
     def kind(self) -> str:
-        """That of its base class."""
+        """The kind of its base class."""
         return base_of(self.cls).kind
 
     @property
     def name(self) -> str:
-        """What it is chosen by."""
+        """The name it is chosen by."""
         return self.cls.title()
 
     @property
     def distribution(self) -> str:
-        """What was installed to have it."""
+        """The name of its distribution."""
         return _distribution(self.source)[0]
 
     @property
     def version(self) -> str:
-        """Of the distribution."""
+        """The version of its distribution."""
         return _distribution(self.source)[1]
 
     @property
@@ -75,7 +75,7 @@ class Plugin:
 
 @functools.cache
 def _distribution(source: importlib.metadata.Distribution | None) -> tuple[str, str]:
-    """Name and version. Asked for late: it takes milliseconds, which many plugins would add up to a wait."""
+    """Name and version, read lazily: it takes milliseconds for each distribution."""
     metadata: Any = source.metadata if source else {"Name": "unknown", "Version": ""}
     return metadata["Name"] or "unknown", metadata["Version"] or ""
 
@@ -92,7 +92,7 @@ def manager() -> pluggy.PluginManager:
     A plugin that fails to load costs a warning with its distribution and version, nothing else.
 
     Raises:
-        PluginError: a plugin asks for plugins while it is imported, when not all of them are known.
+        PluginError: a plugin looks up plugins while it is imported, before all of them are known.
     """
     if _importing.get():
         raise PluginError("it asks for plugins while it is imported: ask in a function or a method")
@@ -111,7 +111,7 @@ def manager() -> pluggy.PluginManager:
 
 
 _importing: contextvars.ContextVar[bool] = contextvars.ContextVar("importing", default=False)
-"""Whether a plugin is imported in this thread."""
+"""Whether this thread is importing a plugin."""
 
 
 def _imported(entry: importlib.metadata.EntryPoint) -> object:
@@ -124,7 +124,7 @@ def _imported(entry: importlib.metadata.EntryPoint) -> object:
 
 @contextlib.contextmanager
 def _contained(what: str, source: importlib.metadata.Distribution | None) -> Iterator[None]:
-    """Code of a plugin: what it raises costs a warning, what it prints is no result; but Ctrl-C is the user's."""
+    """Run code of a plugin: what it raises becomes a warning, except Ctrl-C, and what it prints goes to stderr."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
@@ -135,7 +135,7 @@ def _contained(what: str, source: importlib.metadata.Distribution | None) -> Ite
 
 
 def _entries() -> Iterator[importlib.metadata.EntryPoint]:
-    """The entry points of all plugins; a distribution whose own cannot be read is left out."""
+    """The entry points of all plugins; a distribution whose entry points cannot be read is left out."""
     try:
         yield from importlib.metadata.entry_points(group="imgrec")
     except Exception:
@@ -151,10 +151,7 @@ def _entries() -> Iterator[importlib.metadata.EntryPoint]:
 
 
 def _check_version(plugin: object) -> None:
-    """Refuse what was made for another version of the contract.
-
-    What listens to runs or brings presets only is the same in versions 1 and 2.
-    """
+    """Refuse a plugin made for another version of the contract; listeners and presets of version 1 still work."""
     made_for = getattr(plugin, "imgrec_contract", CONTRACT_VERSION)
     if not isinstance(made_for, int):
         raise PluginError(f"imgrec_contract is a whole number, not {made_for!r}")
@@ -173,11 +170,7 @@ def _check_version(plugin: object) -> None:
 
 
 def _check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
-    """Find hooks that nobody will ever call: misspelt ones, and those that were not marked.
-
-    Raises:
-        PluginError: naming them; the plugin's other hooks stay.
-    """
+    """Refuse hooks that would never be called, misspelt or unmarked ones; the plugin's other hooks stay."""
     known = [name for name in vars(hookspecs) if name.startswith("imgrec_")]
     callers = plugins.get_hookcallers(plugin) or []
     marked = {caller.name for caller in callers}
@@ -218,7 +211,7 @@ def available(kind: str) -> dict[str, Plugin]:
 
 
 def classes(base: type[C]) -> dict[str, type[C]]:
-    """The classes of a kind, which is given by its base class, by name.
+    """The classes of a kind, given by its base class, by name.
 
     >>> from imgrec.kinds import Store
     >>> list(classes(Store))
@@ -229,7 +222,7 @@ def classes(base: type[C]) -> dict[str, type[C]]:
 
 @functools.cache
 def _components() -> list[Plugin]:
-    """The classes of all plugins; one with anything wrong in it is left out."""
+    """The classes of all plugins; one with anything wrong is left out, with a warning."""
 
     def check(classes: Any, source: importlib.metadata.Distribution | None) -> Iterator[Plugin]:
         if isinstance(classes, type):
@@ -248,7 +241,7 @@ def origin_of(component: Component) -> str:
 
 
 def notify(hook: str, run: RunInfo) -> None:
-    """Tell every listener of a run's event; one that fails costs a warning, not the run."""
+    """Call every listener of a run's event; one that fails costs a warning, not the run."""
     for implementation in getattr(manager().hook, hook).get_hookimpls():
         with _contained(f"listener {hook}", _source_of(implementation)):
             implementation.function(**dict.fromkeys(implementation.argnames, run))
@@ -257,12 +250,12 @@ def notify(hook: str, run: RunInfo) -> None:
 def ask(
     hook: str, what: str, check: Callable[[Any, importlib.metadata.Distribution | None], Iterable[T]]
 ) -> list[T]:
-    """What `check` makes of each plugin's answer to a hook; a plugin with anything wrong in its own is left out.
+    """Call a hook of every plugin, and collect what `check` yields for each result; failing plugins are left out.
 
     Args:
         hook: one without arguments.
-        what: the answers are, for the warning.
-        check: takes an answer and the distribution that it is of.
+        what: what the results are, for warnings.
+        check: takes a plugin's result and distribution.
     """
     found: list[T] = []
     for implementation in getattr(manager().hook, hook).get_hookimpls():
@@ -277,12 +270,12 @@ def _source_of(implementation: pluggy.HookImpl) -> importlib.metadata.Distributi
 
 
 def warn_of(cls: type[Component], error: BaseException) -> None:
-    """Say that a component is left out, and where it comes from."""
+    """Warn that a component is left out, naming its distribution."""
     log.warning("%s of %s left out: %s", cls.choice(), available(cls.kind)[cls.title()].origin, message_of(error))
 
 
 def build(kind: str, name: str, **options: Any) -> Any:
-    """A component by kind and name, with its options: an `Extractor`, a `Store`, ...
+    """Build a component by kind and name, with its options: an `Extractor`, a `Store`, ...
 
     Raises:
         UsageError: no such kind, plugin or option; an option is missing or of the wrong type; a library that
@@ -298,13 +291,13 @@ def build(kind: str, name: str, **options: Any) -> Any:
 
 
 def composed(cls: type[C], options: Mapping[str, Any], chosen: Mapping[str, str | None] | None = None) -> C:
-    """A component with those that it holds, all of them found by name and their options checked.
+    """Build a component with those that it holds, finding all of them by name and checking their options.
 
     Args:
         cls: its class.
-        options: by name. For a component inside there may be the component itself, what `plain_options` makes of
-            one, or its options, where `chosen` says which it is.
-        chosen: the plugin of each component inside by its dotted key, as `Stage.plugins` has them.
+        options: by name. A nested component is given as itself, as what `component.plain` makes of it, or as
+            options of the plugin in `chosen`.
+        chosen: the plugin of each nested component by its dotted key, as `Stage.plugins` returns them.
 
     Raises:
         UsageError: there is no such plugin; an option is missing, unknown or not allowed; a library is not
@@ -323,13 +316,13 @@ def composed(cls: type[C], options: Mapping[str, Any], chosen: Mapping[str, str 
 
 
 def stage(name: str, configuration: Mapping[str, Any], plugins: Mapping[str, str | None]) -> Stage:
-    """A stage with its components, all of them found by name and their options checked: nothing else is called.
+    """Build a stage with its components, finding all of them by name and checking their options; run nothing.
 
     Args:
         name: of the stage.
         configuration: its options; those of its components under the names of the fields that they fill.
-        plugins: the plugin of each component, as `Stage.plugins` has them; where there is none, the component may
-            be left out, or take options only.
+        plugins: the plugin of each component, as `Stage.plugins` returns them; None if the component is left out,
+            or only its options are changed.
 
     Raises:
         UsageError: there is no such stage or plugin; an option is missing, unknown or not allowed; a library is
@@ -344,7 +337,7 @@ def stage(name: str, configuration: Mapping[str, Any], plugins: Mapping[str, str
 def _component_at(
     cls: type[Component], name: str, spec: dataclasses.Field[Any], given: Any, chosen: Mapping[str, str | None]
 ) -> dict[str, Any]:
-    """The value of a field that holds components, by the field's name; empty where there is none."""
+    """The value of a field that holds components, by the field's name; empty if its default is used."""
     kind = kind_of(spec.metadata["group"])
     if holds_several(spec):
         if not isinstance(given or {}, Mapping):
@@ -370,7 +363,7 @@ def _is_plain_component(value: object) -> bool:
 
 
 def _inner(kind: str, given: Any, chosen: Mapping[str, str | None], key: str) -> Component | None:
-    """A component inside another one; None where nothing is chosen."""
+    """A nested component; None if nothing is chosen."""
     if isinstance(given, Component):
         return given
     if _is_plain_component(given):
@@ -386,7 +379,7 @@ def _inner(kind: str, given: Any, chosen: Mapping[str, str | None], key: str) ->
 
 
 def changed(component: C, changes: Mapping[str, Any]) -> C:
-    """The same component with options changed, those of components inside by their names; mappings are merged.
+    """A copy of a component with options changed, also of nested components; mappings are merged.
 
     Raises:
         UsageError: it has no such option.

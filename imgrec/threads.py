@@ -1,4 +1,4 @@
-"""Work in threads, which pays since OpenCV, Pillow, NumPy and the runtimes release Python's lock."""
+"""Work in threads, which is parallel since OpenCV, Pillow, NumPy and the runtimes release the GIL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Out = TypeVar("Out")
 
 
 def cores() -> int:
-    """How many this process may use: fewer than the machine has where a container or `taskset` says so."""
+    """How many CPU cores this process may use, which a container or `taskset` may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -26,10 +26,10 @@ def ahead(
     weight: Callable[[In], int] = lambda _: 0,
     most: int = 0,
 ) -> Iterator[Out]:
-    """`map` in a pool, in order, while at most `limit` results wait that weigh at most `most`: memory is bounded.
+    """`map` in a pool, in order; at most `limit` results of total weight `most` are pending, to bound memory.
 
-    What weighs more by itself is alone: begun when nothing waits any more, and nothing is begun until its result
-    has been taken. Items are taken from `items` in the caller's thread.
+    An item that weighs more runs alone: nothing else is pending until its result has been taken. `items` is
+    iterated over in the caller's thread.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor(2) as pool:
@@ -54,9 +54,9 @@ def ahead(
 
 
 def _result(future: Future[Out]) -> Out:
-    """A future's result, waited for in steps: Ctrl-C is handled between them even where it does not end a wait.
+    """A future's result, waited for in steps, since Ctrl-C does not always interrupt a wait.
 
-    It does not where the system hands the signal to another thread, or just before the wait begins.
+    It does not if the system delivers the signal to another thread, or just before the wait begins.
     """
     while not future.done():
         wait([future], timeout=0.5)
@@ -64,7 +64,7 @@ def _result(future: Future[Out]) -> Out:
 
 
 def each(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
-    """What a function makes of each item, on all cores: for an extractor to spread a batch of images.
+    """Apply a function to each item, on all cores: for extractors, to the images of a batch.
 
     The function must not call `each` itself.
 

@@ -1,1 +1,1 @@
-"""A gallery: one store seen through one similarity, and the queries that are asked of it."""
+"""A gallery: one store seen through one similarity, and searched by queries."""

@@ -1,7 +1,7 @@
 """Projections: reducers that are fitted on a gallery before it is searched, and the spaces that they make.
 
-A fitted reducer is kept in the store's `cache_folder`, one folder for each space, reducer and choice of options.
-It may be deleted at any time, and is then fitted anew: which is told, since distances change with it.
+Fitted reducers are cached in the store's `cache_folder`, by space, reducer and options. The cache may be deleted
+at any time; fitting anew is then logged as a warning, since distances change.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from imgrec.search.files import Source, VectorTable
 log = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Of the files. Raised when they change."""
+"""The version of the cached files."""
 
 MOST_FITTED = 20_000
-"""Images that a reducer is fitted on at the most: more would take memory and time, and tell nothing new."""
+"""Images that a reducer is fitted on at most: more would take memory and time for nothing."""
 
 GROWN = 1.25
-"""It is fitted anew when the gallery has so many times the images that it had."""
+"""A reducer is fitted anew when the gallery has grown by this factor."""
 
 
 @dataclass(frozen=True)
 class FittedReducer:
-    """A fitted reducer, and the space of the vectors that it makes."""
+    """A fitted reducer, and the space of its output."""
 
     reducer: Reducer
     space: Space
     images: int
-    """How many the gallery had, copies not counted."""
+    """How many the gallery had then, copies not counted."""
 
     def about(self) -> dict[str, Any]:
         """For a run's record: the reducer's name and options, what it reports, and the number of images."""
@@ -61,15 +61,15 @@ def fit(
     labels_of: Callable[[Sequence[str]], list[str]],
     usable: npt.NDArray[np.bool_] | None = None,
 ) -> FittedReducer:
-    """Fit a reducer on a gallery's vectors, the same one whatever order they come in.
+    """Fit a reducer on a gallery's vectors; their order does not matter.
 
     Args:
         reducer: not fitted yet.
         space: that of the vectors.
         digests: `(n,)`, the content of each row.
         vectors: `float32 (n, dim)`. Of more than `MOST_FITTED` those with the first digests are taken, which is as
-            good as chance.
-        labels_of: the labels of contents; asked only for a reducer that learns from labels.
+            good as a random sample.
+        labels_of: returns the labels of digests; called for a supervised reducer only.
         usable: `bool (n,)`: the rows that it may be fitted on; None for all.
 
     Raises:
@@ -83,7 +83,7 @@ def fit(
 
 
 def _space_of(space: Space, fitted: Reducer) -> Space:
-    """The space that a fitted reducer makes of another: what was fitted is part of its identity."""
+    """The space of a fitted reducer's output; its fitted state is part of the identity."""
     digest = hashlib.sha256()
     for name, array in sorted(fitted.state().items()):
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
@@ -96,19 +96,19 @@ def _space_of(space: Space, fitted: Reducer) -> Space:
 def load(
     store: Store, space: Space, reducer: Reducer, labels_of: Callable[[Sequence[str]], list[str]], least: int = 0
 ) -> tuple[FittedReducer | None, VectorTable]:
-    """The projection of a space of a store, as it was kept or fitted now; and the projected vectors.
+    """The projection of a space, from the cache or fitted now, and the projected vectors.
 
-    It is fitted now where none was kept, or where the gallery has grown by a quarter since.
+    It is fitted if none is cached, or if the gallery has grown by a quarter since.
 
     Args:
         store: open.
-        space: that the store holds.
+        space: one that the store holds.
         reducer: not fitted yet.
-        labels_of: as `fit` has it.
-        least: of fewer images, copies not counted, there is no projection, and vectors are as they are.
+        labels_of: see `fit`.
+        least: with fewer images, copies not counted, there is no projection, and vectors are not changed.
 
     Raises:
-        UsageError: as `fit`; or the reducer only draws.
+        UsageError: as `fit`, or the reducer makes maps only.
     """
     if reason := GROUPS["projection"].refuses(type(reducer)):
         raise UsageError(reason)
@@ -123,13 +123,10 @@ def load(
         return None, whole
     made = _fitted(store, space, reducer, labels_of, whole, found)
     if kept:
-        with contextlib.suppress(OSError):  # a medium that is full or read-only
+        with contextlib.suppress(OSError):  # the disk may be full or read-only
             _keep(made, space, kept)
             if found:
-                for cached in (
-                    kept.parent.parent,
-                    kept.parent.parent / "indexes",
-                ):  # its vectors and their indexes
+                for cached in (kept.parent.parent, kept.parent.parent / "indexes"):  # vectors and their indexes
                     shutil.rmtree(cached / found.space.key, ignore_errors=True)
     projected = project(made, whole)
     source = source_of(store, space, made)
@@ -146,7 +143,7 @@ def _fitted(
     whole: VectorTable,
     outgrown: FittedReducer | None,
 ) -> FittedReducer:
-    """As `fit`, and told: that it takes time, or that distances change."""
+    """Fit as `fit` does, with a warning that it takes time or that distances change."""
     if outgrown:
         log.warning(
             "%s was fitted on %s images, and the gallery has %s now: it is fitted anew, and distances change",
@@ -154,7 +151,7 @@ def _fitted(
             f"{outgrown.images:,}",
             f"{int(whole.usable.sum()):,}",
         )
-        reducer = registry.changed(reducer, {})  # it was restored to what is outgrown
+        reducer = registry.changed(reducer, {})  # a fresh one: this holds the outgrown state
     made = fit(reducer, space, whole.digests, whole.vectors, labels_of, whole.usable)
     if outgrown is None:
         about = "" if store.cache_folder else f"; store={store.name} keeps none, so that it is fitted for each run"
@@ -175,20 +172,20 @@ def project_queries(
     digests: npt.NDArray[np.bytes_],
     vectors: Vectors,
 ) -> Vectors:
-    """Queries projected; a content of the gallery has the vector that the gallery has of it.
+    """Project queries; a content of the gallery gets the gallery's own projected vector.
 
-    To project it again, alone or among others, may round to other digits, and equal contents are at distance 0.
+    Projected again, in another batch, it might be rounded differently, and equal contents must be at distance 0.
 
     Args:
         reducer: fitted.
         queries: `float32 (m, dim)`, not yet projected.
-        contents: of each the digest of its content, or None where that is not known.
+        contents: the digest of each query's content, or None if unknown.
         digests: `(n,)`, of the gallery's rows.
-        vectors: `float32 (n, n_components)`: these, projected.
+        vectors: `float32 (n, n_components)`: the gallery's rows, projected.
     """
     try:
         projected = np.array(reducer.transform(queries))
-    except ValueError as error:  # of another length, say
+    except ValueError as error:  # such as a wrong length
         raise UsageError(f"{reducer.name} cannot project {queries.shape[1]} values of a query: {error}") from error
     wanted = {content.encode() for content in contents if content}
     row_of = {digests[row]: row for row in np.flatnonzero(np.isin(digests, list(wanted)))} if wanted else {}
@@ -212,7 +209,7 @@ def _folder(store: Store, space: Space, reducer: Reducer) -> Path | None:
 
 
 def _read(folder: Path, space: Space, reducer: Reducer) -> FittedReducer | None:
-    """What was kept; None where there is nothing, or nothing right."""
+    """The cached projection; None if there is none, or it is damaged."""
     try:
         return _restored(folder, space, reducer)
     except FileNotFoundError:
@@ -223,16 +220,11 @@ def _read(folder: Path, space: Space, reducer: Reducer) -> FittedReducer | None:
 
 
 class _DamagedError(Exception):
-    """What was kept is not what was written."""
+    """Cached files are not what was written."""
 
 
 def _restored(folder: Path, space: Space, reducer: Reducer) -> FittedReducer:
-    """What was kept of a reducer fitted on a space.
-
-    Raises:
-        FileNotFoundError: there is nothing.
-        _DamagedError: nothing right.
-    """
+    """The cached projection; raises FileNotFoundError if there is none, _DamagedError if it is damaged."""
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         with (folder / "state.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -242,7 +234,7 @@ def _restored(folder: Path, space: Space, reducer: Reducer) -> FittedReducer:
         is_right = is_right and type(found.images) is int and found.images > 0
     except FileNotFoundError:
         raise
-    except Exception as error:  # whatever a damaged file makes of zip, NumPy, JSON or the reducer
+    except Exception as error:  # zip, NumPy, JSON and reducers raise anything on damaged files
         raise _DamagedError(f"{type(error).__name__}: {error}") from error
     if not is_right:
         raise _DamagedError("it was changed")
@@ -265,9 +257,9 @@ def _keep(made: FittedReducer, space: Space, folder: Path) -> None:
 
 
 def check(store: Store) -> Iterator[tuple[Path, str | None]]:
-    """Each folder kept of a store's projections and of the vectors they make, and what is wrong with it.
+    """Each cached folder of a store's projections and projected vectors, and what is wrong with it, if anything.
 
-    One whose reducer is not installed is passed over with a warning: it may be all right.
+    Those whose reducer is not installed are skipped with a warning.
     """
     if store.cache_folder is None:
         return

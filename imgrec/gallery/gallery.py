@@ -1,4 +1,4 @@
-"""A gallery: one store seen through one similarity, and its answers to queries."""
+"""A gallery: one store seen through one similarity, searched by queries."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from imgrec.search.bounds import Rows
 from imgrec.search.exact import Found, Mask, VectorField
 
 RANKED_AT_ONCE = 64
-"""Queries whose whole rankings are in memory together."""
+"""Queries whose full rankings are in memory at a time."""
 
 
 class Gallery(GalleryRows):
-    """The images of one store in one similarity, ready to be searched; the store stays open while it is used.
+    """The images of one store under one similarity, ready to be searched; the store must stay open.
 
-    Copies of an image share a vector: a row is a content, which any number of files may have. Files that were
-    missing at the last ingest are left out, and those that lack a vector in a term of a fusion.
+    A row is a content, which any number of files may share. Files that were missing at the last ingest are left
+    out, and those that lack a vector for a term of a fusion.
 
     Args:
         store: open.
-        similarity: what images are compared by; a projection in it is fitted, or taken as it was kept.
-        where: the files that the gallery consists of, for projections and usual distances as well; None for all.
-            A gallery with such a filter fits its projections for itself, when they are needed, and keeps none.
+        similarity: what images are compared by; its projections are fitted, or taken from the cache.
+        where: the files that the gallery consists of, also for projections and usual distances; None for all.
+            With such a filter, projections are fitted lazily, on these files, and not cached.
         index: finds candidates approximately; None: every search is exact.
 
     Raises:
@@ -50,18 +50,18 @@ class Gallery(GalleryRows):
         *,
         rerank: Reranker | None = None,
     ) -> list[list[Match]]:
-        """The k images nearest to each query: nearest first, equal distances in the order of paths.
+        """The k images nearest to each query, nearest first, ties in the order of paths.
 
-        They are so exactly, but with an index: then they are the nearest of those that it names.
+        The search is exact, unless there is an index: then these are the nearest of its candidates.
 
         Args:
             queries: each a `Query`, resolved or not, or what `Query.of` takes.
-            k: how many; fewer where the gallery has fewer.
+            k: how many; fewer if the gallery has fewer.
             among: the files that may be found; None for all. Nothing that is fitted depends on it.
-            rerank: asks a second time with better queries.
+            rerank: makes better queries for a second search.
 
         Raises:
-            UsageError: k below 1, a query that cannot be resolved, or a metric that these vectors do not allow.
+            UsageError: k below 1, a query that cannot be resolved, or vectors that the metric does not allow.
         """
         if not isinstance(k, int | np.integer) or k < 1:
             raise UsageError(f"k is at least 1, not {k!r}")
@@ -71,15 +71,15 @@ class Gallery(GalleryRows):
         return self._answers(targets, among, lambda some, usable: self._nearest(some, k, usable), k)
 
     def within(self, queries: Iterable[Any], distance: float, among: Filter | None = None) -> list[list[Match]]:
-        """All images that are no farther from each query than a distance, exactly; in the order of `search`.
+        """All images within a distance of each query, exactly; in the order of `search`.
 
         Args:
             queries: each a `Query`, or what `Query.of` takes.
-            distance: from 0 on.
+            distance: at least 0; images at just this distance are included.
             among: the files that may be found; None for all.
 
         Raises:
-            UsageError: a distance below 0, a query that cannot be resolved, or a metric that these vectors do not
+            UsageError: distance below 0, a query that cannot be resolved, or vectors that the metric does not
                 allow.
         """
         if not isinstance(distance, float | int | np.number) or not distance >= 0:
@@ -94,15 +94,15 @@ class Gallery(GalleryRows):
         return self._answers(self._targets(asked), among, found, None)
 
     def rankings(self, queries: Iterable[Any], rerank: Reranker | None = None) -> Iterator[Rows]:
-        """For each query the numbers of all `records` from the nearest on, as `search` orders them."""
+        """For each query the indices of all `records`, nearest first, as `search` orders them."""
         rows = self._rows_of(self.records)
-        files_of_row = np.argsort(rows, kind="stable")  # of one row in the order of paths
+        files_of_row = np.argsort(rows, kind="stable")  # files of one row in the order of paths
         starts = np.searchsorted(rows[files_of_row], np.arange(len(self._digests) + 1))
         counts = np.diff(starts)
         for some in chunks(as_queries(queries) if len(self.records) else (), RANKED_AT_ONCE):
             asked = self._asked(some)
             targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, None)
-            if max(targets.counts, default=1) > 1:  # to be merged, all distances are wanted to the last bit
+            if max(targets.counts, default=1) > 1:  # merging variants needs distances exact to the last bit
                 every = exact.nearest(self.fields, targets.vectors, len(self._digests), self._usable)
             else:
                 every = exact.rankings(self.fields, targets.vectors, self._usable)
@@ -128,7 +128,7 @@ class Gallery(GalleryRows):
         return [each if isinstance(each, Resolved) else self.resolve(each) for each in as_queries(queries)]
 
     def targets(self, queries: Iterable[Any]) -> list[Vectors]:
-        """For each term the vectors of queries as they are compared, `float32 (variants of all, dim)`."""
+        """For each term the queries' vectors as they are compared, `float32 (variants of all queries, dim)`."""
         return list(self._targets(self._asked(queries)).vectors)
 
     def _targets(self, asked: Sequence[Resolved]) -> _Targets:
@@ -151,7 +151,7 @@ class Gallery(GalleryRows):
         return _Targets(vectors, [len(query.contents) for query in asked], [query.left_out for query in asked])
 
     def _reranked(self, asked: Sequence[Resolved], rerank: Reranker, among: Filter | None) -> _Targets:
-        """The vectors of the second search: each made of the first one's and of what that found."""
+        """The vectors of the second search, each made from that of the first and its results."""
         targets = self._targets(asked)
         alone = replace(
             targets,
@@ -172,7 +172,7 @@ class Gallery(GalleryRows):
 
     def _nearest(self, targets: _Targets, k: int, usable: Mask) -> list[Found]:
         """For each query the k nearest rows, and all that tie with the last."""
-        most = max((len(digests) for digests in targets.digests), default=0)  # these may be found as well
+        most = max((len(digests) for digests in targets.digests), default=0)  # to be left out of what is found
         if self.indexes:
             every = approximate.nearest(self.fields, self.indexes, targets.vectors, k + most, usable)
         else:
@@ -180,7 +180,7 @@ class Gallery(GalleryRows):
         return [_cut(self._merged(some, digests), k) for some, digests in targets.by_query(every)]
 
     def _merged(self, found: Sequence[Found], left_out: frozenset[str]) -> Found:
-        """What the variants of one query found, each row once at its least distance, without some contents."""
+        """Merge what the variants of a query found, each row once at its least distance, without some contents."""
         rows, distances = found[0] if len(found) == 1 else _least(found)
         if left_out:
             others = ~np.isin(self._digests[rows], [digest.encode() for digest in left_out])
@@ -190,7 +190,7 @@ class Gallery(GalleryRows):
     # --- from rows to files ---------------------------------------------------------------------------------
 
     def _allowed(self, among: Filter | None) -> Mask:
-        """The rows that have a file that may be found."""
+        """Which rows have a file that may be found."""
         if among is None:
             return np.array(self._usable)
         mask = np.zeros(len(self._usable), np.bool_)
@@ -211,7 +211,7 @@ class Gallery(GalleryRows):
             gone = [row for rows, _ in found for row in rows.tolist() if row not in records]
             if not gone:
                 break
-            usable[gone] = False  # forgotten since the vectors were loaded
+            usable[gone] = False  # their records were removed after the vectors were loaded
         variants = [[each[a:b] for each in targets.vectors] for a, b in itertools.pairwise(targets.ends())]
         return [self._matches(some, *each, records, k) for some, each in zip(variants, found, strict=True)]
 
@@ -233,7 +233,7 @@ class Gallery(GalleryRows):
         records: Mapping[int, Sequence[Record]],
         k: int | None,
     ) -> list[Match]:
-        """The k nearest files of rows, equal distances in the order of paths."""
+        """The k nearest files of some rows, ties in the order of paths."""
         nearest = sorted(
             (distance, record.path, row)
             for row, distance in zip(rows.tolist(), distances.tolist(), strict=True)
@@ -275,23 +275,22 @@ def opened(
     projection: Reducer | None = None,
     index: Index | None = None,
 ) -> Iterator[Gallery]:
-    """A gallery, of what a store holds at this moment, while the store is open.
+    """Open a store, and a gallery on a snapshot of it.
 
     Args:
-        store: what `ingest` filled.
-        metric: the name of one, such as `euclidean` or `cosine`; None: what parts of a fusion have of their own,
-            else Euclidean.
-        where: the files that the gallery consists of, for projections and usual distances as well; None for all.
-        space: which space or fusion, where the store has several: its key or the beginning of it.
-        extractor: the same, by identity; also the extractor that is then used for queries. Or several of them as a
-            `Fusion`.
+        store: filled by `ingest`.
+        metric: the name of one, such as `euclidean` or `cosine`; None: those of a fusion's parts, else Euclidean.
+        where: the files that the gallery consists of, also for projections and usual distances; None for all.
+        space: which space or fusion, if the store has several: its key or a prefix of it.
+        extractor: chooses the space by identity, and extracts queries; for several, a `Fusion`.
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
         index: finds candidates approximately; None: every search is exact.
 
     Raises:
-        UsageError: no such store; the space is not clear; there is no such metric.
+        UsageError: there is no such store, space or metric, or the space is ambiguous.
 
     >>> import imgrec, tempfile
+    >>> from pathlib import Path
     >>> from imgrec.testing import write_pictures
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_pictures(Path(folder, "photos"))
@@ -310,29 +309,29 @@ def opened(
 
 @dataclass(frozen=True)
 class _Targets:
-    """What is searched for: the vectors of the variants of queries, one query after the other."""
+    """What is searched for: the vectors of the variants of all queries, query by query."""
 
     vectors: Sequence[Vectors]
     """For each term `float32 (variants of all queries, dim)`."""
 
     counts: Sequence[int]
-    """For each query how many variants it has."""
+    """How many variants each query has."""
 
     digests: Sequence[frozenset[str]]
-    """For each query the contents that it may not find."""
+    """The contents that each query must not find."""
 
     def ends(self) -> list[int]:
-        """Where each query's variants begin, and the end of all."""
+        """The offsets at which each query's variants begin, and the end of the last."""
         return [0, *itertools.accumulate(self.counts)]
 
     def by_query(self, found: Sequence[Found]) -> Iterator[tuple[Sequence[Found], frozenset[str]]]:
-        """For each query what its variants found, and what it may not find."""
+        """For each query what its variants found, and the contents that it must not find."""
         for (start, end), digests in zip(itertools.pairwise(self.ends()), self.digests, strict=True):
             yield found[start:end], digests
 
 
 def _least(found: Sequence[Found]) -> Found:
-    """Rows of several answers, each once at its least distance, nearest first."""
+    """Merge several results: each row once at its least distance, nearest first."""
     rows, distances = (np.concatenate([each[i] for each in found]) for i in range(2))
     order = np.lexsort((rows, distances))
     rows, distances = rows[order], distances[order]

@@ -1,4 +1,4 @@
-"""What a store holds, told."""
+"""A description of what a store holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from imgrec.kinds import Store
 
 
 def describe(store: Store) -> dict[str, Any]:
-    """Its spaces, fusions, counts, sizes and files that failed, as plain data."""
+    """A store's spaces, fusions, counts, sizes and failed files, as plain data."""
     records = Counter({"images": 0, "missing": 0})
     contents = set()
     for record in store.records():

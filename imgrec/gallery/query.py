@@ -1,4 +1,4 @@
-"""Queries: what is looked for, and the vectors that it has in a gallery."""
+"""Queries: what is looked for, and its vectors in a gallery."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ COMBINE = ("mean", "nearest")
 
 @dataclass(frozen=True)
 class Known:
-    """Something that has its vectors already."""
+    """An item of a query whose vectors are known."""
 
     vectors: Mapping[str, Vectors]
-    """For each term of the similarity `float32 (dim,)`, not yet projected; of an only term by the name ''."""
+    """For each term of the similarity `float32 (dim,)`, not yet projected; a single term is named ''."""
 
     digest: str | None = None
-    """Of the content that it is, where that is known."""
+    """That of its content, if known."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for, not yet resolved: one thing or several.
+    """What is looked for, not yet resolved: one item or several.
 
     >>> Query.of("a.jpg", "b.jpg").combine
     'mean'
     """
 
     items: tuple[str | Known, ...]
-    """Paths of pictures, and what has its vectors already."""
+    """Paths of pictures, and items whose vectors are known."""
 
     combine: str = "mean"
-    """Of several things: `mean`, images that are like their mean vector; `nearest`, like any one of them."""
+    """How several items count: `mean` finds images like their mean vector, `nearest` like any one of them."""
 
     include_self: bool = False
-    """Whether contents of the query itself are found."""
+    """Whether the query's own contents may be found."""
 
     def __post_init__(self) -> None:
         if self.combine not in COMBINE:
@@ -57,22 +57,22 @@ class Query:
         """A query of pictures and vectors.
 
         Args:
-            what: each the path of a picture; a vector `float32 (dim,)`, for a fusion a mapping of such by the
+            what: each the path of a picture; a vector `float32 (dim,)`, for a fusion a mapping of vectors by the
                 names of its terms; or a sequence of these.
-            combine: how several count; see the class.
-            include_self: whether contents of the query itself are found.
+            combine: how several items count; see the class.
+            include_self: whether the query's own contents may be found.
 
         Raises:
-            UsageError: there is nothing to look for, or something else than these.
+            UsageError: there is nothing to look for, or an item is none of these.
         """
         return cls(tuple(item for each in what for item in _items(each)), combine, include_self)
 
 
 def as_queries(what: object) -> list[Query | Resolved]:
-    """Several queries: each as it is, or what `Query.of` makes of it.
+    """A list of queries, each as it is, or what `Query.of` makes of it.
 
     Raises:
-        UsageError: that is one query, and not several.
+        UsageError: this is one query, not several.
     """
     if isinstance(what, str | os.PathLike | Mapping | Query | Known | Resolved) or (
         isinstance(what, np.ndarray) and what.ndim != 2
@@ -103,30 +103,30 @@ def _items(what: Any) -> list[str | Known]:
 
 @dataclass(frozen=True)
 class Resolved:
-    """A query in a gallery."""
+    """A query with its vectors in a gallery."""
 
     vectors: Mapping[str, Vectors]
-    """For each term `float32 (variants, dim)`, not yet projected: what is like any of the variants is found."""
+    """For each term `float32 (variants, dim)`, not yet projected; images like any of the variants are found."""
 
     contents: Sequence[str | None]
-    """For each variant the digest of its content; None where it is of none, or of several."""
+    """The digest of each variant's content; None if unknown, or if it is a mean."""
 
     digests: frozenset[str]
-    """Of the contents that are looked for."""
+    """The query's contents."""
 
     left_out: frozenset[str]
-    """Those of them that are not to be found."""
+    """Those of them that must not be found."""
 
     picture: str | None
-    """Of the query, to be shown; None where it has none."""
+    """The path of a picture to show for the query; None if it has none."""
 
 
 def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
-    """The vectors of a query, from the store if it has the contents, else extracted.
+    """Resolve a query: its vectors come from the store if it has the contents, else they are extracted.
 
     Raises:
-        UsageError: a picture does not exist or cannot be read; an extractor cannot be built; a vector of a term
-            is absent.
+        UsageError: a picture does not exist or cannot be read, an extractor cannot be built, or a term has no
+            vector.
     """
     known = [each if isinstance(each, Known) else _of_picture(each, store, similarity) for each in query.items]
     vectors = {term.name: _stacked(known, term) for term in similarity.terms}
@@ -154,7 +154,7 @@ def _stacked(known: Sequence[Known], term: Term) -> Vectors:
 
 
 def _mean(vectors: Vectors, term: Term) -> Vectors:
-    """The mean vector, `float32 (1, dim)`; of unit vectors where these are what is compared."""
+    """The mean vector, `float32 (1, dim)`; of unit vectors if the metric compares these."""
     given = term.metric.as_euclidean(vectors) if term.metric.form is Form.UNIT else vectors
     mean: Vectors = given.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
     return mean

@@ -27,20 +27,18 @@ def recommend(
 
     Args:
         query: an image file, inside the gallery or not.
-        store: what `ingest` filled.
-        k: how many; fewer where the gallery has fewer.
-        metric: the name of one, such as `euclidean` or `cosine`; None: what parts of a fusion have of their own,
-            else Euclidean.
-        space: which space or fusion, where the store has several: its key or the beginning of it.
-        extractor: the same, by identity; also the extractor that is then used for the query. Or several of them
-            as a `Fusion`.
+        store: filled by `ingest`.
+        k: how many; fewer if the gallery has fewer.
+        metric: the name of one, such as `euclidean` or `cosine`; None: those of a fusion's parts, else Euclidean.
+        space: which space or fusion, if the store has several: its key or a prefix of it.
+        extractor: chooses the space by identity, and extracts the query; for several, a `Fusion`.
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
-        rerank: asks a second time with a better query.
+        rerank: makes a better query for a second search.
         index: finds candidates approximately; None: the search is exact.
-        include_self: let the query's own content (the same bytes) be found.
+        include_self: whether the query's own content (the same bytes) may be found.
 
     Raises:
-        UsageError: no such query or store; the query is no image; the space is not clear; k below 1.
+        UsageError: there is no such query or store, the query is no image, the space is ambiguous, or k below 1.
     """
     with opened(store, metric, space=space, extractor=extractor, projection=projection, index=index) as gallery:
         (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, rerank=rerank)

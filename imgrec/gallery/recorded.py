@@ -1,4 +1,4 @@
-"""What a store records of the extractors that filled it: its spaces, and its fusions."""
+"""What a store records of the extractors that filled it: its spaces and fusions."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from imgrec.kinds import Extractor, Space, Store
 from imgrec.options import default_values, written
 
 FUSION_PREFIX = "fusion-"
-"""How the names of metadata begin that record fusions."""
-
+"""The prefix of metadata names under which fusions are recorded."""
 
 DEFAULT = "default"
-"""The metadata that name the space or fusion that a gallery was first ingested with."""
+"""The metadata name under which a store records the space or fusion that it was first ingested with."""
 
 
 def fusion_key(fusion_spec: Mapping[str, Any]) -> str:
-    """The name of a fusion: its weights aside, with which it is the same one still."""
+    """The name of a fusion, which does not depend on its weights."""
     about = {name: value for name, value in fusion_spec.items() if name != "weights"}
     return FUSION_PREFIX + hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def fusion_specs(store: Store) -> dict[str, dict[str, Any]]:
-    """The fusions that were ingested into a store, by their names."""
+    """The fusions that a store records, by name."""
     found = {name: spec for name, spec in store.metadata().items() if name.startswith(FUSION_PREFIX)}
     if damaged := [name for name, spec in found.items() if not _is_fusion_spec(spec)]:
         raise ImgrecError(
@@ -38,7 +37,6 @@ def fusion_specs(store: Store) -> dict[str, dict[str, Any]]:
 
 
 def _is_fusion_spec(spec: Any) -> bool:
-    """Whether metadata have the form of a `FusionSpec`."""
     if not isinstance(spec, Mapping) or "projected_from" not in spec:
         return False
     by_term = [spec.get(what) for what in ("weights", "spaces", "projections", "metrics")]
@@ -51,16 +49,16 @@ def _is_fusion_spec(spec: Any) -> bool:
 def choose_space(
     store: Store, wanted: str | None = None, extractor: Extractor | Mapping[str, Any] | None = None
 ) -> Space:
-    """The space of a store that is meant: by key or its beginning, by extractor, or the only one.
+    """Choose a space of a store: by key or prefix, by extractor, or the only one.
 
     Args:
         store: the store, open.
-        wanted: a space's key, the beginning of one, or the name of an extractor.
-        extractor: an extractor, as configured, matched by identity; or options to change on the recorded one.
+        wanted: a space's key, a prefix of one, or the name of an extractor.
+        extractor: an extractor, matched by identity; or options to change on the recorded one.
 
     Raises:
-        UsageError: there is none, it is not there, or several could be meant; the line lists them. Or the options
-            to change are none of the extractor's, or would make another space.
+        UsageError: no space matches, or several do; the message lists them. Or the options to change are not the
+            extractor's, or would make another space.
     """
     spaces = store.spaces()
     if not spaces:
@@ -89,7 +87,7 @@ def choose_space(
 
 
 def check_overrides(space: Space, overrides: Mapping[str, Any]) -> None:
-    """Refuse options with which an extractor would make vectors of another space.
+    """Refuse options with which the vectors would be of another space.
 
     Raises:
         UsageError: naming them.
@@ -101,7 +99,7 @@ def check_overrides(space: Space, overrides: Mapping[str, Any]) -> None:
 
 
 def describe_fusion(name: str, fusion_spec: Mapping[str, Any]) -> str:
-    """A recorded fusion in a line: its name, and the weights of its parts.
+    """A recorded fusion in one line: its name, and the weights of its parts.
 
     >>> describe_fusion("fusion-1234", {"weights": {"colour": 0.25, "hog": 0.75}})
     'fusion-1234 (0.25 colour, 0.75 hog)'
@@ -110,7 +108,7 @@ def describe_fusion(name: str, fusion_spec: Mapping[str, Any]) -> str:
 
 
 def describe(space: Space) -> str:
-    """A space in a line: its key, and the options that differ from the extractor's defaults.
+    """A space in one line: its key, and the options that differ from the extractor's defaults.
 
     >>> describe(Space.of(registry.build("extractor", "colour", bins=4)))
     'colour-... (bins=4)'
@@ -119,7 +117,7 @@ def describe(space: Space) -> str:
 
 
 def changed_options(space: Space) -> list[str]:
-    """The options that set a space apart from its extractor as it is by default."""
+    """The options of a space that differ from the extractor's defaults."""
     plugin = registry.available("extractor").get(space.extractor)
     if plugin is None:
         return [f"{name}={written(value)}" for name, value in space.options.items()]
@@ -130,10 +128,10 @@ def changed_options(space: Space) -> list[str]:
 
 
 def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Extractor:
-    """The extractor that filled a space, as it was configured then, some options changed.
+    """Rebuild the extractor that filled a space, with some options changed.
 
     Raises:
-        UsageError: it cannot be built here, or what it extracts now would be another space.
+        UsageError: it cannot be built here, or would now fill another space.
     """
     if space.extractor not in registry.available("extractor"):
         raise UsageError(

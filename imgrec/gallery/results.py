@@ -1,4 +1,4 @@
-"""What a gallery answers: the files of a query's neighbours."""
+"""The results of a search: the files nearest to a query."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from imgrec.kinds import Record
 
 Filter = Callable[[Record], bool]
-"""Whether an image file counts."""
+"""A predicate on image files."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Match:
 
     path: str
     distance: float
-    """By the gallery's metric, computed in float64; of a fusion in usual distances, weighed and added."""
+    """By the gallery's metric, in float64; in a fusion the weighted sum of distances in units of the usual one."""
 
     label: str
-    """The name of the folder that the image lies in."""
+    """The name of the image's folder."""
 
     shares: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
     """In a fusion each term's share of the distance, from 0 to 1."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `shares` only where there are terms."""
+        """Plain data; `shares` only for a fusion."""
         data = {"rank": self.rank, "path": self.path, "distance": self.distance, "label": self.label}
         return {**data, "shares": dict(self.shares)} if self.shares else data
 

@@ -1,4 +1,4 @@
-"""What a gallery is made of: its rows, each a content, and their vectors by the terms of a similarity."""
+"""The rows of a gallery, each a content, and their vectors for each term of a similarity."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from imgrec.search.files import VectorTable
 log = logging.getLogger(__name__)
 
 SAMPLE = 256
-"""Images between which the usual distance in a space is found."""
+"""Images from which the usual distance in a space is computed."""
 
 
 class GalleryRows:
-    """The rows of a gallery, without its answers; see `Gallery`, of which this is the lower half."""
+    """The rows of a gallery, without searching: the base of `Gallery`."""
 
     def __init__(
         self, store: Store, similarity: Similarity, where: Filter | None = None, index: Index | None = None
@@ -39,14 +39,14 @@ class GalleryRows:
         self._label_of: Callable[[str], str] = label_of
         self._store, self._where = store, where
         if where is None:
-            _ = self.fields  # what a store holds now, not what it holds when it is asked first
+            _ = self.fields  # loaded now, not at first use: the store may change
 
     @property
     def label_of(self) -> Callable[[str], str]:
-        """The label of a path, for projections that learn from labels; by default the name of its folder.
+        """The callback that labels a path, for supervised projections; by default it returns the folder's name.
 
         Raises:
-            UsageError: it is set when such a projection is fitted already.
+            UsageError: it is set when such a projection is already fitted.
         """
         return self._label_of
 
@@ -54,7 +54,7 @@ class GalleryRows:
     def label_of(self, label_of: Callable[[str], str]) -> None:
         if "_loaded" in vars(self) and any(each.reducer.supervised for each in self.projections.values()):
             raise UsageError(
-                "what learns from labels is fitted already: open the gallery with where=, which waits"
+                "a supervised projection is already fitted: open the gallery with where=, which fits lazily"
             )
         self._label_of = label_of
 
@@ -62,12 +62,12 @@ class GalleryRows:
 
     @functools.cached_property
     def _stored(self) -> list[VectorTable]:
-        """For each term what the store holds of it, not projected."""
+        """For each term the vectors that the store holds, not projected."""
         return [files.load(self._store, term.space) for term in self.similarity.terms]
 
     @functools.cached_property
     def _loaded(self) -> list[tuple[VectorTable, FittedReducer | None]]:
-        """For each term its vectors as they are compared, and what projects them."""
+        """For each term its vectors as they are compared, and the projection that made them."""
         if self._where is not None:
             return self._fitted_here()
         return [self._load(term) for term in self.similarity.terms]
@@ -81,7 +81,7 @@ class GalleryRows:
         return table, projection
 
     def _fitted_here(self) -> list[tuple[VectorTable, FittedReducer | None]]:
-        """Projections fitted on this gallery's own files, for a gallery that is a part of its store."""
+        """`_loaded` of a gallery with a filter: projections are fitted on its own files."""
         found: list[tuple[VectorTable, FittedReducer | None]] = []
         for term, table in zip(self.similarity.terms, self._stored, strict=True):
             usable = np.isin(table.digests, list(self._scope))
@@ -95,7 +95,7 @@ class GalleryRows:
 
     @property
     def projections(self) -> dict[str, FittedReducer]:
-        """What was fitted, by the names of terms; the only term has none."""
+        """The fitted projections by the names of terms; a single term is named ''."""
         by_term = zip(self.similarity.terms, self._loaded, strict=True)
         return {term.name: projection for term, (_, projection) in by_term if projection is not None}
 
@@ -131,12 +131,12 @@ class GalleryRows:
 
     @functools.cached_property
     def _scope(self) -> set[bytes]:
-        """The contents of the files that the gallery consists of, as far as a filter says so."""
+        """The contents of the files that pass the gallery's filter."""
         where = self._where or (lambda _: True)
         return {r.digest.encode() for r in self._store.records() if not r.missing and where(r)}
 
     def _labels_of(self, digests: Sequence[str]) -> list[str]:
-        """Of copies in several folders the first path counts."""
+        """The labels of contents; of copies in several folders the first path counts."""
         paths: dict[str, str] = {}
         for record in self._store.records(digests=digests):
             if self._where is None or self._where(record):
@@ -145,9 +145,9 @@ class GalleryRows:
 
     @functools.cached_property
     def fields(self) -> list[VectorField]:
-        """What is searched: one field a term, distances of a fusion's weighed in units of the usual one.
+        """What is searched: one field a term; in a fusion, weights are divided by the term's usual distance.
 
-        That is the median of the distances among the images with the first digests, which is as good as chance.
+        The usual distance is the median among the images with the first digests, as good as a random sample.
         """
         by_term = zip(self.similarity.terms, self._loaded, self._alignment[1], strict=True)
         fields = [
@@ -168,7 +168,7 @@ class GalleryRows:
 
     @functools.cached_property
     def indexes(self) -> list[TermIndex]:
-        """For each term the index that is asked; none where the search is exact."""
+        """The index of each term; empty if the search is exact."""
         if self._index is None:
             return []
         found = []
@@ -199,30 +199,30 @@ class GalleryRows:
 
     @property
     def fingerprint(self) -> str:
-        """What tells whether another gallery has the same contents; see `files.fingerprint`."""
+        """Identifies the gallery's contents; see `files.fingerprint`."""
         if self._where is None and all(rows is None for rows in self._alignment[1]):
             return self._tables[0].fingerprint
         return files.fingerprint(self._digests[self._usable])
 
     @property
     def spaces(self) -> list[Space]:
-        """The space of each term, projected where it is."""
+        """The space of each term, after projection if there is one."""
         by_term = zip(self.similarity.terms, self._loaded, strict=True)
         return [projection.space if projection else term.space for term, (_, projection) in by_term]
 
     @property
     def key(self) -> str:
-        """What results name: the key of the only space, projected where it is, or of the fusion."""
+        """The key for results: that of the fusion, or of the only space, after projection if there is one."""
         return self.similarity.key or self.spaces[0].key
 
     @property
     def vectors(self) -> Vectors:
-        """`float32 (contents, dim)`: those of the only term, as they are compared."""
+        """The vectors of the only term as they are compared, `float32 (contents, dim)`."""
         ((table, _),) = self._loaded
         return table.vectors
 
     def about(self) -> dict[str, Any]:
-        """What a run records of a similarity: its projections, and of a fusion its terms; JSON data."""
+        """What a run records of the similarity: projections, index and a fusion's terms; JSON data."""
         about: dict[str, Any] = {}
         if self.similarity.names:
             about["parts"] = {
@@ -245,7 +245,7 @@ class GalleryRows:
         return about
 
     def about_projections(self) -> dict[str, Any] | None:
-        """What a run records of projections: by the names of terms, or of the only one; JSON data."""
+        """What a run records of projections, by the names of terms or of the only one; JSON data."""
         about = {name: each.about() for name, each in self.projections.items()}
         return about if self.similarity.names else about.get("")
 
@@ -266,16 +266,16 @@ class GalleryRows:
         return np.array([self._row_of[record.digest.encode()] for record in records], dtype=np.intp)
 
     def stored_vectors(self, records: Sequence[Record]) -> dict[str, Vectors]:
-        """By the names of terms the vectors of records, row by row, as the store has them."""
+        """By the names of terms, row-aligned vectors of records, as the store has them."""
         chosen = self._rows_of(records)
         by_term = zip(self.similarity.terms, self._stored, self._alignment[1], strict=True)
         return {t.name: table.vectors[chosen if rows is None else rows[chosen]] for t, table, rows in by_term}
 
     def points(self, records: Sequence[Record]) -> Vectors:
-        """The vectors of records as one matrix, for a map: of a fusion side by side, by weight and usual distance.
+        """The vectors of records as one matrix, for a map: those of a fusion are scaled and put side by side.
 
         Raises:
-            UsageError: a fusion's term has a metric without a Euclidean form, in which nothing can be drawn.
+            UsageError: the metric of a fusion's term has no Euclidean form.
         """
         chosen = self._rows_of(records)
         by_term = list(zip(self.similarity.terms, self.fields, strict=True))
@@ -293,11 +293,9 @@ class GalleryRows:
         ]
         return np.hstack(scaled)
 
-    # --- answers --------------------------------------------------------------------------------------------
-
 
 def _aligned(digests: Sequence[npt.NDArray[np.bytes_]]) -> tuple[npt.NDArray[np.bytes_], list[Rows | None]]:
-    """The contents that all terms have, in the order of the first, and each term's rows; None where all agree."""
+    """The contents that all terms have, in the order of the first, and each term's rows; None if all are equal."""
     first = digests[0]
     if all(np.array_equal(each, first) for each in digests[1:]):
         return first, [None] * len(digests)

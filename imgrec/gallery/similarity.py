@@ -1,4 +1,4 @@
-"""Similarities: what images are compared by, one space or several that are weighed against each other."""
+"""Similarities: what images are compared by, one space or a weighted sum of several."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ EUCLIDEAN = "euclidean"
 
 @dataclass(frozen=True)
 class Term:
-    """One of the spaces that images are compared in, and the distance in it."""
+    """One of the spaces in which images are compared, and the distance in it."""
 
     space: Space
-    """As the store holds it, not yet projected."""
+    """As the store holds it, before projection."""
 
     metric: Metric
 
     name: str = ""
-    """In a fusion."""
+    """Empty outside a fusion."""
 
     weight: float = 1.0
 
     extractor: Extractor | Recorded = Recorded()
-    """What extracts into it."""
+    """Extracts queries into the space."""
 
     projection: Reducer | None = None
     projected_from: int = 0
-    """Of fewer images, copies not counted, they are compared as they are."""
+    """With fewer images, copies not counted, vectors are not projected."""
 
     @property
     def is_scaled(self) -> bool:
-        """Whether its distance counts in units of the usual one between images, as in a fusion it does."""
+        """Whether its distance is divided by the usual one between images, as in a fusion."""
         return bool(self.name)
 
     def ready_extractor(self) -> Extractor:
-        """What extracts a query into the space.
+        """The extractor of queries, built if it is a recorded one.
 
         Raises:
             UsageError: as `extractor_of`.
@@ -74,29 +74,29 @@ class Similarity:
     terms: tuple[Term, ...]
 
     key: str | None = None
-    """What it is called, `fusion-` and a digest; None: as the space of its only term."""
+    """The fusion's name, `fusion-` and a digest; None: it is known by the space of its only term."""
 
     fusion_spec: Mapping[str, Any] | None = None
-    """What a store keeps of it; None where the spaces that it keeps say it all."""
+    """What a store records of a fusion; None for a single term."""
 
     @property
     def metric(self) -> str | None:
-        """The name of the metric of all terms; None where they have different ones."""
+        """The name of the metric that all terms share; None if they have different ones."""
         names = {term.metric.name for term in self.terms}
         return names.pop() if len(names) == 1 else None
 
     @property
     def stored_key(self) -> str:
-        """The key of what the store holds of it: its own, or that of the space of its only term, not projected."""
+        """Its key in the store: that of the fusion, or of the only term's space before projection."""
         return self.key or self.terms[0].space.key
 
     @property
     def names(self) -> list[str]:
-        """Of the terms; none where the only one has none."""
+        """The names of a fusion's terms; otherwise empty."""
         return [term.name for term in self.terms if term.name]
 
     def sources(self) -> tuple[list[Space], dict[str, Any]]:
-        """What it takes of a store: spaces, not yet projected, and what it keeps of a fusion."""
+        """What it uses of a store: spaces, before projection, and the metadata of a fusion."""
         metadata = {self.key: dict(self.fusion_spec)} if self.key and self.fusion_spec else {}
         return list({term.space.key: term.space for term in self.terms}.values()), metadata
 
@@ -120,21 +120,21 @@ def choose(
     projection: Reducer | None = None,
     metric: str | None = None,
 ) -> Similarity:
-    """The similarity of a store that is meant: by key or its beginning, by extractor, or the only one.
+    """Choose a similarity of a store: by key or prefix, by extractor, or the only one.
 
-    Where several extractors were ingested together it is that of all, and not of one of them.
+    Extractors that were ingested together, as a fusion, are compared together.
 
     Args:
         store: the store, open.
-        wanted: the key of a space or of a fusion, the beginning of one, or the name of an extractor.
-        extractor: as configured, matched by identity; or changes to the one that is recorded.
-        projection: a reducer to fit on the gallery, or fitted on it before; of one space.
-        metric: the name of the distance in all terms; None: their own, else Euclidean.
+        wanted: the key of a space or of a fusion, a prefix of one, or the name of an extractor.
+        extractor: an extractor, matched by identity; or changes to the one that is recorded.
+        projection: a reducer to fit on the gallery, or fitted on it before; for one space only.
+        metric: the name of the metric of all terms; None: their own, else Euclidean.
 
     Raises:
-        UsageError: there is none, it is not there, or several could be meant; the line lists them. Or the options
-            to change are none of the extractor's, or would make another space. Or several terms are to be
-            projected by one projection, or an extractor is not that of the space wanted.
+        UsageError: none matches, or several do; the message lists them. Or the options to change are not the
+            extractor's, or would make another space. Or a projection is given for a fusion, or the extractor is
+            not of the space wanted.
     """
     if metric is not None:
         metric_of(metric)
@@ -177,11 +177,11 @@ def _of_extractor(store: Store, extractor: Extractor, metric: str | None) -> Sim
 
 
 CHANGEABLE = ("weights", "metrics", "parts")
-"""What can be changed of a recorded fusion."""
+"""The options of a recorded fusion that can be changed."""
 
 
 def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any], metric: str | None) -> Similarity:
-    """The similarity that is meant, of those that a store records."""
+    """Choose among the similarities that a store records."""
     spaces, fusions = {space.key: space for space in store.spaces()}, fusion_specs(store)
     fusions = {name: spec for name, spec in fusions.items() if spaces.keys() >= set(spec["spaces"].values())}
     parts = {key for spec in fusions.values() for key in spec["spaces"].values()}
@@ -208,7 +208,7 @@ def _fused(
     changes: Mapping[str, Any],
     metric: str | None,
 ) -> Similarity:
-    """A recorded fusion, with other weights and metrics where they are given, and options of parts changed."""
+    """A recorded fusion, with weights, metrics and options of its parts changed."""
     check_option_names(key, CHANGEABLE, changes)
     given = {
         what: _by_term(f"{key}.{what}", what, changes.get(what, {}), fusion_spec["spaces"]) for what in CHANGEABLE
@@ -220,7 +220,7 @@ def _fused(
     check_weights(weights)
     for name, values in options.items():
         if not isinstance(values, Mapping):
-            raise UsageError(f"{key}.parts.{name} is recorded, so that options of it are given, not {values!r}")
+            raise UsageError(f"{key}.parts.{name} takes options of the recorded extractor, not {values!r}")
     least = fusion_spec["projected_from"]
     terms = []
     for name, weight in weights.items():
@@ -244,7 +244,7 @@ def _fused(
 
 
 def _by_term(owner: str, what: str, values: Any, terms: Iterable[str]) -> dict[str, Any]:
-    """Changes by the names of terms: `hc: {parts: {hog: ...}}` and `hc: {hog: ...}` are of `hc.hog`."""
+    """Changes by the names of terms: `hc: {parts: {hog: ...}}` and `hc: {hog: ...}` become `hc.hog`."""
     if not isinstance(values, Mapping):
         raise UsageError(f"{owner} holds values by the names of parts, not {values!r}")
     known, found = list(terms), {}
@@ -261,17 +261,17 @@ def _by_term(owner: str, what: str, values: Any, terms: Iterable[str]) -> dict[s
     return found
 
 
-# --- which space, and what extracts into it -----------------------------------------------------------------
+# --- titles, and the extractors of an ingest ----------------------------------------------------------------
 
 
 def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True) -> str:
-    """A similarity for a picture's margin: extractors, options that set one apart, the metric.
+    """A similarity as the title of a picture: extractors, options that are not defaults, the metric.
 
-    Files are left out, and options of several values: their text would be longer than the picture is wide.
+    Paths and options of several values are left out: they would be wider than the picture.
 
     Args:
-        similarity: what is compared by.
-        longest: characters; what is longer ends with an ellipsis.
+        similarity: the one to describe.
+        longest: characters; a longer title is cut off with an ellipsis.
         with_metric: whether metrics are named.
 
     >>> title(of(Space.of(registry.build("extractor", "colour", bins=4)), "cosine"))
@@ -297,17 +297,17 @@ def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True
 
 
 def extractors_to_ingest(store: Store, chosen: Extractor | Recorded, default: Extractor) -> list[Extractor]:
-    """What an ingest extracts by: what was chosen, else what filled the gallery's spaces, else a default.
+    """The extractors of an ingest: the chosen one, else those that filled the gallery, else a default.
 
-    Of recorded ones, one whose plugin or weights are gone is left out with a warning, if there are others.
+    Recorded ones that cannot be built any more are left out with a warning, unless all are.
 
     Args:
-        store: not open; it may not be there yet.
-        chosen: an extractor, or changes to what is recorded, or to the default.
+        store: closed; it need not exist yet.
+        chosen: an extractor, or changes to the recorded ones or the default.
         default: for a gallery that has no space yet.
 
     Raises:
-        UsageError: the changes are none of the extractor's, or none of the recorded ones can be built.
+        UsageError: the changes are not options of the extractor, or no recorded one can be built.
     """
     if isinstance(chosen, Extractor):
         return [chosen]
@@ -333,5 +333,5 @@ def extractors_to_ingest(store: Store, chosen: Extractor | Recorded, default: Ex
     if not found:
         raise errors[0]
     for reason in errors:
-        log.warning("left as it is: %s", reason)
+        log.warning("not updated: %s", reason)
     return found

@@ -1,13 +1,13 @@
 """Decodes image files to RGB: one policy for every extractor.
 
-What decoding does is part of every space (`kinds.extractor.DECODING_VERSION`):
+These rules are part of every space (`kinds.extractor.DECODING_VERSION`):
 
-* the format is one of `FORMATS`, or one that a plugin adds (`kinds.Decoder`): from the content, not the name;
+* the format is one of `FORMATS`, or one that a plugin adds (`kinds.Decoder`), judged by content, not by name;
 * EXIF orientation is applied; embedded colour profiles are ignored;
 * grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
 * transparency is composited on white; of several frames the first is taken;
 * JPEG may be decoded at 1/2, 1/4 or 1/8, never below the side that the extractor asks for;
-* what would take more memory than `MAX_MEMORY`, as its header tells, is refused undecoded.
+* what would need more memory than `MAX_MEMORY`, according to its header, is refused without decoding.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ from imgrec.images import metadata
 from imgrec.images.reasons import DECODER, NEEDS, UNKNOWN, UnreadableImageError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
-"""What Pillow is let read, in this order. It knows thirty more, of which EPS is a program that it runs."""
+"""The formats that Pillow may read, in this order. Of the thirty others, EPS files are programs that it runs."""
 
 SUFFIXES = frozenset(
     ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .svg .tga "
     ".tif .tiff .webp".split()
 )
-"""What counts as an image file inside a folder, beside what decoders add (`image_suffixes`)."""
+"""The suffixes of image files in folders, besides those that decoders add (`image_suffixes`)."""
 
 MAX_PIXELS = 2 * 89_478_485
 """Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
 
 MAX_MEMORY = 840_000_000
-"""An image that takes more bytes while it is decoded, those of its file included, is refused."""
+"""Images that need more bytes for decoding, their file included, are refused."""
 
 MAX_SCANS = 100
-"""A JPEG of more scans is refused: each makes the decoder pass over the whole picture. Usual are 1 to 12."""
+"""A JPEG of more scans is refused: each is a pass over the whole picture. 1 to 12 are usual."""
 
 
 @functools.cache
 def decoders() -> list[type[Decoder]]:
-    """Of the formats that plugins add."""
+    """The decoders of plugins."""
     return list(registry.classes(Decoder).values())
 
 
 @functools.cache
 def image_suffixes() -> frozenset[str]:
-    """What counts as an image file inside a folder; one that is named itself is taken whatever its suffix."""
+    """The suffixes of image files in folders; a file that is named itself may have any."""
     return SUFFIXES.union(*(decoder.suffixes for decoder in decoders()))
 
 
@@ -68,8 +68,8 @@ def decode(data: bytes, side: int | None = None) -> Image:
 
     Args:
         data: the file's bytes.
-        side: the shorter side in pixels that is enough, or None for full size. Which fraction is decoded
-            depends on this and on the image's size alone.
+        side: the shorter side in pixels that is enough, or None for full size. The fraction that is decoded
+            depends on this and the image's size only.
 
     Raises:
         UnreadableImageError: with the reason.
@@ -79,27 +79,27 @@ def decode(data: bytes, side: int | None = None) -> Image:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An image file's bytes, and what their header tells."""
+    """An image file's bytes, and what its header says."""
 
     data: bytes
     format: str
     width: int
-    """Of what is decoded, in pixels: not turned yet, and of a tiled file whole tiles."""
+    """Of what is decoded, in pixels: before rotation, and whole tiles if the file is tiled."""
 
     height: int
     channels: int
     keeps_coefficients: bool = False
-    """A JPEG of several scans: all of it is held, at whatever fraction it is decoded."""
+    """Whether it is a JPEG of several scans, held in memory as a whole at any fraction."""
 
     upright: tuple[int, int] = (0, 0)
-    """Width and height of the image, in pixels."""
+    """Width and height of the upright image, in pixels."""
 
     taken: str | None = None
-    """When it was photographed, as `Record.taken` has it."""
+    """As in `Record`."""
 
     @classmethod
     def of(cls, data: bytes) -> Encoded:
-        """Read the header.
+        """Read the header of an image file.
 
         Raises:
             UnreadableImageError: with the reason.
@@ -121,7 +121,7 @@ class Encoded:
             return cls(data, name, width, height, len(picture.getbands()), scans > 1, upright, about.taken)
 
     def decode(self, sides: Collection[int | None]) -> dict[int | None, Image]:
-        """The image for each of some sides (see `decode`): one array where they lead to the same size.
+        """The image for each side (see `decode`); sides that lead to the same size share an array.
 
         Raises:
             UnreadableImageError: with the reason.
@@ -134,7 +134,7 @@ class Encoded:
         return {side: images[reduction] for side, reduction in reductions.items()}
 
     def memory(self, sides: Collection[int | None]) -> int:
-        """Bytes that decoding for some sides takes at its height, the file's own included, rounded up."""
+        """An upper estimate of the peak memory of decoding for some sides, in bytes, the file included."""
         if not sides:
             return len(self.data)
         pixels = self.width * self.height
@@ -164,7 +164,7 @@ _BYTES_A_PIXEL = {
     "WEBP": 17,
     "JPEG2000": 25,
 }
-"""What a pixel takes while it is decoded, measured: Pillow's 4 bytes, the result's 3, and the format's buffers."""
+"""Bytes a pixel while decoding, measured: Pillow's 4, the result's 3, and the format's buffers."""
 
 _BYTES_A_PIXEL_ELSE = 12
 """For formats of plugins; HEIC takes 9."""
@@ -172,7 +172,7 @@ _BYTES_A_PIXEL_ELSE = 12
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Whatever a decoder raises, as an UnreadableImageError."""
+    """Turn whatever a decoder raises into an UnreadableImageError."""
     import PIL.Image
 
     try:
@@ -183,10 +183,7 @@ def _reasons() -> Iterator[None]:
         raise UnreadableImageError(f"too large: {error}") from None
     except UnreadableImageError:
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # decoders raise anything on broken data
+    except (Exception, SystemExit) as error:  # decoders raise anything on broken data
         message = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(f"broken image: {message}") from None
 
@@ -198,7 +195,7 @@ def _extent(picture: PIL.Image.Image) -> tuple[int, int]:
 
 
 def _stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
-    """Width and height before the picture is turned: of a TIFF Pillow tells them as they will be."""
+    """Width and height before rotation; for a TIFF, Pillow's own are those after it."""
     tags = getattr(picture, "tag_v2", {})
     return int(tags.get(_WIDTH, picture.width)), int(tags.get(_LENGTH, picture.height))
 
@@ -207,11 +204,11 @@ _WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 322, 323  # TIFF 6.0, sec
 
 
 def _opened(data: bytes) -> PIL.Image.Image:
-    """By the decoder that knows the format, else by Pillow."""
+    """Open a file with the decoder that recognises it, else with Pillow."""
     import PIL.Image
 
     head = data[:64]
-    for decoder in [*decoders()]:  # one of them may be left out meanwhile
+    for decoder in [*decoders()]:  # a copy: `_recognises` may remove one
         if _recognises(decoder, head):
             for library, command in decoder.missing_libraries().items():
                 raise UnreadableImageError(f"{NEEDS}{library}: {command}")
@@ -224,18 +221,18 @@ def _opened(data: bytes) -> PIL.Image.Image:
 
 
 def _recognises(decoder: type[Decoder], head: bytes) -> bool:
-    """Whether a decoder claims a file. One that fails to say costs a warning, and is not asked again."""
+    """Whether a decoder claims a file; one that raises is removed, with a warning."""
     try:
         return bool(decoder.recognises(head))
     except Exception as error:
-        with contextlib.suppress(ValueError):  # another thread was quicker
+        with contextlib.suppress(ValueError):  # another thread has removed it
             decoders().remove(decoder)
             registry.warn_of(decoder, error)
         return False
 
 
 def reduction(shorter: int, side: int | None) -> int:
-    """By how much a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
+    """The factor by which a JPEG is reduced while decoding: 1, 2, 4 or 8."""
     return next((factor for factor in (8, 4, 2) if side and shorter >= factor * side), 1)
 
 
@@ -249,7 +246,7 @@ _SEQUENTIAL = (0xC0, 0xC1, 0xC9)
 
 
 def _scans(jpeg: bytes) -> int:
-    """How many scans of a JPEG's picture a decoder passes over (ITU-T T.81, annex B)."""
+    """How many scans of a JPEG a decoder goes through (ITU-T T.81, annex B)."""
     position, scans, frame, components = 2, 0, 0, 0
     while found := _MARKER.search(jpeg, position):
         kind, position = found[1][0], found.end()
@@ -263,13 +260,13 @@ def _scans(jpeg: bytes) -> int:
         if kind == _SCAN:
             scans += 1
             if frame in _SEQUENTIAL and segment[2:3] == bytes([components]):
-                break  # all of the picture is in this scan, and no other is looked at
+                break  # this scan holds the whole picture; decoders read no other
         position += int.from_bytes(segment[:2], "big")
     return scans
 
 
 def _decode_jpeg(data: bytes, reduction: int) -> Image | None:
-    """By OpenCV, half as fast again as Pillow; None where it cannot, so that Pillow reads it or says why not."""
+    """Decode with OpenCV, half as fast again as Pillow; None if it fails, so that Pillow reads it or says why."""
     import cv2
 
     # REDUCED_GRAYSCALE_n is the bare reduction; together with COLOR_RGB it is "reduced, in RGB".
@@ -291,7 +288,7 @@ def _to_rgb(picture: PIL.Image.Image) -> Image:
     picture.load()
     image = np.empty((picture.height, picture.width, 3), np.uint8)
     rows = max(1, _BAND // picture.width)
-    for top in range(0, picture.height, rows):  # of a large picture a part at a time, for the memory
+    for top in range(0, picture.height, rows):  # in bands, to save memory
         bottom = min(top + rows, picture.height)
         band = picture if rows >= picture.height else picture.crop((0, top, picture.width, bottom))
         image[top:bottom] = _band_to_rgb(band)
@@ -299,12 +296,12 @@ def _to_rgb(picture: PIL.Image.Image) -> Image:
 
 
 _BAND = 2**20
-"""Pixels that are converted at once."""
+"""Pixels converted at a time."""
 
 
 def _band_to_rgb(band: PIL.Image.Image) -> npt.NDArray[np.uint8]:
-    """`(height, width, 3)`, or of grey `(height, width, 1)`."""
-    if band.mode.startswith("I"):  # 16 bits; of PNG and PPM some versions of Pillow make 32
+    """`(height, width, 3)`, or `(height, width, 1)` for 16-bit grey."""
+    if band.mode.startswith("I"):  # 16 bits, stored in 32 by some versions of Pillow
         return (np.asarray(band) >> 8).astype(np.uint8)[:, :, None]
     if band.has_transparency_data:
         import PIL.Image

@@ -1,4 +1,4 @@
-"""The files and folders of this machine: the source of what no other source recognises."""
+"""Local files and folders: the source of paths that no other source recognises."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ MAX_BYTES = 400_000_000
 
 @dataclass
 class Files(Source):
-    """Files and folders of this machine; hidden ones (`.name`) are passed over, links to folders followed once."""
+    """Local files and folders; hidden ones (`.name`) are skipped, links to folders are followed once."""
 
     at_once: ClassVar[int] = cores()
 
     @classmethod
     def recognises(cls, path: str) -> bool:
-        """Anything that is no address, as `s3://` is."""
+        """Any path that is not an address like `s3://`."""
         return "://" not in path
 
     def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
-        """Every image file, folder by folder in the order of names."""
+        """Find every image file, folder by folder in the order of names."""
         return map(_examined, self.paths(roots))
 
     def paths(self, roots: Sequence[str]) -> Iterator[str]:
-        """Their paths, from the folders alone."""
+        """The paths of image files, from listing folders only."""
         seen: set[tuple[int, int]] = set()
         for root in roots:
             if Path(root).is_dir():
@@ -48,7 +48,7 @@ class Files(Source):
                 yield root
 
     def state(self, path: str) -> ImageFile | None:
-        """As `os.stat` tells it; one without the right to open it, or on a disk that fails, may be there."""
+        """A file's state by `os.stat`; without permission, or on a failing disk, it counts as there."""
         try:
             os.lstat(path)
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -59,7 +59,7 @@ class Files(Source):
         return _examined(path)
 
     def read(self, path: str) -> tuple[bytes, ImageFile]:
-        """Its bytes; what it is stated by is asked before and after."""
+        """A file's bytes, if its state is the same before and after reading."""
         if problem := _examined(path).problem:
             raise UnreadableImageError(problem)
         try:
@@ -94,7 +94,7 @@ def _paths_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
 
 
 def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
-    """The image files and folders (these end with a separator) of one not seen before, in the order of names."""
+    """The image files and subfolders (with a separator at the end) of a folder, sorted; none if already seen."""
     try:
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:
@@ -109,7 +109,7 @@ def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
     return sorted(
         name
         for name in names
-        # A name without a dot has no such end.
+        # Without a dot the slice is one character, which is no known suffix.
         if not name.startswith(".") and (name.endswith(os.sep) or name[name.rfind(".") :].lower() in known)
     )
 
@@ -117,7 +117,7 @@ def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, say
+    except OSError:  # such as a link to itself
         return False
 
 
@@ -129,14 +129,14 @@ def _examined(path: str) -> ImageFile:
 
 
 def _of_status(path: str, status: os.stat_result) -> ImageFile:
-    """The stamp has the time of any change, which also those change who edit a file and put its time back."""
+    """A file's state; the stamp includes ctime, which changes even if an edited file's mtime is put back."""
     problem = None if stat.S_ISREG(status.st_mode) else NOT_REGULAR
     size, changed = status.st_size, status.st_mtime_ns
     return ImageFile(path, size, changed, f"{status.st_ctime_ns}-{changed}-{size}", problem)
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Opens: for a pipe that has just taken a file's place, a plain open would wait for ever."""
+    """Open without blocking: a pipe may have just replaced the file."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

@@ -1,4 +1,4 @@
-"""What an image file tells beside its pixels."""
+"""Metadata of image files."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 ORIENTATION, EXIF, TAKEN, OFFSET = 0x0112, 0x8769, 0x9003, 0x9011
 
 SWAPPED = range(5, 9)
-"""The orientations in which width and height change places."""
+"""The orientations that swap width and height."""
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What EXIF tells."""
+    """The metadata that imgrec uses, from EXIF."""
 
     is_turned: bool = False
-    """Whether the picture is upright only when width and height have changed places."""
+    """Whether width and height are swapped to make the picture upright."""
 
     taken: str | None = None
-    """When it was photographed: ISO 8601, in the camera's own time, with its offset where that is told."""
+    """When it was photographed: ISO 8601, in the camera's own time, with its UTC offset if known."""
 
 
 def of(picture: PIL.Image.Image) -> Metadata:
-    """A picture's metadata; damaged ones cost nothing but themselves."""
+    """A picture's metadata; damaged ones are ignored."""
     import PIL.Image
 
     with contextlib.suppress(Exception):  # readers of damaged EXIF raise anything
-        exif = PIL.Image.Image.getexif(picture)  # that of a PNG would decode its pixels
+        exif = PIL.Image.Image.getexif(picture)  # PNG overrides it, and would decode its pixels
         if exif:
             inner = exif.get_ifd(EXIF)
             return Metadata(exif.get(ORIENTATION) in SWAPPED, _time(inner.get(TAKEN), inner.get(OFFSET)))

@@ -1,4 +1,4 @@
-"""Image files by their paths, whatever source they are of."""
+"""Image files by path, through whichever source recognises it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imgrec.kinds import ImageFile, Source
 
 
 def source_of(path: str) -> Source:
-    """The source that a path is of; one object for all that are of it."""
+    """The source of a path; all paths of a source share one instance."""
     return next((source for source in _others() if _recognises(source, path)), _files())
 
 
@@ -28,7 +28,6 @@ def _files() -> Source:
 
 @functools.cache
 def _others() -> list[Source]:
-    """The sources of plugins."""
     found = []
     for cls in registry.classes(Source).values():
         if cls is not Files:
@@ -40,18 +39,18 @@ def _others() -> list[Source]:
 
 
 def _recognises(source: Source, path: str) -> bool:
-    """Whether a source claims a path. One that fails to say costs a warning, and is not asked again."""
+    """Whether a source claims a path; one that raises is removed, with a warning."""
     try:
         return bool(source.recognises(path))
     except Exception as error:
-        with contextlib.suppress(ValueError):  # another thread was quicker
+        with contextlib.suppress(ValueError):  # another thread has removed it
             _others().remove(source)
             registry.warn_of(type(source), error)
         return False
 
 
 def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The folders and files of a source as absolute paths, without those that lie inside another.
+    """The folders and files of a source as absolute paths, without those inside another.
 
     Raises:
         UsageError: there is none, or one does not exist.
@@ -75,7 +74,7 @@ def _absolute(path: str) -> str:
 
 
 def is_inside(path: str, roots: Set[str]) -> bool:
-    """Whether a path is one of the roots or lies below one; all absolute. As quick for many roots as for one.
+    """Whether a path is one of the roots or below one; all absolute. As fast for many roots as for one.
 
     >>> is_inside("/photos/a.jpg", {"/photos"}), is_inside("/photos2/a.jpg", {"/photos"})
     (True, False)
@@ -89,30 +88,30 @@ def is_inside(path: str, roots: Set[str]) -> bool:
 
 
 def find(roots: Sequence[str]) -> Iterator[ImageFile]:
-    """Every image file under the roots, which are absolute."""
+    """Find every image file under the roots, which are absolute."""
     for source, some in itertools.groupby(roots, source_of):
         yield from source.find(list(some))
 
 
 def paths(roots: Sequence[str]) -> Iterator[str]:
-    """The paths of what `find` finds, which may be had sooner than sizes and times."""
+    """The paths of what `find` finds, which may be known sooner than sizes and times."""
     for source, some in itertools.groupby(roots, source_of):
         yield from source.paths(list(some))
 
 
 def state(path: str) -> ImageFile | None:
-    """A file as it is now. None: it is gone for certain, and not only out of reach."""
+    """A file as it is now; None only if it is certainly gone, not merely out of reach."""
     return source_of(path).state(path)
 
 
 def is_there(path: str) -> bool:
-    """Whether there is something at a path, a folder or device as well, and it can be reached now."""
+    """Whether a path is a file, folder or device that can be reached now."""
     file = state(path)
     return file is not None and not (file.problem or "").startswith(NOT_OPENED)
 
 
 def is_file(path: str) -> bool:
-    """Whether there is a file at a path that may be read, as far as its state tells."""
+    """Whether a path is a readable file, judging by its state."""
     file = state(path)
     return file is not None and file.problem is None
 
@@ -127,6 +126,6 @@ def read(path: str) -> tuple[bytes, str]:
 
 
 def read_as_found(path: str) -> tuple[bytes, str, ImageFile]:
-    """`read`, and the state of the file that belongs to just these bytes."""
+    """As `read`, with the state of the file that had exactly these bytes."""
     data, file = source_of(path).read(path)
     return data, hashlib.sha256(data).hexdigest(), file

@@ -1,4 +1,4 @@
-"""What Pillow warns of while it reads a file, told apart by the thread that reads."""
+"""Captures the warnings of Pillow, separately for each thread."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-# The last one counts first. Of sizes Pillow need not warn: they are judged in `decoding`.
+# The last filter takes precedence: sizes are checked in `decoding`, so Pillow need not warn of them.
 warnings.filterwarnings("always", module=r"PIL\b")
 warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit of")
 
@@ -19,10 +19,10 @@ _before = warnings.showwarning
 
 @contextlib.contextmanager
 def heard() -> Iterator[list[str]]:
-    """The warnings of this thread, not shown meanwhile: `warnings.catch_warnings` is for one thread only."""
+    """Capture the warnings of this thread, unshown; `warnings.catch_warnings` is not thread-safe."""
     global _before
     with _changing:
-        if warnings.showwarning is not _show:  # somebody else has taken it since
+        if warnings.showwarning is not _show:  # other code has replaced it since
             _before, warnings.showwarning = warnings.showwarning, _show
     _of_thread.heard = found = list[str]()
     try:

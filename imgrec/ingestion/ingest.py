@@ -19,7 +19,7 @@ from imgrec.run import progress
 
 
 def extractors_of(chosen: Extractor | Sequence[Extractor]) -> list[Extractor]:
-    """One by one those that fill a space each; no space twice."""
+    """The extractors that fill one space each, no space twice."""
     several = [chosen] if isinstance(chosen, Extractor) else chosen
     found = [term.extractor for each in several for term in each.terms().values()]
     return list({Space.of(each): each for each in found}.values())
@@ -41,29 +41,29 @@ def ingest(
 ) -> IngestReport:
     """Bring a store up to date with the images under a source.
 
-    Only what the store lacks is decoded and extracted. Interrupted at any point, the next call goes on from the
-    last batch.
+    Only what the store lacks is decoded and extracted. After an interruption, the next call resumes from the last
+    batch written.
 
     Args:
         source: folders and files.
         extractor: one extractor or several, or a fusion, which the store records; each image is decoded once for
             all that need the same size.
-        store: where to; made if it is not there.
-        backup: a second store that gets the same, and all that `store` holds already.
-        engine: where the work is done; by default what `conf/stage/ingest.yaml` chooses.
-        batch_size: images that are extracted at once; a transaction has as many, or more where the store wants it.
-        retry_failed: read files again that failed and have not changed since; one that changed is read anyway.
+        store: created if it does not exist.
+        backup: a second store, made a copy of `store` and kept so.
+        engine: where the work is done; by default the choice of `conf/stage/ingest.yaml`.
+        batch_size: images that are extracted at once; a transaction has as many, or more if the store wants it.
+        retry_failed: read files again that failed and have not changed since; changed ones are read anyway.
         prune: forget the images below the source that are missing.
         force: prune although more than half of the gallery is missing.
-        report: counts to add to, for who wants them even of a call that fails.
-        show_progress: a progress bar on stderr.
+        report: counts to add to, which are then known even if the call fails.
+        show_progress: whether to show a progress bar on stderr.
 
     Returns:
         How many files were new, unchanged, moved, missing and failed.
 
     Raises:
-        UsageError: the source does not exist or has no images; the store is none; the extractor cannot work.
-        ImgrecError: not one of the files could be read; the store could not be written; the extractor broke its
+        UsageError: the source does not exist or has no images; the store is not one; the extractor cannot work.
+        ImgrecError: none of the files could be read; the store could not be written; the extractor broke its
             contract.
     """
     roots = images.roots(source)
@@ -105,13 +105,13 @@ def _is_there(store: Store) -> bool:
 
 
 def _try_out(extractor: Extractor) -> None:
-    """Let an extractor that cannot work, for want of a device say, fail before a store is made for it."""
+    """Run an extractor once: if it cannot work, for lack of a device say, no store is created for it."""
     black = np.zeros((64, 64, 3), np.uint8)
     extract(extractor, [black], ["a black image"])
 
 
 def _holds_any(store: Store, roots: Sequence[str]) -> bool:
-    """Whether a store has images below the roots: if so, an emptied folder is news."""
+    """Whether a store has images below the roots: then an emptied folder is a change, not an error."""
     below = set(roots)
     with contextlib.suppress(NoStoreError), store:
         return any(images.is_inside(record.path, below) for record in store.records())
@@ -119,11 +119,7 @@ def _holds_any(store: Store, roots: Sequence[str]) -> bool:
 
 
 def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extractor]) -> None:
-    """Find out what cannot work while no store is made or changed yet.
-
-    Raises:
-        UsageError: saying what.
-    """
+    """Refuse what cannot work, before any store is created or changed."""
     if backup is not None and Path(backup.location).absolute() == Path(store.location).absolute():
         raise UsageError(f"store and backup are both {store.location}: give backup.path=")
     if not _is_there(store):
@@ -132,11 +128,7 @@ def _check_before(store: Store, backup: Store | None, extractors: Sequence[Extra
 
 
 def _check_backup(store: Store, backup: Store | None) -> None:
-    """Refuse to make a full backup follow a store that was lost.
-
-    Raises:
-        UsageError: the backup holds images, and the store none; or it is no store.
-    """
+    """Refuse to overwrite a backup with images by a store without any, whose content may be lost."""
     if backup is None:
         return
     with contextlib.suppress(NoStoreError), backup:

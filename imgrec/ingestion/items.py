@@ -1,4 +1,4 @@
-"""What is done with one file of an ingest, and with a batch of them: the same in every engine and process."""
+"""The work on one file of an ingest, and on a batch of them, the same in every engine and process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_item(file: ImageFile) -> Item:
 
 
 def decode_item(item: Item, most: int | None = None) -> Item:
-    """Decode an image for its sides, unless that takes more than `most` bytes."""
+    """Decode an image for its sides, in place, unless that takes more than `most` bytes."""
     if item.encoded is None or (most is not None and item.memory() > most):
         return item
     encoded, item.encoded = item.encoded, None
@@ -35,7 +35,7 @@ def decode_item(item: Item, most: int | None = None) -> Item:
         with warned.heard() as warnings:
             try:
                 item.images = encoded.decode(item.sides)
-                if encoded.format != "JPEG":  # what is decoded in full tells its size better than its header
+                if encoded.format != "JPEG":  # decoded in full, it has the size for certain
                     item.height, item.width = next(iter(item.images.values())).shape[:2]
             except images.UnreadableImageError as error:
                 item.reason = str(error)
@@ -44,7 +44,7 @@ def decode_item(item: Item, most: int | None = None) -> Item:
 
 
 def extract_items(extractors: Mapping[Space, Extractor], items: Sequence[Item]) -> Extracted:
-    """Extract a batch into the spaces that it lacks, and decode first what is not decoded.
+    """Extract a batch into the spaces that it lacks, decoding first what is not decoded yet.
 
     Raises:
         ImgrecError: an extractor failed, or broke its contract.

@@ -1,4 +1,4 @@
-"""The steps of an ingest: files are planned, read, decoded and extracted ahead of each other, and written."""
+"""The steps of an ingest, which run concurrently: files are found, read, planned, extracted and written."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ from imgrec.kinds import (
 log = logging.getLogger(__name__)
 
 LOOKED_UP = 512
-"""Files that are looked up in the store together, at the least."""
+"""The least number of files that are looked up in the store together."""
 
 
 @dataclass
 class IngestReport:
-    """What an ingest found, in numbers of files."""
+    """The results of an ingest, in numbers of files."""
 
     new: int = 0
-    """Extracted, or found to be a copy of an image that was."""
+    """Extracted, or a copy of an image that was."""
 
     unchanged: int = 0
     moved: int = 0
-    """Known by their content under a path that is no longer there."""
+    """Known by content, under a path that no longer exists."""
 
     missing: int = 0
-    """Recorded below the source, and not there any more."""
+    """Recorded below the source, but no longer there."""
 
     failed: int = 0
     """Could not be read; see the store's failures."""
 
     extracted: int = 0
-    """Vectors made."""
+    """Vectors extracted."""
 
     pruned: int = 0
-    """Missing, and forgotten because it was asked for."""
+    """Missing, and forgotten on request."""
 
     def __str__(self) -> str:
         counts = asdict(self)
-        if not self.pruned:  # mostly nobody has asked for it
+        if not self.pruned:  # rarely asked for
             del counts["pruned"]
         return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
@@ -72,14 +72,14 @@ def process(
 ) -> None:
     """Bring the stores up to date with files.
 
-    This thread looks for files, plans and writes; the engine reads on one side of it, and extracts on the other.
+    This thread finds, plans and writes; the engine reads and extracts.
 
     Args:
         ingestion: what is done with them.
-        files: as `images.find` has them.
-        engine: where it is done.
-        batch_size: images that are extracted at once, and of a transaction at the least.
-        advance: told how many files are done.
+        files: as `images.find` yields them.
+        engine: where they are read and extracted.
+        batch_size: images that are extracted at once, and the least of a transaction.
+        advance: a callback that takes the number of files done since the last call.
     """
     together = max(batch_size, ingestion.store.transaction_size)
     with contextlib.ExitStack() as stack:
@@ -95,7 +95,7 @@ def process(
 
 
 def joined(parts: Iterable[Extracted], count: int) -> Iterator[Extracted]:
-    """What was extracted, as many images together as make a transaction."""
+    """Join what was extracted into transactions of at least `count` images, the last one aside."""
     waiting: list[Extracted] = []
     for part in parts:
         waiting.append(part)
@@ -117,22 +117,22 @@ def _joined(parts: Sequence[Extracted]) -> Extracted:
 
 
 class Ingestion:
-    """What the steps of one ingest share."""
+    """The state that the steps of one ingest share."""
 
     def __init__(
         self, spaces: dict[Space, Extractor], stores: list[Store], report: IngestReport, *, retry_failed: bool
     ) -> None:
         self.spaces, self.stores, self.report, self.retry_failed = spaces, stores, report, retry_failed
-        self.store = stores[0]  # written before its backup, which is made equal to it when the next ingest begins
+        self.store = stores[0]  # written before its backup, which the next ingest makes equal to it
         self._failed_before = report.failed
         self._moved_from: set[str] = set()
         self._unreachable: set[str] = set()
         self._put_off: list[ImageFile] = []
         self._on_their_way: dict[str, set[Space]] = {}
-        """For each content that is being extracted, into which spaces."""
+        """For each content that is being extracted, the spaces it is extracted into."""
 
     def remember(self, chosen: Sequence[Extractor]) -> None:
-        """Have the stores know each fusion, so that a query is compared by all its terms, and what came first."""
+        """Record each fusion, so that queries use all its terms, and the first space or fusion as the default."""
         for extractor in chosen:
             fusion_spec, held = extractor.fusion_spec(), self.store.metadata()
             name = Space.of(extractor).key if fusion_spec is None else recorded.fusion_key(fusion_spec)
@@ -142,7 +142,7 @@ class Ingestion:
                 log.warning("store=%s keeps no metadata: give the fusion again with each query", self.store.name)
 
     def changed(self, files: Iterable[ImageFile], advance: Callable[[int], object]) -> Iterator[ImageFile]:
-        """The files that the store does not have as they are; not those that were forgotten on purpose."""
+        """The files that are new, changed or lack vectors, without those forgotten on purpose."""
         for some in chunks(files, max(LOOKED_UP, self.store.transaction_size)):
             paths = [file.path for file in some]
             records = {record.path: record for record in self.store.records(paths=paths)}
@@ -168,7 +168,7 @@ class Ingestion:
         return self.retry_failed or images.is_worth_another_try(failure.reason)
 
     def planned(self, groups: Iterable[list[Item]]) -> Iterator[Item]:
-        """The files read, with what is to be done for each: content that is known is not extracted again."""
+        """Plan what to do with each file read: content that is known is not extracted again."""
         for some in groups:
             digests = [item.digest for item in some if item.digest]
             lacking = self._lacking(digests)
@@ -178,7 +178,7 @@ class Ingestion:
             unreachable = self._pass_over([item.file.path for item in some if _is_out_of_reach(item)])
             for item in some:  # all of them before the first one is handed on, and something is written
                 if item.digest and not lacking[item.digest]:
-                    item.reason = None  # a library that is gone, say: it is not needed
+                    item.reason = None  # a library that is gone, say: not needed
                 if item.reason is None:
                     item.lacks = self._not_on_their_way(item.digest, lacking[item.digest])
                     item.sides = {self.spaces[space].side for space in item.lacks}
@@ -186,16 +186,16 @@ class Ingestion:
             yield from (item for item in some if item.file.path not in unreachable)
 
     def _not_on_their_way(self, digest: str, lacked: list[Space]) -> list[Space]:
-        """The spaces that no other file of this content is being extracted into; from now on this one is."""
+        """The spaces that no other file of this content is being extracted into; they are now marked so."""
         under_way = self._on_their_way.setdefault(digest, set())
         lacks = [space for space in lacked if space not in under_way]
         under_way.update(lacks)
         return lacks
 
     def _pass_over(self, paths: Sequence[str]) -> set[str]:
-        """Of files that cannot be opened, those that are no failures: recorded before, or gone by now.
+        """Of files that cannot be opened, those that are not failures: recorded before, or gone by now.
 
-        What was extracted of them is kept, for a drive may be unplugged: they are missing.
+        Recorded ones become missing but keep their vectors, since a drive may be unplugged.
         """
         recorded = {record.path for record in self.store.records(paths=paths)}
         self._unreachable |= recorded
@@ -231,9 +231,9 @@ class Ingestion:
         self.report.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
 
     def _put_off_orphans(self, batch: Extracted) -> None:
-        """Leave out whose vector is not there after all.
+        """Postpone items that lack a vector after all.
 
-        The last other file of its content was changed since it was planned, or was to be extracted and has failed.
+        The last other file of their content has changed since planning, or failed to be extracted.
         """
         for item in batch.items:
             self._on_their_way.pop(item.digest, None)
@@ -249,12 +249,12 @@ class Ingestion:
         self._put_off += orphans
 
     def take_put_off(self) -> list[ImageFile]:
-        """The files that are to be read and planned another time."""
+        """Return the postponed files, to be read and planned again, and clear the list."""
         files, self._put_off = self._put_off, []
         return files
 
     def mark_missing(self, roots: Sequence[str]) -> None:
-        """Mark the recorded files under the roots that are not there any more; forget such failures.
+        """Mark recorded files under the roots that are gone as missing; forget failures that are gone.
 
         Raises:
             ImgrecError: a root itself is gone.
@@ -273,7 +273,7 @@ class Ingestion:
             self._write(Batch(forgotten=paths))
 
     def forget_missing(self, roots: Sequence[str], *, force: bool) -> None:
-        """Forget the recorded files under the roots that are missing; but for those that may be there still.
+        """Forget the missing files under the roots, except those that may still be there.
 
         Raises:
             UsageError: that is more than half of the gallery, and `force` is not set.
@@ -299,7 +299,7 @@ class Ingestion:
         self.report.pruned += len(missing)
 
     def check_read(self, roots: Sequence[str], total: int) -> None:
-        """Tell a source of which nothing could be read.
+        """Fail if none of a source's files could be read.
 
         Raises:
             ImgrecError: with the first file's reason.
@@ -321,7 +321,7 @@ def _is_out_of_reach(item: Item) -> bool:
 
 
 def _same(known: Record | Failure, file: ImageFile) -> bool:
-    """Whether a file is as it was; without a stamp its size and time are trusted."""
+    """Whether a file is unchanged; without a stamp, size and mtime are trusted."""
     is_stamped = known.stamp is not None and file.stamp is not None
     return (known.size, known.mtime_ns) == (file.size, file.mtime_ns) and not (
         is_stamped and known.stamp != file.stamp
@@ -329,7 +329,7 @@ def _same(known: Record | Failure, file: ImageFile) -> bool:
 
 
 def _is_bare(record: Record, file: ImageFile) -> bool:
-    """Whether a record is of an older imgrec, which kept neither stamps nor what headers tell."""
+    """Whether a record is of an older imgrec, which kept neither stamps nor sizes."""
     return record.width is None and record.stamp is None and file.stamp is not None
 
 

@@ -1,8 +1,7 @@
-"""The kinds of plugins: one module each, with the base class, and the records that travel with it.
+"""The kinds of plugin: one module each, with its base class and the records that go with it.
 
-A plugin is a dataclass that derives from the base class of its kind: its fields are its options, its docstring is
-its help, its methods do its work. Constructors only store options; models, files and connections are opened at
-first use.
+A plugin is a dataclass derived from the base class of its kind: its fields are its options, its docstring is its
+help, its methods do its work. Constructors only store options; models, files and connections are opened lazily.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from imgrec.kinds.source import ImageFile, Source
 from imgrec.kinds.stage import Ranking, Stage
 from imgrec.kinds.store import Batch, Failure, Record, Store, free_name
 
-# What plugins need of all kinds: `imgrec` has it, as `imgrec.Extractor` and so on.
+# What plugins need; `imgrec` re-exports it, as `imgrec.Extractor` and so on.
 __all__ = [
     "Batch",
     "Component",
@@ -58,10 +57,10 @@ __all__ = [
 KINDS: dict[str, type[Component]] = {
     cls.kind: cls for cls in (Extractor, Store, Metric, Index, Reducer, Reranker, Engine, Source, Decoder, Stage)
 }
-"""The base class of each kind, in the order in which they are listed."""
+"""The base class of each kind, in the order of listings."""
 
 GROUPS: dict[str, Group] = {group.name: group for cls in KINDS.values() for group in cls.groups}
-"""The config groups of all kinds by name."""
+"""All config groups by name."""
 
 _KIND_OF = {group.name: kind for kind, cls in KINDS.items() for group in cls.groups}
 

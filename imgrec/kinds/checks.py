@@ -1,4 +1,4 @@
-"""What every class of a plugin is held to when it is found."""
+"""Checks of plugin classes when they are discovered."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from imgrec.kinds import GROUPS, KINDS, Component
 from imgrec.options import component_fields, default_values, option_names, type_hints
 
 NO_NAMES = frozenset("none null true false yes no on off y n nan inf".split())
-"""What YAML and Hydra take for something else than a name."""
+"""Words that YAML or Hydra read as something other than a name."""
 
 
 class PluginError(Exception):
-    """What is wrong with a plugin, in words; no bug of ours and none that the user could have made."""
+    """A defect of a plugin, described in words: neither a bug in imgrec nor a mistake of the user."""
 
 
 def base_of(cls: type) -> type[Component]:
-    """The base class of its kind.
+    """The base class of a plugin class's kind.
 
     Raises:
         PluginError: it has none.
@@ -32,10 +32,10 @@ def base_of(cls: type) -> type[Component]:
 
 
 def checked_class(cls: object) -> type[Component]:
-    """A plugin's class, if it is one that can be listed, chosen and built.
+    """Check that a plugin class can be listed, chosen and built.
 
     Raises:
-        PluginError: saying what is wrong with it.
+        PluginError: with the first problem found.
     """
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise PluginError(f"imgrec_components returned {cls!r}, which is no dataclass")
@@ -55,7 +55,7 @@ def checked_class(cls: object) -> type[Component]:
         raise PluginError(
             f"{cls.__name__}.requires maps modules to commands that install them, not {cls.requires!r}"
         )
-    try:  # not their choices, which may be the names of other plugins
+    try:  # choices are not evaluated: they may be the names of other plugins
         type_hints(cls), default_values(cls)
     except Exception as error:
         raise PluginError(f"the options of {cls.__name__} cannot be listed: {message_of(error)}") from error
@@ -73,14 +73,14 @@ def checked_class(cls: object) -> type[Component]:
 
 
 def _check_groups(cls: type) -> None:
-    """Find components that no config group offers."""
+    """Refuse component fields of a config group that does not exist."""
     for name, spec in component_fields(cls).items():
         if (group := spec.metadata["group"]) not in GROUPS:
             raise PluginError(f"{cls.__name__}.{name} is of a group {group!r}: the groups are {', '.join(GROUPS)}")
 
 
 def _check_dataclass(cls: type) -> None:
-    """Find options that no @dataclass has made fields of."""
+    """Refuse options that lack a type, or a @dataclass decorator above the class."""
     if "__dataclass_fields__" not in cls.__dict__:
         hints = inspect.get_annotations(cls)
         annotated = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
@@ -91,7 +91,7 @@ def _check_dataclass(cls: type) -> None:
 
 
 def message_of(error: BaseException) -> str:
-    """What a plugin raised, in a line; an import that cannot be had is told with what can."""
+    """A plugin's exception in one line; for a failed import from imgrec, with a hint at what is public."""
     try:
         text = " ".join(str(error).split())
     except Exception:

@@ -1,4 +1,4 @@
-"""What every plugin class is: a component, with options, and chosen by name from a config group."""
+"""The base of every plugin class: a component has options and is chosen by name from a config group."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from imgrec.errors import UsageError
 from imgrec.options import Options
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-"""What makes a progress bar, of a description and a total: its context gives the function that advances it."""
+"""Makes a progress bar from a description and a total: a context manager that yields a callback to advance it."""
 
 
 CONTRACT_VERSION = 2
-"""The version of what the kinds ask of plugins: raised when a plugin that was right would no longer be.
+"""The version of the plugin contract, raised by changes that break existing plugins.
 
-A plugin may say which one it was made for with `imgrec_contract = 2` in its module.
+A plugin may declare which version it was made for with `imgrec_contract = 2` in its module.
 """
 
 
 @dataclass(frozen=True)
 class Group:
-    """A config group: what people write to choose a component, as in `backup=csv`."""
+    """A config group, from which a component is chosen on the command line, as in `backup=csv`."""
 
     name: str
 
     none: str | None = None
-    """The choice that means no component; None where there is always one."""
+    """The choice that means no component; None if one is required."""
 
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Other defaults that a plugin's options have in this group."""
+    """Defaults of options that differ in this group."""
 
     refuses: Callable[[type[Component]], str | None] = lambda _: None
-    """Why a class of the kind cannot be chosen here; None where it can."""
+    """Returns why a class of the kind cannot be chosen in this group; None if it can."""
 
     beside: str | None = None
-    """The group beside whose component's `path` the one of this group lies by default."""
+    """The group next to whose component's `path` this group's `path` is placed by default."""
 
 
 @dataclass
@@ -60,13 +60,13 @@ class Component(Options, ABC):
     """The config groups that components of this kind fill; set by the base class of each kind."""
 
     name: ClassVar[str]
-    """What it is chosen by: the class's name in lower case, unless the class says otherwise."""
+    """The name it is chosen by; by default the class name in lower case."""
 
     requires: ClassVar[Mapping[str, str]] = {}
-    """Optional libraries: importable module to the command that installs it."""
+    """Optional libraries: maps importable modules to the commands that install them."""
 
     free_names: ClassVar[frozenset[str]] = frozenset()
-    """Of what a kind's base class defines, what an option may be called all the same."""
+    """Attributes of the kind's base class that an option may shadow."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -75,17 +75,17 @@ class Component(Options, ABC):
 
     @classmethod
     def usual_name(cls) -> str:
-        """What it is chosen by unless `name` says otherwise."""
+        """The default of `name`."""
         return cls.__name__.lower()
 
     @classmethod
     def title(cls) -> str:
-        """What it is chosen by, and what messages call it."""
+        """The name it is chosen by and called in messages."""
         return cls.name
 
     @classmethod
     def choice(cls) -> str:
-        """What people write to have it: `extractor=colour`."""
+        """How it is chosen on the command line: `extractor=colour`."""
         return f"{cls.kind}={cls.title()}"
 
     def __post_init__(self) -> None:
@@ -94,23 +94,23 @@ class Component(Options, ABC):
             raise UsageError(f"{self.choice()} needs {module}: {command}")
 
     def plain_options(self) -> dict[str, Any]:
-        """Every option as JSON data that the class takes back: paths as strings, members of an Enum by name."""
+        """All options as JSON data from which to rebuild it: paths as strings, Enum members by name."""
         data: dict[str, Any] = json.loads(json.dumps(self.options(), default=plain))
         return data
 
     @classmethod
     def missing_libraries(cls) -> dict[str, str]:
-        """The part of `requires` that is not installed here."""
+        """The entries of `requires` that are not installed."""
         return {module: command for module, command in cls.requires.items() if not _is_installed(module)}
 
     @classmethod
     def problem(cls) -> str | None:
-        """What is wrong with a class of this kind, beyond what is asked of all kinds; None where nothing is."""
+        """What is wrong with the class by the rules of its kind; None if nothing is."""
         return None
 
 
 def plain(value: object) -> Any:
-    """What JSON has no form for, as data that `Options` and `registry.composed` read back."""
+    """A value that JSON has no form for, as data that `Options` and `registry.composed` read back."""
     if isinstance(value, Component):
         return {"name": value.title(), "options": value.plain_options()}
     if isinstance(value, Enum):

@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 class Decoder(Component):
     """Opens image files of a format that OpenCV and Pillow do not read by themselves.
 
-    What it opens is then treated as every image: orientation, transparency and depth (see `images.decode`). A
-    decoder has no options, so that pixels do not depend on a run.
+    Orientation, transparency and bit depth are then handled as for any image (see `images.decode`). A decoder has
+    no options, so that pixels do not depend on a run.
     """
 
     kind: ClassVar[str] = "decoder"
 
     suffixes: ClassVar[Collection[str]] = ()
-    """Suffixes of such files, lower case with their dot: what a folder is searched for."""
+    """The suffixes by which such files are found in folders: lower case, with the dot."""
 
     @classmethod
     def problem(cls) -> str | None:
-        """A decoder has no options, and its suffixes are as folders are searched for them."""
+        """A decoder has no options, and its suffixes are lower case with a dot."""
         if options := option_names(cls):
             return f"{cls.__name__} has options, {', '.join(options)}, and a decoder has none"
         is_right = not isinstance(cls.suffixes, str) and all(
@@ -41,18 +41,18 @@ class Decoder(Component):
     @classmethod
     @abstractmethod
     def recognises(cls, head: bytes) -> bool:
-        """Whether a file is of this format, from its first 64 bytes; asked of every file, so quick."""
+        """Whether a file is of this format, judging by its first 64 bytes; called for every file, so be fast."""
 
     @abstractmethod
     def open(self, data: bytes) -> PIL.Image.Image:
-        """The picture in a file's bytes; its size known, its pixels read when they are asked for where possible.
+        """Open the picture in a file's bytes; its size must be known, its pixels are best read lazily.
 
         Args:
-            data: the whole file; `recognises` said yes to its beginning.
+            data: the whole file, whose beginning `recognises` has accepted.
 
         Returns:
             An image of any mode: upright, or with its EXIF orientation.
 
         Raises:
-            Exception: anything, for a broken file; its message is recorded as the reason.
+            Exception: of any type, for a broken file; its message is recorded as the reason.
         """

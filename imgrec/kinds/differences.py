@@ -1,4 +1,4 @@
-"""What one store holds otherwise than another: for copies, for `verify` and for `replay`."""
+"""Differences between two stores, for copies, `verify` and `replay`."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ if TYPE_CHECKING:
 
 @dataclass
 class Differences:
-    """What, of some rows of one store, another one lacks or has otherwise."""
+    """How another store differs from some rows of a store."""
 
     rows: Sequence[Record | Failure]
-    """Those looked at."""
+    """The rows compared."""
 
     changed: list[Record | Failure]
-    """The rows that the other lacks, or has otherwise."""
+    """The rows that the other store lacks, or that differ there."""
 
     others: Mapping[str, Record | Failure]
-    """What the other has under the same paths."""
+    """The other store's rows under the same paths."""
 
     lacking: dict[Space, list[str]] = field(default_factory=dict)
-    """The contents whose vector the other lacks."""
+    """Digests whose vector the other store lacks."""
 
     unequal: dict[Space, dict[str, float]] = field(default_factory=dict)
-    """The contents whose vector the other has otherwise: by how much, in the value that differs most."""
+    """Digests whose vectors differ, with the largest absolute difference of a value."""
 
     compared: dict[Space, int] = field(default_factory=dict)
-    """How many vectors were compared by their values."""
+    """How many vectors were compared by value."""
 
 
 def differences(
     store: Store, other: Store, batch_size: int, spaces: Sequence[Space] | None = None, *, by_value: bool = False
 ) -> Iterator[Differences]:
-    """Go through a store's records and failures, and find what another store does not hold alike.
+    """Compare a store's records, failures and vectors with another store's, batch by batch.
 
     Args:
-        store: whose rows are gone through, open.
-        other: what is asked for the same, open.
+        store: the store to go through, open.
+        other: the store to compare with, open.
         batch_size: rows at a time.
-        spaces: whose vectors are looked at; by default all of `store`.
-        by_value: compare vectors that both have, to the last bit; else one that is there is taken for equal.
+        spaces: whose vectors are compared; by default all of `store`.
+        by_value: compare vectors bit by bit; otherwise only whether the other store has one.
     """
     spaces = store.spaces() if spaces is None else spaces
-    for records in chunks(store.records(), batch_size):  # few passes where a selection reads a whole file
+    for records in chunks(store.records(), batch_size):  # a store may read a whole file for each batch
         paths = [record.path for record in records]
         others: dict[str, Record | Failure] = {row.path: row for row in other.failures(paths=paths)}
         others |= {row.path: row for row in other.records(paths=paths)}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from imgrec.kinds.reducer import Reducer
 
 Image = npt.NDArray[np.uint8]
-"""A picture: `uint8 (height, width, 3)`, RGB, upright."""
+"""An image: `uint8 (height, width, 3)`, RGB, upright."""
 
 
 Vectors = npt.NDArray[np.float32]
@@ -29,22 +29,22 @@ Vectors = npt.NDArray[np.float32]
 
 
 DECODING_VERSION = 1
-"""The version of the rules in `images.decode`. Part of every space: raised when decoded pixels change."""
+"""The version of the rules in `images.decoding`, part of every space: raised when decoded pixels change."""
 
 
 class FusionSpec(TypedDict):
-    """A fusion as a store records it, by the names of its terms; JSON data."""
+    """A fusion as a store records it: JSON data by the names of its terms."""
 
     weights: dict[str, float]
     spaces: dict[str, str]
-    """Their keys."""
+    """The key of each space."""
 
     projections: dict[str, list[Any]]
-    """Name and options of the reducer of each term that is projected."""
+    """Name and options of the reducer of each projected term."""
 
     metrics: dict[str, str]
     projected_from: int | dict[str, int]
-    """From how many images on; by term where these are not the same."""
+    """From how many images on vectors are projected; by term if these numbers differ."""
 
 
 @dataclass
@@ -61,13 +61,13 @@ class Extractor(Component):
     groups: ClassVar[tuple[Group, ...]] = (Group("extractor"),)
 
     version: ClassVar[int] = 1
-    """Raise it when the same options give other vectors than before."""
+    """Raise it when the same options no longer give the same vectors."""
 
     @property
     def side(self) -> int | None:
-        """The shorter side, in pixels, that is enough; None where full size is needed.
+        """The shorter side, in pixels, that is enough; None for full size.
 
-        Decoding may then stop at a half, a quarter or an eighth of the resolution, never below this side. May
+        Decoding may then stop at a half, a quarter or an eighth of the resolution, never below this side. It must
         depend on options only.
         """
         return None
@@ -84,24 +84,21 @@ class Extractor(Component):
         """
 
     def terms(self) -> dict[str, TermSpec]:
-        """By name the extractors that fill a space each, and how their distances make up one: itself, by ''.
+        """The terms of the extractor's distance by name, one for each space it fills: by default itself, named ''.
 
-        An extractor of several, whose vectors are never compared as one, gives these.
+        An extractor made of several returns one for each.
         """
         return {"": TermSpec(self)}
 
     def fusion_spec(self) -> FusionSpec | None:
-        """What a store keeps, so that images are compared by all of its terms when nothing else is asked for.
-
-        None, for an only term, whose space says it all.
-        """
+        """What a store records of several terms, so that searches use all of them by default; None for one."""
         return None
 
     def identity(self) -> dict[str, Any]:
-        """All that decides a vector's value, as JSON data: by default the options that change vectors.
+        """Everything that determines a vector's values, as JSON data: by default the options that change vectors.
 
-        An extractor with weights or with defaults that its library decides adds their digest, as `weights`, and
-        the values in force, and leaves out names that may come to mean something else.
+        An extractor with weights adds their digest, as `weights`; one whose library sets defaults adds the values
+        in force. Names that may come to mean something else are left out.
         """
         return {
             spec.name: getattr(self, spec.name)
@@ -112,23 +109,23 @@ class Extractor(Component):
 
 @dataclass(frozen=True)
 class TermSpec:
-    """One of the distances that make up that of an extractor."""
+    """One term of an extractor's distance."""
 
     extractor: Extractor
     weight: float = 1.0
-    """Its share of the distance, which is in units of the usual one where there are several; it may be 0."""
+    """Its share, from 0 on; distances of several terms are divided by the usual one in each term's space."""
 
     metric: str | None = None
-    """Its own; None for the one that is asked for."""
+    """Its own metric; None for the one that is asked for."""
 
     projection: Reducer | None = None
     projected_from: int = 0
-    """Of fewer images, copies not counted, they are compared as they are."""
+    """With fewer images, copies not counted, vectors are not projected."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """In the place of an extractor: the one that a gallery recorded, with some options changed."""
+    """Stands for the extractor that a gallery recorded, with some options changed."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -137,7 +134,7 @@ class Recorded:
 class Space:
     """The identity of a vector space, and what it takes to extract into it again.
 
-    Vectors of two spaces are never compared.
+    Vectors of different spaces are never compared.
     """
 
     key: str
@@ -149,7 +146,7 @@ class Space:
 
     @classmethod
     def of(cls, extractor: Extractor) -> Space:
-        """The space that an extractor, as configured, fills."""
+        """The space that a configured extractor fills."""
         identity = {
             "extractor": extractor.name,
             "version": extractor.version,
@@ -163,32 +160,32 @@ class Space:
         return cls(f"{extractor.name}-{digest}", extractor.name, options, identity)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, for a store to keep; `from_json` is its inverse."""
+        """Plain data for a store to keep; the inverse of `from_json`."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: object) -> Space:
-        """A space that was kept.
+        """The space that `to_json` made data of.
 
         Raises:
-            ValueError: the data are none.
+            ValueError: the data are not those of a space.
         """
         kinds = {"key": str, "extractor": str, "options": dict, "identity": dict}
         is_one = isinstance(data, dict) and data.keys() == kinds.keys()
         if not (is_one and all(isinstance(data[name], kind) for name, kind in kinds.items())):  # type: ignore[index]
-            raise ValueError("a space has key, extractor, options and identity, and here is something else")
+            raise ValueError("a space has key, extractor, options and identity, and nothing else")
         return cls(**data)  # type: ignore[arg-type]
 
 
 def _identified(value: object) -> Any:
-    """As `plain`, but of an extractor inside what decides its vectors."""
+    """As `plain`, but an extractor inside another becomes its identity."""
     if isinstance(value, Extractor):
         return {"extractor": value.name, "version": value.version, **value.identity()}
     return plain(value)
 
 
 def check_vectors(vectors: object, count: int, extractor: Extractor) -> Vectors:
-    """What an extractor returned for `count` images, held to its contract.
+    """Check what an extractor returned for `count` images against its contract.
 
     Raises:
         ImgrecError: saying what was returned.
@@ -204,6 +201,6 @@ def check_vectors(vectors: object, count: int, extractor: Extractor) -> Vectors:
 
 
 def _absolute(component: Component, name: str, value: Any) -> Any:
-    """A path option as it still holds in another working directory."""
+    """The value of an option, made absolute if it is a path."""
     metadata = {spec.name: spec.metadata for spec in dataclasses.fields(component)}[name]
     return str(Path(value).absolute()) if metadata.get("path") and value else value

@@ -19,11 +19,10 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass
 class Index(Component):
-    """Finds likely neighbours of queries among many vectors; which of them are nearest, imgrec measures itself.
+    """Finds candidates for the nearest neighbours of queries; imgrec then measures their distances itself.
 
-    It sees vectors in their metric's Euclidean form, and finds by Euclidean distance. What it makes lies in files
-    of a folder, so that it may be larger than memory, and is built once for many runs. `index=exact` is none of
-    these: a search that finds all.
+    It gets vectors in their metric's Euclidean form and compares them by Euclidean distance. It is kept in files,
+    so that it may be larger than memory and is built once for many runs. `index=exact` means to use none.
     """
 
     kind: ClassVar[str] = "index"
@@ -31,39 +30,39 @@ class Index(Component):
 
     @abstractmethod
     def build(self, blocks: Iterator[Vectors], count: int, sample: Vectors, folder: Path) -> None:
-        """Make the files of an index, the same ones whatever the sizes of blocks.
+        """Write the files of an index; they must not depend on the sizes of the blocks.
 
         Args:
-            blocks: all vectors in the order of their rows, `float32 (some, dim)` each; they come once.
+            blocks: all vectors in row order, `float32 (some, dim)` each; to be iterated over once.
             count: how many vectors these are, at least one.
-            sample: some of the vectors, `float32 (m, dim)`, to learn from.
+            sample: some of the vectors, `float32 (m, dim)`, to train on.
             folder: empty.
         """
 
     @abstractmethod
     def open(self, folder: Path) -> Self:
-        """Be ready to search what `build` made in a folder; large files are best mapped.
+        """Open the files that `build` wrote, large ones best memory-mapped, and return self.
 
         Raises:
-            Exception: anything, where the files are not what `build` made: they are made again.
+            Exception: of any type, if the files are not what `build` wrote; the index is then rebuilt.
         """
 
     @abstractmethod
     def candidates(
         self, queries: Vectors, count: int, effort: int, usable: npt.NDArray[np.bool_] | None
     ) -> list[Numbers]:
-        """For each query the rows that are likely among its nearest.
+        """Find the rows that are likely to be nearest to each query.
 
         Args:
             queries: `float32 (m, dim)`.
-            count: how many are wanted. Fewer come where no more are found, never more.
+            count: how many to return at most; fewer if no more are found.
             effort: one of `efforts`.
             usable: `bool (n,)`: the rows that may be found; None for all.
 
         Returns:
-            For each query the numbers of different rows, `int64 (count or fewer,)`, in any order.
+            For each query distinct row numbers, `int64 (count or fewer,)`, in any order.
         """
 
     def efforts(self) -> Sequence[int]:
-        """How hard it may look, from least to most, once it is open; by default there is one way."""
+        """The search efforts that an open index offers, from least to most; by default just one."""
         return (1,)

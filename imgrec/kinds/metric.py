@@ -21,7 +21,7 @@ Number = TypeVar("Number", float, npt.NDArray[np.floating])
 
 
 class Form(Enum):
-    """What makes a metric's Euclidean form of vectors; see `Metric.as_euclidean`."""
+    """How vectors are brought into a metric's Euclidean form; see `Metric.as_euclidean`."""
 
     NONE = "nothing: it has no such form"
     SAME = "they are it themselves"
@@ -42,12 +42,12 @@ class Metric(Component):
     kind: ClassVar[str] = "metric"
 
     form: ClassVar[Form] = Form.NONE
-    """Without one, searches measure every vector, and reducers and indexes cannot work by the metric."""
+    """Without one, searches measure every vector, and reducers and indexes cannot use the metric."""
 
     scans_in_float32: ClassVar[bool] = False
-    """Whether `distances`, given float32, are off by no more than a float32 sum of `dim` terms is by rounding.
+    """Whether the rounding error of `distances` in float32 is at most that of a float32 sum of `dim` terms.
 
-    Then a metric without a form is scanned by these, which is quicker; what is answered is measured in float64.
+    If so, a metric without a form is scanned in float32, which is faster; results are measured in float64.
     """
 
     @abstractmethod
@@ -59,11 +59,11 @@ class Metric(Component):
             vectors: `float64 (n, dim)`.
 
         Returns:
-            `float64 (n,)`, from 0 on; 0 exactly for equal vectors. A row's does not depend on the other rows.
+            `float64 (n,)`, at least 0, exactly 0 for equal vectors, and for each row independent of the others.
         """
 
     def as_euclidean(self, vectors: Vectors) -> Vectors:
-        """Vectors whose Euclidean distances order as the metric's: `float32 (n, any)`.
+        """Vectors whose Euclidean distances are in the same order as the metric's: `float32 (n, any)`.
 
         Raises:
             UsageError: the metric has no such form.
@@ -77,14 +77,14 @@ class Metric(Component):
         raise UsageError(f"metric={self.name} has no Euclidean form: take one of {', '.join(names_with_form())}")
 
     def least(self, apart: Number) -> Number:
-        """The least distance of vectors whose Euclidean forms are `apart`: mostly just their distance.
+        """The distance, or a lower bound of it, between vectors whose Euclidean forms are `apart`.
 
         It grows with `apart`, from 0 on. By default it is the same number.
         """
         return apart
 
     def check(self, vectors: Vectors) -> None:
-        """Refuse vectors that have no such distance: by default none.
+        """Refuse vectors for which the distance is not defined: by default none.
 
         Raises:
             UsageError: saying why.
@@ -92,7 +92,7 @@ class Metric(Component):
 
     @classmethod
     def problem(cls) -> str | None:
-        """A metric has no options, and a form of its own where it says so."""
+        """A metric has no options, and overrides `as_euclidean` if, and only if, its form is `OWN`."""
         if options := option_names(cls):
             return f"{cls.__name__} has options, {', '.join(options)}, and a metric is chosen by its name alone"
         has_own = cls.as_euclidean is not Metric.as_euclidean
@@ -102,10 +102,10 @@ class Metric(Component):
 
 
 METRIC_HELP = "distance between vectors; null: what parts of a fusion have of their own, else euclidean"
-"""What help says of an option that names one."""
+"""The help of options that name a metric."""
 
 
-# --- by name: options of other components name a metric -------------------------------------------------------
+# --- metrics by name, as options of other components have them ------------------------------------------------
 
 
 def _all() -> dict[str, type[Metric]]:
@@ -115,12 +115,12 @@ def _all() -> dict[str, type[Metric]]:
 
 
 def names() -> list[str]:
-    """The metrics that there are."""
+    """The names of all metrics."""
     return list(_all())
 
 
 def names_with_form() -> list[str]:
-    """Those that have a Euclidean form."""
+    """The names of metrics with a Euclidean form."""
     return [name for name, cls in _all().items() if cls.form is not Form.NONE]
 
 
@@ -137,11 +137,11 @@ def metric_of(name: str) -> Metric:
 
 
 def as_euclidean(vectors: Vectors, metric: str) -> Vectors:
-    """Vectors whose Euclidean distances follow a metric: the same order of neighbours.
+    """Vectors whose Euclidean distances are in the same order as a metric's.
 
     Args:
         vectors: `float32 (n, dim)`.
-        metric: the name of one that has such a form: `euclidean` (vectors as they are), `cosine` (unit length; a
+        metric: the name of one with a Euclidean form: `euclidean` (vectors as they are), `cosine` (unit length; a
             zero vector stays zero), `hellinger` (square roots of shares, over the square root of 2), ...
 
     Raises:

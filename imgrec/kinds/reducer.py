@@ -18,10 +18,10 @@ from imgrec.options import option
 
 
 def check_labels(labels: Sequence[str] | None, count: int, reducer: Reducer) -> list[str]:
-    """The labels that a supervised reducer learns from, one for each of `count` vectors.
+    """Check the labels that a supervised reducer learns from, one for each of `count` vectors.
 
     Raises:
-        UsageError: there are none, fewer than two different ones, or fewer than three images of one.
+        UsageError: not one label a vector, fewer than two labels, or fewer than three images of one.
     """
     if labels is None or len(labels) != count or not count:
         given = 0 if labels is None else len(labels)
@@ -36,18 +36,18 @@ def check_labels(labels: Sequence[str] | None, count: int, reducer: Reducer) -> 
 
 
 def no_progress(description: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    """Tell nothing: what a reducer does unless it is asked."""
+    """Show no progress bar: the default of reducers."""
     return nullcontext(lambda _: None)
 
 
 PROJECTING = ("fit", "transform", "state", "restore")
-"""The methods by which a reducer places new vectors, and so can project before a search."""
+"""The methods that a reducer needs to place new vectors, and so to be a projection."""
 
 DRAWS_ONLY = "draws maps only, since it cannot place new vectors: take another reducer as a projection"
 
 
 def _no_projection(cls: type[Component]) -> str | None:
-    """Why a reducer's class is none for a projection."""
+    """Why a reducer class cannot be a projection; None if it can."""
     return f"{cls.name} {DRAWS_ONLY}" if issubclass(cls, Reducer) and cls.draws_only() else None
 
 
@@ -55,8 +55,8 @@ def _no_projection(cls: type[Component]) -> str | None:
 class Reducer(Component):
     """Maps vectors to fewer dimensions: 2 for a map, more before a search.
 
-    Seeded: the same vectors and options give the same result. One that has `fit_transform` alone only draws: it
-    makes maps, and is no projection.
+    Seeded: the same vectors and options give the same result. One with `fit_transform` alone makes maps only and
+    cannot be a projection.
 
     >>> import numpy as np, imgrec
     >>> vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
@@ -71,7 +71,7 @@ class Reducer(Component):
     )
 
     supervised: ClassVar[bool] = False
-    """Whether `fit` learns from labels and cannot do without; `check_labels` says what is wrong with them."""
+    """Whether `fit` requires labels; it validates them with `check_labels`."""
 
     n_components: int = option(2, minimum=1, help="dimensions of the result")
     metric: str = option("cosine", choices=names_with_form, help="what makes two vectors neighbours")
@@ -80,16 +80,16 @@ class Reducer(Component):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.progress: Progress = no_progress
-        """Set by who wants to be told how far long work is; `imgrec.run.progress` shows it on stderr."""
+        """Set by callers that show the progress of long work; `imgrec.run.progress` does so on stderr."""
 
     @classmethod
     def draws_only(cls) -> bool:
-        """Whether it makes maps and nothing else: it has `fit_transform` and no way to place new vectors."""
+        """Whether it makes maps only: it has `fit_transform` but cannot place new vectors."""
         return cls.transform is Reducer.transform
 
     @classmethod
     def problem(cls) -> str | None:
-        """A reducer has `fit_transform` alone, or all that it takes to place new vectors."""
+        """A reducer has `fit_transform` alone, or all methods that place new vectors."""
         lacking = [name for name in PROJECTING if getattr(cls, name) is getattr(Reducer, name)]
         if len(lacking) == len(PROJECTING) and cls.fit_transform is not Reducer.fit_transform:
             return None
@@ -100,38 +100,38 @@ class Reducer(Component):
         """Learn from vectors `float32 (n, dim)` and, in a supervised reducer, from their labels.
 
         Raises:
-            UsageError: too few vectors for what is asked; or the reducer only draws.
+            UsageError: too few vectors for the options, or the reducer makes maps only.
         """
         raise UsageError(f"{self.name} {DRAWS_ONLY}")
 
     def transform(self, vectors: Vectors) -> Vectors:
-        """`float32 (n, n_components)` for new vectors of the space that was fitted.
+        """Reduce new vectors of the space that was fitted, to `float32 (n, n_components)`.
 
         Raises:
-            UsageError: the reducer only draws.
+            UsageError: the reducer makes maps only.
         """
         raise UsageError(f"{self.name} {DRAWS_ONLY}")
 
     def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
-        """Fit, and `float32 (n, n_components)` for the vectors fitted."""
+        """Fit vectors and reduce them, to `float32 (n, n_components)`."""
         return self.fit(vectors, labels).transform(vectors)
 
     def report(self) -> dict[str, float]:
-        """What fitting found, in numbers by name, for a run's record: `{"accuracy": 0.82}`. By default nothing."""
+        """Figures of the fit by name, for a run's record: `{"accuracy": 0.82}`. By default none."""
         return {}
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """What was fitted, as plain arrays, to be kept with `numpy.savez`.
+        """The fitted state as plain arrays, to be stored with `numpy.savez`.
 
         Raises:
-            UsageError: the reducer only draws.
+            UsageError: the reducer makes maps only.
         """
         raise UsageError(f"{self.name} {DRAWS_ONLY}")
 
     def restore(self, state: Mapping[str, npt.NDArray[Any]]) -> Self:
-        """Become what `state` was taken from, given the same options; `report` says the same as well.
+        """Restore a `state`, given the same options; `report` is restored as well.
 
         Raises:
-            UsageError: the reducer only draws.
+            UsageError: the reducer makes maps only.
         """
         raise UsageError(f"{self.name} {DRAWS_ONLY}")

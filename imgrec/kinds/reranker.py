@@ -1,4 +1,4 @@
-"""Rerankers ask a second time, with a better query."""
+"""Rerankers search a second time, with a better query."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from imgrec.options import option
 
 @dataclass
 class Reranker(Component):
-    """Asks a second time: makes a better query of the first one and of what it found.
+    """Makes a better query from the first one and its results, for a second search.
 
-    In a fusion each part's vectors are treated by themselves, for the images that all parts together found.
+    In a fusion it expands each part's vectors separately, with the images that all parts together found.
 
     >>> import numpy as np, imgrec
     >>> reranker = imgrec.build("reranker", "query_expansion", neighbours=1)
@@ -34,8 +34,8 @@ class Reranker(Component):
 
         Args:
             query: `float32 (dim,)`; of unit length where the metric is cosine, unless it is zero.
-            nearest: `float32 (m, dim)`: the first answer, nearest first, `neighbours` rows or fewer, at least one.
+            nearest: `float32 (m, dim)`: the first results, nearest first, from 1 row to `neighbours` rows.
 
         Returns:
-            `float32 (dim,)`, finite. Without negative values where neither has any.
+            `float32 (dim,)`, finite; without negative values if the query and the results have none.
         """

@@ -1,4 +1,4 @@
-"""Sources are where images come from: folders, archives, object storage. They find, state and read files."""
+"""Sources find, stat and read image files in folders, archives or object storage."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ class ImageFile:
     path: str
     size: int
     mtime_ns: int
-    """When its content last changed, in nanoseconds since 1970; 0 where that is not known."""
+    """When its content last changed, in nanoseconds since 1970; 0 if unknown."""
 
     stamp: str | None = None
-    """What its source knows its state by. Another one means that the file is read again; None: size and time of
-    change tell enough."""
+    """Its source's token for the file's state; a new one means to read again. None: compare size and mtime."""
 
     problem: str | None = None
     """Why it cannot be read at all: a device, no permission, a store that does not answer."""
@@ -30,21 +29,21 @@ class ImageFile:
 
 @dataclass
 class Source(Component):
-    """A place that image files come from. It is chosen by what it recognises, as decoders are.
+    """A place that image files come from, chosen by the paths that it recognises.
 
     A path is whatever names a file for its source: `/photos/a.jpg`, `/photos/2024.zip/a.jpg`, `s3://photos/a.jpg`.
-    Below a root it is the root, a slash, and more. A source has no options, so that a path says all; one object of
-    it serves all threads. What no plugin's source recognises is a file or folder of this machine.
+    Below a root it begins with the root and a slash. A source has no options, so that a path alone identifies a
+    file; one instance serves all threads. A path that no plugin's source recognises is a local file or folder.
     """
 
     kind: ClassVar[str] = "source"
 
     at_once: ClassVar[int] = 1
-    """How many reads pay at a time: as many as there are cores for a disk, more where each waits for a network."""
+    """How many concurrent reads are worthwhile: the number of cores for a disk, more for a network."""
 
     @classmethod
     def problem(cls) -> str | None:
-        """A source has no options, and reads one file at a time at the least."""
+        """A source has no options, and reads at least one file at a time."""
         if options := option_names(cls):
             return f"{cls.__name__} has options, {', '.join(options)}, and a source has none"
         is_right = isinstance(cls.at_once, int) and cls.at_once >= 1
@@ -55,30 +54,30 @@ class Source(Component):
     @classmethod
     @abstractmethod
     def recognises(cls, path: str) -> bool:
-        """Whether a path is one of this source's: a root, or what `find` has; asked of every path, so quick.
+        """Whether a root, or a path that `find` yields, is this source's; called for every path, so be fast.
 
-        A root may be relative here, as somebody has typed it; later it is absolute, unless it is like `s3://`.
+        A root may be relative here, as it was typed; later it is absolute, unless it is an address like `s3://`.
         """
 
     @abstractmethod
     def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
-        """Every image file under some roots, each one once, in an order that stays the same.
+        """Find every image file under some roots, each once, in a stable order.
 
-        What is an image file is told by its suffix (`imgrec.image_suffixes`); a root that is a file itself is
-        taken whatever it is called.
+        Image files are recognised by suffix (`imgrec.image_suffixes`); a root that is itself a file is included
+        whatever its name.
         """
 
     def paths(self, roots: Sequence[str]) -> Iterator[str]:
-        """The paths of what `find` finds: for a source that has them sooner than sizes and times."""
+        """The paths of what `find` finds; override it if they are known sooner than sizes and times."""
         return (file.path for file in self.find(roots))
 
     @abstractmethod
     def state(self, path: str) -> ImageFile | None:
-        """A file or root as it is now. None: it is gone for certain, and not only out of reach."""
+        """A file or root as it is now; None only if it is certainly gone, not merely out of reach."""
 
     @abstractmethod
     def read(self, path: str) -> tuple[bytes, ImageFile]:
-        """A file's bytes, and the state that belongs to just these bytes.
+        """A file's bytes, and the state of the file that had exactly these bytes.
 
         Raises:
             UnreadableImageError: it cannot be read, or changed meanwhile; the message is the reason.

@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranking:
-    """By which figures of `results.json` a sweep ranks a stage's jobs. Each with its heading."""
+    """The figures of `results.json` by which a sweep ranks a stage's jobs, with their headings."""
 
     quality: Mapping[str, str]
-    """More is better; the first decides. `confidence` in `results.json` may have the ends of their intervals."""
+    """Higher is better; the first decides. `confidence` in `results.json` may hold their intervals."""
 
     cost: Mapping[str, str]
-    """What the quality costs; the first is what it is drawn against."""
+    """What the quality costs; the quality is plotted against the first."""
 
 
 TAKEN = frozenset(("stage", "hydra", "experiment"))
-"""What no option of a stage is called."""
+"""Names that no option of a stage may have."""
 
 
 @dataclass(kw_only=True)
 class Stage(Component):
     """One job of a run. Its fields are its options, and the components that it works with (`imgrec.component`).
 
-    It is chosen by its class's name in words, `NewPlugin` by `new_plugin`, unless `name` says otherwise.
+    It is chosen by its class name in snake case, `NewPlugin` by `new_plugin`, unless it sets `name`.
     """
 
     kind: ClassVar[str] = "stage"
@@ -45,32 +45,32 @@ class Stage(Component):
     """The option that a bare argument fills: `imgrec recommend img.jpg`."""
 
     takes_several: ClassVar[bool] = False
-    """Whether several bare arguments make a list of it."""
+    """Whether it takes several bare arguments, as a list."""
 
     ranking: ClassVar[Ranking | None] = None
-    """What a sweep's leaderboard is made of, all that its jobs print; None: each job prints its own results."""
+    """What a sweep's leaderboard shows, instead of each job's own results; None: there is no leaderboard."""
 
     seed: int = option(0, minimum=0, maximum=2**32 - 1, help="of everything random")
     debug: bool = option(False, help="show the traceback of an error")
 
     @classmethod
     def usual_name(cls) -> str:
-        """The class's name in words."""
+        """The class name in snake case."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
     @classmethod
     def title(cls) -> str:
-        """What it is chosen by, and what messages call it."""
+        """The name it is chosen by and called in messages."""
         return cls.usual_name() if "name" in option_names(cls) else cls.name
 
     @classmethod
     def choice(cls) -> str:
-        """What people write to have it: `stage=ingest`."""
+        """How it is chosen on the command line: `stage=ingest`."""
         return f"{Stage.kind}={cls.title()}"
 
     @classmethod
     def problem(cls) -> str | None:
-        """Its bare argument fills an option, no option has a name of Hydra's, and a ranking is whole."""
+        """No option has a reserved name, `positional` is an option, and the ranking has quality and cost."""
         if taken := TAKEN.intersection(option_names(cls)):
             return f"{cls.__name__} has an option {min(taken)!r}, which means something else on the command line"
         if cls.ranking is not None and not (cls.ranking.quality and cls.ranking.cost):
@@ -81,22 +81,22 @@ class Stage(Component):
 
     @abstractmethod
     def execute(self, run: Run) -> None:
-        """Do the job: results on stdout through `run.print` and into `run.folder`.
+        """Do the job: print results with `run.print`, and write them to `run.folder`.
 
         Raises:
-            UsageError: what was asked for cannot be done; the run's folder is removed again.
+            UsageError: what was asked for cannot be done; the run's folder is removed.
             ImgrecError: it failed.
         """
 
     @classmethod
     def reproducible(cls, results: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What of `results.json` a replay is to find again: all of it; times and the like count for nothing."""
+        """The part of `results.json` that a replay must reproduce: by default all. Costs are never compared."""
         return results
 
     def components(self) -> Iterator[Component]:
-        """The components that the configuration chose, those inside others among them.
+        """The components that the configuration chose, nested ones included.
 
-        A fallback is none of them: it may not be the one that is used.
+        Fallbacks are left out: they may not be used.
         """
         specs = component_fields(type(self))
         for key, each in self.inner().items():
@@ -104,9 +104,9 @@ class Stage(Component):
                 yield each
 
     def plugins(self) -> dict[str, str | None]:
-        """The name of each component's plugin; None where nothing was chosen, or options to change only.
+        """The name of each component's plugin; None if none was chosen, or only options were changed.
 
-        Those of components inside others as well: `{"extractor": "fusion", "extractor.parts.colour": "colour"}`.
+        Nested ones have dotted keys: `{"extractor": "fusion", "extractor.parts.colour": "colour"}`.
         """
         chosen = {key: each.title() for key, each in self.inner().items()}
         return {**dict.fromkeys(component_fields(type(self))), **chosen}

@@ -1,4 +1,4 @@
-"""Stores keep the records of image files, and their vectors."""
+"""Stores keep the records of image files and their vectors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Record:
     """Absolute."""
 
     digest: str
-    """SHA-256 of the file's bytes, in hexadecimal: what the image is, wherever it lies."""
+    """SHA-256 of the file's bytes, in hexadecimal: identifies the content, whatever its path."""
 
     size: int
     """In bytes."""
@@ -35,13 +35,13 @@ class Record:
     """When the content last changed, in nanoseconds since 1970."""
 
     missing: bool = False
-    """The file was gone when last looked for; it stays recorded, for a drive may be unplugged."""
+    """The file was gone when last looked for. It stays recorded, since a drive may be unplugged."""
 
     stamp: str | None = None
-    """What its source knows the file's state by; None: size and time of change are trusted."""
+    """Its source's token for the file's state; None: size and mtime are trusted."""
 
     width: int | None = None
-    """In pixels, upright. None: not known, since the gallery is older than this or no decoder is here."""
+    """In pixels, upright. None if unknown: ingested by an older imgrec, or without a decoder."""
 
     height: int | None = None
 
@@ -49,7 +49,7 @@ class Record:
     """When the photograph was taken, as ISO 8601 text in the camera's time, `2024-05-31T18:04:09`."""
 
     warning: str | None = None
-    """What the decoder warned of, though it made a picture."""
+    """What the decoder warned of while it decoded the image."""
 
 
 @dataclass(frozen=True)
@@ -61,33 +61,32 @@ class Failure:
     mtime_ns: int
     reason: str
     time: float
-    """When it was tried, in seconds since 1970."""
+    """When reading was tried, in seconds since 1970."""
 
     stamp: str | None = None
-    """As of a record."""
+    """As in `Record`."""
 
 
 @dataclass
 class Batch:
     """Changes that a store makes as one transaction: all of them or none.
 
-    A record replaces one of the same path, and ends its failure or dismissal; a failure replaces the record of its
-    path and ends its dismissal.
+    A record replaces the record, failure or dismissal of its path; so does a failure.
     """
 
     records: list[Record] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
-    """Paths whose record, failure or dismissal goes, before the new ones are added."""
+    """Paths whose record, failure or dismissal is removed, before the new ones are added."""
 
     vectors: dict[Space, tuple[list[str], Vectors]] = field(default_factory=dict)
-    """For each space, digests and their vectors, row by row."""
+    """For each space, row-aligned digests and vectors."""
 
     metadata: dict[str, Any] = field(default_factory=dict)
-    """Small JSON data by name, in the place of what was kept under the name; None removes it."""
+    """Small JSON data by name, replacing what was kept under the name; None removes it."""
 
     dismissed: list[str] = field(default_factory=list)
-    """Paths that are forgotten on purpose: record or failure goes, and an ingest passes the file over."""
+    """Paths forgotten on purpose: their record or failure is removed, and an ingest skips the file."""
 
     def __bool__(self) -> bool:
         return any((self.records, self.failures, self.forgotten, self.dismissed, self.vectors, self.metadata))
@@ -98,7 +97,7 @@ class Store(Component):
     """Keeps records of image files, and vectors by the digest of the content that they describe.
 
     So a renamed file keeps its vectors, copies share them, and an edited file has none until it is extracted
-    again. Vectors whose content no record has any more are dropped.
+    again. Vectors of contents that no record has are dropped.
 
     >>> import tempfile, imgrec
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +111,7 @@ class Store(Component):
     groups: ClassVar[tuple[Group, ...]] = (Group("store"), Group("backup", none="none", beside="store"))
 
     transaction_size: ClassVar[int] = 1
-    """From how many images on a transaction pays: an ingest plans and writes so many at a time at the least."""
+    """The smallest worthwhile transaction, in images: an ingest plans and writes at least so many at a time."""
 
     @property
     @abstractmethod
@@ -121,11 +120,11 @@ class Store(Component):
 
     @abstractmethod
     def open(self, *, create: bool = False) -> Self:
-        """Open it, and make it first where `create` is set and nothing is there. Open already: do nothing.
+        """Open the store, creating it if `create` is set and nothing is there. Idempotent.
 
         Raises:
             NoStoreError: nothing is there.
-            UsageError: what is there is no store of this kind.
+            UsageError: what is there is not a store of this kind.
         """
 
     @abstractmethod
@@ -134,7 +133,7 @@ class Store(Component):
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
-        """Make all changes of a batch, durably, or none of them."""
+        """Apply a batch, atomically and durably."""
 
     @abstractmethod
     def records(
@@ -156,35 +155,35 @@ class Store(Component):
 
     @abstractmethod
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
-        """The contents that have a vector in a space: all, or those among the given ones."""
+        """The digests that have a vector in a space: all, or those among the given ones."""
 
     @abstractmethod
     def vectors(self, space: Space, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
-        """Digests and vectors of a space, row by row: all, or those of the given digests that it has.
+        """Row-aligned digests and vectors of a space: all, or those of the given digests that it has.
 
-        In a store that a run is writing, only whole batches are seen.
+        Of what a run is writing, only whole batches are seen.
         """
 
     def metadata(self) -> dict[str, Any]:
-        """Small facts that are kept with a gallery, JSON data by name; nothing in a store that keeps none."""
+        """Small JSON data by name, kept with the gallery; empty for a store that keeps none."""
         return {}
 
     def problems(self) -> Iterator[str]:
-        """What is wrong inside, a line each, as far as only the store can tell: by default nothing.
+        """Internal damage that only the store itself can detect, a line each; by default none.
 
-        Damage that its reading methods would not notice, rows that belong to nothing. What was cut off and costs
-        nothing is none.
+        For example damage that its reading methods do not notice, or orphaned rows; harmless leftovers of an
+        interrupted write are not damage.
         """
         return iter(())
 
     def size(self) -> int | None:
-        """Bytes on disk; None where that cannot be told."""
+        """Bytes on disk; None if unknown."""
         return None
 
     def revision(self, space: Space) -> str | None:
-        """What changes with every write that touches a space's vectors or the records; None where nothing tells.
+        """A token that changes with every write to a space's vectors or the records; None if there is none.
 
-        Forms of the vectors that are derived from the store hold as long as this does. A name for a folder.
+        Caches of what is derived from the vectors are valid as long as it is the same. It can name a folder.
         """
         return None
 
@@ -192,27 +191,26 @@ class Store(Component):
         """How the vectors of a space have changed since a revision.
 
         Returns:
-            Contents gone and contents added: whose vector of then does not count any more, and who has another
-            one now; a replaced vector is in both, and one that came and went may be in the first. None where that
-            cannot be told: the revision is none of this store's, or too long ago.
+            Digests removed and digests added since. A replaced vector is in both; one that was added and removed
+            since may be in the first. None if unknown: the revision is not one of this store's, or too old.
         """
         return None
 
     @property
     def cache_folder(self) -> Path | None:
-        """Where such forms may be kept; None where they may not."""
+        """The folder for such caches; None if there is none."""
         return None
 
     @property
     def lock_file(self) -> Path | None:
-        """What stands for the right to write, beside the store; None where writers need not take turns."""
+        """The lock file of writers, beside the store; None if they need no lock."""
         return None
 
     def writing(self) -> AbstractContextManager[None]:
-        """Be the only one that writes, of all processes and threads; `write` is so by itself for its batch.
+        """Hold the exclusive lock of writers, across processes and threads; `write` takes it for its own batch.
 
-        Another one is waited for, with a line on stderr that says who it is. Readers neither wait nor are waited
-        for. A thread may nest it; it ends with the process, however that ends.
+        Waits for another writer, whom a line on stderr names. Readers take no lock. It is re-entrant in a thread,
+        and released when the process ends, however it ends.
 
         Raises:
             UsageError: nothing can be written where the store is.
@@ -220,21 +218,21 @@ class Store(Component):
         return nullcontext() if self.lock_file is None else locks.only_writer(self.lock_file, self.location)
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Read, in this thread, what the open store holds at this moment, whatever others write meanwhile.
+        """Read a consistent snapshot of the open store in this thread, whatever others write meanwhile.
 
-        By itself each read is of a moment of its own, which is all that a store may give.
+        By default there is none: each read sees the store as it is by then.
         """
         return nullcontext()
 
     def copy_from(
         self, other: Store, *, exactly: bool = False, only_lacking: bool = False, batch_size: int = 32_768
     ) -> int:
-        """Copy records, failures, vectors and metadata that `other` holds and this store lacks or has otherwise.
+        """Copy records, failures, vectors and metadata of `other` that are missing here or differ.
 
         Args:
             other: the store to copy from, open.
             exactly: forget what `other` does not hold, as a backup does.
-            only_lacking: what this store has otherwise stays as it is: it may be newer.
+            only_lacking: keep what differs here, since it may be newer.
             batch_size: images a transaction.
 
         Returns:
@@ -252,9 +250,8 @@ class Store(Component):
             changed = [row for row in found.changed if row.path not in kept]
             records = [row for row in changed if isinstance(row, Record)]
             failures = [row for row in changed if isinstance(row, Failure)]
-            self.write(
-                Batch(records, failures, vectors=vectors)
-            )  # cut off in the middle, no image lacks its vector
+            # One transaction, so that an interrupted copy leaves no image without its vector.
+            self.write(Batch(records, failures, vectors=vectors))
             new, completed = (
                 {row.path for row in records},
                 {name for names, _ in vectors.values() for name in names},
@@ -266,12 +263,11 @@ class Store(Component):
         return copied
 
     def _kept(self, found: Differences) -> dict[str, str | None]:
-        """What this store has under the paths of another one's rows: a content, or a failure or dismissal."""
+        """What this store holds under the paths compared: a digest, or None for a failure or dismissal."""
         kept: dict[str, str | None] = dict.fromkeys(self.dismissed(paths=[row.path for row in found.changed]))
         return kept | {path: getattr(row, "digest", None) for path, row in found.others.items()}
 
     def _copy_small(self, other: Store, *, exactly: bool, only_lacking: bool) -> None:
-        """Notes, and the paths that were forgotten on purpose."""
         kept, given = self.metadata(), other.metadata()
         if only_lacking:
             given = {name: value for name, value in given.items() if name not in kept}
@@ -300,15 +296,15 @@ class Store(Component):
 
 @contextmanager
 def only_writer(*stores: Store | None) -> Iterator[None]:
-    """Be the only one that writes to all of them; see `Store.writing`."""
+    """Hold the exclusive locks of several stores; see `Store.writing`."""
     with ExitStack() as stack:
-        # In one order everywhere: two runs of which each keeps the other's store as backup do not wait for ever.
+        # Always in the same order: two runs that use each other's store as backup must not deadlock.
         for store in sorted(filter(None, stores), key=lambda each: Path(each.location).absolute()):
             stack.enter_context(store.writing())
         yield
 
 
 def free_name(name: str) -> Path:
-    """A path where nothing is: the name, or with a number behind it, `gallery-2`."""
+    """A path that does not exist yet: the name, or one with a number appended, `gallery-2`."""
     numbered = (Path(name if i == 1 else f"{name}-{i}") for i in itertools.count(1))
     return next(path for path in numbered if not os.path.lexists(path))

@@ -1,1 +1,1 @@
-"""Exact search: scans that bound all distances, few distances in float64, and the files that make scans quick."""
+"""Exact search: scans that bound all distances, few distances in float64, and cached files that speed up scans."""

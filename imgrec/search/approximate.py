@@ -1,7 +1,7 @@
-"""Search by indexes: they name candidates for each term, and these are measured in float64 as in an exact search.
+"""Approximate search: indexes find candidates for each term, which are measured in float64 as in an exact search.
 
-An index lies in the store's `cache_folder`, in a folder for each space, revision of the store, index with its
-options, and metric. It may be deleted at any time, and is then built anew.
+Indexes are cached in the store's `cache_folder`, by space, revision of the store, index with its options, and
+metric. They may be deleted at any time, and are then built again.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FORMAT = 1
-"""Of `about.json`. Raised when it changes."""
+"""The version of the cached files."""
 
 SAMPLE = 20_000
-"""Vectors that an index learns from at the most, chosen at random."""
+"""Vectors that an index is trained on at most, chosen at random."""
 
 BLOCK = 8_192
 """Vectors that an index is given at a time."""
@@ -50,21 +50,21 @@ class TermIndex:
 
     @property
     def effort(self) -> int:
-        """How hard it looks: as hard as it can."""
+        """The search effort: the highest that it offers."""
         return self.index.efforts()[-1]
 
 
 def load(
     index: Index, source: Source, table: VectorTable, metric: Metric, *, is_kept: bool = True
 ) -> TermIndex | None:
-    """The index of a table's vectors: as it was kept, or built now. None where the metric has no Euclidean form.
+    """The index of a table's vectors, from the cache or built now; None if the metric has no Euclidean form.
 
     Args:
         index: not open yet.
         source: where the vectors come from.
-        table: they themselves.
+        table: the vectors.
         metric: of the term.
-        is_kept: whether it is worth keeping for other runs.
+        is_kept: whether to cache it for other runs.
 
     Raises:
         ImgrecError: it cannot be built or opened.
@@ -75,7 +75,7 @@ def load(
     if kept is not None and kept.exists():
         try:
             return _opened(index, table, kept)
-        except Exception as error:  # whatever a damaged file makes of a library
+        except Exception as error:  # libraries raise anything on damaged files
             log.warning("the index in %s is built again: %s: %s", kept, type(error).__name__, error)
             shutil.rmtree(kept, ignore_errors=True)
     if kept is not None and _is_built(index, table, metric, kept):
@@ -91,23 +91,23 @@ def load(
 
 
 def _is_built(index: Index, table: VectorTable, metric: Metric, kept: Path) -> bool:
-    """Build an index in its place, and clear those of older revisions; False where nothing can be kept there."""
+    """Build an index in the cache, and remove those of older revisions; False if nothing can be written there."""
     try:
         with files.put_in_place(kept, beside=kept.parent.parent) as aside:
             log.warning("index=%s is built of %s vectors, once", index.name, f"{len(table.digests):,}")
             _build(index, table, metric, aside)
         files.clear_others(kept.parent)
-    except OSError:  # a medium that is full or read-only, or something in the way
+    except OSError:  # the disk is full or read-only, or a file is in the way
         return False
     except ImgrecError as error:
-        if isinstance(error.__cause__, OSError):  # met by the index
+        if isinstance(error.__cause__, OSError):  # raised by the index
             return False
         raise
     return True
 
 
 def _named(index: Index, work: Callable[[], T]) -> T:
-    """What work of an index gives; what it raises is told in a line that names it and where it comes from."""
+    """Call into an index; whatever it raises becomes an ImgrecError that names it and its distribution."""
     try:
         return work()
     except ImgrecError:
@@ -118,7 +118,7 @@ def _named(index: Index, work: Callable[[], T]) -> T:
 
 
 def _folder(index: Index, source: Source, metric: Metric) -> Path | None:
-    """Where an index is kept; None where the store has no place, or does not tell its revisions."""
+    """Where an index is cached; None if the store has no cache folder, or no revisions."""
     cache, revision = source.store.cache_folder, source.store.revision(source.space)
     if cache is None or revision is None:
         return None
@@ -149,7 +149,7 @@ def _opened(index: Index, table: VectorTable, folder: Path) -> TermIndex:
     about = json.loads((folder / "imgrec.json").read_text(encoding="utf-8"))
     digests = np.load(folder / "imgrec-digests.npy", allow_pickle=False)
     if about["format"] != FORMAT or not np.array_equal(digests, table.digests):
-        raise ValueError("it is of other vectors")
+        raise ValueError("it is an index of other vectors")
     fresh = registry.changed(index, {})
     if fresh.open(folder) is not fresh:
         raise TypeError("open returns the index itself, and this is something else")
@@ -157,9 +157,9 @@ def _opened(index: Index, table: VectorTable, folder: Path) -> TermIndex:
 
 
 def check(store: Store) -> Iterator[tuple[Path, str | None]]:
-    """Each folder kept of a store's indexes, and what is wrong with it as far as opening it tells.
+    """Each cached folder of a store's indexes, and what is wrong with it, if anything, as far as opening it shows.
 
-    One whose plugin is not installed is passed over with a warning: it may be all right.
+    Those whose plugin is not installed are skipped with a warning.
     """
     if store.cache_folder is None:
         return
@@ -176,7 +176,7 @@ def check(store: Store) -> Iterator[tuple[Path, str | None]]:
         try:
             np.load(folder / "imgrec-digests.npy", allow_pickle=False)
             index.open(folder)
-        except Exception as error:  # whatever a damaged file makes of a library
+        except Exception as error:  # libraries raise anything on damaged files
             yield folder, f"{type(error).__name__}: {error}"
         else:
             yield folder, None
@@ -192,15 +192,15 @@ def nearest(
     k: int,
     usable: Mask,
 ) -> list[Found]:
-    """The images nearest to each query, of those that any term's index names; as `exact.nearest` has them.
+    """The images nearest to each query among the candidates of all indexes, as `exact.nearest` returns them.
 
-    Where they name fewer than k, and there are more, the search is exact.
+    A query is searched exactly if it has fewer than k candidates although there are more images.
 
     Args:
         fields: of the same images; their weighted distances are added.
         indexes: one a field.
         queries: for each field the queries' vectors, `float32 (m, dim)`.
-        k: how many images at least, where there are as many.
+        k: how many images at least, if there are as many.
         usable: `bool (images,)`: those that may be found.
 
     Raises:
@@ -221,7 +221,7 @@ def nearest(
 
 
 def _candidates(field: VectorField, index: TermIndex, queries: Vectors, count: int, usable: Mask) -> list[Rows]:
-    """For each query the images that an index names, none of them more than once or not to be found."""
+    """For each query the images that an index finds, without those that must not be found."""
     field.metric.check(queries)
     allowed = usable
     if field.rows is not None:
@@ -242,7 +242,7 @@ def _candidates(field: VectorField, index: TermIndex, queries: Vectors, count: i
 
 
 def _checked(index: TermIndex, rows: object) -> Rows:
-    """The rows that an index names for a query, held to its contract."""
+    """Check the rows that an index returned for a query against its contract."""
     if not (isinstance(rows, np.ndarray) and rows.ndim == 1 and np.issubdtype(rows.dtype, np.integer)):
         seen = f"{rows.dtype} {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
         raise _broken(index.index, f"{seen} of a query, not int64 (some,)")

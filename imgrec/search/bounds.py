@@ -1,7 +1,7 @@
-"""Bounds of distances from below, for many vectors at once in float32: what a scan sees, and how wrong it may be.
+"""Lower bounds of distances, by scans of many vectors in float32 that allow for rounding errors.
 
-By a metric with a Euclidean form, bounds are of the squared Euclidean distance of the forms; by any other one, of
-the distance itself.
+For a metric with a Euclidean form, they bound the squared Euclidean distance of the forms; for any other, the
+distance itself.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ EPS = float(FLOAT.eps)
 """Twice the largest relative error of rounding to float32."""
 
 SHORTEST = 1e-15
-"""Vectors up to this length have too few digits left in float32 for their direction to be bounded."""
+"""Vectors up to this length have too few digits in float32 to bound anything by their direction."""
 
 Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
 
 
-# --- what is known of vectors before a query comes ----------------------------------------------------------
+# --- computed before any query ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class PCALevel:
-    """What some principal axes see of vectors, and how much they do not: bounds of distances for less work.
+    """Vectors on some principal axes, and the lengths of what these leave: bounds of distances for less work.
 
     With `columns` c and axes A, a vector is x = A c + r. Then x.q = c.(A'q) + r.q, and r.q is at most
-    |r||q - A A'q|, but for what rounding lets r keep of the axes, `leak`.
+    |r||q - A A'q|, apart from the part of r along the axes that is left by rounding, `leak`.
     """
 
     axes: Vectors
@@ -50,18 +50,18 @@ class PCALevel:
     """`(n,)`: the length of r, rounded up."""
 
     leak: float
-    """The length of A'r is at most this share of that of x."""
+    """|A'r| is at most this share of |x|."""
 
 
 @dataclass(frozen=True)
 class PruningIndex:
-    """What is computed of vectors once, for all searches among them."""
+    """What is computed from vectors once, for all searches among them."""
 
     squares: Floats
     """`(n,)`: the squared length of each vector; infinite where it overflows."""
 
     levels: Sequence[PCALevel] = ()
-    """The coarsest first."""
+    """Coarsest first."""
 
     @functools.cached_property
     def lengths(self) -> Floats:
@@ -70,18 +70,18 @@ class PruningIndex:
 
 
 LEVELS = (32, 128)
-"""Axes of each level: few that are quickly scanned, more for what these leave in question."""
+"""Axes of each level: few for a fast scan, more for what it leaves undecided."""
 
 
 def pruning_index(
     vectors: Vectors, sizes: Sequence[int] = LEVELS, sample: int = 20_000, seed: int = 0
 ) -> PruningIndex:
-    """Vectors on the principal axes of a sample of them; without levels where their squares overflow.
+    """Vectors on the principal axes of a sample of them; without levels if their squares overflow.
 
     Args:
         vectors: `float32 (n, dim)`, finite.
-        sizes: how many axes each level has, fewest first; those that are not fewer than `dim` are passed over.
-        sample: how many vectors the axes are found from. Others make the bounds looser, never wrong.
+        sizes: how many axes each level has, fewest first; those that are not fewer than `dim` are skipped.
+        sample: how many vectors the axes are computed from. A small sample makes bounds looser, never wrong.
         seed: of the sample.
     """
     count, dim = vectors.shape
@@ -97,7 +97,7 @@ def pruning_index(
     if count > sample:
         chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
     some = vectors[chosen].astype(np.float64)
-    # Not centred: dot products are bounded, and the mean is a direction as any other.
+    # Not centred: dot products are bounded, for which the mean is a direction like any other.
     _, directions = np.linalg.eigh(some.T @ some)
     best_first = directions[:, ::-1].astype(np.float32)
     return PruningIndex(squares, [_level(vectors, best_first[:, :size]) for size in sizes])
@@ -122,17 +122,14 @@ def _level(vectors: Vectors, axes: Vectors) -> PCALevel:
 
 
 class Scan(Protocol):
-    """A look at all vectors, or some, that bounds their distances."""
+    """A pass over all vectors, or some, that bounds their distances."""
 
     def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
-        """For each query, `float32 (n,)`: what its distances from all rows, or from some, are at least.
-
-        -inf where nothing is known.
-        """
+        """For each query, lower bounds of its distances from all rows or some, `float32 (n,)`; -inf if unknown."""
 
 
 def scans(vectors: Vectors, metric: Metric, known: PruningIndex | None) -> Sequence[Scan]:
-    """The scans that there are of vectors, the coarsest first; the last one sees whole vectors."""
+    """The scans of vectors, coarsest first; the last one sees whole vectors."""
     if metric.form is Form.NONE:
         return [_Whole(vectors, metric)]
     if metric.form is Form.OWN:
@@ -144,7 +141,7 @@ def scans(vectors: Vectors, metric: Metric, known: PruningIndex | None) -> Seque
 
 @dataclass(frozen=True)
 class _Products:
-    """Bounds from dot products, of vectors or of what a level sees of them: |x|^2 - 2 x.q + |q|^2."""
+    """Bounds from dot products of vectors, or of their columns in a level: |x|^2 - 2 x.q + |q|^2."""
 
     points: Vectors
     known: PruningIndex
@@ -154,18 +151,17 @@ class _Products:
     level: PCALevel | None = None
 
     def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
-        """See `Scan`."""
         seen = targets = queries.astype(np.float64)
         lengths = np.linalg.norm(targets, axis=1)
         # A dot product of n terms, summed in any order, is off by at most n eps / 2 |x||q| (Higham, Accuracy and
-        # Stability of Numerical Algorithms, 3.1); here the terms' own rounding is added, and all of it doubled.
+        # Stability of Numerical Algorithms, 3.1); the rounding of the terms is added here, and the sum doubled.
         slack, unseen = (self.points.shape[1] + 20) * EPS * lengths, np.zeros(len(targets))
         if self.level:
             axes = self.level.axes.astype(np.float64)
             seen = targets @ axes
             unseen = np.linalg.norm(targets - seen @ axes.T, axis=1) * (1 + 1e-6)
             slack += 2 * self.level.leak * np.linalg.norm(seen, axis=1)
-        # So many rows that to gather them costs more than to scan all?
+        # Gathering this many rows would cost more than scanning all.
         are_most = rows is not None and 4 * len(rows) > len(self.points)
         among = None if are_most else rows
         products = self._products(seen, among)
@@ -185,7 +181,7 @@ class _Products:
         def of(values: Floats) -> Floats:
             return values if rows is None else values[rows]
 
-        lengths, most = of(self.known.lengths), product  # overwritten: the dot products are at most this
+        lengths, most = of(self.known.lengths), product  # becomes, in place, an upper bound of the dot products
         most += lengths * np.float32(slack)
         if self.level:
             most += of(self.level.rests) * np.float32(unseen)
@@ -206,16 +202,15 @@ class _Products:
 
 @dataclass(frozen=True)
 class _OwnForm:
-    """Bounds from the dot products of a metric's own forms, which are made again for each scan."""
+    """Bounds from dot products of a metric's own forms, which are computed anew for each scan."""
 
     points: Vectors
     metric: Metric
 
     def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
-        """See `Scan`."""
         points, targets = self.points if rows is None else self.points[rows], self.metric.as_euclidean(queries)
         lower = np.empty((len(queries), len(points)), np.float32)
-        for start in range(0, len(points), 2**15):  # forms of all would take new memory, which is what takes time
+        for start in range(0, len(points), 2**15):  # in blocks: allocating the forms of all is slow
             forms = self.metric.as_euclidean(points[start : start + 2**15])
             scan = _Products(forms, pruning_index(forms, ()))
             lower[:, start : start + 2**15] = list(scan.bounds(targets))
@@ -224,13 +219,12 @@ class _OwnForm:
 
 @dataclass(frozen=True)
 class _Whole:
-    """The distances themselves, rounded down: of a metric that has no form."""
+    """The distances themselves, rounded down, by a metric without a form."""
 
     points: Vectors
     metric: Metric
 
     def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
-        """See `Scan`."""
         points = self.points if rows is None else self.points[rows]
         return (self._bounds_of_one(points, query) for query in queries)
 
@@ -244,19 +238,19 @@ class _Whole:
             rows = slice(start, start + size)
             lower[rows] = distances(self.metric, target, points[rows].astype(precision, copy=False))
 
-        size = 8 * block_size(len(query))  # to hand over more and smaller blocks costs more than the cache saves
+        size = 8 * block_size(len(query))  # smaller blocks cost more than the CPU's cache saves
         threads.each(scan, range(0, len(points), size))
-        if precision is np.float32:  # off by the rounding of a sum, see `_Products`
+        if precision is np.float32:  # the rounding error of a sum, see `_Products`
             lower *= np.float32(1 - (len(query) + 8) * EPS)
             lower -= np.float32((len(query) + 8) * float(FLOAT.tiny))
         return _sound(np.nextafter(lower, np.float32(-np.inf)))
 
 
 def distances(metric: Metric, query: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> Doubles:
-    """The distances of vectors from a query, the metric held to its contract.
+    """The distances of vectors from a query, checked against the metric's contract.
 
     Raises:
-        ImgrecError: the metric failed, or returned something else; the line names it and where it comes from.
+        ImgrecError: the metric failed or broke its contract; the message names it and its distribution.
     """
     try:
         found: object = metric.distances(query, vectors)
@@ -267,7 +261,7 @@ def distances(metric: Metric, query: npt.NDArray[Any], vectors: npt.NDArray[Any]
     if not (isinstance(found, np.ndarray) and found.shape == (len(vectors),)):
         seen = str(found.shape) if isinstance(found, np.ndarray) else type(found).__name__
         raise ImgrecError(f"{_name(metric)} returned {seen} for {len(vectors)} vectors, not ({len(vectors)},)")
-    if not (found >= 0).all():  # nor NaN
+    if not (found >= 0).all():  # false for NaN as well
         raise ImgrecError(f"{_name(metric)} returned a distance of {found[~(found >= 0)][0]}")
     return found
 
@@ -277,19 +271,19 @@ def _name(metric: Metric) -> str:
 
 
 def block_size(dim: int) -> int:
-    """Rows of so many values that a block of them in float64, of 1 MB, stays in the cache."""
+    """How many float64 rows of `dim` values make 1 MB, which stays in the CPU's cache."""
     return max(1, 2**17 // dim)
 
 
 def _sound(lower: Floats) -> Floats:
-    """Bounds, where values that overflowed bound nothing."""
+    """Bounds, those that overflowed set to -inf in place."""
     if not np.isfinite(lower).all():
         lower[~np.isfinite(lower)] = -np.inf
     return lower
 
 
 def as_distances(lower: Floats, metric: Metric) -> Floats:
-    """Bounds of a scan, in place, as bounds of the metric's distances: 0 where nothing is known."""
+    """Turn a scan's bounds into bounds of the metric's distances, in place; 0 where nothing is known."""
     np.maximum(lower, 0, out=lower)
     if metric.form is Form.NONE:
         return lower
@@ -297,7 +291,7 @@ def as_distances(lower: Floats, metric: Metric) -> Floats:
 
 
 def limit(distance: float, metric: Metric) -> float:
-    """What bounds of a scan are at most for vectors that are no farther than a distance."""
+    """The largest bound that a scan gives to a vector within a distance."""
     if metric.form is Form.NONE or distance == np.inf:
         return distance
     low, high = 0.0, 1.0
@@ -310,9 +304,9 @@ def limit(distance: float, metric: Metric) -> float:
 
 
 def between(queries: Vectors, vectors: Vectors, metric: Metric) -> tuple[Doubles, Doubles]:
-    """Bounds of all distances of `(m, dim)` from `(n, dim)`, from below and above, `float64 (m, n)` each.
+    """Lower and upper bounds of all distances of `(m, dim)` from `(n, dim)`, `float64 (m, n)` each.
 
-    By the metric's form, from dot products in float64: |x - q|^2 = |x|^2 - 2 x.q + |q|^2. Where a metric has no
+    They come from dot products of the metric's forms in float64: |x - q|^2 = |x|^2 - 2 x.q + |q|^2. If there is no
     form, or a vector is zero, they are the distances themselves.
     """
     points, targets = vectors.astype(np.float64), queries.astype(np.float64)
@@ -332,7 +326,7 @@ def between(queries: Vectors, vectors: Vectors, metric: Metric) -> tuple[Doubles
     eps = float(np.finfo(np.float64).eps)
     wrong = 4 * (forms.shape[1] + 20) * eps * (squares + asked_squares)  # as in `_Products`, in float64
     rounded: Any = 0.0
-    if metric.form is Form.OWN:  # a form in float32 is right to some roundings of it
+    if metric.form is Form.OWN:  # the form itself is rounded to float32
         rounded = 8 * EPS * (np.sqrt(squares) + np.sqrt(asked_squares))
     least = metric.least(np.maximum(np.sqrt(np.maximum(apart - wrong, 0)) - rounded, 0)) * (1 - 8 * eps)
     most = metric.least(np.sqrt(np.maximum(apart + wrong, 0)) + rounded) * (1 + 8 * eps)

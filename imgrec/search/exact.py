@@ -1,9 +1,8 @@
-"""The exact neighbours of queries among vectors: quick scans bound all distances, few are computed in float64.
+"""The exact nearest neighbours of queries: fast scans bound all distances, and few are computed in float64.
 
-A scan gives each row a bound from below of its distance. The rows with the smallest bounds are measured; the k-th
-of their distances is a limit, and no row whose bound lies beyond it can be among the k nearest. All others go
-through the next, finer scan, or are measured when they are few. So a result is exact whatever the scans see, and
-what they do not see costs time only.
+A scan gives each row a lower bound of its distance. The rows with the smallest bounds are measured; the k-th of
+their distances is a limit, and no row whose bound is above it can be among the k nearest. All others go through
+the next, finer scan, or are measured when they are few. So results are exact; loose bounds cost time only.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ Found = tuple[Rows, Doubles]
 """Rows and their distances, nearest first."""
 
 FIRST_LOOK = 64
-"""Rows whose distances are computed to find a limit for all others; more where k is large."""
+"""Rows that are measured to find a limit for all others; more if k is large."""
 
 AT_ONCE = 256
-"""Queries whose dot products with all vectors are computed together, which is quicker than one by one."""
+"""Queries whose dot products with all vectors are computed together, which is faster than one by one."""
 
 AT_ONCE_BYTES = 2**28
-"""What these products may take at the most."""
+"""The memory that these products may take."""
 
 
 @dataclass(frozen=True)
 class VectorField:
-    """Vectors that are compared by a metric. Several fields that describe the same images make up one distance."""
+    """Vectors compared by a metric. The weighted distances of several fields of the same images are added."""
 
     vectors: Vectors
     """`float32 (n, dim)`."""
@@ -44,28 +43,28 @@ class VectorField:
     metric: Metric
 
     weight: float = 1.0
-    """What its distances are multiplied by before those of all fields are added; above 0."""
+    """The factor of its distances, above 0."""
 
     rows: Rows | None = None
-    """`(m,)`: the row of each image; None where image i is in row i, for all of them."""
+    """`(m,)`: the row of each image; None if image i is in row i."""
 
     known: PruningIndex | None = None
-    """Of the same vectors: the result is the same, sooner."""
+    """The vectors' own: results are the same, but faster."""
 
     def __len__(self) -> int:
         """How many images."""
         return len(self.vectors if self.rows is None else self.rows)
 
     def of(self, images: Rows) -> Vectors:
-        """The vectors of images, row by row."""
+        """The vectors of images, row-aligned."""
         return self.vectors[images if self.rows is None else self.rows[images]]
 
     @functools.cached_property
     def scans(self) -> Sequence[Scan]:
-        """The scans of its vectors, the coarsest first.
+        """The scans of its vectors, coarsest first.
 
         Raises:
-            UsageError: these vectors have no such distance.
+            UsageError: vectors that the metric does not allow.
         """
         self.metric.check(self.vectors)
         return bounds.scans(self.vectors, self.metric, self.known)
@@ -74,18 +73,18 @@ class VectorField:
 def nearest(
     fields: Sequence[VectorField], queries: Sequence[Vectors], k: int, usable: Mask | None = None
 ) -> list[Found]:
-    """The images nearest to each query, exactly; all that tie with the k-th are among them.
+    """The images nearest to each query, exactly, including all ties with the k-th.
 
-    Distances are computed directly in float64, so that the expanded square's cancellation never shows.
+    Distances are computed directly in float64, without the cancellation of the expanded square.
 
     Args:
         fields: of the same images; their weighted distances are added.
         queries: for each field the queries' vectors, `float32 (m, dim)`.
-        k: how many images at least, where there are as many.
+        k: how many images at least, if there are as many.
         usable: `bool (images,)`: those that may be found; None for all.
 
     Raises:
-        UsageError: a metric that these vectors do not allow.
+        UsageError: vectors that the metric does not allow.
 
     >>> import imgrec
     >>> eye = np.eye(3, dtype=np.float32)
@@ -107,16 +106,16 @@ def nearest(
 def within(
     fields: Sequence[VectorField], queries: Sequence[Vectors], distance: float, usable: Mask | None = None
 ) -> list[Found]:
-    """All images that are no farther from each query than a distance, exactly.
+    """All images within a distance of each query, exactly.
 
     Args:
         fields: of the same images; their weighted distances are added.
         queries: for each field the queries' vectors, `float32 (m, dim)`.
-        distance: from 0 on.
+        distance: at least 0; images at just this distance are included.
         usable: `bool (images,)`: those that may be found; None for all.
 
     Raises:
-        UsageError: a metric that these vectors do not allow.
+        UsageError: vectors that the metric does not allow.
 
     >>> import imgrec
     >>> points = np.array([[0], [2], [5]], np.float32)
@@ -140,11 +139,11 @@ def within(
 
 
 def rankings(fields: Sequence[VectorField], queries: Sequence[Vectors], usable: Mask | None = None) -> list[Found]:
-    """All images that may be found in the order of their distances from each query, exactly.
+    """All images that may be found, in the exact order of their distances from each query.
 
-    By metrics with a Euclidean form distances come from dot products in float64, with bounds of what these may
-    be wrong by; where the bounds of two images overlap, both are measured. So the order is that of distances
-    computed directly, for less work, and distances are those of the order but for rounding.
+    For metrics with a Euclidean form, distances come from dot products in float64, with bounds of their error;
+    images whose bounds overlap are measured. So the order is that of distances computed directly, for less work;
+    the distances returned are right but for rounding.
 
     Args:
         fields: of the same images; their weighted distances are added.
@@ -152,7 +151,7 @@ def rankings(fields: Sequence[VectorField], queries: Sequence[Vectors], usable: 
         usable: `bool (images,)`: those that may be ranked; None for all.
 
     Raises:
-        UsageError: a metric that these vectors do not allow.
+        UsageError: vectors that the metric does not allow.
 
     >>> import imgrec
     >>> points = np.array([[3], [2], [5]], np.float32)
@@ -175,7 +174,7 @@ def rankings(fields: Sequence[VectorField], queries: Sequence[Vectors], usable: 
 def _ordered(
     fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows, low: Doubles, high: Doubles
 ) -> Found:
-    """Rows in the order of distances that lie between bounds; those that the bounds do not order are measured."""
+    """Rows in the order of their distances, given bounds; those that the bounds do not order are measured."""
     order = np.argsort(low, kind="stable")
     rows, low, high = rows[order], low[order], high[order]
     reached = np.maximum.accumulate(high)
@@ -219,7 +218,7 @@ def _first_bounds(
 def _settled(
     fields: Sequence[VectorField], query: Sequence[Vectors], k: int, steps: Sequence[_Step], lower: Floats
 ) -> Found:
-    """The images nearest to one query, given the first step's bounds of all, infinite for unusable ones."""
+    """The images nearest to one query, given the first step's bounds of all."""
     first, rows = max(FIRST_LOOK, 8 * k), None
     for step in steps:
         if rows is not None:
@@ -235,14 +234,14 @@ def _settled(
 
 
 def measured(fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows) -> Found:
-    """Images by their distances in float64, nearest first."""
+    """Images with their distances in float64, nearest first."""
     distances = _distances(fields, query, rows)
     order = np.argsort(distances, kind="stable")
     return rows[order], distances[order]
 
 
 def _distances(fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows) -> Doubles:
-    """The distances of some images from one query in float64, as they are."""
+    """The weighted distances of some images from one query, in float64."""
     distances = np.zeros(len(rows))
     for field, distance in zip(fields, measured_by(fields, query, rows), strict=True):
         distances += field.weight * distance
@@ -259,7 +258,7 @@ def measured_by(fields: Sequence[VectorField], query: Sequence[Vectors], rows: R
 
 
 def usual_distance(vectors: Vectors, metric: Metric) -> float:
-    """The median distance among vectors `float32 (n, dim)`, equal ones left aside; 1 where there is no other.
+    """The median distance among vectors `float32 (n, dim)`, zeros left out; 1 if there are only zeros.
 
     >>> import imgrec
     >>> usual_distance(np.array([[0], [0], [1], [3]], np.float32), imgrec.build("metric", "euclidean"))
@@ -277,13 +276,13 @@ def usual_distance(vectors: Vectors, metric: Metric) -> float:
 
 @dataclass(frozen=True)
 class _Step:
-    """One scan of each field, and what they say together."""
+    """One scan of each field, and their bounds combined."""
 
     fields: Sequence[VectorField]
     scans: Sequence[Scan]
 
     def bounds(self, queries: Sequence[Vectors], rows: Rows | None = None) -> Iterator[Floats]:
-        """For each query, bounds of its distances from all images or some; of one field as its scan has them."""
+        """For each query, bounds of its distances from all images or some; of one field, those of its scan."""
         by_field = [
             _bounds_of_images(field, scan, targets, rows)
             for field, scan, targets in zip(self.fields, self.scans, queries, strict=True)
@@ -299,9 +298,9 @@ class _Step:
         return np.minimum(total, FLOAT.max, out=total)
 
     def limit(self, distance: float) -> np.float32:
-        """A distance as `bounds` has them, and not below it: what ties with it is found."""
+        """The limit of `bounds` for a distance, rounded up so that ties are found."""
         if len(self.fields) == 1:
-            # Of one field the weight is nothing to a scan, which compares its bounds with each other.
+            # The bounds of a single field are those of its scan, without the weight.
             (field,) = self.fields
             distance = bounds.limit(distance / field.weight * (1 + 4 * EPS), field.metric)
         return np.nextafter(np.float32(min(distance, float(FLOAT.max))), FLOAT.max)  # type: ignore[no-any-return]
@@ -316,6 +315,6 @@ def _bounds_of_images(field: VectorField, scan: Scan, queries: Vectors, rows: Ro
 
 
 def _steps(fields: Sequence[VectorField]) -> list[_Step]:
-    """The coarsest first; the last one sees whole vectors. A field with few scans stays at its last one."""
+    """Coarsest first; the last one sees whole vectors. A field with fewer scans repeats its last one."""
     most = max(len(field.scans) for field in fields)
     return [_Step(fields, [field.scans[min(i, len(field.scans) - 1)] for field in fields]) for i in range(most)]

@@ -1,7 +1,7 @@
-"""A space's vectors, ready to be searched: from the store, or from files derived from it that are mapped at once.
+"""A space's vectors, ready to be searched: from the store, or memory-mapped from cached files.
 
-The files lie in the store's `cache_folder`, one folder a space and revision of the store. They are used only
-while the store is of that revision and samples of them agree with it; they may be deleted at any time.
+The files are in the store's `cache_folder`, one folder for each space and revision of the store. They are used
+only for that revision, if samples of them agree with the store, and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ from imgrec.search.bounds import PCALevel, PruningIndex, pruning_index
 log = logging.getLogger(__name__)
 
 FORMAT = 3
-"""Of the files. Raised when they change."""
+"""The version of the cached files."""
 
 WORTH_KEEPING = 32_000_000
-"""Bytes of vectors from which on files are derived: fewer are loaded as quickly."""
+"""Bytes of vectors from which on they are cached: fewer load as fast from the store."""
 
 ABANDONED = 3600
-"""Seconds after which files that are being written belong to a run that was killed."""
+"""Seconds after which unfinished files are those of a run that was killed."""
 
 CHECKED = 16_384
 """Rows that are compared with the store at a time."""
 
 ROWS = ("digests", "vectors", "usable")
 LEVEL = ("axes", "columns", "rests")
-"""Arrays kept, each in a file of its name; those of a level with the level's number behind it."""
+"""The cached arrays, each in a file of its name; the level's number is appended to those of a level."""
 
 
 @dataclass(frozen=True)
 class VectorTable:
-    """Vectors, row by row, with what tells whether and how they are found."""
+    """The vectors of a space as rows, with what is needed to search them."""
 
     digests: npt.NDArray[np.bytes_]
     """`(n,)`: the content of each row."""
 
     vectors: Vectors
-    """`float32 (n, dim)`; may be mapped from a file."""
+    """`float32 (n, dim)`; may be memory-mapped."""
 
     usable: npt.NDArray[np.bool_]
     """`(n,)`: whether a file of this content was there at the last ingest."""
 
     images: int
-    """How many files: copies are counted."""
+    """The number of files, copies counted."""
 
     fingerprint: str
     """Of the usable contents; see `fingerprint`."""
@@ -68,7 +68,7 @@ class VectorTable:
 
 
 def fingerprint(digests: Collection[str] | npt.NDArray[np.bytes_]) -> str:
-    """What tells whether a gallery has the contents that it had: a digest of theirs, in whatever order they come.
+    """A digest of a gallery's contents, independent of their order.
 
     >>> fingerprint(["aa", "bb"]) == fingerprint(np.array([b"bb", b"aa"]))
     True
@@ -83,23 +83,23 @@ class Source:
 
     store: Store
     space: Space
-    """That the store holds."""
+    """As the store holds it."""
 
     key: str
-    """Of the vectors' own space: that of `space`, or another where they are projected."""
+    """That of the vectors' space: of `space`, or of the projected one."""
 
     project: Callable[[Vectors], Vectors] | None = None
-    """Makes the table's vectors of the store's, row by row."""
+    """Projects the store's vectors, row by row; None: they are not projected."""
 
     def vectors(self, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
-        """Digests and vectors, row by row: all, or those of the given digests."""
+        """Row-aligned digests and vectors: all, or those of the given digests."""
         names, vectors = self.store.vectors(self.space, digests)
         if self.project is None or not names:
             return names, vectors
         return names, in_blocks(self.project, vectors)
 
     def agrees(self, digests: Sequence[str], vectors: Vectors) -> bool:
-        """Whether these are the vectors of some contents, row by row; projected ones but for rounding."""
+        """Whether these are the vectors of the given contents; projected ones may differ by rounding."""
         names, true = self.vectors(digests)
         row_of = {digest: row for row, digest in enumerate(digests)}
         if len(names) != len(row_of):
@@ -111,14 +111,14 @@ class Source:
 
 
 def in_blocks(project: Callable[[Vectors], Vectors], vectors: Vectors, size: int = 8192) -> Vectors:
-    """What `project` makes of vectors, of so many rows at a time: what it needs besides stays small."""
+    """Project vectors in blocks of `size` rows, to bound the memory needed."""
     return np.concatenate(
         [project(vectors[start : start + size]) for start in range(0, max(1, len(vectors)), size)]
     )
 
 
 def whole(store: Store, space: Space) -> Source:
-    """The vectors of a space as they are."""
+    """The source of a space's vectors as they are."""
     return Source(store, space, space.key)
 
 
@@ -128,10 +128,10 @@ def load(store: Store, space: Space) -> VectorTable:
 
 
 def load_from(source: Source) -> VectorTable:
-    """A table: mapped if it is there and right, else from the store.
+    """A table: memory-mapped if it is cached and valid, else from the store.
 
-    It is made for later searches where the store has stayed as it is since an earlier one: beside an ingest, or
-    for a single search, it would cost more than it gives.
+    It is cached at the second search of the same revision: during an ingest, or for a single search, writing the
+    files would cost more than it saves.
     """
     store, space = source.store, source.space
     revision, folder = store.revision(space), store.cache_folder
@@ -145,30 +145,30 @@ def load_from(source: Source) -> VectorTable:
 
 
 def is_large(source: Source, made: VectorTable) -> bool:
-    """Whether it is worth files of its own. Projected vectors are soon: they save the reading of longer ones."""
+    """Whether a table is worth caching; projected ones are sooner, since they save reading longer vectors."""
     return made.vectors.nbytes >= (WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8)
 
 
 def keep(source: Source, made: VectorTable, revision: str) -> VectorTable:
-    """A table with its pruning index, kept for later searches, unless the store has changed since.
+    """Add the pruning index to a table, and cache both for later searches, unless the store has changed since.
 
     Args:
         source: where it comes from.
         made: the table.
-        revision: of the store, before the table was made.
+        revision: the store's, before the table was made.
     """
     folder = source.store.cache_folder
     assert folder is not None
     log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
     made = replace(made, pruning=pruning_index(made.vectors))
     if source.store.revision(source.space) == revision:
-        with contextlib.suppress(OSError):  # a medium that is full or read-only
+        with contextlib.suppress(OSError):  # the disk may be full or read-only
             _keep(made, folder / source.key / revision)
     return made
 
 
 def _is_second_look(kept: Path) -> bool:
-    """Whether the store was searched before in this revision; of several who ask at once one is told so."""
+    """Whether the store was searched before in this revision; True for only one of concurrent callers."""
     mark = kept.with_name(f".seen-{kept.name}")
     with contextlib.suppress(OSError):
         mark.rmdir()
@@ -199,14 +199,14 @@ def _from(source: Source) -> VectorTable:
 
 @contextlib.contextmanager
 def put_in_place(folder: Path, beside: Path | None = None) -> Iterator[Path]:
-    """A new folder to be filled; filled without an error, it takes the place of another one, whole or not at all.
+    """A temporary folder to fill, renamed into place if no error is raised: readers see all of it or nothing.
 
     Args:
-        folder: its place; what is there goes.
-        beside: the folder in which it is filled, on the same medium; None: that of its place.
+        folder: its final place; what is there is removed.
+        beside: where to make the temporary folder, on the same file system; None: in the parent of `folder`.
 
     Raises:
-        OSError: a medium that is full or read-only.
+        OSError: the disk is full or read-only.
     """
     beside = beside or folder.parent
     beside.mkdir(parents=True, exist_ok=True)
@@ -221,7 +221,7 @@ def put_in_place(folder: Path, beside: Path | None = None) -> Iterator[Path]:
 
 
 def clear_others(folder: Path) -> None:
-    """Remove what lies beside a folder, of older generations; but what another run may be writing there."""
+    """Remove a folder's siblings, of older revisions, except those that another run may be writing."""
     for other in folder.parent.iterdir():
         with contextlib.suppress(OSError):
             is_being_made = other.name.startswith(".new-") and time.time() - other.stat().st_mtime < ABANDONED
@@ -230,7 +230,7 @@ def clear_others(folder: Path) -> None:
 
 
 def _keep(table: VectorTable, folder: Path) -> None:
-    """Write the files, and remove those of older generations."""
+    """Write a table's files, and remove those of older revisions."""
     levels = table.pruning.levels
     with put_in_place(folder) as aside:
         arrays = {name: getattr(table, name) for name in ROWS} | {"squares": table.pruning.squares}
@@ -239,7 +239,7 @@ def _keep(table: VectorTable, folder: Path) -> None:
         for name, array in arrays.items():
             with (aside / f"{name}.npy").open("wb") as file:
                 np.save(file, array)
-                os.fsync(file.fileno())  # else a power cut may leave zeros in a file that has its name
+                os.fsync(file.fileno())  # else a power cut may leave zeros under the final name
         about = {
             "format": FORMAT,
             "images": table.images,
@@ -251,7 +251,7 @@ def _keep(table: VectorTable, folder: Path) -> None:
 
 
 def _mapped(folder: Path, source: Source) -> VectorTable | None:
-    """The table in a folder; None where there is none, or not a right one."""
+    """The memory-mapped table in a folder; None if there is none, or it is not valid."""
     if not os.path.exists(folder):
         return None
     try:
@@ -298,7 +298,7 @@ def _is_sound(about: dict[str, Any]) -> bool:
 
 
 def _agrees(table: VectorTable, source: Source) -> bool:
-    """Whether all arrays are what they should be, and the first, middle and last row are as the store has them."""
+    """Whether a table is well-formed, and its first, middle and last row agree with the store."""
     count = len(table.digests)
     if not count or not _is_well_formed(table):
         return False
@@ -307,7 +307,6 @@ def _agrees(table: VectorTable, source: Source) -> bool:
 
 
 def _is_well_formed(table: VectorTable) -> bool:
-    """Whether all arrays have the shapes and types that go together."""
     count, dim, levels = len(table.digests), table.vectors.shape[-1], table.pruning.levels
     wanted: list[tuple[npt.NDArray[Any], type[np.generic], tuple[int, ...]]] = [
         (table.digests, np.bytes_, (count,)),
@@ -326,14 +325,14 @@ def _is_well_formed(table: VectorTable) -> bool:
 
 
 def check(source: Source) -> Iterator[tuple[Path, str | None]]:
-    """The folder with the table of a source as it is now, where there is one, and what is wrong with it."""
+    """The folder with a source's current table, if it is cached, and what is wrong with it, if anything."""
     revision, cache = source.store.revision(source.space), source.store.cache_folder
     if revision and cache and (folder := cache / source.key / revision).exists():
         yield folder, _problem(source, folder)
 
 
 def _problem(source: Source, folder: Path) -> str | None:
-    """What is wrong with derived files, every row compared with the store; None where nothing is."""
+    """What is wrong with cached files, comparing every row with the store; None if nothing is."""
     try:
         table = _read(folder)
         if not _agrees(table, source):
@@ -360,7 +359,7 @@ def _problem(source: Source, folder: Path) -> str | None:
 
 
 def _is_pruning_index(vectors: Vectors, pruning: PruningIndex, rows: slice) -> bool:
-    """Whether squares, columns and rests follow from the vectors and orthonormal axes, but for rounding."""
+    """Whether squares, columns and rests follow from the vectors and orthonormal axes, up to rounding."""
     exact = vectors.astype(np.float64)
     squares = np.einsum("ij,ij->i", exact, exact)
     some = 1e-5 * squares
