@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import struct
 import zlib
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -247,3 +248,29 @@ def test_an_older_gallery_is_filled_in_from_headers_alone(tmp_path: Path, store:
     assert np.array_equal(held, vectors[[row_of[digest] for digest in digests]])
     assert (tmp_path / "gallery.sqlite-schema-2").exists()
     assert imgrec.ingest(folder, COLOUR, store).unchanged == IMAGES
+
+
+def test_planning_and_writing_go_by_what_pays_for_the_store(tmp_path: Path) -> None:
+    """Of one whose transactions are dear an ingest asks little, and writes much at a time."""
+    asked: list[int] = []
+    written: list[int] = []
+
+    class Dear(imgrec_sqlite.Sqlite):
+        transaction_size = 100
+
+        def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
+            asked.append(len(among or ()))
+            return super().digests(space, among)
+
+        def write(self, batch: Batch) -> None:
+            written.append(len(batch.records))
+            super().write(batch)
+
+    for number in range(250):
+        picture(tmp_path / "photos" / f"{number}.png", (4 + number, 4))
+    report = imgrec.ingest(tmp_path / "photos", COLOUR, Dear(path=str(tmp_path / "dear.sqlite")), batch_size=7)
+    assert report.extracted == 250
+    transactions = [count for count in written if count]
+    assert sum(transactions) == 250
+    assert [100 <= count < 107 for count in transactions] == [True, True, False]
+    assert len(asked) <= 3 * 3 + 2  # looked up, planned and written, three times each
