@@ -209,6 +209,6 @@ def test_labels_come_before_a_projection_that_learns_from_them(photos: Path, tmp
     lda = imgrec.build("reducer", "lda", n_components=1)
     with (
         imgrec.open(store, projection=lda) as gallery,
-        pytest.raises(imgrec.UsageError, match="is fitted already: open the gallery with where="),
+        pytest.raises(imgrec.UsageError, match="is already fitted: open the gallery with where="),
     ):
         evaluation.asked_of(gallery, [extractor])

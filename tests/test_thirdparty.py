@@ -98,7 +98,7 @@ def test_a_stage_of_a_third_party_is_as_a_built_in_one(cli: Cli, few: Path, pyth
         return done.out if code == 0 else done.err
 
     # listed and helped
-    assert re.search(r"^  outliers +List the images that are least like any ", run("--help"), re.M)
+    assert re.search(r"^  outliers +List the images least similar to any other", run("--help"), re.M)
     helped = run("outliers", "--help")
     assert "k=5" in helped
     assert "store=csv|npz|sqlite  (default sqlite)" in helped
