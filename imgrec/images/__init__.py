@@ -5,6 +5,7 @@ from __future__ import annotations
 from imgrec.images.decoding import Encoded, decode, image_suffixes, reduction
 from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, is_worth_another_try
 from imgrec.images.sources import (
+    absolute,
     find,
     is_file,
     is_inside,
@@ -23,6 +24,7 @@ __all__ = [
     "NOT_REGULAR",
     "Encoded",
     "UnreadableImageError",
+    "absolute",
     "decode",
     "find",
     "image_suffixes",

@@ -58,8 +58,10 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
     given = list(source) if isinstance(source, Sequence) and not isinstance(source, str | bytes) else [source]
     if not given or not all(isinstance(each, str | os.PathLike) and os.fspath(each) for each in given):
         raise UsageError("source is empty: name a folder, a file or a list of them")
-    paths = {_absolute(os.fspath(each)): os.fspath(each) for each in given}
+    paths = {absolute(each): os.fspath(each) for each in given}
     for path, typed in paths.items():
+        if not source_of(path).recognises(path):
+            raise UsageError(f"no plugin that is installed is a source of {typed!r}")
         if (file := state(path)) is None:
             raise UsageError(f"source {typed!r} does not exist")
         if file.problem and file.problem.startswith(NOT_OPENED):
@@ -69,7 +71,13 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
     return sorted(path for path in known if (up := os.path.split(path)[0]) == path or not is_inside(up, known))
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str | os.PathLike[str]) -> str:
+    """A path that does not depend on the working directory: an address like `s3://` never does.
+
+    >>> absolute("s3://photos/a.jpg")
+    's3://photos/a.jpg'
+    """
+    path = os.fspath(path)
     return path if "://" in path else os.path.abspath(path)
 
 

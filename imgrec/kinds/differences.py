@@ -52,11 +52,7 @@ def differences(
     """
     spaces = store.spaces() if spaces is None else spaces
     for records in chunks(store.records(), batch_size):  # a store may read a whole file for each batch
-        paths = [record.path for record in records]
-        others: dict[str, Record | Failure] = {row.path: row for row in other.failures(paths=paths)}
-        others |= {row.path: row for row in other.records(paths=paths)}
-        changed = [row for row in records if others.get(row.path) != row]
-        found = Differences(records, list(changed), others)
+        found = _of_rows(records, other)
         digests = sorted({record.digest for record in records})
         for space in spaces:
             held = store.digests(space, digests)
@@ -67,9 +63,13 @@ def differences(
                 found.unequal[space] = _unequal(store, other, space, sorted(both))
         yield found
     for failures in chunks(store.failures(), batch_size):
-        known = {row.path: row for row in other.records(paths=[failure.path for failure in failures])}
-        same = {row.path: row for row in other.failures(paths=[failure.path for failure in failures])}
-        yield Differences(failures, [row for row in failures if same.get(row.path) != row], {**known, **same})
+        yield _of_rows(failures, other)
+
+
+def _of_rows(rows: Sequence[Record | Failure], other: Store) -> Differences:
+    paths = [row.path for row in rows]
+    others = {row.path: row for found in (other.records, other.failures) for row in found(paths=paths)}
+    return Differences(rows, [row for row in rows if others.get(row.path) != row], others)
 
 
 def _unequal(store: Store, other: Store, space: Space, digests: Sequence[str]) -> dict[str, float]:

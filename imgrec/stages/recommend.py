@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -66,7 +65,7 @@ class Recommend(Stage):
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
-            "query": os.path.abspath(self.query),
+            "query": images.absolute(self.query),
             "space": key,
             "metric": similarity.metric,
             "k": self.k,

@@ -28,6 +28,12 @@ def test_an_archive_is_as_its_folder(archive, tmp_path):
     assert imgrec.ingest(archive, imgrec.build("extractor", "colour"), store).unchanged == 9
 
 
+def test_an_archive_that_cannot_be_opened_is_not_told_to_be_missing(archive):
+    archive.write_bytes(archive.read_bytes()[:100])
+    with pytest.raises(imgrec.UsageError, match="cannot be opened: File is not a zip file"):
+        imgrec.ingest(archive, imgrec.build("extractor", "colour"), imgrec.build("store", "sqlite", path="no"))
+
+
 def test_a_file_that_is_gone_from_the_archive_is_missing(archive, tmp_path):
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "gallery.sqlite"))
     imgrec.ingest(archive, imgrec.build("extractor", "colour"), store)
