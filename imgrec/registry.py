@@ -20,7 +20,7 @@ import pluggy
 from imgrec import hookspecs
 from imgrec.errors import UsageError
 from imgrec.hookspecs import RunInfo
-from imgrec.kinds import KINDS, Component, Recorded, Stage, kind_of
+from imgrec.kinds import KINDS, Component, Decoder, Recorded, Source, Stage, kind_of
 from imgrec.kinds.checks import PluginError, base_of, checked_class, message_of
 from imgrec.kinds.component import CONTRACT_VERSION
 from imgrec.options import (
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Component)
+Recogniser = TypeVar("Recogniser", bound=type[Decoder] | type[Source])
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,19 @@ def _source_of(implementation: pluggy.HookImpl) -> importlib.metadata.Distributi
 def warn_of(cls: type[Component], error: BaseException) -> None:
     """Warn that a component is left out, naming its distribution."""
     log.warning("%s of %s left out: %s", cls.choice(), available(cls.kind)[cls.title()].origin, message_of(error))
+
+
+def recognising(known: list[Recogniser], what: Any) -> Recogniser | None:
+    """The first of some classes that recognises something; one that raises is removed, with a warning."""
+    for cls in [*known]:
+        try:
+            if cls.recognises(what):
+                return cls
+        except Exception as error:
+            with contextlib.suppress(ValueError):  # another thread has removed it
+                known.remove(cls)
+                warn_of(cls, error)
+    return None
 
 
 def build(kind: str, name: str, **options: Any) -> Any:

@@ -21,6 +21,7 @@ import imgrec
 import imgrec_sqlite
 from conftest import Cli
 from imgrec import images
+from imgrec.ingestion.steps import Ingestion, IngestReport
 from imgrec.kinds import Batch, Record, Space
 
 COLOUR = imgrec.build("extractor", "colour", bins=2)
@@ -274,3 +275,20 @@ def test_planning_and_writing_go_by_what_pays_for_the_store(tmp_path: Path) -> N
     assert sum(transactions) == 250
     assert [100 <= count < 107 for count in transactions] == [True, True, False]
     assert len(asked) <= 3 * 3 + 2  # looked up, planned and written, three times each
+
+
+def test_what_no_installed_source_recognises_is_missing_and_never_forgotten(
+    tmp_path: Path, store: imgrec.Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its plugin may come back."""
+    picture(tmp_path / "photos" / "0.png", (40, 30))
+    ingested(tmp_path / "photos", store)
+    path = "s3://photos/a.jpg"
+    with store:
+        store.write(Batch([Record(path, "aa", 1, 1)], vectors={SPACE: (["aa"], np.ones((1, 8), np.float32))}))
+        assert images.state(path) is not None
+        steps = Ingestion({SPACE: COLOUR}, [store], IngestReport(), retry_failed=False)
+        store.write(Batch([Record(path, "aa", 1, 1, missing=True)]))
+        steps.forget_missing([str(tmp_path / "photos"), "s3://photos"], force=True)
+        assert {record.path for record in store.records()} >= {path}
+    assert "1 missing images are not forgotten" in caplog.text

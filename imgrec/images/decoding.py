@@ -12,7 +12,6 @@ These rules are part of every space (`kinds.extractor.DECODING_VERSION`):
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import re
@@ -207,28 +206,16 @@ def _opened(data: bytes) -> PIL.Image.Image:
     """Open a file with the decoder that recognises it, else with Pillow."""
     import PIL.Image
 
-    head = data[:64]
-    for decoder in [*decoders()]:  # a copy: `_recognises` may remove one
-        if _recognises(decoder, head):
-            for library, command in decoder.missing_libraries().items():
-                raise UnreadableImageError(f"{NEEDS}{library}: {command}")
-            opened: object = decoder().open(data)
-            if not isinstance(opened, PIL.Image.Image):
-                message = f"{decoder.name} returned {type(opened).__name__}, not a PIL.Image.Image"
-                raise UnreadableImageError(f"{DECODER}{message}")
-            return opened
-    return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-
-
-def _recognises(decoder: type[Decoder], head: bytes) -> bool:
-    """Whether a decoder claims a file; one that raises is removed, with a warning."""
-    try:
-        return bool(decoder.recognises(head))
-    except Exception as error:
-        with contextlib.suppress(ValueError):  # another thread has removed it
-            decoders().remove(decoder)
-            registry.warn_of(decoder, error)
-        return False
+    decoder = registry.recognising(decoders(), data[:64])
+    if decoder is None:
+        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+    for library, command in decoder.missing_libraries().items():
+        raise UnreadableImageError(f"{NEEDS}{library}: {command}")
+    opened: object = decoder().open(data)
+    if not isinstance(opened, PIL.Image.Image):
+        message = f"{decoder.name} returned {type(opened).__name__}, not a PIL.Image.Image"
+        raise UnreadableImageError(f"{DECODER}{message}")
+    return opened
 
 
 def reduction(shorter: int, side: int | None) -> int:

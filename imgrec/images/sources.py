@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import itertools
@@ -17,36 +16,22 @@ from imgrec.kinds import ImageFile, Source
 
 
 def source_of(path: str) -> Source:
-    """The source of a path; all paths of a source share one instance."""
-    return next((source for source in _others() if _recognises(source, path)), _files())
+    """The source of a path; all paths of a source share one instance.
+
+    Raises:
+        UsageError: a library that the source needs is not installed.
+    """
+    return _instance(registry.recognising(_of_plugins(), path) or Files)
 
 
 @functools.cache
-def _files() -> Source:
-    return Files()
+def _of_plugins() -> list[type[Source]]:
+    return [cls for cls in registry.classes(Source).values() if cls is not Files]
 
 
 @functools.cache
-def _others() -> list[Source]:
-    found = []
-    for cls in registry.classes(Source).values():
-        if cls is not Files:
-            try:
-                found.append(cls())
-            except UsageError as error:  # a library that it needs is not installed
-                registry.warn_of(cls, error)
-    return found
-
-
-def _recognises(source: Source, path: str) -> bool:
-    """Whether a source claims a path; one that raises is removed, with a warning."""
-    try:
-        return bool(source.recognises(path))
-    except Exception as error:
-        with contextlib.suppress(ValueError):  # another thread has removed it
-            _others().remove(source)
-            registry.warn_of(type(source), error)
-        return False
+def _instance(cls: type[Source]) -> Source:
+    return cls()
 
 
 def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -60,8 +45,6 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
         raise UsageError("source is empty: name a folder, a file or a list of them")
     paths = {absolute(each): os.fspath(each) for each in given}
     for path, typed in paths.items():
-        if not source_of(path).recognises(path):
-            raise UsageError(f"no plugin that is installed is a source of {typed!r}")
         if (file := state(path)) is None:
             raise UsageError(f"source {typed!r} does not exist")
         if file.problem and file.problem.startswith(NOT_OPENED):
@@ -109,7 +92,13 @@ def paths(roots: Sequence[str]) -> Iterator[str]:
 
 def state(path: str) -> ImageFile | None:
     """A file as it is now; None only if it is certainly gone, not merely out of reach."""
-    return source_of(path).state(path)
+    try:
+        source = source_of(path)
+    except UsageError as error:
+        return ImageFile(path, 0, 0, problem=f"{NOT_OPENED}: {error}")
+    if not source.recognises(path):  # of a plugin that is not installed any more
+        return ImageFile(path, 0, 0, problem=f"{NOT_OPENED}: no installed plugin is a source of it")
+    return source.state(path)
 
 
 def is_there(path: str) -> bool:
