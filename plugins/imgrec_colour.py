@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,6 +20,8 @@ class Colour(imgrec.Extractor):
     values), the other one each channel separately (3 * `bins` values); see M. J. Swain and D. H. Ballard, Color
     Indexing, IJCV 7 (1991).
     """
+
+    sees: ClassVar[str | None] = "colours"
 
     bins: int = option(5, minimum=1, maximum=256, help="parts of each channel's range")
     colour_space: str = option("rgb", choices=("rgb", "hsv", "lab"), help="channels to count in")

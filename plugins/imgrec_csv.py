@@ -172,6 +172,31 @@ class Csv(imgrec.Store):
         """Add a sub-folder, renamed into place when complete."""
         if not batch:
             return
+        with self._ready_to_write() as (folder, index):
+            content, vectors = _changes(batch, index)
+            number = 1 + index.last
+            is_of_notes = index.segments and not replace(batch, metadata={})
+            token = index.segments[-1].token if is_of_notes else secrets.token_hex(8)
+            index.add(_put(folder, f"{number:08}-{number:08}-{token}", content, vectors), content)
+            # The batch is written. If joining fails, the next write tries again.
+            with contextlib.suppress(OSError, ValueError, imgrec.ImgrecError):
+                while parts := _to_be_joined(index.segments):
+                    first = 1 if len(parts) == len(index.segments) else parts[0].first
+                    joined = _joined(folder, f"{first:08}-{parts[-1].end}", parts, index)
+                    index.segments[-len(parts) :] = [joined]
+                    _tidy(folder, index)
+
+    def drop(self, space: Space) -> None:
+        """Join all segments into one without the space's vectors."""
+        with self._ready_to_write() as (folder, index):
+            if space.key in index.content.spaces:
+                name = f"{1:08}-{index.last + 1:08}-{secrets.token_hex(8)}"
+                _joined(folder, name, index.segments, index, without=space.key)
+                _tidy(folder, self._follow())
+
+    @contextlib.contextmanager
+    def _ready_to_write(self) -> Iterator[tuple[Path, _Index]]:
+        """The folder, locked, upgraded and tidy, and its current index."""
         with self.writing(), self._alone:
             folder, index = Path(self.open().path), self._follow()
             try:
@@ -181,20 +206,9 @@ class Csv(imgrec.Store):
                 if (folder / ".schema-1").exists():
                     self._move_old(folder)
                 _tidy(folder, index)
-                content, vectors = _changes(batch, index)
-                number = 1 + (index.segments[-1].last if index.segments else 0)
-                is_of_notes = index.segments and not replace(batch, metadata={})
-                token = index.segments[-1].token if is_of_notes else secrets.token_hex(8)
-                index.add(_put(folder, f"{number:08}-{number:08}-{token}", content, vectors), content)
+                yield folder, index
             except OSError as error:
                 raise imgrec.ImgrecError(f"store {self.path} cannot be written: {error.strerror}") from error
-            # The batch is written. If joining fails, the next write tries again.
-            with contextlib.suppress(OSError, ValueError, imgrec.ImgrecError):
-                while parts := _to_be_joined(index.segments):
-                    first = 1 if len(parts) == len(index.segments) else parts[0].first
-                    joined = _joined(folder, f"{first:08}-{parts[-1].end}", parts, index)
-                    index.segments[-len(parts) :] = [joined]
-                    _tidy(folder, index)
 
     def _upgrade(self, folder: Path, index: _Index) -> None:
         """Write the content of schema 1 as a segment, atomically."""
@@ -415,6 +429,11 @@ class _Index:
         """The paths of each content."""
         self._held: dict[str, set[str]] = {}
 
+    @property
+    def last(self) -> int:
+        """The number of the last batch; 0 if there is none."""
+        return self.segments[-1].last if self.segments else 0
+
     def of(self, paths: Sequence[str] | None) -> dict[str, Record | Failure | str]:
         known = self.content.rows
         return known if paths is None else {path: known[path] for path in paths if path in known}
@@ -518,15 +537,18 @@ def _to_be_joined(segments: Sequence[_Segment]) -> Sequence[_Segment]:
     return last if len(last) == FAN_IN and len({each.last - each.first for each in last}) == 1 else ()
 
 
-def _joined(folder: Path, name: str, parts: Sequence[_Segment], index: _Index) -> _Segment:
-    """Join the last segments into one, which keeps what overrides earlier segments."""
+def _joined(
+    folder: Path, name: str, parts: Sequence[_Segment], index: _Index, without: str | None = None
+) -> _Segment:
+    """Join the last segments into one, which keeps what overrides earlier segments; without one of the spaces."""
     content, vectors = _Content(), dict[str, Fill]()
     for part in parts:
         more = _Content.load(part.folder)
         content = _Content(*(vars(content)[name] | vars(more)[name] for name in vars(more)))
     if parts[0] is index.segments[0]:
         content = replace(content, rows=index.content.rows, metadata=index.content.metadata, lost=set())
-    for key in {key for part in parts for key in part.files}:
+    content.spaces.pop(without or "", None)
+    for key in {key for part in parts for key in part.files if key != without}:
         later, alive = frozenset[str](), list[tuple[_Segment, frozenset[str]]]()
         for part in reversed(parts):
             alive.insert(0, (part, (part.names(key) - later) & index.paths_of.keys()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class HOG(imgrec.Extractor):
     Raises:
         UsageError: the window is not a multiple of the cell, or is smaller than a block.
     """
+
+    sees: ClassVar[str | None] = "shapes"
 
     window: int = option(64, minimum=8, maximum=512, help="side of the square that an image becomes, in pixels")
     cell: int = option(8, minimum=2, maximum=256, help="side of a cell, in pixels")

@@ -330,6 +330,19 @@ class Sqlite(imgrec.Store):
         db.executemany("DELETE FROM contents WHERE id = ?", unused)
 
     @_naming_the_file
+    def drop(self, space: Space) -> None:
+        """Drop the table of a space, and all revisions: none before leads to what is left."""
+        db = self._db
+        with self.writing(), _transaction(db):
+            number, _ = self._number_and_dim(space)
+            if number is not None:
+                db.execute(f"DROP TABLE vectors_{number}")
+                db.execute("DELETE FROM spaces WHERE id = ?", (number,))
+                for table in ("changes", "revisions"):
+                    db.execute(f"DELETE FROM {table}")
+                self._add_revision()
+
+    @_naming_the_file
     def records(
         self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
     ) -> Iterator[Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -365,6 +366,17 @@ class OneSpace(Sqlite):
         return sorted(super().spaces(), key=lambda space: space.key)
 
 
+class Keeps(Sqlite):
+    def drop(self, space: Space) -> None:
+        """Removes the name, and keeps the vectors for when it comes again."""
+        with self.writing():
+            self._db.execute("UPDATE spaces SET record = '' WHERE key = ?", (space.key,))
+
+    def spaces(self) -> list[Space]:
+        rows = self._db.execute("SELECT record FROM spaces WHERE record != '' ORDER BY id")
+        return [Space.from_json(json.loads(row[0])) for row in rows]
+
+
 class InParts(Sqlite):
     def write(self, batch: Batch) -> None:
         super().write(replace(batch, vectors={}, metadata={}))
@@ -486,6 +498,7 @@ STORES: dict[str, type[Sqlite]] = {
     "a_second_write_replaces_the_first": FirstStays,
     "rows_and_digests_are_aligned": Unaligned,
     "two_spaces_are_apart": OneSpace,
+    "a_dropped_space_is_gone": Keeps,
     "a_batch_is_written_whole_or_not_at_all": InParts,
     "dismissed_paths_are_kept": AllDismissed,
     "paths_have_any_character": Lines,

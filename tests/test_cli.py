@@ -37,7 +37,7 @@ def test_ingest_and_recommend(cli: Cli, few: Path, ingest: list[str], recommend:
     assert list(result) == ["query", "space", "metric", "k", "matches"]
     assert (result["query"], result["metric"], result["k"]) == (str(query), "euclidean", 5)
     assert [match["rank"] for match in result["matches"]] == [1, 2, 3, 4, 5]
-    assert list(result["matches"][0]) == ["rank", "path", "distance", "label"]
+    assert list(result["matches"][0]) == ["rank", "path", "distance", "label", "copies"]
     assert str(query) not in {match["path"] for match in result["matches"]}
     assert result["matches"][0]["label"] == "china"
 
@@ -104,7 +104,8 @@ def test_several_spaces_and_the_recorded_extractor(cli: Cli, few: Path) -> None:
     assert alone["space"].startswith("colour-")
     assert "2 spaces" not in cli("info").out
     cli("ingest", few, "extractor=colour", "extractor.colour_space=hsv")
-    both = cli("recommend", query, code=2)
+    assert cli("recommend", query, "format=json").json() == alone  # by the first one
+    both = cli("recommend", query, "space=colour", code=2)
     assert "several spaces" in both.err
     assert "bins=3" in both.err
     assert "colour_space=hsv" in both.err

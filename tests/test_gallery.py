@@ -36,18 +36,29 @@ def filled(tmp_path: Path) -> Iterator[tuple[imgrec.Store, Space]]:
     store.close()
 
 
-def test_copies_are_found_each_and_missing_files_are_not(filled: tuple[imgrec.Store, Space]) -> None:
+def test_copies_take_one_rank_or_one_each_and_missing_files_none(filled: tuple[imgrec.Store, Space]) -> None:
     store, space = filled
     gallery = Gallery(store, of(space))
     (matches,) = gallery.search([np.zeros(1, np.float32)], 5)
-    assert [(m.rank, m.path, m.distance) for m in matches] == [
-        (1, "/a/copy of 0.jpg", 0.0),
-        (2, "/c/0.jpg", 0.0),
-        (3, "/a/1.jpg", 1.0),
-        (4, "/a/2.jpg", 3.0),
+    assert [(m.rank, m.path, m.distance, m.copies) for m in matches] == [
+        (1, "/a/copy of 0.jpg", 0.0, ("/c/0.jpg",)),
+        (2, "/a/1.jpg", 1.0, ()),
+        (3, "/a/2.jpg", 3.0, ()),
     ]
+    assert matches[0].to_json()["copies"] == ["/c/0.jpg"]
+    (matches,) = gallery.search([np.zeros(1, np.float32)], 5, copies=True)
+    assert [(m.rank, m.path, m.distance, m.copies) for m in matches] == [
+        (1, "/a/copy of 0.jpg", 0.0, ()),
+        (2, "/c/0.jpg", 0.0, ()),
+        (3, "/a/1.jpg", 1.0, ()),
+        (4, "/a/2.jpg", 3.0, ()),
+    ]
+    (matches,) = gallery.search(
+        [np.zeros(1, np.float32)], 5, among=lambda record: record.path != "/a/copy of 0.jpg"
+    )
+    assert (matches[0].path, matches[0].copies) == ("/c/0.jpg", ())
     assert len(gallery) == 4
-    assert matches[0].label == "a"
+    assert matches[0].label == "c"
 
 
 def test_the_query_itself_means_its_content(filled: tuple[imgrec.Store, Space]) -> None:
@@ -94,21 +105,22 @@ def test_what_cannot_be_asked(filled: tuple[imgrec.Store, Space], k: int, metric
         Gallery(filled[0], of(filled[1], metric)).search([np.zeros(1, np.float32)], k)
 
 
-def test_spaces_are_chosen_by_key_beginning_extractor_or_named_in_the_error(
+def test_spaces_are_named_by_key_beginning_or_extractor_and_listed_in_the_error(
     filled: tuple[imgrec.Store, Space],
 ) -> None:
     store, space = filled
     other = Space.of(imgrec.build("extractor", "colour", bins=3))
-    assert recorded.choose_space(store) == space
+    assert recorded.default_key(store) == space.key
     store.write(Batch(vectors={other: (["00"], np.ones((1, 27), np.float32))}))
+    assert recorded.default_key(store) == space.key
     with pytest.raises(UsageError, match=rf"several spaces.*{space.key}.*{other.key} \(bins=3\)"):
-        recorded.choose_space(store)
-    assert recorded.choose_space(store, other.key[:-3]) == other
-    assert recorded.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=3)) == other
+        recorded.named(store, "col")
+    assert recorded.named(store, other.key[:-3]) == other.key
+    assert recorded.space_of(store, imgrec.build("extractor", "colour", bins=3)) == (other, True)
     with pytest.raises(UsageError, match=r"has no vectors of .*bins=7"):
-        recorded.choose_space(store, extractor=imgrec.build("extractor", "colour", bins=7))
+        recorded.space_of(store, imgrec.build("extractor", "colour", bins=7), loosely=True)
     with pytest.raises(UsageError, match="no space 'timm'"):
-        recorded.choose_space(store, "timm")
+        recorded.named(store, "timm")
 
 
 def test_an_extractor_of_another_identity_is_refused_and_what_differs_is_named() -> None:
@@ -284,8 +296,19 @@ def test_files_are_found_and_ranked_as_by_a_plain_loop(seed: int, metric: str) -
         query = Query.of(*asked.astype(np.float32), combine="nearest")
         every = sorted((by_digest[record.digest], record.path) for record in records)
         some = [each for each in every if each[1].startswith("/a")]
-        (matches,) = gallery.search([query], 17, among=lambda record: record.path.startswith("/a"))
+
+        def only_a(record: Record) -> bool:
+            return record.path.startswith("/a")
+
+        (matches,) = gallery.search([query], 17, among=only_a, copies=True)
         assert [(match.distance, match.path) for match in matches] == some[:17]
+        (matches,) = gallery.search([query], 17, among=only_a)
+        contents: dict[str, list[tuple[float, str]]] = {}
+        digest_of = {record.path: record.digest for record in records}
+        for each in some:
+            contents.setdefault(digest_of[each[1]], []).append(each)
+        wanted = [(*first, tuple(path for _, path in others)) for first, *others in contents.values()][:17]
+        assert [(match.distance, match.path, match.copies) for match in matches] == wanted
         radius = every[40][0]
         (near,) = gallery.within([query], radius)
         assert [(match.distance, match.path) for match in near] == [each for each in every if each[0] <= radius]

@@ -97,9 +97,10 @@ def test_another_policy_of_decoding_or_version_of_the_extractor(
     assert len(inside["matches"]) == 5  # nothing is extracted, so nothing of another space is compared
     cli("ingest", few, "extractor=colour")  # anew: beside the other, and apart
     assert len(keys(cli)) == 2
-    assert "several spaces, choose one with space=" in refused(cli, "recommend", outside)
-    assert "several spaces, choose one with space=" in refused(cli, "recommend", outside)
+    assert "cannot be compared" in refused(cli, "recommend", outside)  # the first one stays the default
     assert cli("recommend", outside, f"space={keys(cli)[1]}").code == 0
+    cli("default", keys(cli)[1])
+    assert cli("recommend", outside).code == 0
 
 
 def test_other_weights_under_the_same_name(cli: Cli, few: Path, outside: Path, weights: Path) -> None:

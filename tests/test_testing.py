@@ -53,8 +53,10 @@ RERANKERS: dict[str, dict[str, Any]] = {"query_expansion": {"alpha": 0.5}}
 
 STAGES: dict[str, dict[str, Any]] = {
     "compare": {"runs": ["run", "run"]},
+    "default": {},
     "evaluate": {"labels": "folder", "default_extractor": "colour"},
     "failures": {},
+    "forget": {"images": "pictures/a/0.png"},
     "info": {},
     "ingest": {"source": "pictures", "default_extractor": "colour"},
     "new_plugin": {"name": "foo", "folder": "imgrec-foo"},

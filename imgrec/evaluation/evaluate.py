@@ -86,7 +86,7 @@ def answers(
         a hit.
     """
     key_at = dict(zip((record.path for record in gallery.records), queries.keys, strict=True))
-    found = gallery.search([queries.asked[i] for i in numbers], k, rerank=rerank)
+    found = gallery.search([queries.asked[i] for i in numbers], k, copies=True, rerank=rerank)
     return [
         (
             picture(queries, i, seed),

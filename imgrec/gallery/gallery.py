@@ -48,6 +48,7 @@ class Gallery(GalleryRows):
         k: int = 5,
         among: Filter | None = None,
         *,
+        copies: bool = False,
         rerank: Reranker | None = None,
     ) -> list[list[Match]]:
         """The k images nearest to each query, nearest first, ties in the order of paths.
@@ -58,6 +59,7 @@ class Gallery(GalleryRows):
             queries: each a `Query`, resolved or not, or what `Query.of` takes.
             k: how many; fewer if the gallery has fewer.
             among: the files that may be found; None for all. Nothing that is fitted depends on it.
+            copies: whether files of one content take a rank each; otherwise they share one.
             rerank: makes better queries for a second search.
 
         Raises:
@@ -68,7 +70,7 @@ class Gallery(GalleryRows):
         if not (asked := self._asked(queries)):
             return []
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
-        return self._answers(targets, among, lambda some, usable: self._nearest(some, k, usable), k)
+        return self._answers(targets, among, lambda some, usable: self._nearest(some, k, usable), k, copies=copies)
 
     def within(self, queries: Iterable[Any], distance: float, among: Filter | None = None) -> list[list[Match]]:
         """All images within a distance of each query, exactly; in the order of `search`.
@@ -91,7 +93,7 @@ class Gallery(GalleryRows):
             every = exact.within(self.fields, targets.vectors, distance, usable)
             return [self._merged(some, digests) for some, digests in targets.by_query(every)]
 
-        return self._answers(self._targets(asked), among, found, None)
+        return self._answers(self._targets(asked), among, found, None, copies=True)
 
     def rankings(self, queries: Iterable[Any], rerank: Reranker | None = None) -> Iterator[Rows]:
         """For each query the indices of all `records`, nearest first, as `search` orders them."""
@@ -203,6 +205,8 @@ class Gallery(GalleryRows):
         among: Filter | None,
         find: Callable[[_Targets, Mask], list[Found]],
         k: int | None,
+        *,
+        copies: bool,
     ) -> list[list[Match]]:
         usable = self._allowed(among)
         while True:
@@ -213,7 +217,10 @@ class Gallery(GalleryRows):
                 break
             usable[gone] = False  # their records were removed after the vectors were loaded
         variants = [[each[a:b] for each in targets.vectors] for a, b in itertools.pairwise(targets.ends())]
-        return [self._matches(some, *each, records, k) for some, each in zip(variants, found, strict=True)]
+        return [
+            self._matches(some, *each, records, k, copies=copies)
+            for some, each in zip(variants, found, strict=True)
+        ]
 
     def _records_of(self, rows: Collection[int], among: Filter | None) -> dict[int, list[Record]]:
         """The files of each row that has any."""
@@ -232,20 +239,25 @@ class Gallery(GalleryRows):
         distances: Doubles,
         records: Mapping[int, Sequence[Record]],
         k: int | None,
+        *,
+        copies: bool,
     ) -> list[Match]:
-        """The k nearest files of some rows, ties in the order of paths."""
-        nearest = sorted(
-            (distance, record.path, row)
-            for row, distance in zip(rows.tolist(), distances.tolist(), strict=True)
-            for record in records[row]
-        )[:k]
+        """The k nearest files of some rows, or contents, ties in the order of paths."""
+        nearest: list[tuple[float, str, int, tuple[str, ...]]] = []
+        for row, distance in zip(rows.tolist(), distances.tolist(), strict=True):
+            paths = sorted(record.path for record in records[row])
+            if copies:
+                nearest += [(distance, path, row, ()) for path in paths]
+            else:
+                nearest.append((distance, paths[0], row, tuple(paths[1:])))
+        nearest = sorted(nearest)[:k]
         matches = [
-            Match(rank, path, distance, label_of(path))
-            for rank, (distance, path, _) in enumerate(nearest, start=1)
+            Match(rank, path, distance, label_of(path), copies=others)
+            for rank, (distance, path, _, others) in enumerate(nearest, start=1)
         ]
         if not (names := self.similarity.names):
             return matches
-        shares = self._shares(query, np.array([row for _, _, row in nearest], dtype=np.intp))
+        shares = self._shares(query, np.array([row for _, _, row, _ in nearest], dtype=np.intp))
         return [
             replace(match, shares=dict(zip(names, each.tolist(), strict=True)))
             for match, each in zip(matches, shares, strict=True)

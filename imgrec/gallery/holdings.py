@@ -16,6 +16,7 @@ def describe(store: Store) -> dict[str, Any]:
     for record in store.records():
         records["missing" if record.missing else "images"] += 1
         contents.add(record.digest)
+    default = recorded.default_key(store) if store.spaces() else None
     failures = sorted(store.failures(), key=lambda failure: failure.path)
     spaces = []
     for space in store.spaces():
@@ -38,6 +39,7 @@ def describe(store: Store) -> dict[str, Any]:
         "bytes": store.size(),
         **records,
         "contents": len(contents),
+        "default": default,
         "spaces": spaces,
         "fusions": [
             {"key": name, **fusion_spec, "summary": recorded.describe_fusion(name, fusion_spec)}

@@ -22,6 +22,7 @@ def recommend(
     rerank: Reranker | None = None,
     index: Index | None = None,
     include_self: bool = False,
+    copies: bool = False,
 ) -> list[Match]:
     """The k images of a store that are most similar to a query picture, the nearest first.
 
@@ -36,10 +37,11 @@ def recommend(
         rerank: makes a better query for a second search.
         index: finds candidates approximately; None: the search is exact.
         include_self: whether the query's own content (the same bytes) may be found.
+        copies: whether files of one content take a rank each; otherwise the others are a match's `copies`.
 
     Raises:
         UsageError: there is no such query or store, the query is no image, the space is ambiguous, or k below 1.
     """
     with opened(store, metric, space=space, extractor=extractor, projection=projection, index=index) as gallery:
-        (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, rerank=rerank)
+        (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, copies=copies, rerank=rerank)
     return matches

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from imgrec import registry
+from imgrec import presets, registry
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.kinds import Extractor, Space, Store
 from imgrec.options import default_values, written
+
+log = logging.getLogger(__name__)
 
 FUSION_PREFIX = "fusion-"
 """The prefix of metadata names under which fusions are recorded."""
 
 DEFAULT = "default"
-"""The metadata name under which a store records the space or fusion that it was first ingested with."""
+"""The metadata name of the space or fusion by which a gallery's images are compared unless another is named."""
 
 
 def fusion_key(fusion_spec: Mapping[str, Any]) -> str:
@@ -46,44 +49,97 @@ def _is_fusion_spec(spec: Any) -> bool:
     return bool(names) and names == spec["spaces"].keys() and all(names >= set(each) for each in by_term if each)
 
 
-def choose_space(
-    store: Store, wanted: str | None = None, extractor: Extractor | Mapping[str, Any] | None = None
-) -> Space:
-    """Choose a space of a store: by key or prefix, by extractor, or the only one.
+def default_key(store: Store) -> str:
+    """The key of the space or fusion that images are compared by where none is named.
+
+    It is the one that was set, else the one that was ingested first.
+
+    Raises:
+        UsageError: the gallery is empty.
+    """
+    spaces, fusions = [space.key for space in store.spaces()], whole_fusions(store)
+    if not spaces:
+        raise UsageError(f"the gallery {store.location} is empty: fill it with `imgrec ingest FOLDER`")
+    if (chosen := store.metadata().get(DEFAULT)) in (*fusions, *spaces):
+        return str(chosen)
+    return next((key for key, spec in fusions.items() if spaces[0] in spec["spaces"].values()), spaces[0])
+
+
+def whole_fusions(store: Store) -> dict[str, dict[str, Any]]:
+    """The recorded fusions of which the store has all spaces, by name."""
+    held = {space.key for space in store.spaces()}
+    return {name: spec for name, spec in fusion_specs(store).items() if held >= set(spec["spaces"].values())}
+
+
+def named(store: Store, wanted: str) -> str:
+    """The key of the space or fusion that is meant: by a key, its beginning, the name of a part, or a preset.
+
+    Raises:
+        UsageError: none is meant, or several are; the message lists them.
+    """
+    spaces, fusions = {space.key: space for space in store.spaces()}, whole_fusions(store)
+    keys = [*fusions, *spaces]
+    found = [key for key in keys if key == wanted] or [key for key in keys if key.startswith(wanted)]
+    found = found or list({spec["spaces"][wanted] for spec in fusions.values() if wanted in spec["spaces"]})
+    found = found or [space.key for space in spaces.values() if _is_of_preset(space, wanted)]
+    if len(found) == 1:
+        return found[0]
+    if not keys:
+        raise UsageError(f"the gallery {store.location} is empty: fill it with `imgrec ingest FOLDER`")
+    message = f"several spaces that {wanted!r} may mean:" if found else f"no space {wanted!r}; it has"
+    raise UsageError(f"the gallery {store.location} has {message} {listed(store, found or keys)}")
+
+
+def _is_of_preset(space: Space, name: str) -> bool:
+    """Whether a space is of a preset's model, whatever else was chosen for it."""
+    if presets.begins_with(Extractor.kind, name) != space.extractor:
+        return False
+    settings = presets.settings(Extractor.kind, name)
+    return bool(settings) and all(space.options.get(option) == value for option, value in settings.items())
+
+
+def listed(store: Store, keys: Iterable[str]) -> str:
+    """Spaces and fusions of a store in words, for messages."""
+    spaces, fusions = {space.key: space for space in store.spaces()}, fusion_specs(store)
+    return "; ".join(
+        describe_fusion(key, fusions[key]) if key in fusions else describe(spaces[key]) for key in keys
+    )
+
+
+def space_of(store: Store, extractor: Extractor, *, loosely: bool = False) -> tuple[Space, bool]:
+    """The space of a store that an extractor fills, and whether it is just that.
 
     Args:
         store: the store, open.
-        wanted: a space's key, a prefix of one, or the name of an extractor.
-        extractor: an extractor, matched by identity; or options to change on the recorded one.
+        extractor: matched by identity.
+        loosely: without such a space take the only one of the same model, that is, the only one that has all of
+            the extractor's options that are not defaults, and more. A warning names it.
 
     Raises:
-        UsageError: no space matches, or several do; the message lists them. Or the options to change are not the
-            extractor's, or would make another space.
+        UsageError: the store has no such space; the message lists what it has.
     """
     spaces = store.spaces()
-    if not spaces:
-        raise UsageError(f"the gallery {store.location} is empty: fill it with `imgrec ingest FOLDER`")
-    listed = "; ".join(map(describe, spaces))
-    if isinstance(extractor, Extractor):
-        try:
-            asked = Space.of(extractor)
-        except UsageError as error:
-            raise UsageError(f"{error}. Or choose one of the gallery's own with space=: {listed}") from error
-        if asked not in spaces:
-            raise UsageError(
-                f"the gallery {store.location} has no vectors of {describe(asked)}; it has {listed}. "
-                f"Leave extractor= out, choose space=, or ingest with this extractor first"
-            )
-        return asked
-    if wanted is not None:
-        spaces = [s for s in spaces if s.key == wanted] or [s for s in spaces if s.key.startswith(wanted)]
-        if not spaces:
-            raise UsageError(f"the gallery {store.location} has no space {wanted!r}; it has {listed}")
-    if len(spaces) > 1:
-        raise UsageError(f"the gallery {store.location} has several spaces, choose one with space=: {listed}")
-    if extractor:
-        check_overrides(spaces[0], extractor)
-    return spaces[0]
+    has = listed(store, [space.key for space in spaces])
+    try:
+        asked = Space.of(extractor)
+        if asked in spaces:
+            return asked, True
+        problem = UsageError(
+            f"the gallery {store.location} has no vectors of {describe(asked)}; it has {has}. "
+            f"Leave extractor= out, choose space=, or ingest with this extractor first"
+        )
+    except UsageError as error:  # its identity cannot be told here, for lack of weights say
+        problem = UsageError(f"{error}. Or choose one of the gallery's own with space=: {has}")
+    alike = [space for space in spaces if _is_like(space, extractor)] if loosely else []
+    if len(alike) != 1:
+        raise problem
+    log.warning("compared in %s, the gallery's only space of that model", describe(alike[0]))
+    return alike[0], False
+
+
+def _is_like(space: Space, extractor: Extractor) -> bool:
+    given = set(_changed_options(extractor.name, extractor.plain_options()))
+    return space.extractor == extractor.name and bool(given) and given < set(changed_options(space))
 
 
 def check_overrides(space: Space, overrides: Mapping[str, Any]) -> None:
@@ -118,13 +174,17 @@ def describe(space: Space) -> str:
 
 def changed_options(space: Space) -> list[str]:
     """The options of a space that differ from the extractor's defaults."""
-    plugin = registry.available("extractor").get(space.extractor)
+    return _changed_options(space.extractor, space.options)
+
+
+def _changed_options(extractor: str, options: Mapping[str, Any]) -> list[str]:
+    plugin = registry.available("extractor").get(extractor)
     if plugin is None:
-        return [f"{name}={written(value)}" for name, value in space.options.items()]
+        return [f"{name}={written(value)}" for name, value in options.items()]
     usual = {name: written(value) for name, value in default_values(plugin.cls).items()}
     harmless = {spec.name for spec in fields(plugin.cls) if not spec.metadata.get("changes_vectors", True)}
-    options = {name: written(value) for name, value in space.options.items() if name not in harmless}
-    return [f"{name}={value}" for name, value in options.items() if value != usual.get(name)]
+    told = {name: written(value) for name, value in options.items() if name not in harmless}
+    return [f"{name}={value}" for name, value in told.items() if value != usual.get(name)]
 
 
 def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Extractor:

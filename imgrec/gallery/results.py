@@ -31,9 +31,18 @@ class Match:
     shares: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
     """In a fusion each term's share of the distance, from 0 to 1."""
 
+    copies: tuple[str, ...] = ()
+    """The paths of other files with the same content, if they share this rank."""
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; `shares` only for a fusion."""
-        data = {"rank": self.rank, "path": self.path, "distance": self.distance, "label": self.label}
+        data = {
+            "rank": self.rank,
+            "path": self.path,
+            "distance": self.distance,
+            "label": self.label,
+            "copies": list(self.copies),
+        }
         return {**data, "shares": dict(self.shares)} if self.shares else data
 
 

@@ -14,12 +14,13 @@ from imgrec.fusion import check_weights
 from imgrec.gallery.recorded import (
     changed_options,
     check_overrides,
-    choose_space,
-    describe,
-    describe_fusion,
+    default_key,
     extractor_of,
     fusion_key,
     fusion_specs,
+    named,
+    space_of,
+    whole_fusions,
 )
 from imgrec.kinds import Extractor, Metric, Recorded, Reducer, Space, Store
 from imgrec.kinds.metric import metric_of
@@ -119,17 +120,18 @@ def choose(
     extractor: Extractor | Recorded | Mapping[str, Any] | None = None,
     projection: Reducer | None = None,
     metric: str | None = None,
+    *,
+    loosely: bool = True,
 ) -> Similarity:
-    """Choose a similarity of a store: by key or prefix, by extractor, or the only one.
-
-    Extractors that were ingested together, as a fusion, are compared together.
+    """Choose a similarity of a store: by name, by extractor, or its default.
 
     Args:
         store: the store, open.
-        wanted: the key of a space or of a fusion, a prefix of one, or the name of an extractor.
-        extractor: an extractor, matched by identity; or changes to the one that is recorded.
+        wanted: the key of a space or fusion or its beginning, the name of an extractor, a part or a preset.
+        extractor: an extractor, see `recorded.space_of`; or changes to the one that is recorded.
         projection: a reducer to fit on the gallery, or fitted on it before; for one space only.
         metric: the name of the metric of all terms; None: their own, else Euclidean.
+        loosely: whether an extractor may stand for the only space of its model.
 
     Raises:
         UsageError: none matches, or several do; the message lists them. Or the options to change are not the
@@ -139,7 +141,7 @@ def choose(
     if metric is not None:
         metric_of(metric)
     if isinstance(extractor, Extractor):
-        chosen = _of_extractor(store, extractor, metric)
+        chosen = _of_extractor(store, extractor, metric, loosely=loosely)
         if wanted is not None and not chosen.stored_key.startswith(wanted):
             raise UsageError(
                 f"space={wanted} and extractor= are not of one space, {chosen.stored_key}: leave one out"
@@ -158,22 +160,25 @@ def choose(
     return replace(chosen, terms=(replace(chosen.terms[0], projection=projection),))
 
 
-def _of_extractor(store: Store, extractor: Extractor, metric: str | None) -> Similarity:
-    terms = tuple(
-        Term(
-            choose_space(store, extractor=spec.extractor),
-            metric_of(metric or spec.metric or EUCLIDEAN),
-            name,
-            spec.weight,
-            spec.extractor,
-            spec.projection,
-            spec.projected_from,
+def _of_extractor(store: Store, extractor: Extractor, metric: str | None, *, loosely: bool) -> Similarity:
+    terms = []
+    for name, spec in extractor.terms().items():
+        if not spec.weight:
+            continue
+        space, is_exact = space_of(store, spec.extractor, loosely=loosely and not name)
+        terms.append(
+            Term(
+                space,
+                metric_of(metric or spec.metric or EUCLIDEAN),
+                name,
+                spec.weight,
+                spec.extractor if is_exact else Recorded(),
+                spec.projection,
+                spec.projected_from,
+            )
         )
-        for name, spec in extractor.terms().items()
-        if spec.weight
-    )
     fusion_spec = extractor.fusion_spec()
-    return Similarity(terms, fusion_key(fusion_spec) if fusion_spec else None, fusion_spec)
+    return Similarity(tuple(terms), fusion_key(fusion_spec) if fusion_spec else None, fusion_spec)
 
 
 CHANGEABLE = ("weights", "metrics", "parts")
@@ -181,24 +186,14 @@ CHANGEABLE = ("weights", "metrics", "parts")
 
 
 def _recorded(store: Store, wanted: str | None, changes: Mapping[str, Any], metric: str | None) -> Similarity:
-    """Choose among the similarities that a store records."""
-    spaces, fusions = {space.key: space for space in store.spaces()}, fusion_specs(store)
-    fusions = {name: spec for name, spec in fusions.items() if spaces.keys() >= set(spec["spaces"].values())}
-    parts = {key for spec in fusions.values() for key in spec["spaces"].values()}
-    if wanted is None:
-        known = [*fusions, *(key for key in spaces if key not in parts)]
-    else:
-        known = [key for key in (*fusions, *spaces) if key == wanted]
-        known = known or [key for key in (*fusions, *spaces) if key.startswith(wanted)]
-        known = known or list({spec["spaces"][wanted] for spec in fusions.values() if wanted in spec["spaces"]})
-    if len(known) == 1 and known[0] in fusions:
-        return _fused(known[0], fusions[known[0]], spaces, changes, metric)
-    if fusions and len(known) != 1:
-        message = "several spaces, choose one with space=:" if known else f"no space {wanted!r}; it has"
-        listed = "; ".join([*map(describe_fusion, fusions, fusions.values()), *map(describe, spaces.values())])
-        raise UsageError(f"the gallery {store.location} has {message} {listed}")
-    space = choose_space(store, known[0] if len(known) == 1 else wanted, changes)
-    return Similarity((Term(space, metric_of(metric or EUCLIDEAN), extractor=Recorded(changes)),))
+    """The similarity of a store's default, or of the recorded space or fusion that is named."""
+    key = default_key(store) if wanted is None else named(store, wanted)
+    spaces, fusions = {space.key: space for space in store.spaces()}, whole_fusions(store)
+    if key in fusions:
+        return _fused(key, fusions[key], spaces, changes, metric)
+    if changes:
+        check_overrides(spaces[key], changes)
+    return Similarity((Term(spaces[key], metric_of(metric or EUCLIDEAN), extractor=Recorded(changes)),))
 
 
 def _fused(

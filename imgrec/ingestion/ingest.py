@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from imgrec.ingestion.steps import Ingestion, IngestReport, process
 from imgrec.kinds import Engine, Extractor, Space, Store
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
+
+log = logging.getLogger(__name__)
 
 
 def extractors_of(chosen: Extractor | Sequence[Extractor]) -> list[Extractor]:
@@ -34,6 +37,7 @@ def ingest(
     engine: Engine | None = None,
     batch_size: int = 64,
     retry_failed: bool = False,
+    bring_back: bool = False,
     prune: bool = False,
     force: bool = False,
     report: IngestReport | None = None,
@@ -53,6 +57,7 @@ def ingest(
         engine: where the work is done; by default the choice of `conf/stage/ingest.yaml`.
         batch_size: images that are extracted at once; a transaction has as many, or more if the store wants it.
         retry_failed: read files again that failed and have not changed since; changed ones are read anyway.
+        bring_back: take images again that were forgotten on purpose; one that is named itself is taken anyway.
         prune: forget the images below the source that are missing.
         force: prune although more than half of the gallery is missing.
         report: counts to add to, which are then known even if the call fails.
@@ -83,7 +88,15 @@ def ingest(
             stores.append(stack.enter_context(backup.open(create=True)))
             backup.copy_from(store, exactly=True)
         advance = stack.enter_context(progress("ingest", total, shown=show_progress))
-        ingestion = Ingestion(spaces, stores, report or IngestReport(), retry_failed=retry_failed)
+        ingestion = Ingestion(
+            spaces,
+            stores,
+            report or IngestReport(),
+            retry_failed=retry_failed,
+            bring_back=lambda path: bring_back or path in roots,
+        )
+        if not ingestion.store.spaces():
+            _tell_what_is_seen(extractors)
         ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
         process(ingestion, images.find(roots), engine or _usual_engine(), batch_size, advance)
         ingestion.mark_missing(roots)
@@ -91,6 +104,23 @@ def ingest(
             ingestion.forget_missing(roots, force=force)
         ingestion.check_read(roots, total)
     return ingestion.report
+
+
+def _tell_what_is_seen(extractors: Sequence[Extractor]) -> None:
+    """Say so where no extractor of a new gallery compares what its pictures show, and name those that do."""
+    seen = [each.sees for each in extractors]
+    if None in seen:
+        return
+    kind = Extractor.kind
+    plugins = {
+        name: presets.plugin_of(kind, name) for name in presets.files(kind) if not presets.inside(kind, name)
+    }
+    others = [name for name, plugin in plugins.items() if plugin and getattr(plugin.cls, "sees", "") is None]
+    log.warning(
+        "images are compared by %s alone; by what they show with extractor=, one of %s",
+        " and ".join(dict.fromkeys(filter(None, seen))),
+        ", ".join(others),
+    )
 
 
 def _usual_engine() -> Engine:

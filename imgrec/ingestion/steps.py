@@ -56,10 +56,12 @@ class IngestReport:
     pruned: int = 0
     """Missing, and forgotten on request."""
 
+    dismissed: int = 0
+    """Passed over, since they were forgotten on purpose."""
+
     def __str__(self) -> str:
-        counts = asdict(self)
-        if not self.pruned:  # rarely asked for
-            del counts["pruned"]
+        rare = ("pruned", "dismissed")
+        counts = {name: count for name, count in asdict(self).items() if count or name not in rare}
         return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
@@ -120,9 +122,16 @@ class Ingestion:
     """The state that the steps of one ingest share."""
 
     def __init__(
-        self, spaces: dict[Space, Extractor], stores: list[Store], report: IngestReport, *, retry_failed: bool
+        self,
+        spaces: dict[Space, Extractor],
+        stores: list[Store],
+        report: IngestReport,
+        *,
+        retry_failed: bool,
+        bring_back: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.spaces, self.stores, self.report, self.retry_failed = spaces, stores, report, retry_failed
+        self._bring_back = bring_back
         self.store = stores[0]  # written before its backup, which the next ingest makes equal to it
         self._failed_before = report.failed
         self._moved_from: set[str] = set()
@@ -133,13 +142,20 @@ class Ingestion:
 
     def remember(self, chosen: Sequence[Extractor]) -> None:
         """Record each fusion, so that queries use all its terms, and the first space or fusion as the default."""
-        for extractor in chosen:
-            fusion_spec, held = extractor.fusion_spec(), self.store.metadata()
-            name = Space.of(extractor).key if fusion_spec is None else recorded.fusion_key(fusion_spec)
-            metadata = {recorded.DEFAULT: name, **held} | ({} if fusion_spec is None else {name: fusion_spec})
-            self._write(Batch(metadata={key: data for key, data in metadata.items() if held.get(key) != data}))
-            if fusion_spec is not None and name not in self.store.metadata():
-                log.warning("store=%s keeps no metadata: give the fusion again with each query", self.store.name)
+        specs = {_key(each): each.fusion_spec() for each in chosen}
+        held, keys = self.store.metadata(), [space.key for space in self.store.spaces()]
+        default = recorded.default_key(self.store) if keys else next(iter(specs))
+        wanted = {recorded.DEFAULT: default} | {key: spec for key, spec in specs.items() if spec is not None}
+        self._write(Batch(metadata={name: data for name, data in wanted.items() if held.get(name) != data}))
+        if any(specs.values()) and wanted.keys() > self.store.metadata().keys():
+            log.warning("store=%s keeps no metadata: give the fusion again with each query", self.store.name)
+        for key in specs.keys() - {default, *held, *keys}:
+            log.warning(
+                "images are still compared by %s: `space=%s` compares by the new one, `imgrec default %s` always",
+                default,
+                key,
+                key,
+            )
 
     def changed(self, files: Iterable[ImageFile], advance: Callable[[int], object]) -> Iterator[ImageFile]:
         """The files that are new, changed or lack vectors, without those forgotten on purpose."""
@@ -158,7 +174,9 @@ class Ingestion:
                         back.append(replace(record, missing=False))
                 elif failure and _same(failure, file) and not self._is_tried_again(failure):
                     self.report.failed += 1
-                elif file.path not in dismissed:
+                elif file.path in dismissed and not self._bring_back(file.path):
+                    self.report.dismissed += 1
+                else:
                     yield file
                     continue
                 advance(1)
@@ -314,6 +332,12 @@ class Ingestion:
     def _write(self, batch: Batch) -> None:
         for store in self.stores:
             store.write(batch)
+
+
+def _key(extractor: Extractor) -> str:
+    """What a space or fusion is recorded by."""
+    fusion_spec = extractor.fusion_spec()
+    return Space.of(extractor).key if fusion_spec is None else recorded.fusion_key(fusion_spec)
 
 
 def _is_out_of_reach(item: Item) -> bool:

@@ -60,6 +60,9 @@ class Extractor(Component):
     kind: ClassVar[str] = "extractor"
     groups: ClassVar[tuple[Group, ...]] = (Group("extractor"),)
 
+    sees: ClassVar[str | None] = None
+    """What alone is compared, if it is not what a picture shows: `shapes`, `colours`. A new gallery is told so."""
+
     version: ClassVar[int] = 1
     """Raise it when the same options no longer give the same vectors."""
 

@@ -136,6 +136,10 @@ class Store(Component):
         """Apply a batch, atomically and durably."""
 
     @abstractmethod
+    def drop(self, space: Space) -> None:
+        """Remove a space with its vectors, atomically and durably, if it is there; records stay."""
+
+    @abstractmethod
     def records(
         self, *, paths: Sequence[str] | None = None, digests: Sequence[str] | None = None
     ) -> Iterator[Record]:
@@ -259,6 +263,8 @@ class Store(Component):
             copied += sum(row.path in new or row.digest in completed for row in rows)
         self._copy_small(other, exactly=exactly, only_lacking=only_lacking)
         if exactly:
+            for space in set(self.spaces()).difference(other.spaces()):
+                self.drop(space)
             self._forget_all_but(other, batch_size)
         return copied
 

@@ -122,7 +122,7 @@ class Evaluate(Stage):
             is_inside = inside is None or images.is_inside(record.path, inside)
             return is_inside and not images.is_inside(record.path, outside)
 
-        similarity = similarities.choose(store, self.space, chosen, self.projection, self.metric)
+        similarity = similarities.choose(store, self.space, chosen, self.projection, self.metric, loosely=False)
         gallery = Gallery(store, similarity, where=counts)
         if not gallery.records:
             raise UsageError("the gallery is empty: there are only queries, or nothing below source=")

@@ -35,17 +35,23 @@ def as_text(result: dict[str, Any], failures: int) -> str:
     counts = {name: result[name] for name in ("images", "contents", "missing")} | {"failed": len(result["failed"])}
     summary = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     lines = [f"{result['store']}: {summary}{size}"]
-    rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), s["summary"]] for s in result["spaces"]]
+    default = result["default"]
+    rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), _marked(s, default)] for s in result["spaces"]]
     if rows:
         lines += ["", table(rows, header=["vectors", "dim", "size", "space"])]
     if result["fusions"]:
-        lines += ["", table([[each["summary"]] for each in result["fusions"]], header=["fusion"])]
+        lines += ["", table([[_marked(each, default)] for each in result["fusions"]], header=["fusion"])]
     failed = [[failure["reason"], failure["path"]] for failure in result["failed"][:failures]]
     if failed:
         lines += ["", table(failed, header=["failed because", "path"])]
     if len(result["failed"]) > failures:
         lines.append(f"and {len(result['failed']) - failures:,} more: format=json lists all")
     return "\n".join(lines)
+
+
+def _marked(what: dict[str, Any], default: str | None) -> str:
+    """A space or fusion in one line; it says if it is what images are compared by."""
+    return str(what["summary"]) + ("  <- the default" if what["key"] == default else "")
 
 
 def _megabytes(count: int) -> str:

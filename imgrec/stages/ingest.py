@@ -34,6 +34,7 @@ class Ingest(Stage):
         64, minimum=1, help="images that are extracted at once, and a transaction at the least"
     )
     retry_failed: bool = option(False, help="try files again that failed and have not changed since")
+    bring_back: bool = option(False, help="take images again that `imgrec forget` has removed")
     prune: bool = option(False, help="forget the images below the source that are missing")
     force: bool = option(False, help="prune although more than half of the gallery is missing")
 
@@ -56,6 +57,7 @@ class Ingest(Stage):
                     engine=self.engine,
                     batch_size=self.batch_size,
                     retry_failed=self.retry_failed,
+                    bring_back=self.bring_back,
                     prune=self.prune,
                     force=self.force,
                     report=report,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from imgrec import images
 from imgrec.gallery import similarity as similarities
@@ -17,6 +17,9 @@ from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
+
+COPIES_TOLD = 5
+"""How many copies of an image a table lists at most; JSON has all."""
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ class Recommend(Stage):
     k: int = option(5, minimum=1, help="how many")
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
     include_self: bool = option(False, help="let the query's own content be found")
+    copies: bool = option(False, help="let files of the same content take a rank each")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     format: str = option("table", choices=("table", "json", "paths"), help="of the result on stdout")
     store: Store = component("store")
@@ -58,7 +62,7 @@ class Recommend(Stage):
                 key = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             with run.timed("search"):
-                (matches,) = gallery.search([resolved], self.k, rerank=self.rerank)
+                (matches,) = gallery.search([resolved], self.k, copies=self.copies, rerank=self.rerank)
             about = gallery.about()
         if len(matches) < self.k:
             log.warning("the gallery has only %d images to recommend: k=%d is more", len(matches), self.k)
@@ -89,17 +93,18 @@ class Recommend(Stage):
 
 
 def _as_table(matches: Sequence[Match]) -> str:
-    """Rank, distance and path; for a fusion, also each part's share of the distance."""
+    """Rank, distance and path, with the paths of copies below; for a fusion, each part's share of the distance."""
     parts = list(matches[0].shares) if matches else []
     digits = 4 if any(match.distance >= 1 for match in matches) else 6
     width = max((len(f"{match.distance:.{digits}f}") for match in matches), default=0)
-    rows = [
-        [
-            match.rank,
-            f"{match.distance:{width}.{digits}f}",
-            *(f"{match.shares[name]:{len(name)}.0%}" for name in parts),
-            match.path,
-        ]
-        for match in matches
-    ]
-    return table(rows, header=["rank", "distance", *parts, "path"])
+    has_copies = any(match.copies for match in matches)
+    rows: list[list[Any]] = []
+    for match in matches:
+        shares = [f"{match.shares[name]:{len(name)}.0%}" for name in parts]
+        distance = f"{match.distance:{width}.{digits}f}"
+        copies = [len(match.copies) or ""] if has_copies else []
+        rows.append([f"{match.rank:4}", distance, *shares, *copies, match.path])
+        told = match.copies if len(match.copies) <= COPIES_TOLD else match.copies[: COPIES_TOLD - 1]
+        more = [f"and {len(match.copies) - len(told):,} more"] if len(told) < len(match.copies) else []
+        rows += [["", "", *[""] * len(shares), "", path] for path in [*told, *more]]
+    return table(rows, header=["rank", "distance", *parts, *(["copies"] if has_copies else []), "path"])

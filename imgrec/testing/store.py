@@ -220,6 +220,32 @@ def two_spaces_are_apart(subject: Subject) -> None:
         _same("the other", held(each, SPACES[0]), {"bb": two[0].tolist(), "aa": two[1].tolist()})
 
 
+def a_dropped_space_is_gone(subject: Subject) -> None:
+    """`drop` removes one space with its vectors, and nothing else; the space may come again.
+
+    `changes` since a revision before that are right, or unknown.
+    """
+    store, again = subject.new()
+    store.drop(SPACES[0])
+    store.write(_batch(0))
+    digests = sorted(store.digests(SPACES[0]))
+    store.write(Batch(vectors={SPACES[1]: (digests, rows(*range(len(digests))))}))
+    before, revision, then = snapshot(store), store.revision(SPACES[0]), held(store, SPACES[0])
+    store.drop(SPACES[0])
+    kept = {SPACES[1].key: before["vectors"][SPACES[1].key]}
+    for each in (store, again()):
+        _same("spaces", each.spaces(), [SPACES[1]])
+        _same("digests", each.digests(SPACES[0]), set())
+        _same("vectors", held(each, SPACES[0]), {})
+        _same("the rest", snapshot(each), {**before, "vectors": kept})
+    store = again()
+    store.write(Batch(vectors={SPACES[0]: (digests[:2], rows(7, 8))}))
+    now = held(store, SPACES[0])
+    _same("the space again", now, dict(zip(digests[:2], rows(7, 8).tolist(), strict=True)))
+    if revision is not None and (changed := store.changes(SPACES[0], revision)) is not None:
+        _check_changes(*changed, then, now)
+
+
 class _Breaking(list[str]):
     """Digests that raise at the second one."""
 
@@ -407,7 +433,7 @@ def writers_take_turns(subject: Subject) -> None:
 def a_copy_is_equal(subject: Subject) -> None:
     """`copy_from` makes a store equal to another, and copies nothing the second time.
 
-    With `exactly`, what the other does not have is forgotten.
+    With `exactly`, what the other does not have is forgotten, spaces included.
     """
     (first, _), (second, again) = subject.new(), subject.new()
     for number in range(3):
@@ -418,6 +444,7 @@ def a_copy_is_equal(subject: Subject) -> None:
     require(snapshot(second) == snapshot(first), "the copy holds something else")
     _same("copied the second time", second.copy_from(first), 0)
     second.write(Batch(records=[record("/extra.jpg", "ee")]))
+    first.drop(SPACES[1])
     second.copy_from(first, exactly=True)
     require(snapshot(again()) == snapshot(first), "an exact copy holds something else")
 
@@ -549,6 +576,7 @@ CHECKS = tuple(
             a_second_write_replaces_the_first,
             rows_and_digests_are_aligned,
             two_spaces_are_apart,
+            a_dropped_space_is_gone,
             a_batch_is_written_whole_or_not_at_all,
             dismissed_paths_are_kept,
             paths_have_any_character,

@@ -69,6 +69,19 @@ class Npz(imgrec.Store):
 
     def _write(self, batch):
         content = copy.deepcopy(self._now())
+        self._change(content, batch)
+        self._replace(content)
+
+    def drop(self, space):
+        """Remove a space, and the history that it has; see `Store.drop`."""
+        with self.writing():
+            content = copy.deepcopy(self._now())
+            if content.spaces.pop(space.key, None):
+                del content.vectors[space.key]
+                content.revisions, content.changes = [uuid.uuid4().hex], [{}]
+                self._replace(content)
+
+    def _change(self, content, batch):
         held = {key: set(rows) for key, rows in content.vectors.items()}
         for path in [*batch.forgotten, *batch.dismissed]:
             content.records.pop(path, None)
@@ -95,6 +108,8 @@ class Npz(imgrec.Store):
                 changed[key] = changed.get(key, set()) | (rows - content.vectors[key].keys())
             content.revisions = [*content.revisions, uuid.uuid4().hex][-KEPT:]
             content.changes = [*content.changes, {key: sorted(some) for key, some in changed.items()}][-KEPT:]
+
+    def _replace(self, content):
         try:
             self._save(content)
         except OSError as error:
