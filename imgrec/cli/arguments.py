@@ -16,6 +16,7 @@ from imgrec.cli import keys
 from imgrec.errors import UsageError
 from imgrec.kinds import Stage, kind_of
 from imgrec.options import component_fields, option_names, suggestion
+from imgrec.paths import expanded
 
 FLAGS_WITH_VALUE = frozenset(
     "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --experimental-rerun".split()
@@ -28,6 +29,8 @@ NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c"
 
 ADDED_GROUPS = frozenset(("experiment",))
 """Groups absent from the defaults list: Hydra requires a `+` to choose from them."""
+
+HYDRA_FOLDERS = frozenset(("hydra.run.dir", "hydra.sweep.dir"))
 
 OVERRIDE = re.compile(r"([+~]{0,2})([\w@./:-]+)=(.*)", re.DOTALL)
 
@@ -94,6 +97,7 @@ def split_config_folders(words: Sequence[str]) -> tuple[tuple[str, ...], list[st
             rest.append(word)
     inherited = os.environ.get(CONFIG_DIR_VARIABLE, "").split(os.pathsep)
     given += [(CONFIG_DIR_VARIABLE, folder) for folder in inherited if folder]
+    given = [(name, expanded(folder)) for name, folder in given]
     for name, folder in given:
         if not folder or not Path(folder).is_dir():
             raise UsageError(f"{name} {folder or '...'}: there is no such folder")
@@ -222,6 +226,8 @@ def _override(
     plus, key, value = match.groups()
     if key in ADDED_GROUPS:
         plus = "+"
+    if key in HYDRA_FOLDERS and (folder := expanded(value, strict=False)) != value:
+        value = path_value(folder, is_multirun=False)
     if stage is not None and "@" not in key:
         meant = keys.resolved(stage, key, given, folders)
         if meant.is_path:

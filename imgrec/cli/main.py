@@ -208,7 +208,8 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
         _print_any_name()
         config.register(config_folders)
     try:
-        run = Run(name, folder, command, config.plain(configuration), config.choices(settings))
+        options = config.plain(configuration, registry.classes(Stage)[name])
+        run = Run(name, folder, command, options, config.choices(settings))
         if is_job_of_sweep:
             run.sweep = Path(settings.sweep.dir).absolute()
             run.overrides = config.overrides(settings)
@@ -216,6 +217,8 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
     except BaseException as error:
         if not isinstance(error, UsageError):
             log.info("%s", "".join(traceback.format_exception(error)))
+        elif not is_job_of_sweep:
+            _take_back(folder)
         if not is_job_of_sweep or isinstance(error, BrokenPipeError):
             _errors.append((error, bool(configuration.get("debug", False))))
         elif not isinstance(error, KeyboardInterrupt):
@@ -244,11 +247,8 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
             stage.execute(run)
         logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
     except Exception as error:
-        is_usage = isinstance(error, UsageError)
-        if is_usage or run.status == "running":  # otherwise it is recorded already
+        if isinstance(error, UsageError) or run.status == "running":  # otherwise it is recorded already
             run.fail(error)
-        if is_usage and number is None:
-            _take_back(run.folder)
         raise
     if is_ranked:
         sys.stderr.write(f"job {number}: {sweep.Job.of(run).summary()}\n")
