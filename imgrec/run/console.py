@@ -9,6 +9,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from imgrec.errors import ImgrecError
+
+
+def write_results(text: str) -> None:
+    """Write results to stdout at once.
+
+    Raises:
+        ImgrecError: it cannot be written, for lack of space say.
+        BrokenPipeError: its reader, such as `head`, has seen enough.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ImgrecError(f"the results cannot be written to stdout: {error.strerror}") from error
+
 
 def to_json(data: Any) -> str:
     """Indented JSON; names that are not UTF-8 are escaped."""

@@ -21,7 +21,7 @@ from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.hookspecs import RunInfo
 from imgrec.kinds import Space, Stage
-from imgrec.run.console import to_json
+from imgrec.run.console import to_json, write_results
 
 # Module to distribution; versions are recorded of those that a run has imported.
 LIBRARIES = {
@@ -130,8 +130,7 @@ class Run:
     def print(self, text: str) -> None:
         """Print a result on stdout."""
         if not self.is_quiet:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            write_results(text + "\n")
 
     def note(self, text: str) -> None:
         """Print a remark on stderr."""
