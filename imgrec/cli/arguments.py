@@ -49,6 +49,9 @@ class Arguments:
     config_folders: tuple[str, ...] = ()
     """The user's folders of YAML files, in order of precedence."""
 
+    keeps_record: bool = True
+    """Whether the run leaves a folder: of a stage that does not, if it is a job of a sweep or one is named."""
+
 
 CONFIG_DIR = ("--config-dir", "-cd")
 
@@ -79,7 +82,8 @@ def read(words: Sequence[str]) -> Arguments:
     overrides = [_experiment_for(word, stage, folders) for word in overrides]
     given = given_by(overrides)
     hydra += [_override(word, cls, given, folders, is_multirun=is_multirun) for word in overrides]
-    return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
+    keeps = cls is None or cls.keeps_record or is_multirun or not HYDRA_FOLDERS.isdisjoint(given)
+    return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders, keeps)
 
 
 def split_config_folders(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if read.needs_stage and stage is None:
             sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; see --help\n\n{help.stage_list()}\n")
             return UsageError.exit_code
-        return _outcome(_run_hydra(read, [sys.argv[0], *words]), debug=debug)
+        return _outcome(_run(read, [sys.argv[0], *words]), debug=debug)
     except KeyboardInterrupt as error:
         return _report(error, debug=debug)
     except SystemExit as error:  # raised by Hydra, after --hydra-help for example
@@ -110,15 +112,25 @@ def _print_any_name() -> None:
             stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names that are not UTF-8
 
 
-def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
+def _run(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
     """Run one job, or a sweep and return it."""
+    if read.keeps_record:
+        return _run_hydra(read, command)
+    with tempfile.TemporaryDirectory(prefix="imgrec-", ignore_cleanup_errors=True) as folder:
+        words = [*read.hydra, f"hydra.run.dir={arguments.quoted(folder)}"]
+        return _run_hydra(dataclasses.replace(read, hydra=words), command)
+
+
+def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
     from imgrec.cli import config
 
+    keeps_record, config_folders = read.keeps_record, read.config_folders
+
     def task(configuration: object) -> None:  # pickled with its closure for other processes
-        _task(configuration, command, read.config_folders)
+        _task(configuration, command, config_folders, keeps_record=keeps_record)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
     config.SweepFolder.path = None
@@ -192,7 +204,9 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
     return ImgrecError.exit_code if failed else 0
 
 
-def _task(configuration: object, command: Sequence[str], config_folders: tuple[str, ...]) -> None:
+def _task(
+    configuration: object, command: Sequence[str], config_folders: tuple[str, ...], *, keeps_record: bool
+) -> None:
     """Run one job and record its error; in a sweep, report it at once.
 
     Jobs of a sweep may run in other processes, which have only these arguments.
@@ -219,11 +233,13 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
         if is_job_of_sweep:
             run.sweep = Path(settings.sweep.dir).absolute()
             run.overrides = config.overrides(settings)
-        _execute(run, configuration, number=settings.job.num if is_job_of_sweep else None)
+        number = settings.job.num if is_job_of_sweep else None
+        with contextlib.redirect_stdout(sys.stderr):  # whatever plugins and libraries print is no result
+            _execute(run, configuration, number, keeps_record=keeps_record)
     except BaseException as error:
         if not isinstance(error, UsageError):
             log.info("%s", "".join(traceback.format_exception(error)))
-        elif not is_job_of_sweep:
+        elif keeps_record and not is_job_of_sweep:
             _take_back(folder)
         if not is_job_of_sweep or isinstance(error, BrokenPipeError):
             _errors.append((error, bool(configuration.get("debug", False))))
@@ -233,7 +249,7 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
             raise
 
 
-def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
+def _execute(run: Run, configuration: DictConfig, number: int | None, *, keeps_record: bool) -> None:
     """Build the stage and run it; `number` is the job's in a sweep."""
     from imgrec.cli import config
 
@@ -249,7 +265,7 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
         stage = config.build_stage(run.stage, configuration, run.choices)
         run.works_with(stage)
         logging.getLogger("imgrec").info("%s: %s", run.stage, run.configuration)
-        with run.recorded():
+        with run.recorded() if keeps_record else contextlib.nullcontext():
             stage.execute(run)
         logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
     except Exception as error:

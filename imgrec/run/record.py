@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from imgrec import registry
 from imgrec.errors import UsageError
@@ -88,6 +88,9 @@ class Run:
     directory: Path = field(default_factory=Path.cwd)
     """The working directory, which relative paths refer to."""
 
+    _stdout: TextIO = field(default_factory=lambda: sys.stdout, repr=False)
+    """As it is when the run begins: meanwhile what else is printed goes to stderr."""
+
     _started: float = field(default_factory=time.time)
 
     @functools.cached_property
@@ -127,10 +130,14 @@ class Run:
         for space in spaces:
             self.uses("extractor", space.extractor)
 
-    def print(self, text: str) -> None:
-        """Print a result on stdout."""
+    def print(self, text: str, *, end: str = "\n") -> None:
+        """Print a result on stdout.
+
+        Raises:
+            ImgrecError: stdout cannot be written.
+        """
         if not self.is_quiet:
-            write_results(text + "\n")
+            write_results(text + end, self._stdout)
 
     def note(self, text: str) -> None:
         """Print a remark on stderr."""

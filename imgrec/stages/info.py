@@ -16,6 +16,7 @@ class Info(Stage):
     """Show what the gallery holds: its spaces with their options, fusions, counts, sizes, files that failed."""
 
     positional: ClassVar[str | None] = None
+    keeps_record: ClassVar[bool] = False
 
     format: str = option("table", choices=("table", "json"), help="of the result on stdout")
     failures: int = option(10, minimum=0, help="how many failed files to list as a table")
