@@ -78,6 +78,7 @@ def read(words: Sequence[str]) -> Arguments:
     hydra = [f"+stage={stage}"] if stage else []
     cls = registry.classes(Stage).get(stage or "")
     if cls is not None:
+        overrides = [*_chosen_by_environment(cls, given_by(overrides)), *overrides]
         overrides += _named_as_themselves(cls, overrides, folders)
     overrides = [_experiment_for(word, stage, folders) for word in overrides]
     given = given_by(overrides)
@@ -196,6 +197,16 @@ def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
     if stage not in files:
         raise UsageError(f"experiment {name} is not for {stage}: it is for {', '.join(files)}")
     return f"{name}/{stage}"
+
+
+def _chosen_by_environment(stage: type[Stage], given: Mapping[str, str]) -> list[str]:
+    """The choices that environment variables make, of what the command line does not choose."""
+    named = {
+        name: presets.named_by_environment(spec.metadata["group"])
+        for name, spec in component_fields(stage).items()
+        if given.keys().isdisjoint((name, f"{name}.path"))
+    }
+    return [f"{name}={found[0]}" for name, found in named.items() if found and found[0]]
 
 
 def _named_as_themselves(stage: type[Stage], overrides: Sequence[str], folders: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ from imgrec.kinds.component import Group
 from imgrec.options import (
     check_option_names,
     component_fields,
+    default_values,
     holds_several,
     is_path,
     option_names,
@@ -67,6 +68,7 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     _SearchPath.user_folders = user_folders
     Plugins.instance().register(_SearchPath)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
+    OmegaConf.register_new_resolver("located", _located, replace=True)
     known = registry.classes(Stage)
     used = {stage: known[stage]} if stage in known else known
     groups = _groups_of(used.values())
@@ -74,7 +76,7 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
         for name, cls in _with_schema(kind).items():
             for group in groups:
                 if kind_of(group) == kind and not GROUPS[group].refuses(cls):
-                    _store(user_folders, group, name, _adapted(GROUPS[group], name, schema(cls)))
+                    _store(user_folders, group, name, _adapted(GROUPS[group], name, cls))
     for group in groups:
         if none := GROUPS[group].none:
             _store(user_folders, group, none, OmegaConf.create({}))
@@ -132,8 +134,11 @@ def _stage_file(name: str) -> DictConfig:
     return OmegaConf.create({"defaults": defaults})
 
 
-def _adapted(group: Group, name: str, node: DictConfig) -> DictConfig:
+def _adapted(group: Group, name: str, cls: type[Component]) -> DictConfig:
     """A plugin's options with the group's own defaults."""
+    node = schema(cls)
+    if group.variable and "path" in default_values(cls):
+        node["path"] = f"${{located:{group.name},{name}}}"
     if group.beside and "path" in node:
         node["path"] = f"${{beside:{group.beside},{name}}}"
     for option, default in group.defaults.items():
@@ -178,6 +183,24 @@ def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) 
     store = next((each for each, cls in classes if cls is not None and cls.kind == kind_of(group)), None)
     path = store.get("path") if isinstance(store, DictConfig) else None
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
+
+
+def _located(group: str, name: str) -> Any:
+    """The default `path` of a plugin: what the group's environment variable names, else the plugin's own."""
+    chosen, path = presets.named_by_environment(group) or ("", None)
+    own = default_values(registry.available(kind_of(group))[name].cls)["path"]
+    return own if path is None or chosen not in ("", name) else path
+
+
+def environment(options: Mapping[str, Any], cls: type[Stage]) -> dict[str, str]:
+    """The environment variables that have located components of a stage, by name."""
+    found = {}
+    for name, spec in component_fields(cls).items():
+        group, located = spec.metadata["group"], presets.named_by_environment(spec.metadata["group"])
+        if located and paths.expanded(located[1]) == str((options[name] or {}).get("path")):
+            variable = GROUPS[group].variable or ""
+            found[variable] = os.environ[variable]
+    return found
 
 
 def schema(cls: type[Component]) -> DictConfig:

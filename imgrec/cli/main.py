@@ -228,8 +228,10 @@ def _task(
         _print_any_name()
         config.register(config_folders)
     try:
-        options = config.plain(configuration, registry.classes(Stage)[name])
+        cls = registry.classes(Stage)[name]
+        options = config.plain(configuration, cls)
         run = Run(name, folder, command, options, config.choices(settings))
+        run.environment = config.environment(options, cls)
         if is_job_of_sweep:
             run.sweep = Path(settings.sweep.dir).absolute()
             run.overrides = config.overrides(settings)

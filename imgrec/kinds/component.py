@@ -44,6 +44,9 @@ class Group:
     beside: str | None = None
     """The group next to whose component's `path` this group's `path` is placed by default."""
 
+    variable: str | None = None
+    """The environment variable that names the default `path` on the command line: `PATH`, or `NAME:PATH` with a choice."""
+
 
 @dataclass
 class Component(Options, ABC):

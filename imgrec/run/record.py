@@ -58,6 +58,9 @@ class Run:
     choices: Mapping[str, str | None] = field(default_factory=dict)
     """The choice made in each config group."""
 
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The environment variables that have located components, `IMGREC_STORE`."""
+
     overrides: Mapping[str, str] = field(default_factory=dict)
     """The values set on the command line, by option."""
 
@@ -211,6 +214,7 @@ class Run:
             "sweep": self.sweep,
             "choices": self.choices,
             "overrides": self.overrides,
+            "environment": self.environment,
             "components": self.components,
             "configuration": self.configuration,
             "gallery": self.gallery,

@@ -25,7 +25,7 @@ class Info(Stage):
     def execute(self, run: Run) -> None:
         """Print the summary, and write `results.json`."""
         with self.store as store:
-            result = describe(store)
+            result = {**describe(store), "named_by": next(iter(run.environment), None)}
         run.write_json("results.json", result)
         run.print(to_json(result) if self.format == "json" else as_text(result, self.failures))
 
@@ -35,7 +35,8 @@ def as_text(result: dict[str, Any], failures: int) -> str:
     size = "" if result["bytes"] is None else f", {_megabytes(result['bytes'])}"
     counts = {name: result[name] for name in ("images", "contents", "missing")} | {"failed": len(result["failed"])}
     summary = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    lines = [f"{result['store']}: {summary}{size}"]
+    named = f" ({result['named_by']})" if result["named_by"] else ""
+    lines = [f"{result['store']}{named}: {summary}{size}"]
     rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), s["summary"]] for s in result["spaces"]]
     if rows:
         lines += ["", table(rows, header=["vectors", "dim", "size", "space"])]
