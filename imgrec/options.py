@@ -116,7 +116,7 @@ class Options:
             if is_path(type(self), spec):
                 value = paths.expanded_in(value)
             value = _checked_type(hints[spec.name], value, f"{self.title()}.{spec.name}")
-            _check_range(spec.metadata, value, f"{self.title()}.{spec.name}")
+            check_range(spec.metadata, value, f"{self.title()}.{spec.name}")
             setattr(self, spec.name, value)
 
     def options(self) -> dict[str, Any]:
@@ -206,7 +206,8 @@ def _converted(allowed: tuple[Any, ...], value: Any, where: str) -> Any:
     return float(value) if float in allowed and type(value) is int else value
 
 
-def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
+def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
+    """Refuse a value that is none of an option's choices, or out of its range; `metadata` is that of its field."""
     choices, minimum, maximum = choices_of(metadata), metadata.get("minimum"), metadata.get("maximum")
     if choices and value is not None and value not in choices:
         raise UsageError(f"{where} is one of {', '.join(map(str, choices))}, not {value!r}")

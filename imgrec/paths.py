@@ -26,9 +26,9 @@ def expanded(path: str, *, strict: bool = True) -> str:
     """
     if "://" in path or os.path.lexists(path):
         return path
-    folder = os.path.dirname(path)
+    folder, _ = os.path.split(path)
     while folder and not os.path.lexists(folder):
-        folder = os.path.dirname(folder)
+        folder, _ = os.path.split(folder)
     must_exist = strict and not re.search(r"[*?[]", path)
 
     def value(found: re.Match[str]) -> str:
@@ -38,7 +38,7 @@ def expanded(path: str, *, strict: bool = True) -> str:
         return os.environ.get(name, found[0])
 
     path = folder + VARIABLE.sub(value, path[len(folder) :])
-    return os.path.expanduser(path)
+    return os.path.expanduser(path)  # noqa: PTH111 - pathlib raises an error where nobody has such a home
 
 
 def expanded_in(value: Any) -> Any:

@@ -232,9 +232,9 @@ def _task(
         options = config.plain(configuration, cls)
         run = Run(name, folder, command, options, config.choices(settings))
         run.environment = config.environment(options, cls)
+        run.overrides = config.overrides(settings)
         if is_job_of_sweep:
             run.sweep = Path(settings.sweep.dir).absolute()
-            run.overrides = config.overrides(settings)
         number = settings.job.num if is_job_of_sweep else None
         with contextlib.redirect_stdout(sys.stderr):  # whatever plugins and libraries print is no result
             _execute(run, configuration, number, keeps_record=keeps_record)

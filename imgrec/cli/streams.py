@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 
 def open_closed() -> None:
@@ -21,10 +22,10 @@ def open_closed() -> None:
             os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free: this one
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the whole process
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as we run
     encoding = sys.stderr.encoding
     remarks = _Remarks(sys.stderr.detach(), encoding, "surrogateescape", line_buffering=True)  # type: ignore[union-attr]
-    sys.stderr = sys.__stderr__ = remarks
+    sys.stderr = sys.__stderr__ = remarks  # type: ignore[misc]
 
 
 class _Remarks(io.TextIOWrapper):

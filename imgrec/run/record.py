@@ -101,6 +101,10 @@ class Run:
         """The commit when the run began, looked up once."""
         return git_commit()
 
+    def gives(self, key: str) -> bool:
+        """Whether the command line sets an option, or one of the component that it holds."""
+        return any(name == key or name.startswith(f"{key}.") for name in self.overrides)
+
     def uses(self, kind: str, name: str) -> None:
         """Record a plugin that the run uses."""
         plugin = registry.available(kind).get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from imgrec.errors import UsageError
 from imgrec.gallery.holdings import describe
 from imgrec.kinds import Stage, Store
 from imgrec.options import component, option
@@ -24,6 +25,8 @@ class Info(Stage):
 
     def execute(self, run: Run) -> None:
         """Print the summary, and write `results.json`."""
+        if self.format == "json" and run.gives("failures"):
+            raise UsageError("failures= has no effect with format=json, which lists all that failed")
         with self.store as store:
             result = {**describe(store), "named_by": next(iter(run.environment), None)}
         run.write_json("results.json", result)
