@@ -357,7 +357,8 @@ def plain(configuration: DictConfig, cls: type[Stage]) -> dict[str, Any]:
     try:
         found: Any = OmegaConf.to_container(configuration, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
-        raise UsageError(f"{error.full_key}: {_first_line(error)}") from error
+        _, _, problem = _first_line(error).rpartition("raised while resolving interpolation: ")
+        raise UsageError(f"{error.full_key}: {problem}") from error
     return _with_paths(found, configuration, cls)
 
 
