@@ -117,7 +117,7 @@ def _run(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
     if read.keeps_record:
         return _run_hydra(read, command)
     with tempfile.TemporaryDirectory(prefix="imgrec-", ignore_cleanup_errors=True) as folder:
-        words = [*read.hydra, f"hydra.run.dir={arguments.quoted(folder)}"]
+        words = [f"hydra.run.dir={arguments.quoted(folder)}", *read.hydra]
         return _run_hydra(dataclasses.replace(read, hydra=words), command)
 
 
