@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from imgrec import requirements  # noqa: F401  # isort: skip - before all that needs what it looks for
 from imgrec import kinds
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, NoStoreError, UsageError

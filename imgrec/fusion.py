@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from imgrec.kinds import Extractor, Image, Reducer, Space, TermSpec, Vectors
 from imgrec.kinds.extractor import FusionSpec
 from imgrec.kinds.metric import metric_of
 from imgrec.options import check_option_names, components, option
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -53,6 +56,8 @@ class Fusion(Extractor):
             check_option_names(f"fusion.{what}", self.weights, getattr(self, what))
         for metric in self.metrics.values():
             metric_of(metric)
+        if self.projected_from and not self.projections:
+            log.warning("fusion.projected_from has no effect: no part has a projection")
         if absent := [name for name in self.weights if name not in self.parts]:
             raise UsageError(f"fusion.parts: {absent[0]} has no extractor")
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from imgrec import paths
 from imgrec.errors import UsageError
 
 
@@ -39,7 +40,8 @@ def option(
         choices: the values allowed, for a `str`; or a function that returns them, called lazily.
         minimum: the smallest value allowed, for a number.
         maximum: the largest.
-        path: the value names a file or folder, so that the command line accepts any characters in it.
+        path: the value names a file or folder, or holds such names: `~` and `$HOME` are expanded in it, and the
+            command line accepts any characters. An option of the type `Path` is one anyway.
         changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
     """
     metadata = {
@@ -110,8 +112,11 @@ class Options:
     def __post_init__(self) -> None:
         hints = type_hints(type(self))
         for spec in dataclasses.fields(self):
-            value = _checked_type(hints[spec.name], getattr(self, spec.name), f"{self.title()}.{spec.name}")
-            _check_range(spec.metadata, value, f"{self.title()}.{spec.name}")
+            value = getattr(self, spec.name)
+            if is_path(type(self), spec):
+                value = paths.expanded_in(value)
+            value = _checked_type(hints[spec.name], value, f"{self.title()}.{spec.name}")
+            check_range(spec.metadata, value, f"{self.title()}.{spec.name}")
             setattr(self, spec.name, value)
 
     def options(self) -> dict[str, Any]:
@@ -138,6 +143,11 @@ def allowed_types(hint: Any) -> tuple[Any, ...]:
     """The types that a type hint allows: of `int | None` both."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return typing.get_args(hint) if is_union else (hint,)
+
+
+def is_path(cls: type, spec: dataclasses.Field[Any]) -> bool:
+    """Whether an option of a component class names files or folders."""
+    return bool(spec.metadata.get("path")) or Path in allowed_types(type_hints(cls)[spec.name])
 
 
 def choices_of(metadata: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -196,7 +206,8 @@ def _converted(allowed: tuple[Any, ...], value: Any, where: str) -> Any:
     return float(value) if float in allowed and type(value) is int else value
 
 
-def _check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
+def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
+    """Refuse a value that is none of an option's choices, or out of its range; `metadata` is that of its field."""
     choices, minimum, maximum = choices_of(metadata), metadata.get("minimum"), metadata.get("maximum")
     if choices and value is not None and value not in choices:
         raise UsageError(f"{where} is one of {', '.join(map(str, choices))}, not {value!r}")

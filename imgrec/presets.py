@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import importlib.util
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,6 +179,15 @@ def choices(group: str, user_folders: Sequence[str] = ()) -> list[str]:
         found += files(group, user_folders)
     none = GROUPS[group].none
     return [*found, none] if none else found
+
+
+def named_by_environment(group: str) -> tuple[str, str] | None:
+    """The choice, empty if it names none, and the path that the environment variable of a config group holds."""
+    value = os.environ.get(GROUPS[group].variable or "", "")
+    name, _, path = value.partition(":")
+    if path and name in registry.available(kind_of(group)):
+        return name, path
+    return ("", value) if value else None
 
 
 def default_choices(stage: str, user_folders: Iterable[str] = ()) -> dict[str, str | None]:

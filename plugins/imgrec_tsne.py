@@ -33,7 +33,7 @@ class TSNE(NeighbourReducer):
 
     requires: ClassVar[Mapping[str, str]] = {"openTSNE": "pip install openTSNE"}
 
-    n_components: int = option(2, minimum=1, help="dimensions of the result: 1 or 2")
+    n_components: int = option(2, minimum=1, maximum=2, help="dimensions of the result")
     perplexity: float = option(30.0, minimum=1, help="about how many neighbours pull at a point")
     exaggeration: float | None = option(None, minimum=1, help="pull clusters together; null: not")
     n_iter: int = option(500, minimum=1, help="steps of the optimisation, after 250 of early exaggeration")
@@ -43,8 +43,6 @@ class TSNE(NeighbourReducer):
         super().__post_init__()
         if self.n_jobs == 0 or self.n_jobs < -1:
             raise imgrec.UsageError(f"tsne.n_jobs is -1, for all cores, or a number of threads, not {self.n_jobs}")
-        if self.n_components > 2:
-            raise imgrec.UsageError("tsne makes maps of 1 or 2 dimensions: take pca or umap for more")
 
     def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
         """Compute the map of these vectors; `labels` are ignored.

@@ -20,6 +20,7 @@ import pytest
 
 import imgrec
 import tiles
+from imgrec.cli.main import main
 
 collect_ignore = ["thirdparty"]
 """Tested where they are installed: test_thirdparty.py."""
@@ -89,6 +90,22 @@ def cli(tmp_path: Path) -> Cli:
             check=False,
         )
         result = Result(done.returncode, done.stdout, done.stderr, cwd)
+        if code is not None:
+            assert result.code == code, result.err
+        return result
+
+    return run
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command line in this process, which is quicker, in a temporary folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str | Path, code: int | None = 0) -> Result:
+        capfd.readouterr()
+        found = main([*map(str, words)])
+        result = Result(found, *capfd.readouterr(), tmp_path)
         if code is not None:
             assert result.code == code, result.err
         return result

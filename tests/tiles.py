@@ -41,6 +41,13 @@ def first_image(folder: Path) -> Path:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--first":
-        print(first_image(Path(sys.argv[2])))
+        from imgrec import UsageError
+
+        try:
+            print(first_image(Path(sys.argv[2])))
+        except StopIteration:
+            sys.exit(f"make demo: there are no pictures in PHOTOS={sys.argv[2]}")
+        except UsageError as error:
+            sys.exit(f"make demo: PHOTOS={sys.argv[2]}: {error}")
     else:
         print(f"{len(cut(Path(sys.argv[1])))} tiles in {sys.argv[1]}")

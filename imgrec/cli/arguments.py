@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +18,8 @@ from imgrec import presets, registry
 from imgrec.cli import keys
 from imgrec.errors import UsageError
 from imgrec.kinds import Stage, kind_of
-from imgrec.options import component_fields, option_names, suggestion
+from imgrec.options import check_range, component_fields, option_names, suggestion
+from imgrec.paths import expanded
 
 FLAGS_WITH_VALUE = frozenset(
     "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --experimental-rerun".split()
@@ -28,6 +32,8 @@ NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c"
 
 ADDED_GROUPS = frozenset(("experiment",))
 """Groups absent from the defaults list: Hydra requires a `+` to choose from them."""
+
+HYDRA_FOLDERS = frozenset(("hydra.run.dir", "hydra.sweep.dir"))
 
 OVERRIDE = re.compile(r"([+~]{0,2})([\w@./:-]+)=(.*)", re.DOTALL)
 
@@ -45,6 +51,9 @@ class Arguments:
     needs_stage: bool
     config_folders: tuple[str, ...] = ()
     """The user's folders of YAML files, in order of precedence."""
+
+    keeps_record: bool = True
+    """Whether the run leaves a folder: of a stage that does not, if it is a job of a sweep or one is named."""
 
 
 CONFIG_DIR = ("--config-dir", "-cd")
@@ -72,11 +81,14 @@ def read(words: Sequence[str]) -> Arguments:
     hydra = [f"+stage={stage}"] if stage else []
     cls = registry.classes(Stage).get(stage or "")
     if cls is not None:
+        overrides = [*_chosen_by_environment(cls, given_by(overrides)), *overrides]
         overrides += _named_as_themselves(cls, overrides, folders)
     overrides = [_experiment_for(word, stage, folders) for word in overrides]
     given = given_by(overrides)
+    _check_mode(given, is_multirun=is_multirun)
     hydra += [_override(word, cls, given, folders, is_multirun=is_multirun) for word in overrides]
-    return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
+    keeps = cls is None or cls.keeps_record or is_multirun or not HYDRA_FOLDERS.isdisjoint(given)
+    return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders, keeps)
 
 
 def split_config_folders(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -94,6 +106,7 @@ def split_config_folders(words: Sequence[str]) -> tuple[tuple[str, ...], list[st
             rest.append(word)
     inherited = os.environ.get(CONFIG_DIR_VARIABLE, "").split(os.pathsep)
     given += [(CONFIG_DIR_VARIABLE, folder) for folder in inherited if folder]
+    given = [(name, expanded(folder)) for name, folder in given]
     for name, folder in given:
         if not folder or not Path(folder).is_dir():
             raise UsageError(f"{name} {folder or '...'}: there is no such folder")
@@ -190,6 +203,29 @@ def _file_of_experiment(name: str, stage: str, folders: Sequence[str]) -> str:
     return f"{name}/{stage}"
 
 
+SWEEPS_ONLY = re.compile(r"hydra[./](sweep|sweeper|launcher)([./].*)?")
+
+
+def _check_mode(given: Mapping[str, str], *, is_multirun: bool) -> None:
+    """Refuse Hydra's options that only a sweep, or only a single run, has a use for."""
+    is_multirun = is_multirun or given.get("hydra.mode") == "MULTIRUN"
+    for key in given:
+        if SWEEPS_ONLY.fullmatch(key) and not is_multirun:
+            raise UsageError(f"{key}= is of sweeps, and has no effect without -m")
+        if key == "hydra.run.dir" and is_multirun:
+            raise UsageError(f"{key}= has no effect in a sweep: hydra.sweep.dir= says where its jobs write")
+
+
+def _chosen_by_environment(stage: type[Stage], given: Mapping[str, str]) -> list[str]:
+    """The choices that environment variables make, of what the command line does not choose."""
+    named = {
+        name: presets.named_by_environment(spec.metadata["group"])
+        for name, spec in component_fields(stage).items()
+        if given.keys().isdisjoint((name, f"{name}.path"))
+    }
+    return [f"{name}={found[0]}" for name, found in named.items() if found and found[0]]
+
+
 def _named_as_themselves(stage: type[Stage], overrides: Sequence[str], folders: Sequence[str]) -> list[str]:
     """Add choices for parts named after their plugin, which need not be written out.
 
@@ -222,8 +258,11 @@ def _override(
     plus, key, value = match.groups()
     if key in ADDED_GROUPS:
         plus = "+"
+    if key in HYDRA_FOLDERS and (folder := expanded(value, strict=False)) != value:
+        value = path_value(folder, is_multirun=False)
     if stage is not None and "@" not in key:
         meant = keys.resolved(stage, key, given, folders)
+        _check_values(meant, key, value, is_multirun=is_multirun)
         if meant.is_path:
             value = path_value(value, is_multirun=is_multirun)
         if meant.group and "." in key and not meant.is_listed:  # Hydra requires a plus for nested choices
@@ -231,6 +270,24 @@ def _override(
         if meant.group and meant.group != key:
             key = f"{meant.group}@{key}"
     return f"{plus}{key}={value}"
+
+
+def _check_values(meant: keys.Key, key: str, value: str, *, is_multirun: bool) -> None:
+    """Refuse a plain value that no owner of the option allows, before the first job of a sweep."""
+    if not re.fullmatch(r"[\w.,+-]+", value):  # quoted, a list, a function of sweeps, an interpolation
+        return
+    specs = [spec for cls in meant.owners for spec in dataclasses.fields(cls) if spec.name == meant.name]
+    for each in value.split(",") if is_multirun else [value]:
+        errors = []
+        for spec in specs if each != "null" else ():
+            with contextlib.suppress(ValueError):  # of another type, which Hydra refuses
+                is_number = {spec.metadata.get(end) for end in ("minimum", "maximum")} - {None}
+                try:
+                    check_range(spec.metadata, json.loads(each) if is_number else each, key)
+                except UsageError as error:
+                    errors.append(error)
+        if errors and len(errors) == len(specs):
+            raise errors[0]
 
 
 def path_value(value: str, *, is_multirun: bool) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
@@ -24,10 +25,11 @@ from hydra.core.utils import JobReturn
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from imgrec import presets, registry
+from imgrec import paths, presets, registry
 from imgrec.cli import arguments, keys
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Component, Stage, kind_of
@@ -35,7 +37,9 @@ from imgrec.kinds.component import Group
 from imgrec.options import (
     check_option_names,
     component_fields,
+    default_values,
     holds_several,
+    is_path,
     option_names,
     suggestion,
     type_hints,
@@ -64,6 +68,7 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     _SearchPath.user_folders = user_folders
     Plugins.instance().register(_SearchPath)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
+    OmegaConf.register_new_resolver("located", _located, replace=True)
     known = registry.classes(Stage)
     used = {stage: known[stage]} if stage in known else known
     groups = _groups_of(used.values())
@@ -71,7 +76,7 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
         for name, cls in _with_schema(kind).items():
             for group in groups:
                 if kind_of(group) == kind and not GROUPS[group].refuses(cls):
-                    _store(user_folders, group, name, _adapted(GROUPS[group], name, schema(cls)))
+                    _store(user_folders, group, name, _adapted(GROUPS[group], name, cls))
     for group in groups:
         if none := GROUPS[group].none:
             _store(user_folders, group, none, OmegaConf.create({}))
@@ -129,8 +134,11 @@ def _stage_file(name: str) -> DictConfig:
     return OmegaConf.create({"defaults": defaults})
 
 
-def _adapted(group: Group, name: str, node: DictConfig) -> DictConfig:
+def _adapted(group: Group, name: str, cls: type[Component]) -> DictConfig:
     """A plugin's options with the group's own defaults."""
+    node = schema(cls)
+    if group.variable and "path" in default_values(cls):
+        node["path"] = f"${{located:{group.name},{name}}}"
     if group.beside and "path" in node:
         node["path"] = f"${{beside:{group.beside},{name}}}"
     for option, default in group.defaults.items():
@@ -175,6 +183,24 @@ def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) 
     store = next((each for each, cls in classes if cls is not None and cls.kind == kind_of(group)), None)
     path = store.get("path") if isinstance(store, DictConfig) else None
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
+
+
+def _located(group: str, name: str) -> Any:
+    """The default `path` of a plugin: what the group's environment variable names, else the plugin's own."""
+    chosen, path = presets.named_by_environment(group) or ("", None)
+    own = default_values(registry.available(kind_of(group))[name].cls)["path"]
+    return own if path is None or chosen not in ("", name) else path
+
+
+def environment(options: Mapping[str, Any], cls: type[Stage]) -> dict[str, str]:
+    """The environment variables that have located components of a stage, by name."""
+    found = {}
+    for name, spec in component_fields(cls).items():
+        group, located = spec.metadata["group"], presets.named_by_environment(spec.metadata["group"])
+        if located and paths.expanded(located[1]) == str((options[name] or {}).get("path")):
+            variable = GROUPS[group].variable or ""
+            found[variable] = os.environ[variable]
+    return found
 
 
 def schema(cls: type[Component]) -> DictConfig:
@@ -321,9 +347,62 @@ def job_folders(returned: Sequence[Sequence[JobReturn]]) -> list[Path]:
     return [Path(settings.hydra.runtime.output_dir) for settings in jobs if settings is not None]
 
 
-def plain(configuration: DictConfig) -> dict[str, Any]:
-    """A configuration as plain data, with interpolations resolved."""
-    return OmegaConf.to_container(configuration, resolve=True, enum_to_str=True)  # type: ignore[return-value]
+def plain(configuration: DictConfig, cls: type[Stage]) -> dict[str, Any]:
+    """The configuration of a stage as plain data, with interpolations resolved and paths expanded.
+
+    Raises:
+        UsageError: an interpolation cannot be resolved.
+    """
+    _let_variables_be(configuration, configuration)
+    try:
+        found: Any = OmegaConf.to_container(configuration, resolve=True, enum_to_str=True)
+    except OmegaConfBaseException as error:
+        _, _, problem = _first_line(error).rpartition("raised while resolving interpolation: ")
+        raise UsageError(f"{error.full_key}: {problem}") from error
+    return _with_paths(found, configuration, cls)
+
+
+NAME = r"[A-Za-z_]\w*"
+INTERPOLATION = re.compile(rf"(?<!\\)((?:\\\\)*)\$\{{({NAME})\}}", re.ASCII)
+"""`${NAME}`, not escaped by a backslash."""
+
+
+def _let_variables_be(node: DictConfig | ListConfig, root: DictConfig) -> None:
+    """Let `${NAME}` mean the environment variable where no option has this name."""
+    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        inner: Any = node._get_node(key)
+        value = inner._value()
+        if isinstance(value, str) and (names := {each for _, each in INTERPOLATION.findall(value)} - root.keys()):
+            if absent := names - os.environ.keys():
+                raise UsageError(
+                    f"{inner._get_full_key(None)}: there is no option and no environment variable {min(absent)}, "
+                    f"which {value} names"
+                )
+            variables = re.compile(INTERPOLATION.pattern.replace(NAME, "|".join(names)), re.ASCII)
+            inner._set_value(variables.sub(r"\1${oc.env:\2}", value))
+        elif isinstance(inner, DictConfig | ListConfig) and isinstance(value, dict | list):
+            _let_variables_be(inner, root)
+
+
+def _with_paths(options: dict[str, Any], node: DictConfig, cls: type[Component]) -> dict[str, Any]:
+    """Plain options with the paths of a component, and of those that it holds, as the component expands them."""
+    found = dict(options)
+    for spec in dataclasses.fields(cls):
+        name = spec.name
+        if name not in found:
+            continue
+        if name not in component_fields(cls):
+            found[name] = paths.expanded_in(found[name]) if is_path(cls, spec) else found[name]
+        elif holds_several(spec) and isinstance(node[name], DictConfig):
+            found[name] = {key: _inner_paths(value, node[name][key]) for key, value in found[name].items()}
+        else:
+            found[name] = _inner_paths(found[name], node[name])
+    return found
+
+
+def _inner_paths(options: Any, node: Any) -> Any:
+    cls = _class_of(node)
+    return options if cls is None else _with_paths(options, node, cls)
 
 
 # --- errors in one line -------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ imgrec --help extractor=timm          the options of a choice
 imgrec STAGE ... -m        a sweep: every combination of options given as a,b,c; of evaluate, a leaderboard
 imgrec STAGE ... --cfg job the configuration as it would be, without a run
 imgrec STAGE ... --config-dir mine    your own YAML files, before imgrec's; so does IMGREC_CONFIG_DIR
+imgrec STAGE ... store.path=x         another gallery than outputs/gallery.sqlite; so does IMGREC_STORE
 imgrec STAGE ... +experiment=x        the options in mine/experiment/x.yaml; or {_experiments(user_folders)}
 imgrec -sc install=bash    completion by tab, for zsh too: eval "$(imgrec -sc install=bash)"
 imgrec --hydra-help        what Hydra offers besides; imgrec --version

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from imgrec import presets, registry
 from imgrec.kinds import Component, Stage, kind_of
-from imgrec.options import component_fields, holds_several
+from imgrec.options import component_fields, holds_several, is_path
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Key:
     @property
     def is_path(self) -> bool:
         """Whether any owner declares the option as a path."""
-        specs = (getattr(cls, "__dataclass_fields__", {}).get(self.name) for cls in self.owners)
-        return any(spec is not None and spec.metadata.get("path", False) for spec in specs)
+        specs = ((cls, spec) for cls in self.owners for spec in dataclasses.fields(cls) if spec.name == self.name)
+        return any(is_path(cls, spec) for cls, spec in specs)
 
 
 def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Sequence[str] = ()) -> Key:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import imgrec
 from imgrec import presets, registry
-from imgrec.cli import arguments, completion, help  # noqa: A004 - named after --help
+from imgrec.cli import arguments, completion, help, streams  # noqa: A004 - named after --help
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.kinds import Stage
+from imgrec.run.console import write_results
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,11 +43,18 @@ def program() -> int:
 
     That saves a fifth of the time of a short run.
     """
+    streams.open_closed()
     gc.disable()  # until a stage runs; see `_task`
     try:
         code = main()
     finally:
         gc.freeze()
+    with contextlib.suppress(BrokenPipeError):
+        try:
+            write_results("")  # what Hydra has printed may not be written yet
+        except ImgrecError as error:
+            code = code or _report(error, debug=False)
+    streams.drop_results()
     if code == INTERRUPTED:  # do not wait for threads that are still at work
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
@@ -69,27 +79,26 @@ def main(words: Sequence[str] | None = None) -> int:
     stage = None
     try:
         if "--version" in words:
-            sys.stdout.write(f"imgrec {imgrec.__version__}\n")
+            write_results(f"imgrec {imgrec.__version__}\n")
             return 0
         if words and words[0] in completion.FLAGS:
-            sys.stdout.write(completion.answer(words[1:], os.environ))
+            write_results(completion.answer(words[1:], os.environ))
             return 0
         read = arguments.read(words)
         stage = read.stage
         if not HELP.isdisjoint(words):
-            sys.stdout.write(help.text(stage, read.config_folders, words) + "\n")
+            write_results(help.text(stage, read.config_folders, words) + "\n")
             return 0
         if read.needs_stage and stage is None:
             sys.stderr.write(f"imgrec: which stage? imgrec STAGE ...; see --help\n\n{help.stage_list()}\n")
             return UsageError.exit_code
-        return _outcome(_run_hydra(read, [sys.argv[0], *words]), debug=debug)
+        return _outcome(_run(read, [sys.argv[0], *words]), debug=debug)
     except KeyboardInterrupt as error:
         return _report(error, debug=debug)
     except SystemExit as error:  # raised by Hydra, after --hydra-help for example
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BrokenPipeError:
-        # The reader of our output, such as `head`, has closed it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.drop_results()
         return 0
     except Exception as error:
         return _report(_explained(error, stage, words), debug=debug)
@@ -103,15 +112,25 @@ def _print_any_name() -> None:
             stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # names that are not UTF-8
 
 
-def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
+def _run(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
     """Run one job, or a sweep and return it."""
+    if read.keeps_record:
+        return _run_hydra(read, command)
+    with tempfile.TemporaryDirectory(prefix="imgrec-", ignore_cleanup_errors=True) as folder:
+        words = [f"hydra.run.dir={arguments.quoted(folder)}", *read.hydra]
+        return _run_hydra(dataclasses.replace(read, hydra=words), command)
+
+
+def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
     from imgrec.cli import config
 
+    keeps_record, config_folders = read.keeps_record, read.config_folders
+
     def task(configuration: object) -> None:  # pickled with its closure for other processes
-        _task(configuration, command, read.config_folders)
+        _task(configuration, command, config_folders, keeps_record=keeps_record)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
     config.SweepFolder.path = None
@@ -174,8 +193,7 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
         return max((_report(error, debug=debug or is_asked) for error, is_asked in _errors), default=0)
     if board := sweep.leaderboard():
         files = board.save()
-        sys.stdout.write(f"{board.to_json() if board.is_json else board.to_text()}\n")
-        sys.stdout.flush()
+        write_results(f"{board.to_json() if board.is_json else board.to_text()}\n")
         sys.stderr.write(f"{', '.join(file.name for file in files)} in {sweep.folder}\n")
         if changed := sweep.changed():
             sys.stderr.write(f"imgrec: {changed}\n")
@@ -186,7 +204,9 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
     return ImgrecError.exit_code if failed else 0
 
 
-def _task(configuration: object, command: Sequence[str], config_folders: tuple[str, ...]) -> None:
+def _task(
+    configuration: object, command: Sequence[str], config_folders: tuple[str, ...], *, keeps_record: bool
+) -> None:
     """Run one job and record its error; in a sweep, report it at once.
 
     Jobs of a sweep may run in other processes, which have only these arguments.
@@ -208,14 +228,21 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
         _print_any_name()
         config.register(config_folders)
     try:
-        run = Run(name, folder, command, config.plain(configuration), config.choices(settings))
+        cls = registry.classes(Stage)[name]
+        options = config.plain(configuration, cls)
+        run = Run(name, folder, command, options, config.choices(settings))
+        run.environment = config.environment(options, cls)
+        run.overrides = config.overrides(settings)
         if is_job_of_sweep:
             run.sweep = Path(settings.sweep.dir).absolute()
-            run.overrides = config.overrides(settings)
-        _execute(run, configuration, number=settings.job.num if is_job_of_sweep else None)
+        number = settings.job.num if is_job_of_sweep else None
+        with contextlib.redirect_stdout(sys.stderr):  # whatever plugins and libraries print is no result
+            _execute(run, configuration, number, keeps_record=keeps_record)
     except BaseException as error:
         if not isinstance(error, UsageError):
             log.info("%s", "".join(traceback.format_exception(error)))
+        elif keeps_record and not is_job_of_sweep:
+            _take_back(folder)
         if not is_job_of_sweep or isinstance(error, BrokenPipeError):
             _errors.append((error, bool(configuration.get("debug", False))))
         elif not isinstance(error, KeyboardInterrupt):
@@ -224,7 +251,7 @@ def _task(configuration: object, command: Sequence[str], config_folders: tuple[s
             raise
 
 
-def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
+def _execute(run: Run, configuration: DictConfig, number: int | None, *, keeps_record: bool) -> None:
     """Build the stage and run it; `number` is the job's in a sweep."""
     from imgrec.cli import config
 
@@ -240,15 +267,12 @@ def _execute(run: Run, configuration: DictConfig, number: int | None) -> None:
         stage = config.build_stage(run.stage, configuration, run.choices)
         run.works_with(stage)
         logging.getLogger("imgrec").info("%s: %s", run.stage, run.configuration)
-        with run.recorded():
+        with run.recorded() if keeps_record else contextlib.nullcontext():
             stage.execute(run)
         logging.getLogger("imgrec").info("done: %s; seconds: %s", run.counts, run.timings)
     except Exception as error:
-        is_usage = isinstance(error, UsageError)
-        if is_usage or run.status == "running":  # otherwise it is recorded already
+        if isinstance(error, UsageError) or run.status == "running":  # otherwise it is recorded already
             run.fail(error)
-        if is_usage and number is None:
-            _take_back(run.folder)
         raise
     if is_ranked:
         sys.stderr.write(f"job {number}: {sweep.Job.of(run).summary()}\n")
@@ -314,7 +338,7 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
     is_null_choice = isinstance(error, ValueError) and config.MESSAGES["null choice"].match(str(error)) is not None
     if is_null_choice or isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
         return config.explain(error, stage, words)
-    if isinstance(error, OSError) and not isinstance(error, ImgrecError):
+    if isinstance(error, OSError) and error.filename is not None:
         return UsageError(f"the run's folder cannot be made: {error.strerror}: {error.filename}")
     return error
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imgrec.kinds import Vectors
+from imgrec.paths import expanded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,7 @@ class Map:
 
     def save(self, file: str | os.PathLike[str], *, thumbnails: int = 40) -> None:
         """Draw the map as PNG, PDF or SVG, by the file's suffix."""
-        draw_map(self, Path(file), thumbnails=thumbnails)
+        draw_map(self, Path(expanded(os.fspath(file))), thumbnails=thumbnails)
 
 
 def draw_map(points: Map, file: Path, *, thumbnails: int = 40) -> None:

@@ -13,6 +13,7 @@ from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.results import label_of
 from imgrec.kinds import Extractor, Recorded, Reducer, Store
+from imgrec.kinds.component import check_component
 from imgrec.run import progress
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def visualise(
     Raises:
         UsageError: no such store, an ambiguous space, too few images, or a pattern without matches.
     """
+    check_component(store, Store, "store")
+    check_component(reducer, Reducer, "reducer")
+    similarities.check_selects(extractor)
     if show_progress:
         reducer.progress = progress
     with store, store.snapshot():
@@ -82,6 +86,8 @@ def map_of(
         records = [records[i] for i in sorted(chosen)]
     paths = [record.path for record in records]
     if highlight:
+        if labels != "folder":
+            raise UsageError("labels= has no effect beside highlight=, which colours the points: leave one out")
         names = [highlight if fnmatch.fnmatchcase(path, highlight) else REST for path in paths]
         if highlight not in names:
             raise UsageError(

@@ -94,7 +94,13 @@ def _space_of(space: Space, fitted: Reducer) -> Space:
 
 
 def load(
-    store: Store, space: Space, reducer: Reducer, labels_of: Callable[[Sequence[str]], list[str]], least: int = 0
+    store: Store,
+    space: Space,
+    reducer: Reducer,
+    labels_of: Callable[[Sequence[str]], list[str]],
+    least: int = 0,
+    *,
+    only_if_larger: bool = False,
 ) -> tuple[FittedReducer | None, VectorTable]:
     """The projection of a space, from the cache or fitted now, and the projected vectors.
 
@@ -106,6 +112,7 @@ def load(
         reducer: not fitted yet.
         labels_of: see `fit`.
         least: with fewer images, copies not counted, there is no projection, and vectors are not changed.
+        only_if_larger: nor are they if they have no more dimensions than the reducer leaves.
 
     Raises:
         UsageError: as `fit`, or the reducer makes maps only.
@@ -119,7 +126,7 @@ def load(
         if least <= projected.usable.sum() < GROWN * found.images:
             return found, projected
     revision, whole = store.revision(space), files.load(store, space)
-    if whole.usable.sum() < least:
+    if whole.usable.sum() < least or (only_if_larger and is_small(whole.vectors, reducer)):
         return None, whole
     made = _fitted(store, space, reducer, labels_of, whole, found)
     if kept:
@@ -133,6 +140,11 @@ def load(
     if kept and revision is not None and files.is_large(source, projected):
         projected = files.keep(source, projected, revision)
     return made, projected
+
+
+def is_small(vectors: Vectors, reducer: Reducer | None) -> bool:
+    """Whether vectors have no more dimensions than a reducer leaves."""
+    return reducer is not None and vectors.shape[1] <= reducer.n_components
 
 
 def _fitted(

@@ -17,6 +17,7 @@ from imgrec.gallery.query import Query, Resolved, as_queries, resolve
 from imgrec.gallery.results import Filter, Match, label_of
 from imgrec.gallery.rows import GalleryRows
 from imgrec.kinds import Doubles, Extractor, Form, Index, Record, Recorded, Reducer, Reranker, Store, Vectors
+from imgrec.kinds.component import check_component
 from imgrec.search import approximate, exact
 from imgrec.search.bounds import Rows
 from imgrec.search.exact import Found, Mask, VectorField
@@ -67,6 +68,8 @@ class Gallery(GalleryRows):
         """
         if not isinstance(k, int | np.integer) or k < 1:
             raise UsageError(f"k is at least 1, not {k!r}")
+        check_component(rerank, Reranker, "rerank")
+        _check_filter(among, "among")
         if not (asked := self._asked(queries)):
             return []
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
@@ -86,6 +89,7 @@ class Gallery(GalleryRows):
         """
         if not isinstance(distance, float | int | np.number) or not distance >= 0:
             raise UsageError(f"distance is at least 0, not {distance!r}")
+        _check_filter(among, "among")
         if not (asked := self._asked(queries)):
             return []
 
@@ -315,8 +319,18 @@ def opened(
     """
     if not isinstance(store, Store):
         raise UsageError(f"imgrec.open takes a store, imgrec.build('store', 'sqlite', path=...), not {store!r}")
+    check_component(projection, Reducer, "projection")
+    check_component(index, Index, "index")
+    _check_filter(where, "where")
     with store, store.snapshot():
         yield Gallery(store, similarity.choose(store, space, extractor, projection, metric), where, index)
+
+
+def _check_filter(keeps: object, name: str) -> None:
+    if keeps is not None and not callable(keeps):
+        raise UsageError(
+            f"{name} takes a function of a record, lambda record: '/hat/' in record.path, not {keeps!r:.60}"
+        )
 
 
 @dataclass(frozen=True)

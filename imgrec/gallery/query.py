@@ -14,6 +14,7 @@ from imgrec.errors import UsageError
 from imgrec.extraction import extract
 from imgrec.gallery.similarity import Similarity, Term
 from imgrec.kinds import Form, Store, Vectors
+from imgrec.paths import expanded
 
 COMBINE = ("mean", "nearest")
 
@@ -91,7 +92,7 @@ def _items(what: Any) -> list[str | Known]:
     if isinstance(what, Known):
         return [what]
     if isinstance(what, str | os.PathLike):
-        return [os.fspath(what)]
+        return [expanded(os.fspath(what))]
     if isinstance(what, np.ndarray) and what.ndim == 1:
         return [Known({"": what.astype(np.float32)})]
     if isinstance(what, Mapping):

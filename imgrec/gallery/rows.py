@@ -68,15 +68,29 @@ class GalleryRows:
     @functools.cached_property
     def _loaded(self) -> list[tuple[VectorTable, FittedReducer | None]]:
         """For each term its vectors as they are compared, and the projection that made them."""
-        if self._where is not None:
-            return self._fitted_here()
-        return [self._load(term) for term in self.similarity.terms]
+        found = (
+            self._fitted_here()
+            if self._where is not None
+            else [self._load(term) for term in self.similarity.terms]
+        )
+        if all(term.is_projected_if_larger for term in self.similarity.terms) and not any(
+            made for _, made in found
+        ):
+            raise UsageError(
+                "projection= has no effect: no part has more dimensions than projection.n_components="
+            )
+        return found
 
     def _load(self, term: Term) -> tuple[VectorTable, FittedReducer | None]:
         if term.projection is None:
             return files.load(self._store, term.space), None
         projection, table = fitted.load(
-            self._store, term.space, term.projection, self._labels_of, term.projected_from
+            self._store,
+            term.space,
+            term.projection,
+            self._labels_of,
+            term.projected_from,
+            only_if_larger=term.is_projected_if_larger,
         )
         return table, projection
 
@@ -85,7 +99,8 @@ class GalleryRows:
         found: list[tuple[VectorTable, FittedReducer | None]] = []
         for term, table in zip(self.similarity.terms, self._stored, strict=True):
             usable = np.isin(table.digests, list(self._scope))
-            if term.projection is None or usable.sum() < term.projected_from:
+            is_small = term.is_projected_if_larger and fitted.is_small(table.vectors, term.projection)
+            if term.projection is None or is_small or usable.sum() < term.projected_from:
                 found.append((table, None))
                 continue
             rows = table.digests, table.vectors

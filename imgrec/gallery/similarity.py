@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -15,6 +16,7 @@ from imgrec.gallery.recorded import (
     changed_options,
     check_overrides,
     default_key,
+    describe,
     extractor_of,
     fusion_key,
     fusion_specs,
@@ -22,9 +24,9 @@ from imgrec.gallery.recorded import (
     space_of,
     whole_fusions,
 )
-from imgrec.kinds import Extractor, Metric, Recorded, Reducer, Space, Store
+from imgrec.kinds import Extractor, Form, Metric, Recorded, Reducer, Space, Store
 from imgrec.kinds.metric import metric_of
-from imgrec.options import check_option_names
+from imgrec.options import check_option_names, option_names
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,9 @@ class Term:
     projection: Reducer | None = None
     projected_from: int = 0
     """With fewer images, copies not counted, vectors are not projected."""
+
+    is_projected_if_larger: bool = False
+    """Whether vectors stay as they are that have no more dimensions than the projection would leave."""
 
     @property
     def is_scaled(self) -> bool:
@@ -129,17 +134,21 @@ def choose(
         store: the store, open.
         wanted: the key of a space or fusion or its beginning, the name of an extractor, a part or a preset.
         extractor: an extractor, see `recorded.space_of`; or changes to the one that is recorded.
-        projection: a reducer to fit on the gallery, or fitted on it before; for one space only.
+        projection: a reducer to fit on the gallery, or fitted on it before; of a fusion, one like it is fitted for
+            each part that has more dimensions than it leaves.
         metric: the name of the metric of all terms; None: their own, else Euclidean.
         loosely: whether an extractor may stand for the only space of its model.
 
     Raises:
         UsageError: none matches, or several do; the message lists them. Or the options to change are not the
-            extractor's, or would make another space. Or a projection is given for a fusion, or the extractor is
-            not of the space wanted.
+            extractor's, or would make another space. Or the extractor is not of the space wanted.
     """
     if metric is not None:
         metric_of(metric)
+    if wanted is not None and not isinstance(wanted, str):
+        raise UsageError(f"space takes a key, the beginning of one or an extractor's name, not {wanted!r:.60}")
+    if not isinstance(extractor, Extractor | Recorded | Mapping | None):
+        raise UsageError(f"extractor takes what imgrec.build('extractor', ...) builds, not {extractor!r:.60}")
     if isinstance(extractor, Extractor):
         chosen = _of_extractor(store, extractor, metric, loosely=loosely)
         if wanted is not None and not chosen.stored_key.startswith(wanted):
@@ -151,13 +160,18 @@ def choose(
         chosen = _recorded(store, wanted, changes, metric)
     if projection is None:
         return chosen
-    if chosen.names:
-        keys = ", ".join(term.space.key for term in chosen.terms)
-        raise UsageError(
-            f"projection= is for one extractor, and this is a fusion: choose a part with space= ({keys}), or give "
-            f"each part its own when it is ingested, extractor.projections.NAME=pca"
-        )
-    return replace(chosen, terms=(replace(chosen.terms[0], projection=projection),))
+    if not chosen.names:
+        return replace(chosen, terms=(replace(chosen.terms[0], projection=projection),))
+    return replace(chosen, terms=tuple(_projected_if_larger(term, projection) for term in chosen.terms))
+
+
+def _projected_if_larger(term: Term, projection: Reducer) -> Term:
+    """A term of a fusion with a projection of its own like the given one."""
+    changes, metric = {}, term.metric
+    if metric.form is Form.OWN:  # such as Hellinger's, which compares shares: a projection has no shares
+        changes, metric = {"metric": metric.name}, metric_of(EUCLIDEAN)
+    own = registry.changed(projection, changes)
+    return replace(term, metric=metric, projection=own, projected_from=0, is_projected_if_larger=True)
 
 
 def _of_extractor(store: Store, extractor: Extractor, metric: str | None, *, loosely: bool) -> Similarity:
@@ -204,10 +218,13 @@ def _fused(
     metric: str | None,
 ) -> Similarity:
     """A recorded fusion, with weights, metrics and options of its parts changed."""
-    check_option_names(key, CHANGEABLE, changes)
     given = {
         what: _by_term(f"{key}.{what}", what, changes.get(what, {}), fusion_spec["spaces"]) for what in CHANGEABLE
     }
+    others = {name: value for name, value in changes.items() if name not in CHANGEABLE}
+    by_term = {name: spaces[space] for name, space in fusion_spec["spaces"].items()}
+    for name, values in _shared_out(key, others, by_term).items():
+        given["parts"][name] = {**values, **given["parts"].get(name, {})}
     if metric is not None and given["metrics"]:
         raise UsageError(f"metric={metric} is of all parts of {key}: leave it or extractor.metrics out")
     options, metrics = given["parts"], {**fusion_spec["metrics"], **given["metrics"]}
@@ -236,6 +253,18 @@ def _fused(
             )
         )
     return Similarity(tuple(terms), key, {**fusion_spec, "weights": weights, "metrics": metrics})
+
+
+def _shared_out(owner: str, changes: Mapping[str, Any], spaces: Mapping[str, Space]) -> dict[str, dict[str, Any]]:
+    """Changes of options for those of several extractors that have them, `device=cpu` say, by the names of these.
+
+    Raises:
+        UsageError: none has such an option.
+    """
+    plugins = {name: registry.available("extractor").get(space.extractor) for name, space in spaces.items()}
+    known = {name: option_names(plugin.cls) if plugin else list(changes) for name, plugin in plugins.items()}
+    check_option_names(owner, dict.fromkeys(itertools.chain(CHANGEABLE, *known.values())), changes)
+    return {name: {key: changes[key] for key in changes if key in known[name]} for name in known}
 
 
 def _by_term(owner: str, what: str, values: Any, terms: Iterable[str]) -> dict[str, Any]:
@@ -278,6 +307,7 @@ def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True
         own = {each.name: f" ({each.metric.name})" if apart else "" for each in terms}
         heaviest_first = sorted(terms, key=lambda term: -term.weight)
         words = [" + ".join(f"{each.weight:.2g} {each.name}{own[each.name]}" for each in heaviest_first)]
+        words += {_projected(each.projection) for each in terms if each.projection and each.is_projected_if_larger}
     else:
         (term,) = terms
         plugin = registry.available("extractor").get(term.space.extractor)
@@ -286,9 +316,46 @@ def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True
         changed = (each for each in changed_options(term.space) if each.partition("=")[0] not in hidden)
         words = [term.space.extractor, *changed]
         if term.projection is not None:
-            words.append(f"{term.projection.name} to {term.projection.n_components}")
+            words.append(_projected(term.projection))
     text = ", ".join([*words, metric] if metric else words)
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _projected(projection: Reducer) -> str:
+    return f"{projection.name} to {projection.n_components}"
+
+
+def check_selects(extractor: Extractor | Recorded | Mapping[str, Any] | None) -> None:
+    """Refuse options of a recorded extractor where nothing is extracted.
+
+    Raises:
+        UsageError: naming one that is not the weights or metrics of a fusion.
+    """
+    changes = extractor.changes if isinstance(extractor, Recorded) else extractor
+    if isinstance(changes, Mapping) and (
+        unused := [name for name in changes if name not in ("weights", "metrics")]
+    ):
+        raise UsageError(
+            f"extractor.{unused[0]} has no effect: nothing is extracted for a map, and space= or extractor= says "
+            f"what it is of"
+        )
+
+
+def check_default(store: Store, chosen: Extractor | Recorded, default: Extractor) -> None:
+    """Refuse a default extractor that a command names and that would not be used.
+
+    Raises:
+        UsageError: another one is chosen, or the gallery has another one.
+    """
+    if isinstance(chosen, Extractor):
+        raise UsageError("default_extractor= has no effect beside extractor=: leave one out")
+    with contextlib.suppress(NoStoreError), store:
+        spaces = store.spaces()
+        if spaces and not {Space.of(term.extractor) for term in default.terms().values()} <= set(spaces):
+            raise UsageError(
+                f"default_extractor= is for a new gallery, and {store.location} has "
+                f"{'; '.join(map(describe, spaces))}: extractor= adds another one"
+            )
 
 
 def extractors_to_ingest(store: Store, chosen: Extractor | Recorded, default: Extractor) -> list[Extractor]:
@@ -320,9 +387,12 @@ def extractors_to_ingest(store: Store, chosen: Extractor | Recorded, default: Ex
         return [registry.changed(default, chosen.changes)]
     found: list[Extractor] = []
     errors: list[UsageError] = []
+    changes = {recorded[0].key: dict(chosen.changes)}
+    if len(recorded) > 1:
+        changes = _shared_out(store.location, chosen.changes, {space.key: space for space in recorded})
     for space in recorded:
         try:
-            found.append(extractor_of(space, chosen.changes))
+            found.append(extractor_of(space, changes[space.key]))
         except UsageError as error:
             errors.append(error)
     if not found:

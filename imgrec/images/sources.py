@@ -13,6 +13,7 @@ from imgrec.errors import UsageError
 from imgrec.images.files import Files
 from imgrec.images.reasons import NOT_OPENED
 from imgrec.kinds import ImageFile, Source
+from imgrec.paths import expanded
 
 
 def source_of(path: str) -> Source:
@@ -43,7 +44,7 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
     given = list(source) if isinstance(source, Sequence) and not isinstance(source, str | bytes) else [source]
     if not given or not all(isinstance(each, str | os.PathLike) and os.fspath(each) for each in given):
         raise UsageError("source is empty: name a folder, a file or a list of them")
-    paths = {absolute(each): os.fspath(each) for each in given}
+    paths = {absolute(expanded(os.fspath(each))): os.fspath(each) for each in given}
     for path, typed in paths.items():
         if (file := state(path)) is None:
             raise UsageError(f"source {typed!r} does not exist")

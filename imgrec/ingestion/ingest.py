@@ -15,6 +15,7 @@ from imgrec.errors import NoStoreError, UsageError
 from imgrec.extraction import extract
 from imgrec.ingestion.steps import Ingestion, IngestReport, process
 from imgrec.kinds import Engine, Extractor, Space, Store
+from imgrec.kinds.component import check_component
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
 
@@ -71,6 +72,12 @@ def ingest(
         ImgrecError: none of the files could be read; the store could not be written; the extractor broke its
             contract.
     """
+    if force and not prune:
+        raise UsageError("force=true has no effect without prune=true, which forgets missing images")
+    for component, base, name in ((store, Store, "store"), (backup, Store, "backup"), (engine, Engine, "engine")):
+        check_component(component, base, name)
+    for each in [extractor] if isinstance(extractor, str | Extractor) else extractor:
+        check_component(each, Extractor, "extractor")
     roots = images.roots(source)
     extractors = extractors_of(extractor)
     if not extractors or batch_size < 1:

@@ -44,6 +44,9 @@ class Group:
     beside: str | None = None
     """The group next to whose component's `path` this group's `path` is placed by default."""
 
+    variable: str | None = None
+    """The environment variable that names the default `path` on the command line, as `PATH` or `CHOICE:PATH`."""
+
 
 @dataclass
 class Component(Options, ABC):
@@ -107,6 +110,16 @@ class Component(Options, ABC):
     def problem(cls) -> str | None:
         """What is wrong with the class by the rules of its kind; None if nothing is."""
         return None
+
+
+def check_component(value: object, base: type[Component], name: str) -> None:
+    """Refuse what is neither a component of a kind nor None.
+
+    Raises:
+        UsageError: saying how one is built.
+    """
+    if not isinstance(value, base | None):
+        raise UsageError(f"{name} takes what imgrec.build({base.kind!r}, ...) builds, not {value!r:.60}")
 
 
 def plain(value: object) -> Any:

@@ -131,7 +131,7 @@ def metric_of(name: str) -> Metric:
         UsageError: there is none of that name.
     """
     known = _all()
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UsageError(f"metric is one of {', '.join(known)}, not {name!r}{suggestion(name, known)}")
     return known[name]()
 

@@ -47,8 +47,15 @@ DRAWS_ONLY = "draws maps only, since it cannot place new vectors: take another r
 
 
 def _no_projection(cls: type[Component]) -> str | None:
-    """Why a reducer class cannot be a projection; None if it can."""
-    return f"{cls.name} {DRAWS_ONLY}" if issubclass(cls, Reducer) and cls.draws_only() else None
+    """Why a reducer class cannot be a projection, or would be refused at 128 dimensions; None if it can."""
+    if not issubclass(cls, Reducer):
+        return None
+    if cls.draws_only():
+        return f"{cls.name} {DRAWS_ONLY}"
+    most = cls.__dataclass_fields__["n_components"].metadata["maximum"]
+    if most is not None and most <= 2:
+        return f"{cls.name} draws maps only, of {most} dimensions at most: take another reducer as a projection"
+    return None
 
 
 @dataclass

@@ -47,6 +47,9 @@ class Stage(Component):
     takes_several: ClassVar[bool] = False
     """Whether it takes several bare arguments, as a list."""
 
+    keeps_record: ClassVar[bool] = True
+    """Whether a run leaves a folder with its record and results; False for one that only prints what it finds."""
+
     ranking: ClassVar[Ranking | None] = None
     """What a sweep's leaderboard shows, instead of each job's own results; None: there is no leaderboard."""
 

@@ -108,7 +108,10 @@ class Store(Component):
     """
 
     kind: ClassVar[str] = "store"
-    groups: ClassVar[tuple[Group, ...]] = (Group("store"), Group("backup", none="none", beside="store"))
+    groups: ClassVar[tuple[Group, ...]] = (
+        Group("store", variable="IMGREC_STORE"),
+        Group("backup", none="none", beside="store"),
+    )
 
     transaction_size: ClassVar[int] = 1
     """The smallest worthwhile transaction, in images: an ingest plans and writes at least so many at a time."""

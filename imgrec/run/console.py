@@ -7,7 +7,26 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
+
+from imgrec.errors import ImgrecError
+
+
+def write_results(text: str, stdout: TextIO | None = None) -> None:
+    """Write results at once, to stdout by default.
+
+    Raises:
+        ImgrecError: it cannot be written, for lack of space say.
+        BrokenPipeError: its reader, such as `head`, has seen enough.
+    """
+    try:
+        stdout = stdout or sys.stdout
+        stdout.write(text)
+        stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ImgrecError(f"the results cannot be written to stdout: {error.strerror}") from error
 
 
 def to_json(data: Any) -> str:
@@ -37,7 +56,7 @@ def flat(data: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
-    """Align rows in columns: numbers to the right, the last column unpadded.
+    """Align rows in columns: numbers to the right, the last column unpadded, line breaks in cells escaped.
 
     >>> print(table([[1, "a.jpg"], [10, "b.jpg"]], header=["rank", "path"]))
     rank  path
@@ -45,7 +64,7 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
       10  b.jpg
     """
     right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(rows[0]))] if rows else []
-    cells = [[str(cell) for cell in row] for row in ([header, *rows] if header else rows)]
+    cells = [[_on_one_line(str(cell)) for cell in row] for row in ([header, *rows] if header else rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
     lines = []
     for row in cells:
@@ -55,6 +74,10 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
         ]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
+
+
+def _on_one_line(text: str) -> str:
+    return text.replace("\n", r"\n").replace("\r", r"\r")
 
 
 @contextlib.contextmanager

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.hookspecs import RunInfo
 from imgrec.kinds import Space, Stage
-from imgrec.run.console import to_json
+from imgrec.run.console import to_json, write_results
 
 # Module to distribution; versions are recorded of those that a run has imported.
 LIBRARIES = {
@@ -58,6 +58,9 @@ class Run:
     choices: Mapping[str, str | None] = field(default_factory=dict)
     """The choice made in each config group."""
 
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The environment variables that have located components, `IMGREC_STORE`."""
+
     overrides: Mapping[str, str] = field(default_factory=dict)
     """The values set on the command line, by option."""
 
@@ -88,12 +91,19 @@ class Run:
     directory: Path = field(default_factory=Path.cwd)
     """The working directory, which relative paths refer to."""
 
+    _stdout: TextIO = field(default_factory=lambda: sys.stdout, repr=False)
+    """As it is when the run begins: meanwhile what else is printed goes to stderr."""
+
     _started: float = field(default_factory=time.time)
 
     @functools.cached_property
     def _commit(self) -> str | None:
         """The commit when the run began, looked up once."""
         return git_commit()
+
+    def gives(self, key: str) -> bool:
+        """Whether the command line sets an option, or one of the component that it holds."""
+        return any(name == key or name.startswith(f"{key}.") for name in self.overrides)
 
     def uses(self, kind: str, name: str) -> None:
         """Record a plugin that the run uses."""
@@ -127,11 +137,14 @@ class Run:
         for space in spaces:
             self.uses("extractor", space.extractor)
 
-    def print(self, text: str) -> None:
-        """Print a result on stdout."""
+    def print(self, text: str, *, end: str = "\n") -> None:
+        """Print a result on stdout.
+
+        Raises:
+            ImgrecError: stdout cannot be written.
+        """
         if not self.is_quiet:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+            write_results(text + end, self._stdout)
 
     def note(self, text: str) -> None:
         """Print a remark on stderr."""
@@ -205,6 +218,7 @@ class Run:
             "sweep": self.sweep,
             "choices": self.choices,
             "overrides": self.overrides,
+            "environment": self.environment,
             "components": self.components,
             "configuration": self.configuration,
             "gallery": self.gallery,

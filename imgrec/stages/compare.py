@@ -47,7 +47,7 @@ class Compare(Stage):
 
             with run.timed("draw"):
                 side_by_side(names, pictures, run.folder / PICTURE)
-            run.print(str(run.folder / PICTURE))
+            run.note(f"side by side in {run.folder / PICTURE}")
 
 
 def _cells(values: Sequence[Any]) -> list[str]:

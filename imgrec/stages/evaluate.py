@@ -61,12 +61,22 @@ class Evaluate(Stage):
 
     def execute(self, run: Run) -> None:
         """Evaluate, print the figures, and write `results.json`, `queries.csv` and `worst.png`."""
+        self._check_effects(run)
         chosen = self._chosen()
         with run.timed("ingest"):
             if self.source is not None:
                 ingest(self.source, self._to_extract(chosen), self.store, show_progress=True)
         with self.store as store, store.snapshot():
             self._evaluate(run, self._gallery(store, chosen))
+
+    def _check_effects(self, run: Run) -> None:
+        """Refuse options that would have no effect."""
+        if run.gives("default_extractor"):
+            similarities.check_default(self.store, self.extractor, self.default_extractor)
+        if self.queries is not None and run.gives("sample") and self.sample is not None:
+            raise UsageError("sample= has no effect beside queries=, of which all are asked for: leave one out")
+        if self.queries is not None and self.labels == "none":
+            raise UsageError("queries= needs labels: labels=folder, or a CSV file of them")
 
     def _evaluate(self, run: Run, gallery: Gallery) -> None:
         extractors = [each.ready_extractor() for each in gallery.similarity.terms]

@@ -22,6 +22,7 @@ class Failures(Stage):
     """List the files that could not be read, with the reason and when they were tried."""
 
     positional: ClassVar[str | None] = None
+    keeps_record: ClassVar[bool] = False
 
     format: str = option("table", choices=("table", "csv", "json"), help="of the result on stdout")
     store: Store = component("store")

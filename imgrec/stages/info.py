@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from imgrec.errors import UsageError
 from imgrec.gallery.holdings import describe
 from imgrec.kinds import Stage, Store
 from imgrec.options import component, option
@@ -16,6 +17,7 @@ class Info(Stage):
     """Show what the gallery holds: its spaces with their options, fusions, counts, sizes, files that failed."""
 
     positional: ClassVar[str | None] = None
+    keeps_record: ClassVar[bool] = False
 
     format: str = option("table", choices=("table", "json"), help="of the result on stdout")
     failures: int = option(10, minimum=0, help="how many failed files to list as a table")
@@ -23,8 +25,10 @@ class Info(Stage):
 
     def execute(self, run: Run) -> None:
         """Print the summary, and write `results.json`."""
+        if self.format == "json" and run.gives("failures"):
+            raise UsageError("failures= has no effect with format=json, which lists all that failed")
         with self.store as store:
-            result = describe(store)
+            result = {**describe(store), "named_by": next(iter(run.environment), None)}
         run.write_json("results.json", result)
         run.print(to_json(result) if self.format == "json" else as_text(result, self.failures))
 
@@ -34,7 +38,8 @@ def as_text(result: dict[str, Any], failures: int) -> str:
     size = "" if result["bytes"] is None else f", {_megabytes(result['bytes'])}"
     counts = {name: result[name] for name in ("images", "contents", "missing")} | {"failed": len(result["failed"])}
     summary = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    lines = [f"{result['store']}: {summary}{size}"]
+    named = f" ({result['named_by']})" if result["named_by"] else ""
+    lines = [f"{result['store']}{named}: {summary}{size}"]
     default = result["default"]
     rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), _marked(s, default)] for s in result["spaces"]]
     if rows:

@@ -41,6 +41,8 @@ class Ingest(Stage):
     def execute(self, run: Run) -> None:
         """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
         roots = images.roots(self.source)
+        if run.gives("default_extractor"):
+            similarity.check_default(self.store, self.extractor, self.default_extractor)
         chosen = similarity.extractors_to_ingest(self.store, self.extractor, self.default_extractor)
         extractors = extractors_of(chosen)
         for extractor in extractors:

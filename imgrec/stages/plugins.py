@@ -17,6 +17,7 @@ class Plugins(Stage):
     """List every plugin: kind, name, distribution, version, options, and whether its library is installed."""
 
     positional: ClassVar[str | None] = None
+    keeps_record: ClassVar[bool] = False
 
     format: str = option("table", choices=("table", "json"), help="of the result on stdout")
 

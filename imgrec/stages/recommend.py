@@ -23,6 +23,9 @@ COPIES_TOLD = 5
 
 log = logging.getLogger(__name__)
 
+FORMATS = ("table", "json", "paths", "paths0")
+"""`paths` is a path a line; `paths0` ends each with a null byte, as `xargs -0` reads them."""
+
 
 @dataclass(kw_only=True)
 class Recommend(Stage):
@@ -36,7 +39,7 @@ class Recommend(Stage):
     include_self: bool = option(False, help="let the query's own content be found")
     copies: bool = option(False, help="let files of the same content take a rank each")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
-    format: str = option("table", choices=("table", "json", "paths"), help="of the result on stdout")
+    format: str = option("table", choices=FORMATS, help="of the result on stdout")
     store: Store = component("store")
     extractor: Extractor | Recorded = component("extractor")
     projection: Reducer | None = component("projection")
@@ -87,6 +90,10 @@ class Recommend(Stage):
             run.print(to_json(result))
         elif self.format == "paths":
             run.print("\n".join(match.path for match in matches))
+            if broken := sum("\n" in match.path for match in matches):
+                log.warning("%d of these names have line breaks: format=paths0 ends each with a null byte", broken)
+        elif self.format == "paths0":
+            run.print("".join(f"{match.path}\0" for match in matches), end="")
         else:
             run.print(_as_table(matches))
         run.note(f"drawn in {picture}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-from imgrec.errors import ImgrecError, UsageError
+from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.kinds import Stage, Store
 from imgrec.options import component
 from imgrec.run import Run
@@ -31,7 +32,15 @@ class Restore(Stage):
         """
         if self.backup is None:
             raise UsageError("restore from what? choose a backup, such as backup=csv")
-        with self.backup as backup, backup.snapshot():
+        with contextlib.ExitStack() as stack:
+            try:
+                backup = stack.enter_context(self.backup)
+            except NoStoreError:
+                raise UsageError(
+                    f"there is no backup at {self.backup.location}: backup.path= says where else it is, and "
+                    f"`imgrec ingest FOLDER backup={self.backup.name}` keeps one from then on"
+                ) from None
+            stack.enter_context(backup.snapshot())
             if next(backup.records(), None) is None:  # before a store is created
                 raise ImgrecError(
                     f"{backup.location} holds no images: it is empty or damaged, and cannot be restored"

@@ -31,6 +31,7 @@ class Visualise(Stage):
 
     def execute(self, run: Run) -> None:
         """Reduce the vectors, and write `map.png` and `map.csv`."""
+        similarities.check_selects(self.extractor)
         self.reducer.progress = progress
         with run.timed("reduce"), self.store as store, store.snapshot():
             gallery = Gallery(store, similarities.choose(store, self.space, self.extractor))

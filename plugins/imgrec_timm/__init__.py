@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from imgrec_timm.cache import Resolved
     from imgrec_timm.preprocessing import Preprocessing
     from imgrec_timm.runtimes import Runtime
+
+log = logging.getLogger(__name__)
 
 WEIGHTS_BY_OTHER_WAYS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 """Arguments of timm.create_model that would bypass a space's identity."""
@@ -69,6 +72,10 @@ class Timm(imgrec.Extractor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.interpolation is not None and self.resize == "fast":
+            log.warning(
+                "timm.interpolation has no effect: resize=fast has a filter of its own, resize=exact has not"
+            )
         if taken := sorted(WEIGHTS_BY_OTHER_WAYS.intersection(self.model_kwargs)):
             raise imgrec.UsageError(
                 f"extractor.model_kwargs.{taken[0]} is not taken: weights are chosen by extractor.pretrained and "
