@@ -16,6 +16,7 @@ class Default(Stage):
     """Show or set the space or fusion by which images are compared unless another is named."""
 
     positional: ClassVar[str | None] = "space"
+    keeps_record: ClassVar[bool] = False
 
     space: str | None = option(None, help="a key or its beginning, or a preset; without it, the default is shown")
     store: Store = component("store")
