@@ -56,10 +56,14 @@ class IngestReport:
     pruned: int = 0
     """Missing, and forgotten on request."""
 
+    damaged: int = 0
+    """Read, though the decoder warned of damage; see the records' warnings."""
+
     def __str__(self) -> str:
         counts = asdict(self)
-        if not self.pruned:  # rarely asked for
-            del counts["pruned"]
+        for rare in ("pruned", "damaged"):
+            if not counts[rare]:
+                del counts[rare]
         return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
@@ -218,17 +222,31 @@ class Ingestion:
     def write(self, batch: Extracted) -> None:
         """Write what was extracted as one transaction, and count it."""
         self._put_off_orphans(batch)
+        self._share_warnings(batch)
         good = [item for item in batch.items if item.reason is None]
         bad = [item for item in batch.items if item.reason is not None]
         forgotten = [path for item in good for path in item.forgets]
         self._write(Batch([_record(item) for item in good], list(map(_failure, bad)), forgotten, batch.vectors))
         for item in bad:
-            path = item.file.path
-            log.warning("%s: %s", path if path.isprintable() else ascii(path), item.reason)
+            _warn(item, item.reason or "")
+        for item in good:
+            if item.warnings:
+                self.report.damaged += 1
+                _warn(item, f"read with damage: {'; '.join(item.warnings)}")
         for item in batch.items:
             counts_as = "failed" if item.reason is not None else item.counts_as
             setattr(self.report, counts_as, getattr(self.report, counts_as) + 1)
         self.report.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
+
+    def _share_warnings(self, batch: Extracted) -> None:
+        """Give items that were not decoded, as their content is known, the warning that it had when it was."""
+        warnings = {item.digest: item.warnings for item in batch.items if item.lacks and item.warnings}
+        known = [item.digest for item in batch.items if not item.lacks]
+        for record in self.store.records(digests=known) if known else ():
+            if record.warning:
+                warnings.setdefault(record.digest, [record.warning])
+        for item in batch.items:
+            item.warnings = item.warnings or warnings.get(item.digest, [])
 
     def _put_off_orphans(self, batch: Extracted) -> None:
         """Postpone items that lack a vector after all.
@@ -314,6 +332,11 @@ class Ingestion:
     def _write(self, batch: Batch) -> None:
         for store in self.stores:
             store.write(batch)
+
+
+def _warn(item: Item, message: str) -> None:
+    path = item.file.path
+    log.warning("%s: %s", path if path.isprintable() else ascii(path), message)
 
 
 def _is_out_of_reach(item: Item) -> bool:
