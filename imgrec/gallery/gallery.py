@@ -12,7 +12,7 @@ import numpy as np
 
 from imgrec.batches import chunks
 from imgrec.errors import UsageError
-from imgrec.gallery import fitted, similarity
+from imgrec.gallery import fitted, recorded, similarity
 from imgrec.gallery.query import Query, Resolved, as_queries, resolve
 from imgrec.gallery.results import Filter, Match, label_of
 from imgrec.gallery.rows import GalleryRows
@@ -304,7 +304,9 @@ def opened(
     if not isinstance(store, Store):
         raise UsageError(f"imgrec.open takes a store, imgrec.build('store', 'sqlite', path=...), not {store!r}")
     with store, store.snapshot():
-        yield Gallery(store, similarity.choose(store, space, extractor, projection, metric), where, index)
+        chosen = similarity.choose(store, space, extractor, projection, metric)
+        recorded.warn_of_older_decoding(store, [term.space.key for term in chosen.terms])
+        yield Gallery(store, chosen, where, index)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from imgrec.kinds import Decoder, Image
 
 if TYPE_CHECKING:
     import PIL.Image
-from imgrec.images import containers, jpeg, metadata
+from imgrec.images import containers, formats, jpeg, libtiff, metadata, warned
 from imgrec.images.metadata import Metadata
 from imgrec.images.reasons import DECODER, NEEDS, UNKNOWN, UnreadableImageError
 
@@ -178,7 +178,22 @@ _BYTES_A_PIXEL_ELSE = 12
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Turn whatever a decoder raises into an UnreadableImageError."""
+    """Turn whatever a decoder raises into an UnreadableImageError; libtiff's reason is a complaint."""
+    libtiff.hear()
+    with warned.heard() as complaints:
+        try:
+            with _raised():
+                yield
+        except UnreadableImageError as error:
+            if "decoder error" in str(error) and complaints:
+                raise UnreadableImageError(f"broken image: {complaints[-1]}") from None
+            raise
+    for complaint in complaints:
+        warned.note(complaint)
+
+
+@contextmanager
+def _raised() -> Iterator[None]:
     import PIL.Image
 
     try:
@@ -209,7 +224,10 @@ def _opened(data: bytes, container: containers.Container) -> PIL.Image.Image:
 
     decoder = registry.recognising(decoders(), data[:64])
     if decoder is None:
-        return PIL.Image.open(container.open(), formats=FORMATS)
+        try:
+            return PIL.Image.open(container.open(), formats=FORMATS)
+        except PIL.UnidentifiedImageError:
+            raise UnreadableImageError(_why_unknown(data, container)) from None
     for library, command in decoder.missing_libraries().items():
         raise UnreadableImageError(f"{NEEDS}{library}: {command}")
     opened: object = decoder().open(data)
@@ -217,6 +235,22 @@ def _opened(data: bytes, container: containers.Container) -> PIL.Image.Image:
         message = f"{decoder.name} returned {type(opened).__name__}, not a PIL.Image.Image"
         raise UnreadableImageError(f"{DECODER}{message}")
     return opened
+
+
+def _why_unknown(data: bytes, container: containers.Container) -> str:
+    """Why Pillow opens a file with none of its readers: each but the one whose format it is keeps its reason."""
+    import PIL.Image
+
+    for name in FORMATS:
+        read, accepts = PIL.Image.OPEN.get(name, (None, None))
+        if read and accepts and accepts(data[:16]) is True:
+            try:
+                read(container.open(), "")
+            except Exception as error:
+                return f"broken image, or of a kind that is not read: {name}: {' '.join(str(error).split())}"
+    if is_ := formats.described(data):
+        return f"{is_}, which is not read"
+    return UNKNOWN
 
 
 def reduction(shorter: int, side: int | None) -> int:
