@@ -6,10 +6,11 @@ Decoders see the rest. So no damage beside the pixels costs a picture, and nothi
 from __future__ import annotations
 
 import bisect
+import contextlib
 import io
 import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -25,6 +26,14 @@ class Container:
 
     exif: list[bytes | memoryview] = field(default_factory=list)
     """What may be EXIF: TIFF structures, perhaps behind the word `Exif`."""
+
+    turns: bool = True
+    """Whether EXIF tells how the picture is stored; in AVIF a property of the picture does, which Pillow reads."""
+
+    @property
+    def head(self) -> bytes:
+        """Its first bytes, by which decoders know it."""
+        return self.open().read(64)
 
     def open(self) -> BinaryIO:
         """The file, to be read."""
@@ -42,7 +51,11 @@ def of(data: bytes) -> Container:
         **dict.fromkeys(tiff.MAGIC, _tiff),
     }
     reader = next((reader for magic, reader in readers.items() if data.startswith(magic)), None)
-    return reader(data) if reader else Container([data])
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        reader = _avif
+    with contextlib.suppress(IndexError):  # cut where a number should be
+        return reader(data) if reader else Container([data])
+    return Container([data])
 
 
 class _Joined(io.RawIOBase):
@@ -112,11 +125,31 @@ _RAW_PROFILE = b"Raw profile type exif\0"
 _MOST_TEXT = 1 << 20
 
 
-def _png(data: bytes) -> Container:
-    view, at = memoryview(data), 8
-    parts, exif = [view[:8]], list[bytes | memoryview]()
+def check(data: bytes) -> None:
+    """Warn of chunks of pixels with a wrong checksum, which Pillow does not look at; `tRNS` is left out anyway."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        wrong = {kind for kind, at, end in _chunks(data) if not kind[0] & 0x20 and not _is_whole(data, at, end)}
+        for kind in sorted(wrong):
+            warned.note(f"wrong checksum of {kind.decode(errors='replace')}")
+
+
+def _is_whole(data: bytes, at: int, end: int) -> bool:
+    return zlib.crc32(memoryview(data)[at + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big")
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The type of each chunk, and where it begins and ends."""
+    at = 8
     while at + 12 <= len(data):
-        kind, end = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4], "big")
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], at, end
+        at = end
+
+
+def _png(data: bytes) -> Container:
+    view, end = memoryview(data), 8
+    parts, exif = [view[:8]], list[bytes | memoryview]()
+    for kind, at, end in _chunks(data):
         if kind[0] & 0x20:  # ancillary: a picture is whole without it
             body = view[at + 8 : end - 4]
             if kind == b"eXIf":
@@ -124,14 +157,13 @@ def _png(data: bytes) -> Container:
             elif kind in (b"zTXt", b"tEXt") and bytes(body[:22]) == _RAW_PROFILE:
                 exif.append(_raw_profile(bytes(body[22:]), is_packed=kind == b"zTXt"))
             elif kind == b"tRNS":
-                if zlib.crc32(view[at + 4 : end - 4]) == int.from_bytes(data[end - 4 : end], "big"):
+                if _is_whole(data, at, end):
                     parts.append(view[at:end])
                 else:
                     warned.note("transparency with a wrong checksum is ignored")
         else:
             parts.append(view[at:end])
-        at = end
-    return Container([*parts, view[at:]], exif)
+    return Container([*parts, view[end:]], exif)
 
 
 def _raw_profile(text: bytes, *, is_packed: bool) -> bytes:
@@ -171,6 +203,72 @@ def _webp(data: bytes) -> Container:
     return Container([data[:4], min(length, 2**32 - 1).to_bytes(4, "little"), data[8:12], *parts], exif)
 
 
+# --- AVIF: ISO/IEC 14496-12, 8.11 ------------------------------------------------------------------------------
+
+_META = (b"Exif", b"mime")
+"""Types of items that are EXIF and XMP."""
+
+
+def _avif(data: bytes) -> Container:
+    """Items of metadata get a type that no decoder knows."""
+    view = memoryview(data)
+    parts, exif, kept = list[bytes | memoryview](), list[bytes | memoryview](), 0
+    boxes = {kind: (start, end) for kind, start, end in _boxes(data, *_inside(data, b"meta"))}
+    first, last = boxes.get(b"iinf", (0, 0))
+    first += 6 if data[first : first + 1] == b"\0" else 8  # its count of items
+    for kind, start, end in _boxes(data, first, last):
+        number = 2 if data[start] < 3 else 4  # bytes
+        at = start + 4 + number + 2
+        if kind == b"infe" and data[at : at + 4] in _META and at + 4 <= end:
+            parts += [view[kept:at], b"skip"]
+            kept = at + 4
+            if data[at : at + 4] == b"Exif":
+                item = int.from_bytes(data[start + 4 : start + 4 + number], "big")
+                exif.append(_item(data, boxes.get(b"iloc", (0, 0)), item))
+    return Container([*parts, view[kept:]], exif, turns=False)
+
+
+def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """The type of each box between two positions, and where its content begins and ends."""
+    while start + 8 <= min(end, len(data)):
+        size, head = int.from_bytes(data[start : start + 4], "big"), 8
+        if size == 1:
+            size, head = int.from_bytes(data[start + 8 : start + 16], "big"), 16
+        following = start + size if size >= head else end
+        yield data[start + 4 : start + 8], start + head, min(following, end)
+        start = following
+
+
+def _inside(data: bytes, wanted: bytes) -> tuple[int, int]:
+    """Where the boxes inside a full box of the file begin and end."""
+    return next(((start + 4, end) for kind, start, end in _boxes(data, 0, len(data)) if kind == wanted), (0, 0))
+
+
+def _item(data: bytes, iloc: tuple[int, int], wanted: int) -> memoryview:
+    """The content of an item that lies in one piece in the file; empty if it does not."""
+    at, end = iloc
+    version, sizes, base_size = data[at], data[at + 4], data[at + 5] >> 4
+    at += 6
+    number = 2 if version < 2 else 4
+    count, at = int.from_bytes(data[at : at + number], "big"), at + number
+    for _ in range(count):
+        if at >= end:
+            break
+        item, at = int.from_bytes(data[at : at + number], "big"), at + number
+        method = data[at + 1] & 15 if version else 0
+        at += (2 if version else 0) + 2
+        base, at = int.from_bytes(data[at : at + base_size], "big"), at + base_size
+        extents, at = int.from_bytes(data[at : at + 2], "big"), at + 2
+        index = data[iloc[0] + 5] & 15 if version else 0
+        width = index + (sizes >> 4) + (sizes & 15)
+        if item == wanted and method == 0 and extents == 1:
+            offset = base + int.from_bytes(data[at + index : at + index + (sizes >> 4)], "big")
+            length = int.from_bytes(data[at + index + (sizes >> 4) : at + width], "big")
+            return memoryview(data)[offset : offset + length]
+        at += extents * width
+    return memoryview(b"")
+
+
 # --- TIFF 6.0, and BigTIFF -------------------------------------------------------------------------------------
 
 _TIFF_PIXELS = frozenset(
@@ -192,7 +290,7 @@ def _tiff(data: bytes) -> Container:
         count = len(few).to_bytes(8 if page.is_big else 2, page.order)
         shorter = b"".join([count, *few, data[page.link : page.link + width]])
         if page.start < kept or page.link + width > len(data):  # one inside another, or cut
-            return Container([data], [view])
+            return Container([data])
         parts += [view[kept : page.start], shorter]
         kept = page.start + len(shorter)
     return Container([*parts, view[kept:]], [view])

@@ -152,6 +152,7 @@ class Encoded:
         """The image before it is turned."""
         container = containers.of(self.data)
         with _reasons():
+            containers.check(self.data)
             if self.format == "JPEG":
                 return jpeg.decode(self.data, self.width, self.height, reduction, container.open)
             with _opened(self.data, container) as picture:
@@ -160,7 +161,12 @@ class Encoded:
 
 def _metadata(picture: PIL.Image.Image, container: containers.Container) -> Metadata:
     """A picture's metadata: its container's own, or what a decoder that knows the format hands on."""
-    return metadata.of([*container.exif, picture.info.get("exif") or b""], picture.tell())
+    own = metadata.of(container.exif, picture.tell())
+    given = metadata.of([picture.info.get("exif") or b""])
+    turned = given if "exif" in picture.info else own
+    decoder = registry.recognising(decoders(), container.head)
+    turns = decoder.turns if decoder else container.turns or turned is given
+    return Metadata(turned.orientation if turns else 1, own.taken or given.taken)
 
 
 _BYTES_A_PIXEL = {
@@ -222,7 +228,7 @@ def _opened(data: bytes, container: containers.Container) -> PIL.Image.Image:
     """Open a file with the decoder that recognises it, else with Pillow."""
     import PIL.Image
 
-    decoder = registry.recognising(decoders(), data[:64])
+    decoder = registry.recognising(decoders(), container.head)
     if decoder is None:
         try:
             return PIL.Image.open(container.open(), formats=FORMATS)
@@ -243,7 +249,7 @@ def _why_unknown(data: bytes, container: containers.Container) -> str:
 
     for name in FORMATS:
         read, accepts = PIL.Image.OPEN.get(name, (None, None))
-        if read and accepts and accepts(data[:16]) is True:
+        if read and accepts and accepts(data[:16].ljust(16, b"\0")) is True:
             try:
                 read(container.open(), "")
             except Exception as error:

@@ -5,6 +5,7 @@ OpenCV and Pillow use the same library, but lose its complaints or print them wi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -40,16 +41,19 @@ def decode(data: bytes, width: int, height: int, reduction: int, opened: Callabl
     # The least that is asked for makes it choose just this reduction.
     sides = {} if reduction == 1 else {"min_width": -(-width // reduction), "min_height": -(-height // reduction)}
 
-    def decoded(strict: bool, data: bytes = data) -> Image:
+    def decoded(data: bytes, *, strict: bool = True) -> Image:
         image: Image = simplejpeg.decode_jpeg(data, strict=strict, **sides)
         return image
 
+    with contextlib.suppress(ValueError):
+        return decoded(data)
+    data = opened().read()  # for libjpeg complains of profiles, too
     try:
-        return decoded(strict=True)
+        return decoded(data)
     except ValueError as error:
         complaint = str(error)
     try:
-        image = _closed(decoded, data) if complaint == _NO_END else decoded(strict=False)
+        image = _closed(decoded, data) if complaint == _NO_END else decoded(data, strict=False)
     except ValueError:  # an unusual sampling, say, or a complaint about the header
         image = _by_pillow(opened(), width // reduction, height // reduction, complaint)
         if complaint.startswith("tj"):  # what the interface lacks, no damage
@@ -58,10 +62,10 @@ def decode(data: bytes, width: int, height: int, reduction: int, opened: Callabl
     return image
 
 
-def _closed(decoded: Callable[[bool, bytes], Image], data: bytes) -> Image:
+def _closed(decoded: Callable[[bytes], Image], data: bytes) -> Image:
     """The picture of a file that lacks its end marker, and nothing else of the picture."""
     try:
-        return decoded(True, data + _END)
+        return decoded(data + _END)
     except ValueError as error:
         raise UnreadableImageError(f"truncated: {_NO_END}: {error}") from None
 
