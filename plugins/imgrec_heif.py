@@ -22,6 +22,7 @@ class Heif(imgrec.Decoder):
     """HEIC and HEIF photographs, as phones take them."""
 
     requires: ClassVar[Mapping[str, str]] = {"pillow_heif": "pip install 'imgrec[heif]'"}
+    turns: ClassVar[bool] = False
     suffixes: ClassVar[Collection[str]] = (".heic", ".heics", ".heif", ".heifs", ".hif")
 
     @classmethod

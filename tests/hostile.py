@@ -123,10 +123,13 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     # what is broken
     "zero-bytes.jpg": (lambda: b"", "empty file"),
     "random.jpg": (lambda: np.random.default_rng(7).bytes(50_000), "not an image in a known format"),
-    "zeros.png": (lambda: bytes(50_000), "not an image in a known format|broken"),
+    "zeros.png": (lambda: bytes(50_000), "nothing but zeros"),
     "text.png": (lambda: b"no image at all", "not an image in a known format"),
-    "drawing.svg": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image in a known format"),
-    "program.jpg": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not an image in"),
+    "drawing.svg": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing, which is not read"),
+    "program.jpg": (
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+        "PostScript, which is",
+    ),
     **{
         f"truncated.{SUFFIXES.get(format, format.lower())}": (partial(truncated, format), "broken")
         for format in ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "AVIF")

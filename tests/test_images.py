@@ -133,13 +133,51 @@ def test_reduction_leaves_at_least_the_side(shorter: int, side: int) -> None:
     [
         (b"", "empty file"),
         (b"no image at all", "not an image"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing, which is not read"),
         (b"\xff\xd8\xff\xe0rubbish", "not an image|broken"),
     ],
 )
 def test_what_is_no_image_is_refused_with_a_reason(data: bytes, reason: str) -> None:
     with pytest.raises(images.UnreadableImageError, match=reason):
         images.decode(data)
+
+
+KINDS: dict[bytes, str] = {
+    b"%PDF-1.7\n": "a PDF document",
+    b"<?xml version='1.0'?>\n<!-- drawn -->\n<svg>": "an SVG drawing",
+    b"\xef\xbb\xbf<svg>": "an SVG drawing",
+    b"<!DOCTYPE html><html>": "a web page",
+    b"8BPS\0\1": "a Photoshop document",
+    b"\xff\x0a\xfa\x7f": "JPEG XL",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
+    b"\0\0\0\x18ftypcrx \0\0\0\1": "a camera's raw file",
+    b"\0\0\0\x18ftypmp42\0\0\0\0": "a video",
+    b"\0\0\0\x14ftypqt  \0\0\0\0": "a video",
+    b"\x1aE\xdf\xa3\1\0": "a video",
+    b"\0\0\1\xba": "a video",
+    b"\0\0\1\0\1\0\x10\x10": "an icon",
+    b"v/1\1\2\0\0\0": "OpenEXR",
+    b"\0\5\x16\7\0\2\0\0": "Macintosh attributes",
+    b"PK\3\4\x14\0": "an archive",
+    b"\x1f\x8b\x08\0": "a compressed file",
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:00": "a pointer of Git LFS",
+    bytes(5_000): "nothing but zeros",
+}
+
+
+@pytest.mark.parametrize("head", KINDS, ids=KINDS.values())
+def test_a_file_of_a_kind_that_is_not_read_is_called_what_it_is(head: bytes) -> None:
+    with pytest.raises(images.UnreadableImageError, match=KINDS[head]):
+        images.decode(head)
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "JPEG"])
+@pytest.mark.parametrize("length", [12, 16, 30, 60])
+def test_a_file_that_ends_in_its_header_is_broken_and_not_unknown(format: str, length: int) -> None:
+    with pytest.raises(images.UnreadableImageError, match="broken") as refused:
+        images.decode(encoded(gradient(200, 200), format)[:length])
+    assert "UnidentifiedImage" not in str(refused.value)
+    assert "not an image" not in str(refused.value)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])

@@ -20,7 +20,8 @@ def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
     """An image fitted to a square of `side` pixels, enlarged at most fourfold; None if it cannot be read."""
     try:
         data, _ = images.read(path)
-        return in_square(images.decode(data, side), side)
+        with images.warned.heard():  # the ingest told of damage
+            return in_square(images.decode(data, side), side)
     except images.UnreadableImageError:
         return None
 

@@ -197,7 +197,7 @@ def _decoded(record: Record, side: int | None = None) -> Image | None:
 
 def decoded_for(sides: Collection[int | None], record: Record) -> dict[int | None, Image]:
     """A record's image for each of the sides; empty if its file is gone or broken."""
-    with contextlib.suppress(images.UnreadableImageError):
+    with contextlib.suppress(images.UnreadableImageError), images.warned.heard():  # the ingest told of damage
         data, _ = images.read(record.path)
         return {side: images.decode(data, side) for side in sides}
     return {}

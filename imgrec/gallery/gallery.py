@@ -12,7 +12,7 @@ import numpy as np
 
 from imgrec.batches import chunks
 from imgrec.errors import UsageError
-from imgrec.gallery import fitted, similarity
+from imgrec.gallery import fitted, recorded, similarity
 from imgrec.gallery.query import Query, Resolved, as_queries, resolve
 from imgrec.gallery.results import Filter, Match, label_of
 from imgrec.gallery.rows import GalleryRows
@@ -323,7 +323,9 @@ def opened(
     check_component(index, Index, "index")
     _check_filter(where, "where")
     with store, store.snapshot():
-        yield Gallery(store, similarity.choose(store, space, extractor, projection, metric), where, index)
+        chosen = similarity.choose(store, space, extractor, projection, metric)
+        recorded.warn_of_older_decoding(store, [term.space.key for term in chosen.terms])
+        yield Gallery(store, chosen, where, index)
 
 
 def _check_filter(keeps: object, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from imgrec.extraction import extract
 from imgrec.gallery.similarity import Similarity, Term
 from imgrec.kinds import Form, Store, Vectors
 from imgrec.paths import expanded
+
+log = logging.getLogger(__name__)
 
 COMBINE = ("mean", "nearest")
 
@@ -179,6 +182,10 @@ def _vector(path: str, data: bytes, digest: str, store: Store, term: Term) -> Ve
     _, found = store.vectors(term.space, [digest])
     if not len(found):
         extractor = term.ready_extractor()
-        found = extract(extractor, [images.decode(data, extractor.side)], [path])
+        with images.warned.heard() as warnings:
+            image = images.decode(data, extractor.side)
+        for warning in warnings:
+            log.warning("query %r is read with damage: %s", path, warning)
+        found = extract(extractor, [image], [path])
     vector: Vectors = found[0]
     return vector

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from imgrec import presets, registry
+from imgrec import images, presets, registry
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.kinds import Extractor, Space, Store
+from imgrec.kinds import Extractor, Record, Space, Store
 from imgrec.options import default_values, written
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,43 @@ FUSION_PREFIX = "fusion-"
 
 DEFAULT = "default"
 """The metadata name of the space or fusion by which a gallery's images are compared unless another is named."""
+
+
+DECODING = "decoding"
+"""The metadata name of the version of decoding of which all vectors are, by the keys of their spaces."""
+
+
+def decodings(store: Store) -> dict[str, int]:
+    """What a store notes under `DECODING`."""
+    held = store.metadata().get(DECODING)
+    return held if isinstance(held, dict) else {}
+
+
+def is_outdated(record: Record, spaces: Iterable[str]) -> bool:
+    """Whether the vector of an image, unless it is missing, may be of older decoding in one of some spaces."""
+    found = (images.versions.is_outdated(record.path, record.stamp, space) for space in spaces)
+    return not record.missing and any(found)
+
+
+def warn_of_older_decoding(store: Store, spaces: Iterable[str]) -> None:
+    """Warn of images that were decoded by older rules than a query is, once a run."""
+    held = decodings(store)
+    older = [space for space in spaces if held.get(space) != images.versions.CURRENT]
+    told = (store.location, *older)
+    if not older or told in _TOLD:
+        return
+    _TOLD.add(told)
+    if count := sum(is_outdated(record, older) for record in store.records()):
+        log.warning(
+            "%s images of %s were decoded by older rules of imgrec, and may have other pixels now: ingest their "
+            "folders with the extractor of %s, which decodes these anew, and no others",
+            f"{count:,}",
+            store.location,
+            " and of ".join(older),
+        )
+
+
+_TOLD = set[tuple[str, ...]]()
 
 
 def fusion_key(fusion_spec: Mapping[str, Any]) -> str:

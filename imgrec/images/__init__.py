@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from imgrec.images import versions, warned
 from imgrec.images.decoding import Encoded, decode, image_suffixes, reduction
 from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, is_worth_another_try
 from imgrec.images.sources import (
@@ -39,4 +40,6 @@ __all__ = [
     "roots",
     "source_of",
     "state",
+    "versions",
+    "warned",
 ]

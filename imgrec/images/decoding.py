@@ -3,7 +3,7 @@
 These rules are part of every space (`kinds.extractor.DECODING_VERSION`):
 
 * the format is one of `FORMATS`, or one that a plugin adds (`kinds.Decoder`), judged by content, not by name;
-* EXIF orientation is applied; embedded colour profiles are ignored;
+* EXIF orientation is applied; embedded colour profiles, like all else beside the pixels, are ignored;
 * grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
 * transparency is composited on white; of several frames the first is taken;
 * JPEG may be decoded at 1/2, 1/4 or 1/8, never below the side that the extractor asks for;
@@ -13,7 +13,6 @@ These rules are part of every space (`kinds.extractor.DECODING_VERSION`):
 from __future__ import annotations
 
 import functools
-import io
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -28,7 +27,8 @@ from imgrec.kinds import Decoder, Image
 
 if TYPE_CHECKING:
     import PIL.Image
-from imgrec.images import metadata
+from imgrec.images import containers, formats, jpeg, libtiff, metadata, warned
+from imgrec.images.metadata import Metadata
 from imgrec.images.reasons import DECODER, NEEDS, UNKNOWN, UnreadableImageError
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
@@ -93,8 +93,7 @@ class Encoded:
     upright: tuple[int, int] = (0, 0)
     """Width and height of the upright image, in pixels."""
 
-    taken: str | None = None
-    """As in `Record`."""
+    about: Metadata = Metadata()
 
     @classmethod
     def of(cls, data: bytes) -> Encoded:
@@ -105,7 +104,8 @@ class Encoded:
         """
         if not data:
             raise UnreadableImageError("empty file")
-        with _reasons(), _opened(data) as picture:
+        container = containers.of(data)
+        with _reasons(), _opened(data, container) as picture:
             width, height = _extent(picture)
             if width * height > MAX_PIXELS:
                 raise UnreadableImageError(f"too large: {width} x {height} pixels")
@@ -114,10 +114,9 @@ class Encoded:
                 name, scans = "JPEG", _scans(data)
             if scans > MAX_SCANS:
                 raise UnreadableImageError(f"too large: a JPEG of {scans} scans, more than {MAX_SCANS}")
-            about = metadata.of(picture)
-            size = _stored_size(picture)
-            upright = size[::-1] if about.is_turned else size
-            return cls(data, name, width, height, len(picture.getbands()), scans > 1, upright, about.taken)
+            about = _metadata(picture, container)
+            upright = about.size(picture.width, picture.height)
+            return cls(data, name, width, height, len(picture.getbands()), scans > 1, upright, about)
 
     def decode(self, sides: Collection[int | None]) -> dict[int | None, Image]:
         """The image for each side (see `decode`); sides that lead to the same size share an array.
@@ -147,13 +146,27 @@ class Encoded:
         return reduction(min(self.width, self.height), side) if self.format == "JPEG" else 1
 
     def _decode(self, reduction: int) -> Image:
+        return metadata.upright(self._stored(reduction), self.about.orientation)
+
+    def _stored(self, reduction: int) -> Image:
+        """The image before it is turned."""
+        container = containers.of(self.data)
         with _reasons():
-            image = _decode_jpeg(self.data, reduction) if self.format == "JPEG" else None
-            if image is not None:
-                return image
-            with _opened(self.data) as picture:
-                picture.draft(None, (-(-self.width // reduction), -(-self.height // reduction)))
+            containers.check(self.data)
+            if self.format == "JPEG":
+                return jpeg.decode(self.data, self.width, self.height, reduction, container.open)
+            with _opened(self.data, container) as picture:
                 return _to_rgb(picture)
+
+
+def _metadata(picture: PIL.Image.Image, container: containers.Container) -> Metadata:
+    """A picture's metadata: its container's own, or what a decoder that knows the format hands on."""
+    own = metadata.of(container.exif, picture.tell())
+    given = metadata.of([picture.info.get("exif") or b""])
+    turned = given if "exif" in picture.info else own
+    decoder = registry.recognising(decoders(), container.head)
+    turns = decoder.turns if decoder else container.turns or turned is given
+    return Metadata(turned.orientation if turns else 1, own.taken or given.taken)
 
 
 _BYTES_A_PIXEL = {
@@ -171,7 +184,22 @@ _BYTES_A_PIXEL_ELSE = 12
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Turn whatever a decoder raises into an UnreadableImageError."""
+    """Turn whatever a decoder raises into an UnreadableImageError; libtiff's reason is a complaint."""
+    libtiff.hear()
+    with warned.heard() as complaints:
+        try:
+            with _raised():
+                yield
+        except UnreadableImageError as error:
+            if "decoder error" in str(error) and complaints:
+                raise UnreadableImageError(f"broken image: {complaints[-1]}") from None
+            raise
+    for complaint in complaints:
+        warned.note(complaint)
+
+
+@contextmanager
+def _raised() -> Iterator[None]:
     import PIL.Image
 
     try:
@@ -193,22 +221,19 @@ def _extent(picture: PIL.Image.Image) -> tuple[int, int]:
     return max(picture.width, int(tags.get(_TILE_WIDTH, 0))), max(picture.height, int(tags.get(_TILE_LENGTH, 0)))
 
 
-def _stored_size(picture: PIL.Image.Image) -> tuple[int, int]:
-    """Width and height before rotation; for a TIFF, Pillow's own are those after it."""
-    tags = getattr(picture, "tag_v2", {})
-    return int(tags.get(_WIDTH, picture.width)), int(tags.get(_LENGTH, picture.height))
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 
 
-_WIDTH, _LENGTH, _TILE_WIDTH, _TILE_LENGTH = 256, 257, 322, 323  # TIFF 6.0, sections 8 and 15
-
-
-def _opened(data: bytes) -> PIL.Image.Image:
+def _opened(data: bytes, container: containers.Container) -> PIL.Image.Image:
     """Open a file with the decoder that recognises it, else with Pillow."""
     import PIL.Image
 
-    decoder = registry.recognising(decoders(), data[:64])
+    decoder = registry.recognising(decoders(), container.head)
     if decoder is None:
-        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        try:
+            return PIL.Image.open(container.open(), formats=FORMATS)
+        except PIL.UnidentifiedImageError:
+            raise UnreadableImageError(_why_unknown(data, container)) from None
     for library, command in decoder.missing_libraries().items():
         raise UnreadableImageError(f"{NEEDS}{library}: {command}")
     opened: object = decoder().open(data)
@@ -216,6 +241,22 @@ def _opened(data: bytes) -> PIL.Image.Image:
         message = f"{decoder.name} returned {type(opened).__name__}, not a PIL.Image.Image"
         raise UnreadableImageError(f"{DECODER}{message}")
     return opened
+
+
+def _why_unknown(data: bytes, container: containers.Container) -> str:
+    """Why Pillow opens a file with none of its readers: each but the one whose format it is keeps its reason."""
+    import PIL.Image
+
+    for name in FORMATS:
+        read, accepts = PIL.Image.OPEN.get(name, (None, None))
+        if read and accepts and accepts(data[:16].ljust(16, b"\0")) is True:
+            try:
+                read(container.open(), "")
+            except Exception as error:
+                return f"broken image, or of a kind that is not read: {name}: {' '.join(str(error).split())}"
+    if is_ := formats.described(data):
+        return f"{is_}, which is not read"
+    return UNKNOWN
 
 
 def reduction(shorter: int, side: int | None) -> int:
@@ -252,26 +293,9 @@ def _scans(jpeg: bytes) -> int:
     return scans
 
 
-def _decode_jpeg(data: bytes, reduction: int) -> Image | None:
-    """Decode with OpenCV, half as fast again as Pillow; None if it fails, so that Pillow reads it or says why."""
-    import cv2
-
-    # REDUCED_GRAYSCALE_n is the bare reduction; together with COLOR_RGB it is "reduced, in RGB".
-    flags = cv2.IMREAD_COLOR_RGB
-    if reduction > 1:
-        flags |= getattr(cv2, f"IMREAD_REDUCED_GRAYSCALE_{reduction}")
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # type: ignore[return-value]
-    except cv2.error:
-        return None
-
-
 def _to_rgb(picture: PIL.Image.Image) -> Image:
     if picture.mode == "F" or (picture.mode == "I" and picture.format not in ("PNG", "PPM")):
         raise UnreadableImageError("pixels of 32 bits have no known range")
-    import PIL.ImageOps
-
-    PIL.ImageOps.exif_transpose(picture, in_place=True)
     picture.load()
     image = np.empty((picture.height, picture.width, 3), np.uint8)
     rows = max(1, _BAND // picture.width)

@@ -1,15 +1,18 @@
-"""Metadata of image files."""
+"""Metadata of image files: the one reader of EXIF, which takes what is whole of it."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import PIL.Image
+import numpy as np
+
+from imgrec.images import tiff
+from imgrec.kinds import Image
 
 # Exif 3.0 (CIPA DC-008), tables 4 and 7.
 ORIENTATION, EXIF, TAKEN, OFFSET = 0x0112, 0x8769, 0x9003, 0x9011
@@ -22,28 +25,68 @@ SWAPPED = range(5, 9)
 class Metadata:
     """The metadata that imgrec uses, from EXIF."""
 
-    is_turned: bool = False
-    """Whether width and height are swapped to make the picture upright."""
+    orientation: int = 1
+    """How the picture is stored, from 1 (upright) to 8."""
 
     taken: str | None = None
     """When it was photographed: ISO 8601, in the camera's own time, with its UTC offset if known."""
 
-
-def of(picture: PIL.Image.Image) -> Metadata:
-    """A picture's metadata; damaged ones are ignored."""
-    import PIL.Image
-
-    with contextlib.suppress(Exception):  # readers of damaged EXIF raise anything
-        exif = PIL.Image.Image.getexif(picture)  # PNG overrides it, and would decode its pixels
-        if exif:
-            inner = exif.get_ifd(EXIF)
-            return Metadata(exif.get(ORIENTATION) in SWAPPED, _time(inner.get(TAKEN), inner.get(OFFSET)))
-    return Metadata()
+    def size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the upright picture."""
+        return (height, width) if self.orientation in SWAPPED else (width, height)
 
 
-def _time(text: object, offset: object) -> str | None:
+def of(exif: Iterable[bytes | memoryview], page: int = 0) -> Metadata:
+    """What EXIF tells; what is damaged is passed over.
+
+    Args:
+        exif: TIFF structures, perhaps behind the word `Exif`; what the first does not tell, the next may.
+        page: of which of their pages.
+    """
+    orientation, taken = 1, None
+    for each in exif:
+        directory = _directory(each, page)
+        if directory is None:
+            continue
+        found, inner = directory.whole(ORIENTATION), directory.inner(EXIF)
+        if orientation == 1 and found and found <= 8:
+            orientation = found
+        if inner and not taken:
+            taken = _time(inner.text(TAKEN), inner.text(OFFSET))
+    return Metadata(orientation, taken)
+
+
+def _directory(exif: bytes | memoryview, page: int) -> tiff.Directory | None:
+    start = next((at for at in range(_MOST_BEFORE) if bytes(exif[at : at + 4]) in tiff.MAGIC), None)
+    if start is None:
+        return None
+    return next(itertools.islice(tiff.directories(exif[start:]), page, None), None)
+
+
+_MOST_BEFORE = 64
+"""Bytes in which a structure has to begin; the word `Exif` may stand before it, also twice."""
+
+
+def _time(text: str, offset: str) -> str | None:
     with contextlib.suppress(ValueError):
-        moment = datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S")
-        zone = str(offset).strip("\0 ")
-        return moment.isoformat() + (zone if re.fullmatch(r"[+-]\d\d:\d\d", zone) else "")
+        zone = offset if re.fullmatch(r"[+-]\d\d:\d\d", offset) else ""
+        return datetime.strptime(text, "%Y:%m:%d %H:%M:%S").isoformat() + zone
     return None
+
+
+def upright(image: Image, orientation: int) -> Image:
+    """An image turned and mirrored so that it is upright.
+
+    >>> upright(np.array([[[1], [2]]], np.uint8), 6)[:, :, 0].tolist()
+    [[1], [2]]
+    """
+    import cv2
+
+    if orientation in (5, 7):
+        image = image.transpose(1, 0, 2)
+    turn = {3: cv2.ROTATE_180, 6: cv2.ROTATE_90_CLOCKWISE, 7: cv2.ROTATE_180, 8: cv2.ROTATE_90_COUNTERCLOCKWISE}
+    if orientation in (2, 4):
+        return cv2.flip(image, orientation // 2 % 2)  # type: ignore[return-value]
+    if orientation in turn:
+        return cv2.rotate(image, turn[orientation])  # type: ignore[return-value]
+    return np.ascontiguousarray(image)

@@ -28,5 +28,5 @@ class UnreadableImageError(ImgrecError):
 
 
 def is_worth_another_try(reason: str) -> bool:
-    """Whether a file that failed may be readable later although it has not changed."""
-    return reason.startswith((NOT_OPENED, NEEDS, UNKNOWN, DECODER, CHANGED))
+    """Whether a file that failed may be readable next time although neither it nor what reads it has changed."""
+    return reason.startswith((NOT_OPENED, DECODER, CHANGED))

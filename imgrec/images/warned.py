@@ -1,4 +1,4 @@
-"""Captures the warnings of Pillow, separately for each thread."""
+"""Captures what decoders warn of, for each thread: Python's warnings of Pillow, and what is noted here."""
 
 from __future__ import annotations
 
@@ -24,11 +24,21 @@ def heard() -> Iterator[list[str]]:
     with _changing:
         if warnings.showwarning is not _show:  # other code has replaced it since
             _before, warnings.showwarning = warnings.showwarning, _show
-    _of_thread.heard = found = list[str]()
+    outer, found = getattr(_of_thread, "heard", None), list[str]()
+    _of_thread.heard = found
     try:
         yield found
     finally:
-        _of_thread.heard = None
+        _of_thread.heard = outer
+
+
+def note(warning: str) -> None:
+    """Warn of damage in the file that this thread decodes: to whoever captures, else by Python's own means."""
+    found: list[str] | None = getattr(_of_thread, "heard", None)
+    if found is None:
+        warnings.warn(warning, stacklevel=2)
+    elif warning not in found:
+        found.append(warning)
 
 
 def _show(message: Warning | str, *others: Any, **named: Any) -> None:

@@ -107,6 +107,7 @@ def ingest(
         ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
         process(ingestion, images.find(roots), engine or _usual_engine(), batch_size, advance)
         ingestion.mark_missing(roots)
+        ingestion.note_decoding()
         if prune:
             ingestion.forget_missing(roots, force=force)
         ingestion.check_read(roots, total)

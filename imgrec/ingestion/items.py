@@ -19,7 +19,7 @@ def read_item(file: ImageFile) -> Item:
                 data, item.digest, item.file = images.read_as_found(file.path)
                 item.encoded = Encoded.of(data)
                 item.width, item.height = item.encoded.upright
-                item.taken = item.encoded.taken
+                item.taken = item.encoded.about.taken
             except images.UnreadableImageError as error:
                 item.reason = str(error)
         item.warnings += warnings

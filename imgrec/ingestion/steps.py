@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -14,6 +13,7 @@ from imgrec import images
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import recorded
+from imgrec.ingestion import rows
 from imgrec.kinds import (
     Batch,
     Engine,
@@ -59,8 +59,11 @@ class IngestReport:
     dismissed: int = 0
     """Passed over, since they were forgotten on purpose."""
 
+    damaged: int = 0
+    """Read, though the decoder warned of damage; see the records' warnings."""
+
     def __str__(self) -> str:
-        rare = ("pruned", "dismissed")
+        rare = ("pruned", "dismissed", "damaged")
         counts = {name: count for name, count in asdict(self).items() if count or name not in rare}
         return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
@@ -140,6 +143,8 @@ class Ingestion:
         self._on_their_way: dict[str, set[Space]] = {}
         """For each content that is being extracted, the spaces it is extracted into."""
 
+        self._is_told = False
+
     def remember(self, chosen: Sequence[Extractor]) -> None:
         """Record each fusion, so that queries use all its terms, and the first space or fusion as the default."""
         specs = {_key(each): each.fusion_spec() for each in chosen}
@@ -168,11 +173,11 @@ class Ingestion:
             back = []
             for file in some:
                 record, failure = records.get(file.path), failures.get(file.path)
-                if record and _same(record, file) and not (lacking[record.digest] or _is_bare(record, file)):
+                if record and self._is_done(record, file) and not lacking[record.digest]:
                     self.report.unchanged += 1
                     if record.missing:
                         back.append(replace(record, missing=False))
-                elif failure and _same(failure, file) and not self._is_tried_again(failure):
+                elif failure and self._is_refused(failure, file):
                     self.report.failed += 1
                 elif file.path in dismissed and not self._bring_back(file.path):
                     self.report.dismissed += 1
@@ -182,8 +187,19 @@ class Ingestion:
                 advance(1)
             self._write(Batch(records=back))
 
-    def _is_tried_again(self, failure: Failure) -> bool:
-        return self.retry_failed or images.is_worth_another_try(failure.reason)
+    def _is_done(self, record: Record, file: ImageFile) -> bool:
+        """Whether a record holds for a file as it is, and as it is decoded now."""
+        outdated = rows.outdated([record], self.spaces)
+        if outdated and not self._is_told:
+            self._is_told = True
+            log.warning(
+                "since this gallery was made, the decoding of some formats has changed: images that this may "
+                "concern are decoded anew, and no others"
+            )
+        return rows.is_same(record, file) and not outdated
+
+    def _is_refused(self, failure: Failure, file: ImageFile) -> bool:
+        return not self.retry_failed and rows.is_refused_again(failure, file)
 
     def planned(self, groups: Iterable[list[Item]]) -> Iterator[Item]:
         """Plan what to do with each file read: content that is known is not extracted again."""
@@ -198,7 +214,8 @@ class Ingestion:
                 if item.digest and not lacking[item.digest]:
                     item.reason = None  # a library that is gone, say: not needed
                 if item.reason is None:
-                    item.lacks = self._not_on_their_way(item.digest, lacking[item.digest])
+                    older = [] if lacking[item.digest] else rows.outdated(known.get(item.digest, []), self.spaces)
+                    item.lacks = self._not_on_their_way(item.digest, lacking[item.digest] or older)
                     item.sides = {self.spaces[space].side for space in item.lacks}
                     self._find_move(item, known.get(item.digest, []))
             yield from (item for item in some if item.file.path not in unreachable)
@@ -236,17 +253,43 @@ class Ingestion:
     def write(self, batch: Extracted) -> None:
         """Write what was extracted as one transaction, and count it."""
         self._put_off_orphans(batch)
+        self._share_warnings(batch)
         good = [item for item in batch.items if item.reason is None]
         bad = [item for item in batch.items if item.reason is not None]
         forgotten = [path for item in good for path in item.forgets]
-        self._write(Batch([_record(item) for item in good], list(map(_failure, bad)), forgotten, batch.vectors))
+        self._write(Batch(self._records(good), list(map(rows.failure, bad)), forgotten, batch.vectors))
         for item in bad:
-            path = item.file.path
-            log.warning("%s: %s", path if path.isprintable() else ascii(path), item.reason)
+            _warn(item, item.reason or "")
+        for item in good:
+            if item.warnings:
+                self.report.damaged += 1
+                _warn(item, f"read with damage: {'; '.join(item.warnings)}")
         for item in batch.items:
             counts_as = "failed" if item.reason is not None else item.counts_as
             setattr(self.report, counts_as, getattr(self.report, counts_as) + 1)
         self.report.extracted += sum(len(digests) for digests, _ in batch.vectors.values())
+
+    def _records(self, items: Sequence[Item]) -> list[Record]:
+        before = {each.path: each for each in self.store.records(paths=[item.file.path for item in items])}
+        return [rows.record(item, before.get(item.file.path), self.spaces) for item in items]
+
+    def note_decoding(self) -> None:
+        """Note of the spaces that nothing of older decoding is left in them, so that searches need not look."""
+        held = recorded.decodings(self.store)
+        keys = [space.key for space in self.spaces if held.get(space.key) != images.versions.CURRENT]
+        if keys and not any(recorded.is_outdated(record, keys) for record in self.store.records()):
+            current = dict.fromkeys(keys, images.versions.CURRENT)
+            self._write(Batch(metadata={recorded.DECODING: {**held, **current}}))
+
+    def _share_warnings(self, batch: Extracted) -> None:
+        """Give items that were not decoded, as their content is known, the warning that it had when it was."""
+        warnings = {item.digest: item.warnings for item in batch.items if item.lacks and item.warnings}
+        known = [item.digest for item in batch.items if not item.lacks]
+        for record in self.store.records(digests=known) if known else ():
+            if record.warning:
+                warnings.setdefault(record.digest, [record.warning])
+        for item in batch.items:
+            item.warnings = item.warnings or warnings.get(item.digest, [])
 
     def _put_off_orphans(self, batch: Extracted) -> None:
         """Postpone items that lack a vector after all.
@@ -340,38 +383,10 @@ def _key(extractor: Extractor) -> str:
     return Space.of(extractor).key if fusion_spec is None else recorded.fusion_key(fusion_spec)
 
 
+def _warn(item: Item, message: str) -> None:
+    path = item.file.path
+    log.warning("%s: %s", path if path.isprintable() else ascii(path), message)
+
+
 def _is_out_of_reach(item: Item) -> bool:
     return item.reason is not None and item.reason.startswith(images.NOT_OPENED)
-
-
-def _same(known: Record | Failure, file: ImageFile) -> bool:
-    """Whether a file is unchanged; without a stamp, size and mtime are trusted."""
-    is_stamped = known.stamp is not None and file.stamp is not None
-    return (known.size, known.mtime_ns) == (file.size, file.mtime_ns) and not (
-        is_stamped and known.stamp != file.stamp
-    )
-
-
-def _is_bare(record: Record, file: ImageFile) -> bool:
-    """Whether a record is of an older imgrec, which kept neither stamps nor sizes."""
-    return record.width is None and record.stamp is None and file.stamp is not None
-
-
-def _record(item: Item) -> Record:
-    file, warning = item.file, "; ".join(item.warnings) or None
-    return Record(
-        file.path,
-        item.digest,
-        file.size,
-        file.mtime_ns,
-        stamp=file.stamp,
-        width=item.width,
-        height=item.height,
-        taken=item.taken,
-        warning=warning,
-    )
-
-
-def _failure(item: Item) -> Failure:
-    file = item.file
-    return Failure(file.path, file.size, file.mtime_ns, item.reason or "", time.time(), file.stamp)

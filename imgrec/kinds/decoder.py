@@ -28,6 +28,9 @@ class Decoder(Component):
     suffixes: ClassVar[Collection[str]] = ()
     """The suffixes by which such files are found in folders: lower case, with the dot."""
 
+    turns: ClassVar[bool] = True
+    """Whether EXIF tells how the pictures that `open` returns are stored; False if they are upright."""
+
     @classmethod
     def problem(cls) -> str | None:
         """A decoder has no options, and its suffixes are lower case with a dot."""
@@ -51,7 +54,7 @@ class Decoder(Component):
             data: the whole file, whose beginning `recognises` has accepted.
 
         Returns:
-            An image of any mode: upright, or with its EXIF orientation.
+            An image of any mode: upright, or with EXIF that tells how it is stored, as bytes in `info["exif"]`.
 
         Raises:
             Exception: of any type, for a broken file; its message is recorded as the reason.

@@ -29,7 +29,10 @@ Vectors = npt.NDArray[np.float32]
 
 
 DECODING_VERSION = 1
-"""The version of the rules in `images.decoding`, part of every space: raised when decoded pixels change."""
+"""The version of the rules in `images.decoding`, part of every space: raised when the pixels of all images change.
+
+For a change of some formats see `images.versions`.
+"""
 
 
 class FusionSpec(TypedDict):

@@ -1,4 +1,4 @@
-"""failures: the files that could not be read, and why."""
+"""failures: the files that could not be read, or were read with damage, and why."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from imgrec.kinds import Failure, Stage, Store
+from imgrec.kinds import Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
 
-COLUMNS = ("path", "reason", "time")
+COLUMNS = ("path", "reason", "time", "outcome")
+
+REFUSED, DAMAGED = "refused", "read with damage"
+"""The outcomes: the gallery has no vectors of the file, or it has those of a damaged picture."""
 
 
 @dataclass(kw_only=True)
 class Failures(Stage):
-    """List the files that could not be read, with the reason and when they were tried."""
+    """List the files that could not be read, or were read with damage: the reason, and when they were tried."""
 
     positional: ClassVar[str | None] = None
     keeps_record: ClassVar[bool] = False
@@ -28,10 +31,13 @@ class Failures(Stage):
     store: Store = component("store")
 
     def execute(self, run: Run) -> None:
-        """Print the failures sorted by path, and write `failures.csv` and `results.json`."""
+        """Print the failures and damaged images, each sorted by path; write `failures.csv` and `results.json`."""
         with self.store as store:
-            rows = [_row(each) for each in sorted(store.failures(), key=lambda failure: failure.path)]
-        run.counts.update(failed=len(rows), reasons=len({row["reason"] for row in rows}))
+            refused = [_row(each.path, each.reason, each.time) for each in store.failures()]
+            damaged = [_row(each.path, each.warning) for each in store.records() if each.warning]
+        rows = [row for each in (refused, damaged) for row in sorted(each, key=lambda row: row["path"])]
+        reasons = len({row["reason"] for row in refused})
+        run.counts.update(failed=len(refused), reasons=reasons, damaged=len(damaged))
         text = _as_csv(rows)
         (run.folder / "failures.csv").write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
         run.write_json("results.json", {"store": self.store.location, "failures": rows})
@@ -45,15 +51,16 @@ class Failures(Stage):
     def _as_table(self, rows: Sequence[Mapping[str, str]]) -> str:
         if not rows:
             return f"{self.store.location}: no file has failed"
-        cells = [[row["time"], row["reason"], row["path"]] for row in rows]
-        counts = Counter(row["reason"] for row in rows).most_common()
+        cells = [[row["time"], row["outcome"], row["reason"], row["path"]] for row in rows]
+        counts = Counter(row["reason"] if row["outcome"] == REFUSED else DAMAGED for row in rows).most_common()
         message = "; ".join(f"{count:,} {reason}" for reason, count in counts)
-        return f"{self.store.location}: {message}\n\n{table(cells, header=['tried', 'reason', 'path'])}"
+        return f"{self.store.location}: {message}\n\n{table(cells, header=['tried', 'outcome', 'reason', 'path'])}"
 
 
-def _row(failure: Failure) -> dict[str, str]:
-    tried = datetime.fromtimestamp(failure.time, UTC).isoformat(timespec="seconds")
-    return dict(zip(COLUMNS, (failure.path, failure.reason, tried), strict=True))
+def _row(path: str, reason: str, time: float | None = None) -> dict[str, str]:
+    """A line of the list; of an image that was read the time is not kept."""
+    tried = "" if time is None else datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
+    return dict(zip(COLUMNS, (path, reason, tried, DAMAGED if time is None else REFUSED), strict=True))
 
 
 def _as_csv(rows: Sequence[Mapping[str, str]]) -> str:
