@@ -16,7 +16,7 @@ from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.hookspecs import RunInfo, hookimpl
 from imgrec.kinds import *  # noqa: F403 - `kinds.__all__` is what plugins need
 from imgrec.options import component, components, option
-from imgrec.registry import available, build
+from imgrec.registry import available, build, load_plugin
 from imgrec.threads import ahead, cores, each
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ __all__ = [
     "hookimpl",
     "image_suffixes",
     "ingest",
+    "load_plugin",
     "open",
     "option",
     "read_item",

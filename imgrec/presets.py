@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,7 +34,7 @@ def conf_folders() -> list[ConfFolder]:
     return [own, *registry.ask("imgrec_conf_packages", "presets", _folders_of)]
 
 
-def _folders_of(packages: Any, source: importlib.metadata.Distribution | None) -> Iterator[ConfFolder]:
+def _folders_of(packages: Any, source: registry.Origin) -> Iterator[ConfFolder]:
     if isinstance(packages, str):
         raise PluginError(f"imgrec_conf_packages returned {packages!r}: it returns a list")
     for package in packages:

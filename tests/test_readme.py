@@ -103,6 +103,7 @@ def test_every_command_is_run(folder: Path, name: str) -> None:
         file = folder / re.findall(r"^# (mine/.*)$", text, re.MULTILINE)[0]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+    (folder / "mymodel.py").write_text(python("README.md", "from dataclasses"))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, **ONE_THREAD, "PATH": path, "PYTHONPATH": str(folder / "site")}
     for command in commands(name):

@@ -60,8 +60,10 @@ def read(words: Sequence[str]) -> Arguments:
         words: the arguments, without the program's name.
 
     Raises:
-        UsageError: a bare word that is neither a stage nor a value of its positional option.
+        UsageError: a bare word that is neither a stage nor a value of its positional option; or a plugin file that
+            cannot be loaded.
     """
+    words = load_plugin_files(words)
     flags, words = _split_flags(words)
     folders, flags = split_config_folders(flags)
     stage, rest = _split_stage(words)
@@ -77,6 +79,27 @@ def read(words: Sequence[str]) -> Arguments:
     given = given_by(overrides)
     hydra += [_override(word, cls, given, folders, is_multirun=is_multirun) for word in overrides]
     return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders)
+
+
+PLUGIN_FILES = re.compile(r"\+{0,2}plugins=(.*)", re.DOTALL)
+
+
+def load_plugin_files(words: Sequence[str]) -> list[str]:
+    """Load the plugins that `plugins=[FILE,...]` names; the other words.
+
+    Raises:
+        UsageError: a file cannot be read or loaded.
+    """
+    rest = []
+    for word in words:
+        if match := PLUGIN_FILES.fullmatch(word):
+            value = match[1]
+            is_list = value[:1] == "[" and value[-1:] == "]" and not _exists(value)
+            for file in _split_commas(value[1:-1]) if is_list else [value]:
+                registry.load_plugin(file[1:-1] if _is_quoted(file) else file)
+        else:
+            rest.append(word)
+    return rest
 
 
 def split_config_folders(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:

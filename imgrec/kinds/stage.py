@@ -26,7 +26,7 @@ class Ranking:
     """What the quality costs; the quality is plotted against the first."""
 
 
-TAKEN = frozenset(("stage", "hydra", "experiment"))
+TAKEN = frozenset(("stage", "hydra", "experiment", "plugins"))
 """Names that no option of a stage may have."""
 
 

@@ -57,7 +57,7 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
         raise UsageError(f"name={name} means something else to Python or YAML: take another name")
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         raise UsageError(
-            f"name={name} cannot be a plugin's: lower-case letters and digits make one, a letter first, and _ between"
+            f"name={name} cannot be a plugin's: lower-case letters and digits make one, with _ in between"
         )
     if name in presets.names(kind):
         origin = registry.available(kind)[name].origin if name in registry.available(kind) else "a preset"
