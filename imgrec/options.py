@@ -108,10 +108,10 @@ class Options:
         return cls.__name__.lower()
 
     def __post_init__(self) -> None:
-        hints = type_hints(type(self))
+        hints, title = type_hints(type(self)), type(self).title()  # an option of a stage may be called so
         for spec in dataclasses.fields(self):
-            value = _checked_type(hints[spec.name], getattr(self, spec.name), f"{self.title()}.{spec.name}")
-            _check_range(spec.metadata, value, f"{self.title()}.{spec.name}")
+            value = _checked_type(hints[spec.name], getattr(self, spec.name), f"{title}.{spec.name}")
+            _check_range(spec.metadata, value, f"{title}.{spec.name}")
             setattr(self, spec.name, value)
 
     def options(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Stage(Component):
 
     kind: ClassVar[str] = "stage"
 
-    free_names: ClassVar[frozenset[str]] = frozenset(("kind", "name"))
+    free_names: ClassVar[frozenset[str]] = frozenset(("kind", "name", "title"))
 
     positional: ClassVar[str | None] = None
     """The option that a bare argument fills: `imgrec recommend img.jpg`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 from imgrec import evaluation, images, registry
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.evaluation import Queries
+from imgrec.evaluation.labels import digest_of, is_file
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import Similarity
@@ -75,8 +75,8 @@ class Evaluate(Stage):
             asked = evaluation.asked_of(
                 gallery, extractors, labels=self.labels, sample=self.sample, apart=apart, seed=self.seed
             )
-        if self.labels not in ("auto", "folder", "none"):
-            run.inputs["labels"] = hashlib.sha256(Path(self.labels).read_bytes()).hexdigest()
+        if is_file(self.labels):
+            run.inputs["labels"] = digest_of(self.labels)
         run.inputs["queries"] = _fingerprint(asked.records)
         found, per_query = evaluation.evaluate(
             gallery, asked, extractors, k=self.k, rerank=self.rerank, seed=self.seed, timed=run.timed
