@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import imgrec
 from imgrec import hookspecs, presets, registry, testing
 from imgrec.kinds import KINDS, Stage
 from imgrec.options import component_fields, option_rows
@@ -102,6 +103,19 @@ def option_table(kind: str, name: str) -> str:
     return table(
         ["option", "default", "meaning"], [[f"`{kind}.{r.name}`", f"`{r.default}`", r.help] for r in rows]
     )
+
+
+def python_table() -> str:
+    """All names of `imgrec`, with the first sentence of what has a docstring."""
+    named = {name: getattr(imgrec, name) for name in sorted(imgrec.__all__, key=str.lower)}
+    told = {name: summary(value) for name, value in named.items() if callable(value) and _is_ours(value)}
+    rows = [[f"`imgrec.{name}`", text] for name, text in told.items()]
+    types = ", ".join(f"`imgrec.{name}`" for name in named if name not in told)
+    return f"{table(['name', 'what it is'], rows)}\n\nBesides, types and a marker: {types}."
+
+
+def _is_ours(value: object) -> bool:
+    return getattr(value, "__module__", "").startswith("imgrec")
 
 
 def hook_table() -> str:

@@ -177,7 +177,8 @@ def test_the_longer_python_example(folder: Path) -> None:
     assert shares.keys() == {"colour", "resnet"}
     assert sum(shares.values()) == pytest.approx(1)
     assert (folder / "map.png").stat().st_size > 10_000
-    assert "hat" in lines[7]
+    assert 0 < float(lines[7]) <= 1
+    assert "hat" in lines[8]
 
 
 def test_the_first_page_is_short_and_shows_its_pictures() -> None:

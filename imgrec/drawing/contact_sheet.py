@@ -25,7 +25,7 @@ MOST = 100
 def contact_sheet(
     query: str | os.PathLike[str] | None, matches: Sequence[Match], file: Path | IO[bytes], subtitle: str
 ) -> None:
-    """Draw a query beside its neighbours, each with rank, distance and what tells its name from the others', as a PNG.
+    """Draw a query beside its neighbours as a PNG: each with rank, distance and what tells it from the others.
 
     Args:
         query: the query's image file; None for one that is no file.
@@ -88,4 +88,12 @@ def _cell(
     if rank:
         pen.text((x, line), rank, font=font(19, bold=True), fill=colour)
         pen.text((x + CELL, line + 3), distance, font=font(16), fill=colour, anchor="ra")
-    pen.text((x, line + 26), shortened(name, font(14), CELL), font=font(14), fill=FAINT)
+    folder, _, last = name.rpartition(os.sep)
+    folder = f"{folder}{os.sep}" if folder else ""
+    if (
+        width := font(14).getlength(folder)
+    ) <= 0.6 * CELL:  # rather the file's name is shortened than the folder's
+        text = folder + shortened(last, font(14), CELL - width)
+    else:
+        text = shortened(name, font(14), CELL)
+    pen.text((x, line + 26), text, font=font(14), fill=FAINT)

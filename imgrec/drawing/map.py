@@ -36,12 +36,13 @@ MAX_LABELS = len(COLOURS) * len(MARKERS)
 
 OTHERS = "#d5dadf"
 
-LONGEST_LABEL = 36
+LONGEST_LABEL = 220
+"""Of a font of 10 pixels, in pixels: about 36 letters."""
 
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """Metadata by format, so that the same map is the same file."""
 
-FOR_EDITORS = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "imgrec"}
+FOR_EDITORS: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "imgrec"}
 """Settings of matplotlib: text is text, in fonts that can be edited, and names in a file are always the same."""
 
 
@@ -155,7 +156,7 @@ def _draw(axes: Axes, points: Map, title: str, thumbnails: int) -> int:
     at = frame.mean(axis=0) + (points.positions - middle) * scale
     if legend is not None:
         place = (width - margin - legend_width, foot + high / 2) if is_beside else (margin, foot / 2)
-        legend.set_bbox_to_anchor(place, transform=axes.transData)  # type: ignore[arg-type]
+        legend.set_bbox_to_anchor(place, transform=axes.transData)
     if title:
         fitting = shortened(_plain(title), font(100), (width - 2 * margin) * 72 / (1.1 * letters) * 100)
         baseline = foot + high + 0.6 * margin
@@ -185,7 +186,8 @@ def _scatter(axes: Axes, points: Map, at: Doubles, shown: Sequence[_Entry], size
         ]
         part = order[np.isin(numbers[order], chosen)]
         axes.scatter(
-            *at[part].T,
+            at[part, 0],
+            at[part, 1],
             s=(0.7 if i == 0 else 1) * area[part],
             c=[shown[number].colour for number in numbers[part]],
             marker="o" if i == 0 else marker,
@@ -231,16 +233,15 @@ def _legend(
         Line2D([], [], marker=entry.marker, linestyle="", markersize=0.75 * letters, color=entry.colour)
         for entry in entries
     ]
-    names = [
-        f"{shortened(_plain(entry.name), font(10), 6 * LONGEST_LABEL)} ({sum(counts[each] for each in entry.labels):,})"
-        for entry in entries
-    ]
+    sums = [sum(counts[label] for label in entry.labels) for entry in entries]
+    words = [shortened(_plain(entry.name), font(10), LONGEST_LABEL) for entry in entries]
+    names = [f"{word} ({count:,})" for word, count in zip(words, sums, strict=True)]
 
-    def made(columns: int, loc: str) -> tuple[Legend, float, float]:
+    def made(columns: int) -> tuple[Legend, float, float]:
         legend = axes.legend(
             handles,
             names,
-            loc=loc,
+            loc="center left",
             ncols=columns,
             frameon=False,
             fontsize=letters,
@@ -254,11 +255,11 @@ def _legend(
         return legend, extent.width / figure.dpi, extent.height / figure.dpi
 
     width = figure.get_figwidth()
-    legend, wide, high = made(1, "center left")
+    legend, wide, high = made(1)
     if wide <= 0.3 * width and high <= width:
         return legend, wide, high, True
     columns = max(1, min(len(entries), int((width - letters / 36) / (wide + 2 * letters / 72))))
-    return *made(columns, "center left"), False
+    return *made(columns), False
 
 
 def _plain(text: str) -> str:
@@ -339,7 +340,7 @@ def _place_thumbnails(
         axes.plot(
             [left, right, right, left, left], [low, low, high, high, low], color=colour, linewidth=thin, zorder=5
         )
-    axes.scatter(*owners.T, s=(144 * (dot - 0.02)) ** 2 * 0.25, c=INK, linewidths=0, zorder=6)
+    axes.scatter(owners[:, 0], owners[:, 1], s=(144 * (dot - 0.02)) ** 2 * 0.25, c=INK, linewidths=0, zorder=6)
     if len(taken) < wanted:
         log.warning("%d of %d thumbnails are drawn: there is no room, or no file, for more", len(taken), wanted)
     return len(taken)
@@ -349,7 +350,7 @@ def _free_place(
     point: Doubles, taken: Doubles, owners: Doubles, crowd: _Crowd, side: float, dot: float, frame: Doubles
 ) -> Doubles | None:
     """The middle of a square beside a point that covers no other square, no owner of one, and fewest points."""
-    if (np.abs(taken - point) < side / 2 + dot).all(axis=1).any():
+    if (np.abs(taken - point).max(axis=1, initial=0) < side / 2 + dot).any():
         return None  # another thumbnail is there
     turns = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     around = np.column_stack([np.sin(turns), np.cos(turns)])
@@ -358,7 +359,7 @@ def _free_place(
     places = np.concatenate([point + (nearest + step * side) * around for step in (0.08, 0.35, 0.7)])
     is_free = ((places - side / 2 >= frame[0]) & (places + side / 2 <= frame[1])).all(axis=1)
     for centres, least in ((taken, 1.06 * side), (owners, side / 2 + dot)):
-        is_free &= ~(np.abs(places[:, None] - centres) < least).all(axis=2).any(axis=1)
+        is_free &= ~np.any(np.abs(places[:, None] - centres).max(axis=2) < least, axis=1)
     if not is_free.any():
         return None
     costs = np.where(is_free, crowd.inside(places, side / 2) + np.repeat([0, 0.2, 0.5], len(turns)), np.inf)

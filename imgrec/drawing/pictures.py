@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,11 +67,17 @@ def captions(paths: Sequence[str]) -> list[str]:
     ['…ece-2019-1.jpg', '…ece-2019-2.jpg']
     """
     parts = [Path(path).parts for path in paths]
-    shared = len(os.path.commonprefix([each[:-1] for each in parts]))
+    shared = _shared([each[:-1] for each in parts])
     names = [os.path.join(*each[shared:]) for each in parts]
-    same = len(os.path.commonprefix(names)) - KEPT
+    same = _shared(names) - KEPT
     is_long = len(set(names)) > 1 and same > KEPT
     return [f"…{name[same:]}" for name in names] if is_long else names
+
+
+def _shared(sequences: Sequence[Sequence[str]]) -> int:
+    """The number of items with which all sequences begin."""
+    every = zip(*sequences, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda items: len(set(items)) == 1, every))
 
 
 KEPT = 9

@@ -41,8 +41,8 @@ def visualise(
     Args:
         store: a store filled by `ingest`.
         reducer: a reducer to 2 dimensions.
-        labels: `folder` (the name of each image's folder), `none`, or a CSV file as `evaluate` takes it; images that
-            the file has no label for are drawn as background.
+        labels: `folder` (the name of each image's folder), `none`, or a CSV file as `evaluate` takes it; images
+            that the file has no label for are drawn as background.
         highlight: a pattern of paths such as `*/hat/*`; labels are then the pattern and `the rest`.
         sample: the number of images to draw at random; None for all.
         space: the space or fusion, if the store has several: its key or a prefix of it. For a fusion, the vectors

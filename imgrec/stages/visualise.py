@@ -15,7 +15,6 @@ from imgrec.kinds import Extractor, Recorded, Reducer, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run, progress
 
-
 MOST_PIXELS = 20_000
 """The most that a map is wide: it is at most one and a half times as high, which takes 2.4 GB to draw."""
 
@@ -33,9 +32,13 @@ class Visualise(Stage):
     highlight: str | None = option(None, path=True, help="a pattern of paths, */hat/*: these against the rest")
     sample: int | None = option(None, minimum=1, help="draw so many images, chosen at random; null: all")
     thumbnails: int = option(THUMBNAILS, minimum=0, help="how many images to show as small pictures on the map")
-    format: str = option("png", choices=("png", "svg", "pdf"), help="of the map's file; text is text in svg and pdf")
+    format: str = option(
+        "png", choices=("png", "svg", "pdf"), help="of the map's file; text is text in svg and pdf"
+    )
     width: float = option(WIDTH, minimum=2, maximum=100, help="of the map, in inches")
-    dpi: int = option(DPI, minimum=30, maximum=2400, help="pixels an inch, of png and of pictures inside the others")
+    dpi: int = option(
+        DPI, minimum=30, maximum=2400, help="pixels an inch, of png and of pictures inside the others"
+    )
     title: str | None = field(  # type: ignore[assignment]  # a factory leaves the class its method of this name
         default_factory=lambda: None,
         metadata=option(None, help="above the map, in place of imgrec's own; '' for none").metadata,
@@ -67,9 +70,9 @@ class Visualise(Stage):
         with run.timed("draw"):
             from imgrec.drawing.map import draw_map
 
-            file = run.folder / f"map.{self.format}"
+            picture = run.folder / f"map.{self.format}"
             shown = draw_map(
-                points, file, thumbnails=self.thumbnails, width=self.width, dpi=self.dpi, title=self.title
+                points, picture, thumbnails=self.thumbnails, width=self.width, dpi=self.dpi, title=self.title
             )
         run.counts["thumbnails"] = shown
-        run.print(f"{file}\n{run.folder / 'map.csv'}")
+        run.print(f"{picture}\n{run.folder / 'map.csv'}")
