@@ -39,7 +39,7 @@ def option(
         choices: the values allowed, for a `str`; or a function that returns them, called lazily.
         minimum: the smallest value allowed, for a number.
         maximum: the largest.
-        path: the value names a file or folder, so that the command line accepts any characters in it.
+        path: the value names a file or folder, or is text: the command line accepts any characters in it.
         changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
     """
     metadata = {

@@ -165,20 +165,18 @@ def test_points_use_the_frame(tmp_path: Path, shape: tuple[float, float]) -> Non
     picture = pixels(tmp_path / "map.png")
     found, frame = where(picture, maps.COLOURS[0]), where(picture, "#eaeef2")
     assert (np.ptp(found, axis=0) > 0.93 * np.ptp(frame, axis=0)).all()
-    assert (np.ptp(frame, axis=0) > 0.94 * np.array(picture.shape[:2])).all()
+    assert (np.ptp(frame, axis=0) > 0.92 * np.array(picture.shape[:2])).all()
 
 
 def test_copies_at_one_place_show_each_colour_unmixed(tmp_path: Path) -> None:
-    positions = np.array([[0, 0], [0, 0], [1, 1]], np.float32)
-    Map(["/none"] * 3, positions, ["a", "b", "c"]).save(tmp_path / "map.png", thumbnails=0)
+    positions = np.array([[0, 0], [0, 0], [0, 0], [1, 1]], np.float32)
+    Map(["/none"] * 4, positions, ["a", "b", "a", "c"]).save(tmp_path / "map.png", thumbnails=0)
     picture = pixels(tmp_path / "map.png")
-    frame = where(picture, "#eaeef2")[:, 1].max()
-    for colour in maps.COLOURS[:3]:
-        inside = where(picture, colour)
-        assert (inside[:, 1] < frame).sum() > 30
-    others = {tuple(pixel) for pixel in picture[:, :frame].reshape(-1, 3).tolist()}
-    mixed = [(np.array(maps_rgb(a)) + maps_rgb(b)) // 2 for a, b in [(maps.COLOURS[0], maps.COLOURS[1])]]
-    assert sum(np.abs(np.array(list(others)) - mixed[0]).max(axis=1) <= 3) == 0
+    map_alone = picture[:, : where(picture, "#eaeef2")[:, 1].max()]
+    counts = [len(where(map_alone, colour)) for colour in maps.COLOURS[:3]]
+    assert min(counts) > 60
+    inner, outer = (where(map_alone, colour) for colour in maps.COLOURS[:2])
+    assert np.abs(inner.mean(axis=0) - outer.mean(axis=0)).max() < 1  # a ring around the other
 
 
 def maps_rgb(colour: str) -> list[int]:
@@ -220,11 +218,13 @@ def test_as_many_thumbnails_as_asked_for_or_a_word_how_many(
     assert maps.draw_map(points, tmp_path / "map.png", thumbnails=25, width=10) == 25
     assert caplog.text == ""
     drawn = maps.draw_map(points, tmp_path / "map.png", thumbnails=400, width=3)
-    said = re.findall(r"(\d+) of 40 thumbnails are drawn", caplog.text)
-    assert said == ([] if drawn == 40 else [str(drawn)])
+    said = re.findall(r"(\d+) of (\d+) thumbnails are drawn", caplog.text)
+    places = len(np.unique(points.positions, axis=0))  # two of the tiles are alike
+    assert said == [(str(drawn), str(places))]
+    assert 10 < drawn < places
     gone = replace(points, paths=[f"{path}.gone" for path in points.paths])
-    assert maps.draw_map(gone, tmp_path / "map.png") == 0
-    assert "0 of 40 thumbnails are drawn" in caplog.text
+    assert maps.draw_map(gone, tmp_path / "map.png", thumbnails=39) == 0
+    assert f"0 of {places} thumbnails are drawn" in caplog.text
 
 
 def srgb_to_lab(colours: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -258,9 +258,7 @@ VISION = {
 
 
 @pytest.mark.parametrize("vision", VISION)
-@pytest.mark.parametrize(
-    ("colours", "apart"), [([*maps.COLOURS, maps.OTHERS], 10), ([HIT, MISS], 40), ([HIT, MISS, INK], 25)]
-)
+@pytest.mark.parametrize(("colours", "apart"), [(maps.COLOURS, 17), ([HIT, MISS], 40), ([HIT, MISS, INK], 25)])
 def test_colours_can_be_told_apart(vision: str, colours: list[str], apart: float) -> None:
     values = np.array([maps_rgb(colour) for colour in colours]) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)

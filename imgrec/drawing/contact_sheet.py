@@ -90,10 +90,9 @@ def _cell(
         pen.text((x + CELL, line + 3), distance, font=font(16), fill=colour, anchor="ra")
     folder, _, last = name.rpartition(os.sep)
     folder = f"{folder}{os.sep}" if folder else ""
-    if (
-        width := font(14).getlength(folder)
-    ) <= 0.6 * CELL:  # rather the file's name is shortened than the folder's
-        text = folder + shortened(last, font(14), CELL - width)
+    taken = font(14).getlength(folder)
+    if taken <= 0.6 * CELL:  # rather the file's name is shortened than the folder's
+        text = folder + shortened(last, font(14), CELL - taken)
     else:
         text = shortened(name, font(14), CELL)
     pen.text((x, line + 26), text, font=font(14), fill=FAINT)

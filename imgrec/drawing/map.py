@@ -34,7 +34,8 @@ MARKERS = "o^"
 
 MAX_LABELS = len(COLOURS) * len(MARKERS)
 
-OTHERS = "#d5dadf"
+OTHERS, OTHERS_MARKER = "#aab2ba", "+"
+"""What is drawn as background, by a mark of its own."""
 
 LONGEST_LABEL = 220
 """Of a font of 10 pixels, in pixels: about 36 letters."""
@@ -42,8 +43,14 @@ LONGEST_LABEL = 220
 UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 """Metadata by format, so that the same map is the same file."""
 
-FOR_EDITORS: Any = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "imgrec"}
-"""Settings of matplotlib: text is text, in fonts that can be edited, and names in a file are always the same."""
+FOR_EDITORS: Any = {
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "imgrec",
+    "image.composite_image": False,
+}
+"""Settings of matplotlib: text is text, in fonts that can be edited, each picture is one, and a file's inner names
+are always the same."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -178,23 +185,20 @@ def _scatter(axes: Axes, points: Map, at: Doubles, shown: Sequence[_Entry], size
     area = size * (1 + 0.9 * _layers(points.positions, numbers)) ** 2
     order = np.random.default_rng(0).permutation(len(at))
     order = order[np.argsort(-area[order], kind="stable")]
-    for i, marker in enumerate(["background", *MARKERS]):
-        chosen = [
-            number
-            for number, entry in enumerate(shown)
-            if (entry.colour == OTHERS if i == 0 else entry.colour != OTHERS and entry.marker == marker)
-        ]
+    for marker in OTHERS_MARKER + MARKERS:
+        chosen = [number for number, entry in enumerate(shown) if entry.marker == marker]
         part = order[np.isin(numbers[order], chosen)]
+        is_background = marker == OTHERS_MARKER
         axes.scatter(
             at[part, 0],
             at[part, 1],
-            s=(0.7 if i == 0 else 1) * area[part],
+            s=(0.6 if is_background else 1) * area[part],
             c=[shown[number].colour for number in numbers[part]],
-            marker="o" if i == 0 else marker,
-            edgecolors=PAPER,
-            linewidths=0.4 if size > 12 else 0,  # in points
+            marker=marker,
+            edgecolors=None if is_background else PAPER,
+            linewidths=math.sqrt(size) / 8 if is_background else 0.4 if size > 12 else 0,  # in points
             rasterized=len(at) > 10_000,
-            zorder=1 if i == 0 else 2,
+            zorder=1 if is_background else 2,
         )
 
 
@@ -275,9 +279,10 @@ def _shown_labels(points: Map) -> list[_Entry]:
     others = set(ordered) - set(named)
     shown: list[_Entry] = []
     if others:
-        shown.append(_Entry(f"{len(others):,} others", OTHERS, "o", others))
+        shown.append(_Entry(f"{len(others):,} others", OTHERS, OTHERS_MARKER, others))
     if background:
-        shown.append(_Entry(points.rest or "", OTHERS, "o", {label for label in background if label is not None}))
+        labels = {label for label in background if label is not None}
+        shown.append(_Entry(points.rest or "", OTHERS, OTHERS_MARKER, labels))
     colours = [ACCENT] if background and len(named) == 1 else COLOURS
     marks = [(colour, marker) for marker in MARKERS for colour in colours]
     return shown + [_Entry(label, *mark, {label}) for label, mark in zip(named, marks, strict=False)]
@@ -285,7 +290,7 @@ def _shown_labels(points: Map) -> list[_Entry]:
 
 def _point_size(count: int) -> float:
     """Area in points^2 on a map of the usual width, smaller the more points there are."""
-    return float(np.clip(9_000 / count**0.82, 0.6, 90))
+    return float(np.clip(9_000 / count**0.82, 1.2, 90))
 
 
 # --- thumbnails ---------------------------------------------------------------------------------------------
@@ -342,7 +347,8 @@ def _place_thumbnails(
         )
     axes.scatter(owners[:, 0], owners[:, 1], s=(144 * (dot - 0.02)) ** 2 * 0.25, c=INK, linewidths=0, zorder=6)
     if len(taken) < wanted:
-        log.warning("%d of %d thumbnails are drawn: there is no room, or no file, for more", len(taken), wanted)
+        told = log.info if count == THUMBNAILS else log.warning  # nobody has asked for the default
+        told("%d of %d thumbnails are drawn: there is no room, or no file, for more", len(taken), wanted)
     return len(taken)
 
 

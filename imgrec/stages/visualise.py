@@ -41,7 +41,7 @@ class Visualise(Stage):
     )
     title: str | None = field(  # type: ignore[assignment]  # a factory leaves the class its method of this name
         default_factory=lambda: None,
-        metadata=option(None, help="above the map, in place of imgrec's own; '' for none").metadata,
+        metadata=option(None, help="above the map, in place of imgrec's own; empty: none", path=True).metadata,
     )
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     store: Store = component("store")
