@@ -17,18 +17,19 @@ from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.hookspecs import RunInfo, hookimpl
 from imgrec.kinds import *  # noqa: F403 - `kinds.__all__` is what plugins need
 from imgrec.options import component, components, option
-from imgrec.registry import available, build
+from imgrec.registry import available, build, load_plugin
 from imgrec.threads import ahead, cores, each
 
 if TYPE_CHECKING:
     from imgrec.drawing.map import Map
     from imgrec.drawing.visualise import visualise
+    from imgrec.evaluation.evaluate import evaluate_store as evaluate
     from imgrec.fusion import Fusion
     from imgrec.gallery.gallery import Gallery
     from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
     from imgrec.gallery.query import Query
     from imgrec.gallery.recommend import recommend
-    from imgrec.gallery.results import Match
+    from imgrec.gallery.results import Match, Matches
     from imgrec.images import UnreadableImageError, image_suffixes, source_of
     from imgrec.ingestion.ingest import ingest
     from imgrec.ingestion.items import decode_item, extract_items, read_item
@@ -41,44 +42,58 @@ __version__ = "0.1.0"
 
 # Imported lazily, since it needs OpenCV or more, so that a plugin's `import imgrec` stays fast.
 _LAZY = {
-    "Gallery": "imgrec.gallery.gallery",
-    "Query": "imgrec.gallery.query",
     "Fusion": "imgrec.fusion",
+    "Gallery": "imgrec.gallery.gallery",
+    "IngestReport": "imgrec.ingestion.steps",
     "LinearReducer": "imgrec.linear",
     "Map": "imgrec.drawing.map",
     "Match": "imgrec.gallery.results",
+    "Matches": "imgrec.gallery.results",
     "NeighbourReducer": "imgrec.neighbours",
+    "Query": "imgrec.gallery.query",
     "Run": "imgrec.run",
-    "IngestReport": "imgrec.ingestion.steps",
     "UnreadableImageError": "imgrec.images",
     "decode_item": "imgrec.ingestion.items",
+    "evaluate": "imgrec.evaluation.evaluate:evaluate_store",
     "extract_items": "imgrec.ingestion.items",
     "image_suffixes": "imgrec.images",
-    "read_item": "imgrec.ingestion.items",
-    "source_of": "imgrec.images",
     "ingest": "imgrec.ingestion.ingest",
+    "open": "imgrec.gallery.gallery:opened",
+    "read_item": "imgrec.ingestion.items",
     "recommend": "imgrec.gallery.recommend",
+    "source_of": "imgrec.images",
     "visualise": "imgrec.drawing.visualise",
 }
+"""Where it is: a module, and the name there if that is another one."""
 
+# What one needs to use it from Python, then what plugins need besides: README.md of this folder lists them.
 __all__ = [
     "Fusion",
     "Gallery",
     "ImgrecError",
     "IngestReport",
-    "LinearReducer",
     "Map",
     "Match",
-    "NeighbourReducer",
+    "Matches",
     "NoStoreError",
     "Query",
+    "UsageError",
+    "available",
+    "build",
+    "evaluate",
+    "ingest",
+    "load_plugin",
+    "open",
+    "recommend",
+    "visualise",
+]
+__all__ += [
+    "LinearReducer",
+    "NeighbourReducer",
     "Run",
     "RunInfo",
     "UnreadableImageError",
-    "UsageError",
     "ahead",
-    "available",
-    "build",
     "chunks",
     "component",
     "components",
@@ -89,20 +104,19 @@ __all__ = [
     "groups",
     "hookimpl",
     "image_suffixes",
-    "ingest",
-    "open",
     "option",
     "read_item",
-    "recommend",
     "source_of",
-    "visualise",
 ]
 __all__ += kinds.__all__
 
 
 def __getattr__(name: str) -> Any:
-    if name == "open":
-        return importlib.import_module("imgrec.gallery.gallery").opened
     if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
+        module, _, other = _LAZY[name].partition(":")
+        return getattr(importlib.import_module(module), other or name)
     raise AttributeError(f"module 'imgrec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__doc__", "__version__"])

@@ -9,6 +9,14 @@ class ImgrecError(Exception):
     exit_code = 1
 
 
+class PluginError(Exception):
+    """A defect of a plugin, described in words: neither a bug in imgrec nor a mistake of the user."""
+
+
+class PluginFailedError(ImgrecError):
+    """Code of a plugin raised what it should not; the command line then says how to see where."""
+
+
 class UsageError(ImgrecError):
     """Something the user can fix: an option, a file, a missing library. Exit code 2."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from imgrec.errors import ImgrecError
+from imgrec.errors import ImgrecError, PluginFailedError
 from imgrec.kinds import Extractor, Image, Vectors
 from imgrec.kinds.extractor import check_vectors
 from imgrec.registry import origin_of
@@ -29,7 +29,7 @@ def extract(extractor: Extractor, images: Sequence[Image], names: Sequence[str])
         failing = (name for image, name in zip(images, names, strict=True) if _fails_alone(extractor, image))
         where = next(failing, None) or f"a batch of {len(names)} that begins with {names[0]}"
         name = f"extractor {extractor.name} of {origin_of(extractor)}"
-        raise ImgrecError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
+        raise PluginFailedError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
 
 
 def _fails_alone(extractor: Extractor, image: Image) -> bool:

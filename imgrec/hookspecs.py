@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from imgrec.errors import PluginError
+from imgrec.options import suggestion
+
 if TYPE_CHECKING:
     from imgrec.kinds import Component
+
+CONTRACT_VERSION = 2
+"""The version of the plugin contract, raised by changes that break existing plugins.
+
+A plugin may declare which version it was made for with `imgrec_contract = 2` in its module.
+"""
 
 hookspec = pluggy.HookspecMarker("imgrec")
 hookimpl = pluggy.HookimplMarker("imgrec")
@@ -125,3 +134,38 @@ def imgrec_run_finished(run: RunInfo) -> None:
             if run.status == "done":
                 shutil.copytree(run.folder, archive / run.folder.name)
     """
+
+
+# --- whether a plugin keeps to them --------------------------------------------------------------------------
+
+
+def check_version(plugin: object) -> None:
+    """Refuse a plugin made for another version of the contract; listeners and presets of version 1 still work."""
+    made_for = getattr(plugin, "imgrec_contract", CONTRACT_VERSION)
+    if not isinstance(made_for, int):
+        raise PluginError(f"imgrec_contract is a whole number, not {made_for!r}")
+    old = [name for name in REPLACED if hasattr(plugin, name)]
+    if old and not any(hasattr(plugin, REPLACED[name]) for name in old):
+        raise PluginError(
+            f"{', '.join(old)} was a hook of version 1 of the contract, and this imgrec has {CONTRACT_VERSION}: "
+            f"{REPLACED[old[0]]} takes its place, for classes of all kinds"
+        )
+    if made_for not in (1, CONTRACT_VERSION):
+        older = made_for < CONTRACT_VERSION
+        raise PluginError(
+            f"it was made for version {made_for} of the contract, and this imgrec has {CONTRACT_VERSION}: "
+            f"{'upgrade it, or take an older imgrec' if older else 'upgrade imgrec, or take an older one of it'}"
+        )
+
+
+def check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
+    """Refuse hooks that would never be called, misspelt or unmarked ones; the plugin's other hooks stay."""
+    known = [name for name in globals() if name.startswith("imgrec_")]
+    callers = plugins.get_hookcallers(plugin) or []
+    marked = {caller.name for caller in callers}
+    if unmarked := [name for name in known if hasattr(plugin, name) and name not in marked]:
+        raise PluginError(f"not marked with @imgrec.hookimpl: {', '.join(unmarked)}")
+    if not callers:
+        raise PluginError(f"it has no hook: there are {', '.join(known)}")
+    for name in sorted(marked.difference(known, REPLACED)):
+        raise PluginError(f"there is no {name}{suggestion(name, known)}: there are {', '.join(known)}")

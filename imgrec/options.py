@@ -28,6 +28,7 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     path: bool = False,
+    text: bool = False,
     changes_vectors: bool = True,
 ) -> Any:
     """A dataclass field that is an option, with metadata for `--help`, validation and identity.
@@ -42,6 +43,7 @@ def option(
         maximum: the largest.
         path: the value names a file or folder, or holds such names: `~` and `$HOME` are expanded in it, and the
             command line accepts any characters. An option of the type `Path` is one anyway.
+        text: the value is free text: the command line accepts any characters.
         changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
     """
     metadata = {
@@ -50,6 +52,7 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "path": path,
+        "text": text,
         "changes_vectors": changes_vectors,
     }
     if isinstance(default, list | dict):
@@ -110,13 +113,13 @@ class Options:
         return cls.__name__.lower()
 
     def __post_init__(self) -> None:
-        hints = type_hints(type(self))
+        hints, title = type_hints(type(self)), type(self).title()  # an option of a stage may be called so
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             if is_path(type(self), spec):
                 value = paths.expanded_in(value)
-            value = _checked_type(hints[spec.name], value, f"{self.title()}.{spec.name}")
-            check_range(spec.metadata, value, f"{self.title()}.{spec.name}")
+            value = _checked_type(hints[spec.name], value, f"{title}.{spec.name}")
+            check_range(spec.metadata, value, f"{title}.{spec.name}")
             setattr(self, spec.name, value)
 
     def options(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -13,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from imgrec import registry
-from imgrec.errors import UsageError
+from imgrec.errors import PluginError, UsageError
 from imgrec.kinds import GROUPS, Stage, kind_of
-from imgrec.kinds.checks import PluginError
 from imgrec.options import component_fields, holds_several
 
 
@@ -36,7 +34,7 @@ def conf_folders() -> list[ConfFolder]:
     return [own, *registry.ask("imgrec_conf_packages", "presets", _folders_of)]
 
 
-def _folders_of(packages: Any, source: importlib.metadata.Distribution | None) -> Iterator[ConfFolder]:
+def _folders_of(packages: Any, source: registry.Origin) -> Iterator[ConfFolder]:
     if isinstance(packages, str):
         raise PluginError(f"imgrec_conf_packages returned {packages!r}: it returns a list")
     for package in packages:

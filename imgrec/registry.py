@@ -9,6 +9,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,12 +18,11 @@ from typing import Any, TypeVar, cast
 
 import pluggy
 
-from imgrec import hookspecs
-from imgrec.errors import UsageError
+from imgrec import hookspecs, plugin_files
+from imgrec.errors import PluginError, UsageError
 from imgrec.hookspecs import RunInfo
 from imgrec.kinds import KINDS, Component, Decoder, Recorded, Source, Stage, kind_of
-from imgrec.kinds.checks import PluginError, base_of, checked_class, message_of
-from imgrec.kinds.component import CONTRACT_VERSION
+from imgrec.kinds.checks import base_of, checked_class, message_of
 from imgrec.options import (
     allowed_types,
     check_option_names,
@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Component)
+Origin = importlib.metadata.Distribution | plugin_files.PluginFile | None
+"""Where a plugin comes from; None if that is not known."""
+
 Recogniser = TypeVar("Recogniser", bound=type[Decoder] | type[Source])
 
 
@@ -46,7 +49,7 @@ class Plugin:
     """A component class, and its distribution."""
 
     cls: type[Component]
-    source: importlib.metadata.Distribution | None
+    source: Origin
 
     @property
     def kind(self) -> str:
@@ -75,13 +78,13 @@ class Plugin:
 
 
 @functools.cache
-def _distribution(source: importlib.metadata.Distribution | None) -> tuple[str, str]:
+def _distribution(source: Origin) -> tuple[str, str]:
     """Name and version, read lazily: it takes milliseconds for each distribution."""
     metadata: Any = source.metadata if source else {"Name": "unknown", "Version": ""}
     return metadata["Name"] or "unknown", metadata["Version"] or ""
 
 
-def origin(source: importlib.metadata.Distribution | None) -> str:
+def origin(source: Origin) -> str:
     """A distribution and its version, for messages."""
     return " ".join(_distribution(source))
 
@@ -94,21 +97,51 @@ def manager() -> pluggy.PluginManager:
 
     Raises:
         PluginError: a plugin looks up plugins while it is imported, before all of them are known.
+        UsageError: a plugin file cannot be loaded.
     """
     if _importing.get():
         raise PluginError("it asks for plugins while it is imported: ask in a function or a method")
     plugins = pluggy.PluginManager("imgrec")
     plugins.add_hookspecs(hookspecs)
     for entry in _entries():
-        with _contained(f"plugin {entry.name}", entry.dist):
-            plugin = _imported(entry)
-            _check_version(plugin)
-            if not plugins.is_registered(plugin):
-                plugins.register(plugin, name=f"{entry.name}:{entry.value}")
-                _sources()[id(plugin)] = entry.dist
-                with _contained(f"hook of plugin {entry.name}", entry.dist):
-                    _check_hooks(plugins, plugin)
+        _register(plugins, entry)
     return plugins
+
+
+def _register(plugins: pluggy.PluginManager, entry: importlib.metadata.EntryPoint) -> None:
+    with _contained(f"plugin {entry.name}", entry.dist):
+        plugin = _imported(entry)
+        hookspecs.check_version(plugin)
+        if not plugins.is_registered(plugin):
+            plugins.register(plugin, name=f"{entry.name}:{entry.value}")
+            _sources()[id(plugin)] = entry.dist
+            with _contained(f"hook of plugin {entry.name}", entry.dist):
+                hookspecs.check_hooks(plugins, plugin)
+
+
+def load_plugin(path: str | os.PathLike[str]) -> list[str]:
+    """Load a plugin from a file, also for processes that this one starts; again, if it has changed.
+
+    Args:
+        path: a Python file with the hook `imgrec_components`, as a plugin's module has it. Its code is run.
+
+    Returns:
+        How its components are chosen: `["extractor=grey"]`.
+
+    Raises:
+        UsageError: it cannot be read or loaded, or has the name of another plugin.
+    """
+    plugins = manager()
+    entry = plugin_files.add(path).entry_point()
+    if plugins.has_plugin(name := f"{entry.name}:{entry.value}"):
+        plugins.unregister(name=name)
+    for known in (available, _components):
+        known.cache_clear()
+    _register(plugins, entry)
+    own = [plugin for plugin in _components() if plugin.source is entry.dist]
+    for kind in {plugin.kind for plugin in own}:
+        available(kind)
+    return [plugin.cls.choice() for plugin in own]
 
 
 _importing: contextvars.ContextVar[bool] = contextvars.ContextVar("importing", default=False)
@@ -124,14 +157,20 @@ def _imported(entry: importlib.metadata.EntryPoint) -> object:
 
 
 @contextlib.contextmanager
-def _contained(what: str, source: importlib.metadata.Distribution | None) -> Iterator[None]:
-    """Run code of a plugin: what it raises becomes a warning, except Ctrl-C, and what it prints goes to stderr."""
+def _contained(what: str, source: Origin, *, is_listener: bool = False) -> Iterator[None]:
+    """Run code of a plugin: what it raises becomes a warning, except Ctrl-C, and what it prints goes to stderr.
+
+    A plugin file was named on purpose: unless it listens to a run, what it raises is an error.
+    """
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     except KeyboardInterrupt:
         raise
     except BaseException as error:
+        if isinstance(source, plugin_files.PluginFile) and not is_listener:
+            where = source.line_of(error)
+            raise UsageError(f"{what} of {source.path} cannot be loaded: {message_of(error)}{where}") from error
         log.warning("%s of %s left out: %s", what, origin(source), message_of(error))
 
 
@@ -149,42 +188,11 @@ def _entries() -> Iterator[importlib.metadata.EntryPoint]:
                     origin(source),
                     message_of(error),
                 )
-
-
-def _check_version(plugin: object) -> None:
-    """Refuse a plugin made for another version of the contract; listeners and presets of version 1 still work."""
-    made_for = getattr(plugin, "imgrec_contract", CONTRACT_VERSION)
-    if not isinstance(made_for, int):
-        raise PluginError(f"imgrec_contract is a whole number, not {made_for!r}")
-    old = [name for name in hookspecs.REPLACED if hasattr(plugin, name)]
-    if old and not any(hasattr(plugin, hookspecs.REPLACED[name]) for name in old):
-        raise PluginError(
-            f"{', '.join(old)} was a hook of version 1 of the contract, and this imgrec has {CONTRACT_VERSION}: "
-            f"{hookspecs.REPLACED[old[0]]} takes its place, for classes of all kinds"
-        )
-    if made_for not in (1, CONTRACT_VERSION):
-        older = made_for < CONTRACT_VERSION
-        raise PluginError(
-            f"it was made for version {made_for} of the contract, and this imgrec has {CONTRACT_VERSION}: "
-            f"{'upgrade it, or take an older imgrec' if older else 'upgrade imgrec, or take an older one of it'}"
-        )
-
-
-def _check_hooks(plugins: pluggy.PluginManager, plugin: object) -> None:
-    """Refuse hooks that would never be called, misspelt or unmarked ones; the plugin's other hooks stay."""
-    known = [name for name in vars(hookspecs) if name.startswith("imgrec_")]
-    callers = plugins.get_hookcallers(plugin) or []
-    marked = {caller.name for caller in callers}
-    if unmarked := [name for name in known if hasattr(plugin, name) and name not in marked]:
-        raise PluginError(f"not marked with @imgrec.hookimpl: {', '.join(unmarked)}")
-    if not callers:
-        raise PluginError(f"it has no hook: there are {', '.join(known)}")
-    for name in sorted(marked.difference(known, hookspecs.REPLACED)):
-        raise PluginError(f"there is no {name}{suggestion(name, known)}: there are {', '.join(known)}")
+    yield from (file.entry_point() for file in plugin_files.named())
 
 
 @functools.cache
-def _sources() -> dict[int, importlib.metadata.Distribution | None]:
+def _sources() -> dict[int, Origin]:
     """The distribution of each registered plugin, by the plugin's id."""
     return {}
 
@@ -204,8 +212,10 @@ def available(kind: str) -> dict[str, Plugin]:
         if plugin.kind != kind:
             continue
         if name in found:
+            is_file = isinstance(plugin.source, plugin_files.PluginFile)  # these come last
+            way_out = "leave the file out, or rename its class" if is_file else "uninstall one"
             raise UsageError(
-                f"two plugins claim {kind}={name}: {found[name].origin} and {plugin.origin}; uninstall one"
+                f"two plugins claim {kind}={name}: {found[name].origin} and {plugin.origin}; {way_out}"
             )
         found[name] = plugin
     return dict(sorted(found.items()))
@@ -225,7 +235,7 @@ def classes(base: type[C]) -> dict[str, type[C]]:
 def _components() -> list[Plugin]:
     """The classes of all plugins; one with anything wrong is left out, with a warning."""
 
-    def check(classes: Any, source: importlib.metadata.Distribution | None) -> Iterator[Plugin]:
+    def check(classes: Any, source: Origin) -> Iterator[Plugin]:
         if isinstance(classes, type):
             raise PluginError("imgrec_components returned a class: it returns a list of them")
         for cls in classes:
@@ -244,13 +254,11 @@ def origin_of(component: Component) -> str:
 def notify(hook: str, run: RunInfo) -> None:
     """Call every listener of a run's event; one that fails costs a warning, not the run."""
     for implementation in getattr(manager().hook, hook).get_hookimpls():
-        with _contained(f"listener {hook}", _source_of(implementation)):
+        with _contained(f"listener {hook}", _source_of(implementation), is_listener=True):
             implementation.function(**dict.fromkeys(implementation.argnames, run))
 
 
-def ask(
-    hook: str, what: str, check: Callable[[Any, importlib.metadata.Distribution | None], Iterable[T]]
-) -> list[T]:
+def ask(hook: str, what: str, check: Callable[[Any, Origin], Iterable[T]]) -> list[T]:
     """Call a hook of every plugin, and collect what `check` yields for each result; failing plugins are left out.
 
     Args:
@@ -266,7 +274,7 @@ def ask(
     return found
 
 
-def _source_of(implementation: pluggy.HookImpl) -> importlib.metadata.Distribution | None:
+def _source_of(implementation: pluggy.HookImpl) -> Origin:
     return _sources().get(id(implementation.plugin))
 
 

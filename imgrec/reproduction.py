@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imgrec import images, registry
+from imgrec import images, plugin_files, registry
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.ingestion.ingest import ingest
 from imgrec.kinds import Batch, Extractor, Space, Stage, Store, kind_of
@@ -140,8 +140,25 @@ def _check(record: Mapping[str, Any], folder: Path) -> None:
         spaces = []
     if not spaces:
         raise UsageError(f"{file} cannot be replayed: it tells of no gallery that the run worked on")
+    _check_plugin_files(record, folder)
     if not Path(record["directory"]).is_dir():
         raise UsageError(f"{file} cannot be replayed: it ran in {record['directory']}, which is gone")
+
+
+def _check_plugin_files(record: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to replay without the plugin files of the record: these are never loaded by what a record says."""
+    recorded, loaded = record.get("plugin_files") or {}, plugin_files.digests()
+    if not isinstance(recorded, Mapping):
+        raise UsageError(f"{folder / RECORD} cannot be replayed: its plugin files are no digests by path")
+    for path, digest in recorded.items():
+        if digest in loaded.values():
+            continue
+        if path in loaded:
+            raise UsageError(
+                f"{folder} cannot be replayed: the plugin file {path} has another content than it had then "
+                f"(sha256 {str(digest)[:12]}..., now {loaded[path][:12]}...)"
+            )
+        raise UsageError(f"{folder} cannot be replayed without its plugin file: plugins=[{path}]")
 
 
 def _stage_on_new_store(record: Mapping[str, Any], folder: Path) -> Stage:

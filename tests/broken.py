@@ -51,6 +51,12 @@ class InFloat64(Good):
         return super().extract(images).astype(np.float64)
 
 
+class Random(Good):
+    def extract(self, images: Sequence[Image]) -> Vectors:
+        noise = np.random.default_rng().random((len(images), 3))
+        return (super().extract(images) + noise).astype(np.float32)
+
+
 class Constant(Good):
     def extract(self, images: Sequence[Image]) -> Vectors:
         return np.ones((len(images), 3), np.float32)
@@ -121,6 +127,7 @@ class Heavy(Good):
 
 EXTRACTORS: dict[str, type[Good]] = {
     "vectors_are_a_matrix": InFloat64,
+    "an_image_has_one_vector": Random,
     "images_stay_as_they_are": Writes,
     "vectors_tell_images_apart": Constant,
     "values_are_finite": NoBlack,

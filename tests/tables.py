@@ -8,11 +8,13 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import imgrec
 from imgrec import hookspecs, presets, registry, testing
 from imgrec.kinds import KINDS, Stage
 from imgrec.options import component_fields, option_rows
@@ -104,6 +106,19 @@ def option_table(kind: str, name: str) -> str:
     )
 
 
+def python_table() -> str:
+    """All names of `imgrec`, with the first sentence of what has a docstring."""
+    named = {name: getattr(imgrec, name) for name in sorted(imgrec.__all__, key=str.lower)}
+    told = {name: summary(value) for name, value in named.items() if callable(value) and _is_ours(value)}
+    rows = [[f"`imgrec.{name}`", text] for name, text in told.items()]
+    types = ", ".join(f"`imgrec.{name}`" for name in named if name not in told)
+    return f"{table(['name', 'what it is'], rows)}\n\nBesides, types and a marker: {types}."
+
+
+def _is_ours(value: object) -> bool:
+    return getattr(value, "__module__", "").startswith("imgrec")
+
+
 def hook_table() -> str:
     """The hooks."""
     hooks = {name: each for name, each in vars(hookspecs).items() if name.startswith("imgrec_")}
@@ -137,7 +152,7 @@ def module_table() -> str:
     core = ROOT / "imgrec"
     rows = []
     for layer in layers:
-        for name in layer.split(" | "):
+        for name in re.split(" [|:] ", layer):
             for file in _modules(core / name):
                 shown = file.relative_to(core)
                 if file.name == "__init__.py":

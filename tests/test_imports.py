@@ -72,6 +72,8 @@ def test_import_imgrec_is_light_and_exports_what_it_says() -> None:
     code = "import sys, imgrec; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()).isdisjoint([*HEAVY, "cv2", "hydra"])
+    assert dir(imgrec) == sorted([*imgrec.__all__, "__doc__", "__version__"])
+    assert len(set(imgrec.__all__)) == len(imgrec.__all__)
     for name in imgrec.__all__:
         assert getattr(imgrec, name) is not None
     with pytest.raises(AttributeError, match="nothing_of_it"):

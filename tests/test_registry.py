@@ -161,8 +161,12 @@ def test_an_extractor_that_fails_on_an_image_is_named_with_it(cli: Cli, few: Pat
     PIL.Image.new("RGB", (9, 9)).save(few / "small.png")
     done = cli("ingest", few, "extractor=grey", env=env, code=1)
     assert done.err.splitlines()[-1] == (
-        f"imgrec: extractor grey of imgrec_grey 2.5 failed on {few / 'small.png'}: AssertionError: too small"
+        f"imgrec: extractor grey of imgrec_grey 2.5 failed on {few / 'small.png'}: AssertionError: too small; "
+        "debug=true shows where"
     )
+    assert "line 14, in extract" in cli("ingest", few, "extractor=grey", "debug=true", env=env, code=1).err
+    done = cli("-m", "ingest", few, "extractor=grey", "debug=false", env=env, code=1)
+    assert "AssertionError: too small; debug=true shows where\n" in done.err
 
 
 def test_an_extractor_that_fails_on_a_query_is_named_with_it(cli: Cli, few: Path, tmp_path: Path) -> None:
@@ -177,7 +181,7 @@ def test_an_extractor_that_fails_on_a_query_is_named_with_it(cli: Cli, few: Path
     for words in (("recommend", query), ("evaluate", "labels=none")):
         done = cli(*words, env=env, code=1)
         assert "imgrec: extractor grey of imgrec_grey 2.5 failed on " in done.err.splitlines()[-1]
-        assert done.err.endswith("OSError: no\n")
+        assert done.err.endswith("OSError: no; debug=true shows where\n")
 
 
 @pytest.mark.parametrize("returned", ["[[1.0]]", "np.ones((1, 1))", "np.ones((2, 1), np.float32)"])

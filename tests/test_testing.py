@@ -225,6 +225,46 @@ def test_all_failures_are_told_at_once() -> None:
     assert "is inside a function" in caught.value.failures["module_is_light"]
 
 
+KIT = """
+from dataclasses import dataclass
+import numpy as np, imgrec
+from imgrec.testing import check_extractor
+
+@dataclass
+class Rough(imgrec.Extractor):
+    def extract(self, images):
+        sides = [{expression} for i in images]
+        return np.array(sides, np.float32)
+
+def test_rough():
+    check_extractor(Rough())
+"""
+
+
+@pytest.mark.parametrize(
+    ("expression", "seen"),
+    [
+        ("[1 / (len(i) - 1)]", "seen: ZeroDivisionError for an image of 1x1: division by zero ({file}:9)"),
+        ("[np.random.rand(), i.mean()]", "seen: it is random: the vectors of the same images, extracted twice"),
+        ("[np.inf, np.nan, i.mean()]", "seen: [inf nan] of a black image"),
+    ],
+)
+def test_a_failure_is_told_without_frames_of_the_kit_and_without_warnings(
+    tmp_path: Path, expression: str, seen: str
+) -> None:
+    file = tmp_path / "test_rough.py"
+    file.write_text(KIT.format(expression=expression))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert seen.format(file=file) in done.stdout
+    shown = done.stdout
+    for internal in ("kit.py", "imgrec/testing/extractor.py", "direct cause", "SeenError", "warnings summary"):
+        assert internal not in shown
+    if "random" in seen:
+        assert "fails 1 check of its contract" in shown
+
+
 def test_a_plugin_in_a_script_is_checked(tmp_path: Path) -> None:
     script = tmp_path / "try_it.py"
     script.write_text(

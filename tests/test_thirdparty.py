@@ -301,18 +301,19 @@ def test_the_extractor_is_of_25_lines_at_most() -> None:
 def test_a_new_plugin_passes_its_own_test_unchanged(
     cli: Cli, wheel: Path, python: Path, tmp_path: Path, kind: str
 ) -> None:
-    done = cli("+stage=new_plugin", f"kind={kind}", "name=foo", python=python)
-    project = tmp_path / "imgrec-foo"
+    done = cli("+stage=new_plugin", f"kind={kind}", "name=my_foo", python=python)
+    project = tmp_path / "imgrec-my_foo"
     assert set(done.out.splitlines()) == {
         str(file.relative_to(tmp_path)) for file in project.rglob("*") if file.is_file()
     }
     taken = {"lbp", "LBP", "jl", "JL", "npz", "Npz", "rocchio", "Rocchio", "ff", "FF", "outliers", "Outliers"}
     taken |= {"canberra", "Canberra", "ivf", "IVF"}
+    assert "class MyFoo(" in (project / "imgrec_my_foo" / "__init__.py").read_text()
     words = {word for file in project.rglob("*.py") for word in file.read_text().replace("_", " ").split()}
     assert taken.isdisjoint(words)
     own = environment(tmp_path / "venv", wheel, build_wheel(project, tmp_path / "dist"))
     subprocess.run([own, "-m", "pytest", "-q", "-W", "error", project], check=True, cwd=project)
-    assert "foo imgrec-foo 0.1.0" in " ".join(cli("plugins", python=own).out.split())
+    assert "my_foo imgrec-my_foo 0.1.0" in " ".join(cli("plugins", python=own).out.split())
 
 
 @pytest.mark.parametrize(
@@ -324,6 +325,7 @@ def test_a_new_plugin_passes_its_own_test_unchanged(
         ("name=yes", "means something else to Python or YAML"),
         ("name=record kind=store", "is a word of what is written"),
         ("name=colour kind=reducer", "the module imgrec_colour is installed already"),
+        ("name=a_", "lower-case letters and digits"),
         ("name=a-b", "lower-case letters and digits"),
         ("name=colour", "extractor=colour is there already (imgrec 0.1.0)"),
         ("name=mobilenet", "extractor=mobilenet is there already (a preset)"),

@@ -69,8 +69,10 @@ def read(words: Sequence[str]) -> Arguments:
         words: the arguments, without the program's name.
 
     Raises:
-        UsageError: a bare word that is neither a stage nor a value of its positional option.
+        UsageError: a bare word that is neither a stage nor a value of its positional option; or a plugin file that
+            cannot be loaded.
     """
+    words = load_plugin_files(words)
     flags, words = _split_flags(words)
     folders, flags = split_config_folders(flags)
     stage, rest = _split_stage(words)
@@ -89,6 +91,27 @@ def read(words: Sequence[str]) -> Arguments:
     hydra += [_override(word, cls, given, folders, is_multirun=is_multirun) for word in overrides]
     keeps = cls is None or cls.keeps_record or is_multirun or not HYDRA_FOLDERS.isdisjoint(given)
     return Arguments(hydra + flags, is_multirun, stage, NEEDS_NO_STAGE.isdisjoint(flags), folders, keeps)
+
+
+PLUGIN_FILES = re.compile(r"\+{0,2}plugins=(.*)", re.DOTALL)
+
+
+def load_plugin_files(words: Sequence[str]) -> list[str]:
+    """Load the plugins that `plugins=[FILE,...]` names; the other words.
+
+    Raises:
+        UsageError: a file cannot be read or loaded.
+    """
+    rest = []
+    for word in words:
+        if match := PLUGIN_FILES.fullmatch(word):
+            value = match[1]
+            is_list = value[:1] == "[" and value[-1:] == "]" and not _exists(value)
+            for file in _split_commas(value[1:-1]) if is_list else [value]:
+                registry.load_plugin(file[1:-1] if _is_quoted(file) else file)
+        else:
+            rest.append(word)
+    return rest
 
 
 def split_config_folders(words: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
@@ -263,7 +286,7 @@ def _override(
     if stage is not None and "@" not in key:
         meant = keys.resolved(stage, key, given, folders)
         _check_values(meant, key, value, is_multirun=is_multirun)
-        if meant.is_path:
+        if meant.is_literal:
             value = path_value(value, is_multirun=is_multirun)
         if meant.group and "." in key and not meant.is_listed:  # Hydra requires a plus for nested choices
             plus = "+"

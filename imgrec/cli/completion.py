@@ -71,6 +71,8 @@ def answer(words: Sequence[str], environment: Mapping[str, str]) -> str:
     point = environment.get("COMP_POINT", "")
     line = environment.get("COMP_LINE", "")
     before, current = _split(line[: int(point)] if point.isdigit() else line)
+    with contextlib.suppress(UsageError):  # a file that does not load has nothing to complete
+        before = arguments.load_plugin_files(before)
     found = candidates(before, current)
     if shell == "bash":
         kept = _kept_by_readline(current, environment.get("COMP_WORDBREAKS", "=:"))
@@ -173,6 +175,7 @@ class _Line:
             yield f"{part}="
             yield f"{part}."
         yield "experiment="
+        yield "plugins="
 
     def values(self, key: str) -> Iterable[str]:
         """Known candidates after `=`."""

@@ -53,6 +53,7 @@ imgrec STAGE ... --cfg job the configuration as it would be, without a run
 imgrec STAGE ... --config-dir mine    your own YAML files, before imgrec's; so does IMGREC_CONFIG_DIR
 imgrec STAGE ... store.path=x         another gallery than outputs/gallery.sqlite; so does IMGREC_STORE
 imgrec STAGE ... +experiment=x        the options in mine/experiment/x.yaml; or {_experiments(user_folders)}
+imgrec STAGE ... plugins=[mine.py]    a plugin of your own that is a file; so does IMGREC_PLUGINS
 imgrec -sc install=bash    completion by tab, for zsh too: eval "$(imgrec -sc install=bash)"
 imgrec --hydra-help        what Hydra offers besides; imgrec --version
 

@@ -31,10 +31,10 @@ class Key:
     """Whether a preset already makes a choice for this key."""
 
     @property
-    def is_path(self) -> bool:
-        """Whether any owner declares the option as a path."""
+    def is_literal(self) -> bool:
+        """Whether any owner declares the option as a path or free text, which hold any characters."""
         specs = ((cls, spec) for cls in self.owners for spec in dataclasses.fields(cls) if spec.name == self.name)
-        return any(is_path(cls, spec) for cls, spec in specs)
+        return any(is_path(cls, spec) or spec.metadata.get("text") for cls, spec in specs)
 
 
 def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Sequence[str] = ()) -> Key:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import imgrec
 from imgrec import presets, registry
 from imgrec.cli import arguments, completion, help, streams  # noqa: A004 - named after --help
-from imgrec.errors import ImgrecError, UsageError
+from imgrec.errors import ImgrecError, PluginFailedError, UsageError
 from imgrec.kinds import Stage
 from imgrec.run.console import write_results
 
@@ -282,7 +282,9 @@ def _of_job(number: int, error: BaseException) -> BaseException:
     """Prefix the error of a sweep's job with the job's number."""
     if isinstance(error, ImgrecError | OSError):
         message = type(error) if isinstance(error, ImgrecError) else ImgrecError
-        return message(f"job {number}: {error}").with_traceback(error.__traceback__)
+        told = message(f"job {number}: {error}").with_traceback(error.__traceback__)
+        told.__cause__ = error.__cause__
+        return told
     return error
 
 
@@ -351,5 +353,6 @@ def _report(error: BaseException, *, debug: bool) -> int:
     if debug or not isinstance(error, ImgrecError | OSError):
         traceback.print_exception(error)
     else:
-        sys.stderr.write(f"imgrec: {' '.join(str(error).split())}\n")
+        where = "; debug=true shows where" if isinstance(error, PluginFailedError) else ""
+        sys.stderr.write(f"imgrec: {' '.join(str(error).split())}{where}\n")
     return error.exit_code if isinstance(error, ImgrecError) else 1

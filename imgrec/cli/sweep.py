@@ -28,7 +28,7 @@ NAME = "leaderboard"
 BEST = "*"
 """Marks the best job and those that tie with it."""
 
-SAME = ("stage", "directory", "choices", "configuration")
+SAME = ("stage", "directory", "choices", "configuration", "plugin_files")
 """Keys of a record that must be equal for a job to count as done already."""
 
 
@@ -123,7 +123,7 @@ def done_before(run: Run) -> Job | None:
     if job.error is not None or job.ranking is None:
         return None
     wanted = json.loads(to_json({name: getattr(run, name) for name in SAME}))
-    return job if all(job.record.get(name) == wanted[name] for name in SAME) else None
+    return job if all(job.record.get(name, {}) == wanted[name] for name in SAME) else None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import PIL.Image
@@ -56,4 +59,30 @@ def shortened(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageF
     return shown
 
 
-SMALL, HIT, MISS = 150, "#1a7f37", "#cf222e"
+def captions(paths: Sequence[str]) -> list[str]:
+    """What tells files apart: their paths below the folder that all share; a long beginning of all names is cut.
+
+    >>> captions(["/photos/hat/1.jpg", "/photos/shoe/1.jpg"]), captions(["/photos/hat/1.jpg"])
+    (['hat/1.jpg', 'shoe/1.jpg'], ['1.jpg'])
+    >>> captions(["a/holiday-in-greece-2019-1.jpg", "a/holiday-in-greece-2019-2.jpg"])
+    ['…ece-2019-1.jpg', '…ece-2019-2.jpg']
+    """
+    parts = [Path(path).parts for path in paths]
+    shared = _shared([each[:-1] for each in parts])
+    names = [os.path.join(*each[shared:]) for each in parts]
+    same = _shared(names) - KEPT
+    is_long = len(set(names)) > 1 and same > KEPT
+    return [f"…{name[same:]}" for name in names] if is_long else names
+
+
+def _shared(sequences: Sequence[Sequence[str]]) -> int:
+    """The number of items with which all sequences begin."""
+    every = zip(*sequences, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda items: len(set(items)) == 1, every))
+
+
+KEPT = 9
+"""Characters that are kept of a beginning that all names share."""
+
+SMALL, HIT, MISS = 150, "#0072b2", "#d55e00"
+"""Two colours that everybody can tell apart: Okabe and Ito, Color Universal Design (2008)."""

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.evaluation.labels import is_file, labels_of
 from imgrec.gallery import similarity as similarities
+from imgrec.gallery import titles
 from imgrec.gallery.gallery import Gallery
-from imgrec.gallery.results import label_of
 from imgrec.kinds import Extractor, Recorded, Reducer, Store
 from imgrec.kinds.component import check_component
 from imgrec.run import progress
@@ -19,8 +20,10 @@ from imgrec.run import progress
 if TYPE_CHECKING:
     from imgrec.drawing.map import Map
 
-LABELS = ("folder", "none")
-REST = "the rest"
+WIDTH, DPI, THUMBNAILS = 14.0, 120, 40
+"""Of a map by default: inches, pixels an inch, and how many images are shown."""
+
+REST, UNLABELLED = "the rest", "unlabelled"
 
 
 def visualise(
@@ -40,7 +43,8 @@ def visualise(
     Args:
         store: a store filled by `ingest`.
         reducer: a reducer to 2 dimensions.
-        labels: `folder` (the name of each image's folder) or `none`.
+        labels: `folder` (the name of each image's folder), `none`, or a CSV file as `evaluate` takes it; images
+            that the file has no label for are drawn as background.
         highlight: a pattern of paths such as `*/hat/*`; labels are then the pattern and `the rest`.
         sample: the number of images to draw at random; None for all.
         space: the space or fusion, if the store has several: its key or a prefix of it. For a fusion, the vectors
@@ -74,8 +78,6 @@ def map_of(
     seed: int,
 ) -> Map:
     """Compute the map of an open gallery; see `visualise`."""
-    if labels not in LABELS:
-        raise UsageError(f"labels is one of {', '.join(LABELS)}, not {labels!r}")
     if reducer.n_components != 2:
         raise UsageError(f"a map has 2 dimensions: reducer.n_components is {reducer.n_components}")
     if sample is not None and sample < 1:
@@ -85,9 +87,11 @@ def map_of(
         chosen = np.random.default_rng(seed).choice(len(records), sample, replace=False)
         records = [records[i] for i in sorted(chosen)]
     paths = [record.path for record in records]
+    rest = None
     if highlight:
         if labels != "folder":
             raise UsageError("labels= has no effect beside highlight=, which colours the points: leave one out")
+        rest = REST
         names = [highlight if fnmatch.fnmatchcase(path, highlight) else REST for path in paths]
         if highlight not in names:
             raise UsageError(
@@ -95,7 +99,8 @@ def map_of(
                 f"it is a pattern of whole paths, like '*/hat/*'"
             )
     else:
-        names = [label_of(path) if labels == "folder" else "" for path in paths]
+        names = labels_of(paths, labels, without=UNLABELLED) or [""] * len(paths)
+        rest = UNLABELLED if is_file(labels) else None
     positions = reducer.fit_transform(gallery.points(records), names)
     if positions.shape != (len(paths), 2) or not np.isfinite(positions).all():
         raise ImgrecError(f"reducer {reducer.name} made no map of these vectors: take another, or other options")
@@ -105,6 +110,6 @@ def map_of(
         paths,
         positions,
         names,
-        f"{reducer.name} of {similarities.title(gallery.similarity, with_metric=False)}",
-        rest=REST if highlight else None,
+        f"{reducer.name} of {titles.title(gallery.similarity, with_metric=False)}",
+        rest=rest,
     )

@@ -11,7 +11,6 @@ import PIL.ImageFont
 
 from imgrec.drawing.contact_sheet import GAP, MARGIN
 from imgrec.drawing.pictures import (
-    ACCENT,
     BLANK,
     FAINT,
     HIT,
@@ -30,7 +29,7 @@ from imgrec.kinds import Image
 def worst_queries(
     rows: Sequence[tuple[Image | None, str, Sequence[tuple[str, bool]]]], file: Path, subtitle: str
 ) -> None:
-    """Draw each query in a row with its neighbours, framed green for hits and red for others, as a PNG.
+    """Draw each query in a row with its neighbours, hits and misses told by colour, width and mark, as a PNG.
 
     Args:
         rows: for each query its image, or None if it cannot be read; its caption; and the path of each neighbour,
@@ -39,28 +38,40 @@ def worst_queries(
         subtitle: for example the space and metric.
     """
     columns = max([1, *(len(found) for _, _, found in rows)])
-    left, top, step = MARGIN + SMALL + 2 * GAP, MARGIN + 40, SMALL + 34
+    left, top, step = MARGIN + SMALL + 2 * GAP, MARGIN + 72, SMALL + 34
     size = (max(left + columns * (SMALL + GAP) - GAP + MARGIN, 640), top + max(1, len(rows)) * step + MARGIN)
     sheet = PIL.Image.new("RGB", size, PAPER)
     pen = PIL.ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 6), f"The {len(rows)} worst queries", font=font(20, bold=True), fill=INK)
-    pen.text((size[0] - MARGIN, MARGIN + 8), subtitle, font=font(14), fill=FAINT, anchor="rs")
+    pen.text((MARGIN, MARGIN + 22), shortened(subtitle, font(14), size[0] - 2 * MARGIN), font=font(14), fill=FAINT)
+    x = MARGIN
+    for text, (colour, width) in KEY.items():
+        pen.rectangle([x, MARGIN + 46, x + 14, MARGIN + 60], outline=colour, width=width)
+        pen.text((x + 22, MARGIN + 45), text, font=font(13), fill=colour)
+        x += 22 + round(font(13).getlength(text)) + 2 * GAP
     for i, (image, caption, found) in enumerate(rows):
         y = top + i * step
-        _framed(sheet, (MARGIN, y), None if image is None else in_square(image, SMALL), ACCENT)
+        _framed(sheet, (MARGIN, y), None if image is None else in_square(image, SMALL), *KEY["query"])
         pen.text((MARGIN, y + SMALL + 6), shortened(caption, font(13), SMALL + GAP), font=font(13), fill=INK)
         for j, (path, is_hit) in enumerate(found):
             x = left + j * (SMALL + GAP)
-            _framed(sheet, (x, y), thumbnail(path, SMALL), HIT if is_hit else MISS)
-            name = shortened(Path(path).parent.name, font(13), SMALL)
-            pen.text((x, y + SMALL + 6), name, font=font(13), fill=HIT if is_hit else MISS)
+            mark = "✓ hit" if is_hit else "✗ miss"
+            _framed(sheet, (x, y), thumbnail(path, SMALL), *KEY[mark])
+            name = shortened(f"{mark[0]} {Path(path).parent.name}", font(13), SMALL)
+            pen.text((x, y + SMALL + 6), name, font=font(13), fill=KEY[mark][0])
     sheet.save(file, compress_level=1)
 
 
-def _framed(sheet: PIL.Image.Image, corner: tuple[int, int], picture: PIL.Image.Image | None, colour: str) -> None:
+KEY = {"query": (INK, 3), "✓ hit": (HIT, 5), "✗ miss": (MISS, 2)}
+"""What is drawn in which colour, and how wide in pixels."""
+
+
+def _framed(
+    sheet: PIL.Image.Image, corner: tuple[int, int], picture: PIL.Image.Image | None, colour: str, width: int
+) -> None:
     """Draw a picture centred in its square, with a frame."""
     picture = picture or PIL.Image.new("RGB", (SMALL, SMALL), BLANK)
     x, y = corner[0] + (SMALL - picture.width) // 2, corner[1] + (SMALL - picture.height) // 2
     sheet.paste(picture, (x, y))
-    frame = [x - 3, y - 3, x + picture.width + 2, y + picture.height + 2]
-    PIL.ImageDraw.Draw(sheet).rectangle(frame, outline=colour, width=3)
+    frame = [x - width, y - width, x + picture.width + width - 1, y + picture.height + width - 1]
+    PIL.ImageDraw.Draw(sheet).rectangle(frame, outline=colour, width=width)

@@ -11,10 +11,11 @@ from typing import Any
 
 from imgrec.errors import UsageError
 from imgrec.evaluation.figures import Quality, by_class, evaluate_rankings, summary
-from imgrec.evaluation.queries import Queries, decoded_for, hits, picture, relevant
+from imgrec.evaluation.queries import Queries, asked_of, decoded_for, hits, picture, relevant
+from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import Similarity
-from imgrec.kinds import Extractor, Image, Reranker
+from imgrec.kinds import Extractor, Image, Reducer, Reranker, Store
 from imgrec.search import exact
 from imgrec.threads import each
 
@@ -66,6 +67,61 @@ def evaluate(
         **_cost(gallery, queries, extractors, k),
     }
     return found, per_query
+
+
+def evaluate_store(
+    store: Store,
+    queries: Store | None = None,
+    *,
+    labels: str = "auto",
+    k: int = 5,
+    metric: str | None = None,
+    sample: int | None = 1000,
+    space: str | None = None,
+    extractor: Extractor | None = None,
+    projection: Reducer | None = None,
+    rerank: Reranker | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure how well a store's similar images are found: by labels, or without any by altered copies.
+
+    Args:
+        store: filled by `ingest`.
+        queries: another store, filled by the same extractors, whose images are asked for; None: the store's own.
+        labels: `folder` (the name of each image's folder), `none`, `auto`, or a CSV file with the columns `path`
+            and `label`.
+        k: how many neighbours are looked at.
+        metric: the name of one, such as `euclidean` or `cosine`; None: those of a fusion's parts, else Euclidean.
+        sample: at most so many of the store's own images, or copies, are queries; None for all.
+        space: which space or fusion, if the store has several: its key or a prefix of it.
+        extractor: chooses the space by identity.
+        projection: a reducer, fitted on the gallery: vectors are projected before the search.
+        rerank: makes better queries for a second search.
+        seed: of the sample, the alterations and the confidence intervals.
+
+    Returns:
+        Figures by name, as in `results.json` of `imgrec evaluate`: `map`, `precision_at_k`, `recall_at_k` and
+        `hit_rate` from 0 to 1, `confidence` with their 95% intervals, `by_class`, and what the answers cost.
+
+    Raises:
+        UsageError: there is no such store, the space is ambiguous, or there are no labels that are needed.
+    """
+    if k < 1:
+        raise UsageError(f"k is at least 1, not {k!r}")
+    if sample is not None and sample < 1:
+        raise UsageError(f"sample is at least 1, not {sample!r}")
+    with contextlib.ExitStack() as stack:
+        for each in (store, queries):
+            if each is not None:
+                stack.enter_context(each)
+                stack.enter_context(each.snapshot())
+        similarity = similarities.choose(store, space, extractor, projection, metric)
+        gallery = Gallery(store, similarity)
+        extractors = [term.ready_extractor() for term in similarity.terms]
+        apart = None if queries is None else Gallery(queries, similarity)
+        asked = asked_of(gallery, extractors, labels=labels, sample=sample, apart=apart, seed=seed)
+        found, _ = evaluate(gallery, asked, extractors, k=k, rerank=rerank, seed=seed)
+        return found
 
 
 def answers(

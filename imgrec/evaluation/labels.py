@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ COLUMNS = ("path", "label")
 """Required columns of a CSV file of labels; others are ignored."""
 
 
-def labels_of(paths: Sequence[str], how: str) -> list[str] | None:
+def labels_of(paths: Sequence[str], how: str, *, without: str | None = None) -> list[str] | None:
     """The label of each image, or None if images are not labelled.
 
     Args:
@@ -23,6 +24,7 @@ def labels_of(paths: Sequence[str], how: str) -> list[str] | None:
         how: `folder`, the name of each image's folder; `none`; `auto`, which is `folder` if that gives two labels
             or more, one of them to two images or more, else `none`; or a CSV file with the columns `path` and
             `label`. Its relative paths start at its own folder; paths not in the gallery are ignored.
+        without: the label of images that the file has none for; None: there is none without.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, has no image of the gallery, has two labels for one,
@@ -44,12 +46,31 @@ def labels_of(paths: Sequence[str], how: str) -> list[str] | None:
     unlabelled = [path for path in paths if not label_at.get(path)]
     if len(unlabelled) == len(paths):
         raise UsageError(f"labels: {how} has no image of the gallery; its relative paths start at its own folder")
-    if unlabelled:
+    if unlabelled and without is None:
         raise UsageError(
             f"labels: {how} has no label for {len(unlabelled):,} of {len(paths):,} images, the first is "
             f"{unlabelled[0]}: add them, or evaluate a gallery of the labelled ones"
         )
-    return [label_at[path] for path in paths]
+    return [label_at.get(path) or without or "" for path in paths]
+
+
+def is_file(how: str) -> bool:
+    """Whether labels are those of a CSV file."""
+    return how not in ("none", "folder", "auto")
+
+
+def digest_of(file: str) -> str:
+    """SHA-256 of a file of labels, for a run's record.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise UsageError(f"labels is folder, none, auto or a CSV file, and there is no file {file!r}") from None
+    except OSError as error:
+        raise UsageError(f"labels: {file} cannot be read: {error.strerror}") from None
 
 
 def _read_labels(file: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from imgrec.batches import chunks
 from imgrec.errors import UsageError
 from imgrec.gallery import fitted, recorded, similarity
 from imgrec.gallery.query import Query, Resolved, as_queries, resolve
-from imgrec.gallery.results import Filter, Match, label_of
+from imgrec.gallery.results import Filter, Match, Matches, label_of
 from imgrec.gallery.rows import GalleryRows
 from imgrec.kinds import Doubles, Extractor, Form, Index, Record, Recorded, Reducer, Reranker, Store, Vectors
 from imgrec.kinds.component import check_component
@@ -51,7 +51,7 @@ class Gallery(GalleryRows):
         *,
         copies: bool = False,
         rerank: Reranker | None = None,
-    ) -> list[list[Match]]:
+    ) -> list[Matches]:
         """The k images nearest to each query, nearest first, ties in the order of paths.
 
         The search is exact, unless there is an index: then these are the nearest of its candidates.
@@ -73,9 +73,12 @@ class Gallery(GalleryRows):
         if not (asked := self._asked(queries)):
             return []
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
-        return self._answers(targets, among, lambda some, usable: self._nearest(some, k, usable), k, copies=copies)
+        found = self._answers(
+            targets, among, lambda some, usable: self._nearest(some, k, usable), k, copies=copies
+        )
+        return self._with_queries(asked, found)
 
-    def within(self, queries: Iterable[Any], distance: float, among: Filter | None = None) -> list[list[Match]]:
+    def within(self, queries: Iterable[Any], distance: float, among: Filter | None = None) -> list[Matches]:
         """All images within a distance of each query, exactly; in the order of `search`.
 
         Args:
@@ -97,7 +100,7 @@ class Gallery(GalleryRows):
             every = exact.within(self.fields, targets.vectors, distance, usable)
             return [self._merged(some, digests) for some, digests in targets.by_query(every)]
 
-        return self._answers(self._targets(asked), among, found, None, copies=True)
+        return self._with_queries(asked, self._answers(self._targets(asked), among, found, None, copies=True))
 
     def rankings(self, queries: Iterable[Any], rerank: Reranker | None = None) -> Iterator[Rows]:
         """For each query the indices of all `records`, nearest first, as `search` orders them."""
@@ -225,6 +228,10 @@ class Gallery(GalleryRows):
             self._matches(some, *each, records, k, copies=copies)
             for some, each in zip(variants, found, strict=True)
         ]
+
+    def _with_queries(self, asked: Sequence[Resolved], found: Sequence[list[Match]]) -> list[Matches]:
+        pairs = zip(found, asked, strict=True)
+        return [Matches.of(matches, query.picture, self.similarity) for matches, query in pairs]
 
     def _records_of(self, rows: Collection[int], among: Filter | None) -> dict[int, list[Record]]:
         """The files of each row that has any."""

@@ -6,7 +6,7 @@ import os
 
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import Query
-from imgrec.gallery.results import Match
+from imgrec.gallery.results import Matches
 from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
 
 
@@ -23,8 +23,8 @@ def recommend(
     index: Index | None = None,
     include_self: bool = False,
     copies: bool = False,
-) -> list[Match]:
-    """The k images of a store that are most similar to a query picture, the nearest first.
+) -> Matches:
+    """The k images of a store that are most similar to a query picture, the nearest first; a list of `Match`.
 
     Args:
         query: an image file, inside the gallery or not.

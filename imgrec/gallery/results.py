@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imgrec.kinds import Record
+
+if TYPE_CHECKING:
+    from imgrec.gallery.similarity import Similarity
 
 Filter = Callable[[Record], bool]
 """A predicate on image files."""
@@ -44,6 +48,33 @@ class Match:
             "copies": list(self.copies),
         }
         return {**data, "shares": dict(self.shares)} if self.shares else data
+
+
+class Matches(list[Match]):
+    """The neighbours of a query, nearest first. A notebook shows them as a contact sheet."""
+
+    query: str | None = None
+    """The picture of the query; None if it has none."""
+
+    similarity: Similarity | None = None
+    """What they were compared by."""
+
+    def _repr_png_(self) -> bytes:
+        """The contact sheet that a notebook shows."""
+        from imgrec.drawing.contact_sheet import contact_sheet
+        from imgrec.gallery import titles
+
+        subtitle = titles.title(self.similarity) if self.similarity else ""
+        data = io.BytesIO()
+        contact_sheet(self.query, self, data, subtitle)
+        return data.getvalue()
+
+    @classmethod
+    def of(cls, matches: Iterable[Match], query: str | None, similarity: Similarity) -> Matches:
+        """Some matches, with what they are of."""
+        found = cls(matches)
+        found.query, found.similarity = query, similarity
+        return found
 
 
 def label_of(path: str) -> str:

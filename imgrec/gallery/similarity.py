@@ -6,14 +6,13 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from imgrec import registry
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.fusion import check_weights
 from imgrec.gallery.recorded import (
-    changed_options,
     check_overrides,
     default_key,
     describe,
@@ -285,44 +284,7 @@ def _by_term(owner: str, what: str, values: Any, terms: Iterable[str]) -> dict[s
     return found
 
 
-# --- titles, and the extractors of an ingest ----------------------------------------------------------------
-
-
-def title(similarity: Similarity, longest: int = 70, *, with_metric: bool = True) -> str:
-    """A similarity as the title of a picture: extractors, options that are not defaults, the metric.
-
-    Paths and options of several values are left out: they would be wider than the picture.
-
-    Args:
-        similarity: the one to describe.
-        longest: characters; a longer title is cut off with an ellipsis.
-        with_metric: whether metrics are named.
-
-    >>> title(of(Space.of(registry.build("extractor", "colour", bins=4)), "cosine"))
-    'colour, bins=4, cosine'
-    """
-    terms, metric = similarity.terms, similarity.metric if with_metric else None
-    if similarity.names:
-        apart = with_metric and metric is None
-        own = {each.name: f" ({each.metric.name})" if apart else "" for each in terms}
-        heaviest_first = sorted(terms, key=lambda term: -term.weight)
-        words = [" + ".join(f"{each.weight:.2g} {each.name}{own[each.name]}" for each in heaviest_first)]
-        words += {_projected(each.projection) for each in terms if each.projection and each.is_projected_if_larger}
-    else:
-        (term,) = terms
-        plugin = registry.available("extractor").get(term.space.extractor)
-        hidden = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
-        hidden |= {name for name, value in term.space.options.items() if isinstance(value, Mapping | list)}
-        changed = (each for each in changed_options(term.space) if each.partition("=")[0] not in hidden)
-        words = [term.space.extractor, *changed]
-        if term.projection is not None:
-            words.append(_projected(term.projection))
-    text = ", ".join([*words, metric] if metric else words)
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def _projected(projection: Reducer) -> str:
-    return f"{projection.name} to {projection.n_components}"
+# --- what a command chooses, and the extractors of an ingest ----------------------------------------------------
 
 
 def check_selects(extractor: Extractor | Recorded | Mapping[str, Any] | None) -> None:

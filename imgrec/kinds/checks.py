@@ -7,15 +7,12 @@ import inspect
 import re
 from collections.abc import Mapping
 
+from imgrec.errors import PluginError
 from imgrec.kinds import GROUPS, KINDS, Component
 from imgrec.options import component_fields, default_values, option_names, type_hints
 
 NO_NAMES = frozenset("none null true false yes no on off y n nan inf".split())
 """Words that YAML or Hydra read as something other than a name."""
-
-
-class PluginError(Exception):
-    """A defect of a plugin, described in words: neither a bug in imgrec nor a mistake of the user."""
 
 
 def base_of(cls: type) -> type[Component]:

@@ -19,13 +19,6 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Makes a progress bar from a description and a total: a context manager that yields a callback to advance it."""
 
 
-CONTRACT_VERSION = 2
-"""The version of the plugin contract, raised by changes that break existing plugins.
-
-A plugin may declare which version it was made for with `imgrec_contract = 2` in its module.
-"""
-
-
 @dataclass(frozen=True)
 class Group:
     """A config group, from which a component is chosen on the command line, as in `backup=csv`."""

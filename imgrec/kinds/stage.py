@@ -26,7 +26,7 @@ class Ranking:
     """What the quality costs; the quality is plotted against the first."""
 
 
-TAKEN = frozenset(("stage", "hydra", "experiment"))
+TAKEN = frozenset(("stage", "hydra", "experiment", "plugins"))
 """Names that no option of a stage may have."""
 
 
@@ -39,7 +39,7 @@ class Stage(Component):
 
     kind: ClassVar[str] = "stage"
 
-    free_names: ClassVar[frozenset[str]] = frozenset(("kind", "name"))
+    free_names: ClassVar[frozenset[str]] = frozenset(("kind", "name", "title"))
 
     positional: ClassVar[str | None] = None
     """The option that a bare argument fills: `imgrec recommend img.jpg`."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from imgrec import registry
+from imgrec import plugin_files, registry
 from imgrec.errors import UsageError
 from imgrec.hookspecs import RunInfo
 from imgrec.kinds import Space, Stage
@@ -69,6 +69,9 @@ class Run:
 
     plugins: dict[str, str] = field(default_factory=dict)
     """Distribution and version of each plugin used, by `kind=name`."""
+
+    plugin_files: Mapping[str, str] = field(default_factory=plugin_files.digests)
+    """The digest of each plugin file that is loaded, by path."""
 
     components: Mapping[str, str | None] = field(default_factory=dict)
     """The plugin of each component of the stage; None if nothing was chosen, or the recorded one is used."""
@@ -224,6 +227,7 @@ class Run:
             "gallery": self.gallery,
             "inputs": self.inputs,
             "plugins": self.plugins,
+            "plugin_files": self.plugin_files,
             "versions": versions(),
             "git": self._commit,
         }

@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 from imgrec import registry
-from imgrec.errors import ImgrecError
+from imgrec.errors import ImgrecError, PluginFailedError
 from imgrec.kinds import Form, Index, Metric, Store, Vectors
 from imgrec.search import exact, files
 from imgrec.search.bounds import Rows
@@ -114,7 +114,9 @@ def _named(index: Index, work: Callable[[], T]) -> T:
         raise
     except (Exception, SystemExit) as error:
         origin = registry.origin_of(index)
-        raise ImgrecError(f"index {index.name} of {origin} failed: {type(error).__name__}: {error}") from error
+        raise PluginFailedError(
+            f"index {index.name} of {origin} failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _folder(index: Index, source: Source, metric: Metric) -> Path | None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec import registry, threads
-from imgrec.errors import ImgrecError
+from imgrec.errors import ImgrecError, PluginFailedError
 from imgrec.kinds import Doubles, Form, Metric, Vectors
 
 FLOAT = np.finfo(np.float32)
@@ -257,7 +257,7 @@ def distances(metric: Metric, query: npt.NDArray[Any], vectors: npt.NDArray[Any]
     except ImgrecError:
         raise
     except Exception as error:
-        raise ImgrecError(f"{_name(metric)} failed: {type(error).__name__}: {error}") from error
+        raise PluginFailedError(f"{_name(metric)} failed: {type(error).__name__}: {error}") from error
     if not (isinstance(found, np.ndarray) and found.shape == (len(vectors),)):
         seen = str(found.shape) if isinstance(found, np.ndarray) else type(found).__name__
         raise ImgrecError(f"{_name(metric)} returned {seen} for {len(vectors)} vectors, not ({len(vectors)},)")

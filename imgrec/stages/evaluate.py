@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from typing import Any, ClassVar
 from imgrec import evaluation, images, registry
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.evaluation import Queries
+from imgrec.evaluation.labels import digest_of, is_file
 from imgrec.gallery import similarity as similarities
+from imgrec.gallery import titles
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import Similarity
 from imgrec.ingestion.ingest import ingest
@@ -85,8 +86,8 @@ class Evaluate(Stage):
             asked = evaluation.asked_of(
                 gallery, extractors, labels=self.labels, sample=self.sample, apart=apart, seed=self.seed
             )
-        if self.labels not in ("auto", "folder", "none"):
-            run.inputs["labels"] = hashlib.sha256(Path(self.labels).read_bytes()).hexdigest()
+        if is_file(self.labels):
+            run.inputs["labels"] = digest_of(self.labels)
         run.inputs["queries"] = _fingerprint(asked.records)
         found, per_query = evaluation.evaluate(
             gallery, asked, extractors, k=self.k, rerank=self.rerank, seed=self.seed, timed=run.timed
@@ -101,7 +102,7 @@ class Evaluate(Stage):
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
         worst = evaluation.worst(per_query, WORST)
-        title = similarities.title(gallery.similarity)
+        title = titles.title(gallery.similarity)
         with run.timed("draw"):
             from imgrec.drawing.worst import worst_queries
 

@@ -25,7 +25,7 @@ class NewPlugin(Stage):
 
     positional: ClassVar[str | None] = "name"
 
-    name: str = option(help="lower-case letters and digits: what the plugin will be chosen by")  # type: ignore[misc]
+    name: str = option(help="lower-case letters, digits and _: what the plugin will be chosen by")  # type: ignore[misc]
     kind: str = option("extractor", choices=tuple(KINDS), help="what it will be")  # type: ignore[misc]
     folder: str | None = option(None, path=True, help="where to; null: imgrec-NAME, here")
 
@@ -55,9 +55,9 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
     """
     if name in NO_NAMES or keyword.iskeyword(name):
         raise UsageError(f"name={name} means something else to Python or YAML: take another name")
-    if not re.fullmatch(r"[a-z][a-z0-9]*", name):
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         raise UsageError(
-            f"name={name} cannot be a plugin's: lower-case letters and digits make one, a letter first"
+            f"name={name} cannot be a plugin's: lower-case letters and digits make one, with _ in between"
         )
     if name in presets.names(kind):
         origin = registry.available(kind)[name].origin if name in registry.available(kind) else "a preset"
@@ -72,7 +72,7 @@ def new_plugin(kind: str, name: str, folder: Path) -> list[str]:
         file: file.read_text(encoding="utf-8") for file in sorted(template.rglob("*")) if file.suffix in SUFFIXES
     }
     taken = {word for file, text in files.items() if file.suffix == ".py" for word in re.findall(r"\w+", text)}
-    if not taken.isdisjoint((name, name.capitalize())):
+    if not taken.isdisjoint((name, _class_name(name))):
         raise UsageError(f"name={name} is a word of what is written: take another name")
     written = []
     try:
@@ -107,8 +107,12 @@ def _name_in(template: Path) -> str:
 def _renamed(text: str, old: str, new: str) -> str:
     """Rename a plugin, and its class, in a text.
 
-    >>> _renamed("from imgrec_lbp import LBP  # alb", "lbp", "foo")
-    'from imgrec_foo import Foo  # alb'
+    >>> _renamed("from imgrec_lbp import LBP  # alb", "lbp", "my_foo")
+    'from imgrec_my_foo import MyFoo  # alb'
     """
     name = re.compile(rf"(?<![A-Za-z0-9]){old}(?![A-Za-z0-9])", re.IGNORECASE)
-    return name.sub(lambda found: new if found[0].islower() else new.capitalize(), text)
+    return name.sub(lambda found: new if found[0].islower() else _class_name(new), text)
+
+
+def _class_name(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import images
-from imgrec.gallery import similarity as similarities
+from imgrec.gallery import titles
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import Query
 from imgrec.gallery.results import Match
@@ -85,7 +85,7 @@ class Recommend(Stage):
             from imgrec.drawing.contact_sheet import contact_sheet
 
             picture = run.folder / "recommendations.png"
-            contact_sheet(self.query, matches, picture, similarities.title(similarity))
+            contact_sheet(self.query, matches, picture, titles.title(similarity))
         if self.format == "json":
             run.print(to_json(result))
         elif self.format == "paths":

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from imgrec.drawing.visualise import LABELS, map_of
+from imgrec.drawing.visualise import DPI, THUMBNAILS, WIDTH, map_of
+from imgrec.errors import UsageError
+from imgrec.evaluation.labels import digest_of, is_file
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
 from imgrec.kinds import Extractor, Recorded, Reducer, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run, progress
+
+MOST_PIXELS = 20_000
+"""The most that a map is wide: it is at most one and a half times as high, which takes 2.4 GB to draw."""
 
 
 @dataclass(kw_only=True)
@@ -21,17 +26,37 @@ class Visualise(Stage):
     positional: ClassVar[str | None] = None
 
     reducer: Reducer = component("reducer")
-    labels: str = option("folder", choices=LABELS, help="what colours the points: the folder's name, or nothing")
+    labels: str = option(
+        "folder", path=True, help="colour by folder, none, or a CSV file with the columns path,label"
+    )
     highlight: str | None = option(None, path=True, help="a pattern of paths, */hat/*: these against the rest")
     sample: int | None = option(None, minimum=1, help="draw so many images, chosen at random; null: all")
-    thumbnails: int = option(40, minimum=0, help="how many images to show as small pictures on the map")
+    thumbnails: int = option(THUMBNAILS, minimum=0, help="how many images to show as small pictures on the map")
+    format: str = option(
+        "png", choices=("png", "svg", "pdf"), help="of the map's file; text is text in svg and pdf"
+    )
+    width: float = option(WIDTH, minimum=2, maximum=100, help="of the map, in inches")
+    dpi: int = option(
+        DPI, minimum=30, maximum=2400, help="pixels an inch, of png and of pictures inside the others"
+    )
+    title: str | None = field(  # type: ignore[assignment]  # a factory leaves the class its method of this name
+        default_factory=lambda: None,
+        metadata=option(None, help="above the map, in place of imgrec's own; empty: none", text=True).metadata,
+    )
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     store: Store = component("store")
     extractor: Extractor | Recorded = component("extractor")
 
     def execute(self, run: Run) -> None:
-        """Reduce the vectors, and write `map.png` and `map.csv`."""
+        """Reduce the vectors, and write `map.png` (or .svg, .pdf) and `map.csv`."""
         similarities.check_selects(self.extractor)
+        if self.width * self.dpi > MOST_PIXELS:
+            raise UsageError(
+                f"width={self.width:g} at dpi={self.dpi} is {self.width * self.dpi:,.0f} pixels wide, "
+                f"above {MOST_PIXELS:,}: take less of one"
+            )
+        if is_file(self.labels):
+            run.inputs["labels"] = digest_of(self.labels)
         self.reducer.progress = progress
         with run.timed("reduce"), self.store as store, store.snapshot():
             gallery = Gallery(store, similarities.choose(store, self.space, self.extractor))
@@ -46,5 +71,9 @@ class Visualise(Stage):
         with run.timed("draw"):
             from imgrec.drawing.map import draw_map
 
-            draw_map(points, run.folder / "map.png", thumbnails=self.thumbnails)
-        run.print(f"{run.folder / 'map.png'}\n{run.folder / 'map.csv'}")
+            picture = run.folder / f"map.{self.format}"
+            shown = draw_map(
+                points, picture, thumbnails=self.thumbnails, width=self.width, dpi=self.dpi, title=self.title
+            )
+        run.counts["thumbnails"] = shown
+        run.print(f"{picture}\n{run.folder / 'map.csv'}")

@@ -37,6 +37,8 @@ def checks(kind: str) -> Sequence[Check[Any]]:
 def __getattr__(name: str) -> Callable[..., None]:
     kind = name.removeprefix(_PREFIX)
     if name.startswith(_PREFIX) and kind in KINDS:
-        check: Callable[..., None] = getattr(importlib.import_module(f"{__name__}.{kind}"), name)
+        module = importlib.import_module(f"{__name__}.{kind}")
+        vars(module)["__tracebackhide__"] = True  # see `kit.run`
+        check: Callable[..., None] = getattr(module, name)
         return check
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -19,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec.cli import config
+from imgrec.errors import PluginError
 from imgrec.kinds import Component, Stage
-from imgrec.kinds.checks import PluginError, checked_class
+from imgrec.kinds.checks import checked_class
 from imgrec.options import allowed_types, choices_of, type_hints
 from imgrec.testing import process
 
@@ -32,6 +34,9 @@ HEAVY = frozenset(
     "skimage sklearn sqlalchemy tensorflow timm torch torchvision transformers umap".split()
 )
 """Libraries to be imported lazily, as every run imports the modules of all plugins, even for `--help`."""
+
+IMGREC = Path(__file__).parent.parent
+"""The folder of the package."""
 
 TOLERANCE = 1e-5
 """The relative difference up to which two vectors count as equal."""
@@ -67,6 +72,9 @@ class Check(Generic[Subject]):
 
     function: Callable[[Subject], None]
 
+    is_gate: bool = False
+    """Whether all checks after it would fail alike if it fails, so that they are not run."""
+
     @property
     def name(self) -> str:
         """The name under which a failure is listed."""
@@ -79,24 +87,38 @@ class Check(Generic[Subject]):
 
 
 def run(title: str, checks: Sequence[Check[Subject]], subject: Subject) -> None:
-    """Run all checks, or only the first if that fails, since all others would fail alike.
+    """Run all checks, up to the first or a gate that fails.
 
     Raises:
         ContractError: any check failed; it lists all failures.
     """
+    __tracebackhide__ = True  # pytest then shows a plugin's author the message instead of this function
     failures: dict[str, str] = {}
-    cause: BaseException | None = None
     for check in checks:
         try:
             check.function(subject)
         except (Exception, SystemExit) as error:
-            message = str(error) if isinstance(error, SeenError) else f"{type(error).__name__} was raised: {error}"
+            is_seen = isinstance(error, SeenError)
+            message = str(error) if is_seen else f"{type(error).__name__} was raised: {error}"
+            raised = error.__cause__ if is_seen else error
+            if raised is not None and (place := _place_in_plugin(raised)):
+                message += f" ({place})"
             failures[check.name] = f"- {check.name}\n    contract: {check.contract}\n    seen: {message}"
-            cause = cause or error
-            if check is checks[0]:
+            if check is checks[0] or check.is_gate:
                 break
     if failures:
-        raise ContractError(title, failures) from cause
+        raise ContractError(title, failures)
+
+
+def _place_in_plugin(error: BaseException) -> str | None:
+    """File and line in the plugin's module where an error comes from; None if it comes from imgrec itself.
+
+    The plugin's module is the first outside imgrec that the checks have called.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if IMGREC not in Path(frame.filename).parents]
+    in_plugin = [frame for frame in frames if outside and frame.filename == outside[0].filename]
+    return f"{in_plugin[-1].filename}:{in_plugin[-1].lineno}" if in_plugin else None
 
 
 # --- the same for every component ---------------------------------------------------------------------------
@@ -183,12 +205,14 @@ def in_new_process(component: Component, task: str, images: Iterable[npt.NDArray
 
 
 def differ(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
-    """The largest relative difference between rows of two matrices; infinite if their shapes differ.
+    """The largest relative difference between rows of two matrices.
+
+    It is infinite if their shapes differ, or values are not finite.
 
     >>> differ(np.array([[3.0, 4.0]]), np.array([[3.0, 4.5]]))
     0.1
     """
-    if one.shape != other.shape:
+    if one.shape != other.shape or not (np.isfinite(one).all() and np.isfinite(other).all()):
         return float("inf")
     lengths = np.linalg.norm(one.astype(np.float64), axis=1)
     apart = np.linalg.norm(one.astype(np.float64) - other, axis=1)

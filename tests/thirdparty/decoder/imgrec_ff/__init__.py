@@ -14,6 +14,7 @@ MAGIC = b"farbfeld"
 class FF(imgrec.Decoder):
     """Images of the suckless tools: 16 bits a channel, without compression."""
 
+    name = "ff"
     suffixes = (".ff",)
 
     @classmethod

@@ -14,6 +14,7 @@ _extractors = {}
 class Parallel(imgrec.Engine):
     """Processes of this machine, which decode and extract, each with its own extractors."""
 
+    name = "parallel"
     workers: int | None = imgrec.option(None, minimum=1, help="processes; null: one a core")
 
     def __post_init__(self):

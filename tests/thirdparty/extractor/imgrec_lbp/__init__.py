@@ -13,6 +13,7 @@ NEIGHBOURS = [(-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -
 class LBP(imgrec.Extractor):
     """Local binary patterns: which of its eight neighbours are brighter than a pixel, counted over the image."""
 
+    name = "lbp"
     radius: int = imgrec.option(1, minimum=1, maximum=100, help="distance of the neighbours, in pixels")
     margin: float = imgrec.option(2.0, minimum=0, maximum=255, help="by how much brighter a neighbour is")
 

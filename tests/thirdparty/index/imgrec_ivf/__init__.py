@@ -11,6 +11,7 @@ import imgrec
 class IVF(imgrec.Index):
     """Inverted lists (Jégou, Douze and Schmid, 2011): a query scans the lists of its nearest centres."""
 
+    name = "ivf"
     lists: int = imgrec.option(64, minimum=1, help="how many, where there are vectors enough")
     seed: int = imgrec.option(0, minimum=0, maximum=2**32 - 1, help="of the centres that are begun with")
 

@@ -11,6 +11,8 @@ import imgrec
 class Canberra(imgrec.Metric):
     """The sum of absolute differences, each relative to the sum of the two values."""
 
+    name = "canberra"
+
     def distances(self, query, vectors):
         """Distances from a query, `float64 (n,)`; see `Metric.distances`."""
         sizes = np.abs(vectors) + np.abs(query)

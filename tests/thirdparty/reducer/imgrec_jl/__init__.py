@@ -12,6 +12,7 @@ from imgrec import as_euclidean
 class JL(imgrec.Reducer):
     """Random projection: distances are preserved approximately, better with more dimensions."""
 
+    name = "jl"
     orthogonal: bool = imgrec.option(True, help="directions at right angles to each other")
 
     def fit(self, vectors, labels=None):

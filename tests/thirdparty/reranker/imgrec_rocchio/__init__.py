@@ -11,6 +11,7 @@ import imgrec
 class Rocchio(imgrec.Reranker):
     """Pseudo-relevance feedback: the query moves towards the mean of its neighbours."""
 
+    name = "rocchio"
     beta: float = imgrec.option(0.75, minimum=0, help="how much the mean counts; the query itself counts 1")
 
     def expand(self, query, nearest):

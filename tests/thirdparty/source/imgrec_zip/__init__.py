@@ -16,6 +16,7 @@ LARGEST = 400_000_000
 class Zip(imgrec.Source):
     """Images inside zip archives, read without unpacking them."""
 
+    name = "zip"
     at_once = imgrec.cores()
 
     @classmethod

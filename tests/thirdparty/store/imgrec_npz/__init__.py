@@ -34,6 +34,7 @@ class Content:
 class Npz(imgrec.Store):
     """One NumPy file, rewritten atomically with each batch: for small galleries."""
 
+    name = "npz"
     path: str = imgrec.option("outputs/gallery.npz", path=True, help="the file")
 
     def __post_init__(self):

@@ -1,0 +1,72 @@
+"""Similarities as the titles of pictures and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from imgrec import presets, registry
+from imgrec.gallery.recorded import changed_options
+from imgrec.gallery.similarity import Similarity
+from imgrec.kinds import Reducer, Space
+
+
+def title(similarity: Similarity, *, with_metric: bool = True) -> str:
+    """A similarity as the title of a picture: preset, model or extractor, what is not its default, the distance.
+
+    Paths and options of several values are left out.
+
+    >>> from imgrec.gallery.similarity import of
+    >>> title(of(Space.of(registry.build("extractor", "colour", bins=4)), "cosine"))
+    'colour, bins=4, cosine distance'
+    """
+    terms, metric = similarity.terms, similarity.metric if with_metric else None
+    if similarity.names:
+        apart = with_metric and metric is None
+        own = {each.name: f" ({each.metric.name})" if apart else "" for each in terms}
+        heaviest_first = sorted(terms, key=lambda term: -term.weight)
+        parts = " + ".join(f"{each.weight:.2g} {each.name}{own[each.name]}" for each in heaviest_first)
+        weights = {each.name: each.weight for each in terms}
+        preset = _preset("fusion", lambda settings: _shares(settings.get("weights")) == _shares(weights))
+        words = [f"{preset}: {parts}" if preset else parts]
+        words += {_projected(each.projection) for each in terms if each.projection and each.is_projected_if_larger}
+    else:
+        (term,) = terms
+        words = _words_of(term.space)
+        if term.projection is not None:
+            words.append(_projected(term.projection))
+    return ", ".join([*words, f"{metric} distance"] if metric else words)
+
+
+def _words_of(space: Space) -> list[str]:
+    """The preset that a space is of, else its model or extractor; and the options that these do not say."""
+    options, plugin = space.options, registry.available("extractor").get(space.extractor)
+    hidden = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
+    hidden |= {name for name, value in options.items() if isinstance(value, Mapping | list)}
+    preset = _preset(space.extractor, lambda settings: bool(settings) and settings.items() <= options.items())
+    if preset:
+        hidden |= presets.settings("extractor", preset).keys()
+    elif options.get("model"):  # by convention what says most of an extractor that has one
+        hidden.add("model")
+    changed = [each for each in changed_options(space) if each.partition("=")[0] not in hidden]
+    return [preset or str(options.get("model") or space.extractor), *changed]
+
+
+def _preset(extractor: str, fits: Callable[[Mapping[str, Any]], bool]) -> str | None:
+    """The first preset of an extractor whose options fit; None if none does. Presets of the user are not known."""
+    for name in presets.files("extractor"):
+        is_of_it = presets.begins_with("extractor", name) == extractor
+        if is_of_it and fits(presets.settings("extractor", name)):
+            return name
+    return None
+
+
+def _shares(weights: Any) -> dict[str, float]:
+    """Weights as parts of their sum."""
+    given = weights if isinstance(weights, Mapping) else {}
+    return {name: round(weight / (sum(given.values()) or 1), 9) for name, weight in given.items()}
+
+
+def _projected(projection: Reducer) -> str:
+    return f"{projection.name} to {projection.n_components}"
