@@ -212,3 +212,24 @@ def test_labels_come_before_a_projection_that_learns_from_them(photos: Path, tmp
         pytest.raises(imgrec.UsageError, match="is already fitted: open the gallery with where="),
     ):
         evaluation.asked_of(gallery, [extractor])
+
+
+def test_from_python_it_gives_the_figures_of_the_stage(cli: Cli, photos: Path, few: Path, tmp_path: Path) -> None:
+    told = cli(
+        "evaluate", photos, f"queries={few}", "extractor=colour", "metric=cosine", "k=3", "format=json"
+    ).json()
+    extractor = imgrec.build("extractor", "colour")
+    stores = [
+        imgrec.build("store", "sqlite", path=str(tmp_path / f"{name}.sqlite")) for name in ("own", "queries")
+    ]
+    for folder, store in zip((photos, few), stores, strict=True):
+        imgrec.ingest(folder, extractor, store)
+    found = imgrec.evaluate(stores[0], stores[1], metric="cosine", k=3)
+    for name in ("map", "precision_at_k", "recall_at_k", "hit_rate", "queries", "gallery"):
+        assert found[name] == told[name]
+    own = imgrec.evaluate(stores[0], k=3, labels="none", sample=80)
+    assert own["asked"] != found["asked"]
+    assert 0.5 < own["hit_rate"] <= 1
+    for wrong in ({"k": 0}, {"sample": 0}, {"space": "hog"}, {"labels": "nothing.csv"}):
+        with pytest.raises(imgrec.UsageError):
+            imgrec.evaluate(stores[0], **wrong)
