@@ -183,6 +183,12 @@ class Leaderboard:
         names = {name: None for overrides in all_overrides for name in overrides}
         return [name for name in names if len({overrides.get(name) for overrides in all_overrides}) > 1]
 
+    @property
+    def remarks(self) -> dict[str, str]:
+        """The headings of remarks that some job has."""
+        remarks = self.ranking.remarks.items()
+        return {name: heading for name, heading in remarks if any(job.results.get(name) for job in self.jobs)}
+
     def is_best(self, job: Job) -> bool:
         """Whether it is the first job or ties with it in all figures."""
         first = self.jobs[0]
@@ -232,7 +238,7 @@ class Leaderboard:
                         strict=True,
                     )
                 },
-                **{cost: job.results.get(cost) for cost in self.ranking.cost},
+                **{name: job.results.get(name) for name in (*self.ranking.cost, *self.remarks)},
                 "job": job.name,
                 "error": job.error,
             }
@@ -248,7 +254,7 @@ class Leaderboard:
                 "options": {name: job.overrides.get(name) for name in self.options},
                 **{figure: job.results.get(figure) for figure in self.ranking.quality},
                 "confidence": {figure: job.interval(figure) for figure in self.ranking.quality},
-                **{cost: job.results.get(cost) for cost in self.ranking.cost},
+                **{name: job.results.get(name) for name in (*self.ranking.cost, *self.ranking.remarks)},
                 "folder": folder / job.name,
                 "error": job.error,
             }
@@ -277,6 +283,7 @@ class Leaderboard:
             "95% confidence",
             *others,
             *self.ranking.cost.values(),
+            *self.remarks.values(),
             "job",
             *(["error"] if has_errors else []),
         ]
@@ -287,8 +294,8 @@ class Leaderboard:
         figures = [f"{job.results[figure]:.4f}" if job.results else "" for figure in self.ranking.quality]
         ends = job.interval(next(iter(self.ranking.quality)))
         cells += [figures[0], "{:.4f} to {:.4f}".format(*ends) if ends else "", *figures[1:]]
-        costs = (job.results.get(cost) for cost in self.ranking.cost)
-        return [*cells, *("" if cost is None else f"{cost:,}" for cost in costs), job.name]
+        more = (job.results.get(name) for name in (*self.ranking.cost, *self.remarks))
+        return [*cells, *("" if value is None else f"{value:,}" for value in more), job.name]
 
     def points(self) -> list[Point]:
         """The jobs to draw: those with both a quality and a cost."""
