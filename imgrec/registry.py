@@ -369,6 +369,8 @@ def _component_at(
         return {name: None}
     if spec.default is not dataclasses.MISSING and not given:
         return {}
+    if NoneType in allowed and isinstance(given, Mapping):
+        raise UsageError(f"{name}.{next(iter(given))} has no effect, since no {name} is chosen: {name}=NAME")
     raise UsageError(f"{cls.title()} needs {name}=")
 
 

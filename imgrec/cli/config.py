@@ -1,6 +1,6 @@
 """Registers components and stages as Hydra's typed config groups and builds stages from composed configurations.
 
-Only this module and `main` import Hydra and OmegaConf.
+Only this package imports Hydra and OmegaConf.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) 
     The store is the first component of this kind in another field of the stage.
     """
     held = (node for key in _root_ if (node := _root_._get_node(key)) is not _parent_)
-    classes = ((each, _class_of(each)) for each in held)
+    classes = ((each, class_of(each)) for each in held)
     store = next((each for each, cls in classes if cls is not None and cls.kind == kind_of(group)), None)
     path = store.get("path") if isinstance(store, DictConfig) else None
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
@@ -195,7 +195,7 @@ def schema(cls: type[Component]) -> DictConfig:
 
 
 def _without_components(cls: type[Component]) -> type:
-    """The class, or a copy of it without the types of nested components; see `_class_of`."""
+    """The class, or a copy of it without the types of nested components; see `class_of`."""
     inner = component_fields(cls)
     if not inner and not issubclass(cls, Stage):
         return cls
@@ -211,7 +211,7 @@ def _without_components(cls: type[Component]) -> type:
     return dataclasses.make_dataclass(cls.__name__, specs, kw_only=True, namespace={"_made_of": cls})
 
 
-def _class_of(node: Any) -> type[Component] | None:
+def class_of(node: Any) -> type[Component] | None:
     """The component class that a node was created from, or None."""
     made = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
     cls = getattr(made, "_made_of", made)
@@ -248,7 +248,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
     check_option_names(name, option_names(cls), configuration)
     for key, spec in component_fields(cls).items():
         group = spec.metadata["group"]
-        if _class_of(configuration[key]) is None and chosen.get(key) not in (None, GROUPS[group].none):
+        if class_of(configuration[key]) is None and chosen.get(key) not in (None, GROUPS[group].none):
             raise UsageError(
                 f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
                 f"begin it with `defaults: [{next(iter(registry.available(kind_of(group))))}, _self_]`"
@@ -275,7 +275,7 @@ def _plugins_in(cls: type[Component], node: DictConfig, prefix: str) -> dict[str
             {f"{name}.{key}": node[name][key] for key in node[name]} if holds_several(spec) else {name: node[name]}
         )
         for key, inner in inside.items():
-            inner_class = _class_of(inner)
+            inner_class = class_of(inner)
             if inner_class is not None:
                 found |= {f"{prefix}{key}": inner_class.title()}
                 found |= _plugins_in(inner_class, inner, f"{prefix}{key}.")
@@ -363,11 +363,18 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     return UsageError(_first_line(error))
 
 
+HYDRA_PLUGINS = {
+    "hydra/launcher/joblib": "hydra-joblib-launcher: pip install 'imgrec[parallel]'",
+    "hydra/sweeper/optuna": "hydra-optuna-sweeper: pip install hydra-optuna-sweeper",
+}
+"""How plugins of Hydra that sweeps use are installed."""
+
+
 def _missing(file: str, options: Sequence[str | None]) -> UsageError:
     """The error for a missing choice or preset."""
     group, _, name = file.rpartition("/")
-    if file == "hydra/launcher/joblib":
-        return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
+    if file in HYDRA_PLUGINS:
+        return UsageError(f"{group}={name} needs {HYDRA_PLUGINS[file]}")
     plugin = registry.available(kind_of(group)).get(name) if group in GROUPS else None
     if plugin and (reason := GROUPS[group].refuses(plugin.cls)):
         return UsageError(f"{group}={name}: {reason}")

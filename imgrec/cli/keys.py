@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
+from typing import Any
 
 from imgrec import presets, registry
 from imgrec.kinds import Component, Stage, kind_of
-from imgrec.options import component_fields, holds_several
+from imgrec.options import choices_of, component_fields, holds_several, option_names
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,20 @@ class Key:
     @property
     def is_path(self) -> bool:
         """Whether any owner declares the option as a path."""
-        specs = (getattr(cls, "__dataclass_fields__", {}).get(self.name) for cls in self.owners)
-        return any(spec is not None and spec.metadata.get("path", False) for spec in specs)
+        return any(spec.metadata.get("path", False) for spec in self._specs(self.name))
+
+    @property
+    def choices(self) -> list[str]:
+        """The values that an owner allows; empty if it allows any."""
+        return list(dict.fromkeys(each for spec in self._specs(self.name) for each in choices_of(spec.metadata)))
+
+    @property
+    def is_of_some(self) -> bool:
+        """Whether some of the owners have the option, and others lack it."""
+        return 0 < len(self._specs(self.name.partition(".")[0])) < len(self.owners)
+
+    def _specs(self, name: str) -> list[Field[Any]]:
+        return [cls.__dataclass_fields__[name] for cls in self.owners if name in option_names(cls)]
 
 
 def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Sequence[str] = ()) -> Key:

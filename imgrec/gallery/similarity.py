@@ -21,7 +21,7 @@ from imgrec.gallery.recorded import (
     fusion_key,
     fusion_specs,
 )
-from imgrec.kinds import Extractor, Metric, Recorded, Reducer, Space, Store
+from imgrec.kinds import Extractor, Metric, Progress, Recorded, Reducer, Space, Store
 from imgrec.kinds.metric import metric_of
 from imgrec.options import check_option_names
 
@@ -94,6 +94,12 @@ class Similarity:
     def names(self) -> list[str]:
         """The names of a fusion's terms; otherwise empty."""
         return [term.name for term in self.terms if term.name]
+
+    def show_progress(self, progress: Progress) -> None:
+        """Show the progress of projections that are fitted."""
+        for term in self.terms:
+            if term.projection is not None:
+                term.projection.progress = progress
 
     def sources(self) -> tuple[list[Space], dict[str, Any]]:
         """What it uses of a store: spaces, before projection, and the metadata of a fusion."""

@@ -85,7 +85,10 @@ def ingest(
         advance = stack.enter_context(progress("ingest", total, shown=show_progress))
         ingestion = Ingestion(spaces, stores, report or IngestReport(), retry_failed=retry_failed)
         ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
-        process(ingestion, images.find(roots), engine or _usual_engine(), batch_size, advance)
+        try:
+            process(ingestion, images.find(roots), engine or _usual_engine(), batch_size, advance)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on from here") from None
         ingestion.mark_missing(roots)
         if prune:
             ingestion.forget_missing(roots, force=force)

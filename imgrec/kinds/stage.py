@@ -31,6 +31,11 @@ class Ranking:
     remarks: Mapping[str, str] = field(default_factory=dict)
     """How a job was evaluated: columns that are shown where a job has any."""
 
+    def directions(self) -> dict[str, str]:
+        """What an optimisation looks for: the first figure of quality, then all costs, each with its direction."""
+        costs = {cost: "maximize" if cost.endswith("_per_s") else "minimize" for cost in self.cost}
+        return {next(iter(self.quality)): "maximize", **costs}
+
 
 TAKEN = frozenset(("stage", "hydra", "experiment"))
 """Names that no option of a stage may have."""

@@ -80,9 +80,7 @@ class Evaluate(Stage):
             run.inputs["labels"] = hashlib.sha256(Path(self.labels).read_bytes()).hexdigest()
         run.inputs["queries"] = _fingerprint(asked.records)
         with run.timed("projection"):
-            for term in gallery.similarity.terms:
-                if term.projection is not None:
-                    term.projection.progress = progress
+            gallery.similarity.show_progress(progress)
             ready = evaluation.held_out(gallery, asked, self.rerank, self.seed)
         found, per_query = evaluation.evaluate(
             ready,
