@@ -129,7 +129,7 @@ def test_random_labels_give_chance(store: imgrec.Store, name: str) -> None:
     leaking = opened(store, learned)
     queries = evaluation.asked_of(leaking, [], sample=None)
     by_heart = evaluation.hits(HeldOut([leaking], [0] * 240), queries, None)
-    assert np.mean([ranking[:5].mean() for ranking in by_heart]) > 0.9
+    assert np.mean([ranking[:5].mean() for ranking in by_heart]) > 0.7
 
 
 def test_folds_find_what_images_that_were_never_seen_find(store: imgrec.Store) -> None:
