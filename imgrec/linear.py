@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -10,9 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec.errors import UsageError
-from imgrec.kinds import Reducer, Vectors, as_euclidean
+from imgrec.kinds import Doubles, Reducer, Vectors, as_euclidean
+
+MOST_COORDINATES = 2048
+"""Principal components in which a reducer learns from labels: time grows with the third power of their number."""
 
 MEAN, COMPONENTS = "mean", "components"
+
+
+Scores = Callable[[Sequence[float], Doubles, npt.NDArray[Any], Doubles, npt.NDArray[Any]], Iterable[float]]
+"""For each strength of regularisation the share of labels that is told: learned from the first vectors and labels,
+tried on the second."""
 
 
 @dataclass
@@ -29,6 +38,45 @@ class LinearReducer(Reducer):
                 f"{self.name} to {self.n_components} dimensions needs as many images and values; "
                 f"there are {vectors.shape[0]} images of {vectors.shape[1]} values: choose a smaller n_components"
             )
+
+    def _coordinates(self, vectors: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+        """The mean `(dim,)` of vectors, axes `(m, dim)`, and their coordinates `(n, m)`, to learn from instead.
+
+        Nothing is lost up to `MOST_COORDINATES`; there are no more than vectors, as more say no more.
+        """
+        from sklearn.decomposition import PCA
+
+        count, dim = vectors.shape
+        kept = min(count, dim, max(MOST_COORDINATES, self.n_components))
+        if kept == dim:
+            mean = vectors.mean(axis=0)
+            return mean, np.eye(dim), vectors - mean
+        model = PCA(kept, random_state=self.seed)
+        coordinates = model.fit_transform(vectors)
+        return model.mean_, model.components_, coordinates
+
+    def _best(
+        self, strengths: Sequence[float], scores: Scores, given: Doubles, labels: list[str]
+    ) -> tuple[float, float]:
+        """The strength of regularisation that tells labels of left-out vectors best, and the share told.
+
+        Args:
+            strengths: from which to choose; of equally good ones the first.
+            scores: what each of them tells.
+            given: `(n, coordinates)`.
+            labels: of each, at least two of every label.
+        """
+        from sklearn.model_selection import StratifiedKFold
+
+        folds = StratifiedKFold(min(5, *Counter(labels).values()), shuffle=True, random_state=self.seed)
+        truth, told = np.array(labels), np.zeros((folds.n_splits, len(strengths)))
+        with self.progress(self.name, told.size) as advance:
+            for fold, (train, test) in enumerate(folds.split(given, truth)):
+                for i, score in enumerate(scores(strengths, given[train], truth[train], given[test], truth[test])):
+                    told[fold, i] = score
+                    advance(1)
+        best = int(told.mean(axis=0).argmax())
+        return strengths[best], float(told[:, best].mean())
 
     def _learned(self, mean: npt.NDArray[Any], components: npt.NDArray[Any], **report: float) -> Self:
         """Set what `fit` found: mean `(dim,)`, components `(n_components, dim)`, and the figures of `report`."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -46,7 +45,6 @@ class Logistic(LinearReducer):
         """
         from sklearn.decomposition import PCA
         from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
         labels = check_labels(labels, len(vectors), self)
         self._check_size(vectors)
@@ -56,23 +54,25 @@ class Logistic(LinearReducer):
         mean = given.mean(axis=0)
         given -= mean
         length = np.sqrt((given**2).sum(axis=1).mean())
-        turned = PCA(random_state=self.seed)  # lossless, and leaves no more values than images
-        given = turned.fit_transform(given / length)
+        _, axes, given = self._coordinates(given / length)
+
+        def model_of(penalty: float) -> LogisticRegression:
+            return LogisticRegression(C=1 / penalty, max_iter=10_000)
+
+        def told(penalties: Sequence[float], *parts: Any) -> Iterator[float]:
+            given, labels, new, truth = parts
+            return (model_of(penalty).fit(given, labels).score(new, truth) for penalty in penalties)
+
         penalties = PENALTIES if self.penalty is None else (self.penalty,)
-        folds = min(5, *Counter(labels).values())
-        search = GridSearchCV(
-            LogisticRegression(max_iter=10_000),
-            {"C": [1 / penalty for penalty in penalties]},
-            cv=StratifiedKFold(folds, shuffle=True, random_state=self.seed),
-        )
-        weights = search.fit(given, labels).best_estimator_.coef_
+        penalty, accuracy = self._best(penalties, told, given, labels)
+        weights = model_of(penalty).fit(given, labels).coef_
         _, strengths, directions = np.linalg.svd(weights)
         squares = np.zeros(len(directions))
         squares[: len(strengths)] = strengths**2
         stretched = np.sqrt(squares + REST**2 * (strengths**2).mean())[:, None] * directions
         kept = PCA(self.n_components, random_state=self.seed).fit(given @ stretched.T).components_
-        found = {"accuracy": float(search.best_score_), "penalty": 1 / search.best_params_["C"]}
-        return self._learned(mean, kept @ stretched @ turned.components_ / length, **found)
+        components = kept @ stretched @ axes / length
+        return self._learned(mean, components, accuracy=accuracy, penalty=penalty)
 
 
 @imgrec.hookimpl

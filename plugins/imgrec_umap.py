@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -11,7 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec import NeighbourReducer, Vectors, neighbours, no_progress, option
+from imgrec import NeighbourReducer, Vectors, neighbours, option
+
+NO_BAR = {"disable": True}
+
+
+class _Steps:
+    """A file for tqdm, with which umap-learn shows its steps: it reads their number, to be shown imgrec's way."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self._advance, self._done = advance, 0
+
+    def write(self, text: str) -> None:
+        if (shown := text.strip()).isdigit():
+            self._advance(int(shown) - self._done)
+            self._done = int(shown)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
 
 
 @dataclass
@@ -37,7 +54,11 @@ class UMAP(NeighbourReducer):
         self._prepare(vectors)
         # Spectral initialisation needs considerably more points than dimensions.
         start = "spectral" if len(vectors) > 2 * self.n_components + 2 else "random"
-        self._model = self._fitted(n_epochs=self.n_epochs, init=start)
+        steps = self.n_epochs or (500 if len(vectors) <= 10_000 else 200)  # umap-learn's own
+        with self.progress("UMAP", steps) as advance:
+            bar = {"file": _Steps(advance), "bar_format": "{n}", "disable": False}
+            self._model = self._fitted(n_epochs=self.n_epochs, init=start, tqdm_kwds=bar)
+        self._model.tqdm_kwds = NO_BAR  # placing is fast
         self._embedding = np.asarray(self._model.embedding_, dtype=np.float32)
         return self
 
@@ -49,7 +70,6 @@ class UMAP(NeighbourReducer):
             n_components=self.n_components,
             n_neighbors=count,
             precomputed_knn=self._graph(count),
-            tqdm_kwds={"desc": "UMAP", "disable": self.progress is no_progress},
             min_dist=self.min_dist,
             random_state=self.seed,
             n_jobs=1,  # implied by a seed; set explicitly to avoid the warning
@@ -84,7 +104,7 @@ class UMAP(NeighbourReducer):
         """Place new points on the map, `float32 (n, n_components)`."""
         if self._model is None:
             # Rebuild the neighbour graph in zero steps, and undo UMAP's rescaling of the saved map.
-            self._model = self._fitted(n_epochs=0, init=self._embedding)
+            self._model = self._fitted(n_epochs=0, init=self._embedding, tqdm_kwds=NO_BAR)
             self._model.embedding_ = self._embedding.copy()
             self._model.n_epochs = self.n_epochs  # for placing new points
         with warnings.catch_warnings():

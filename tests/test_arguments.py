@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,3 +91,67 @@ def test_what_is_not_understood(words: str) -> None:
 @pytest.mark.parametrize("words", ["--help", "-h", "--version", "--info", "--cfg job", ""])
 def test_only_a_run_needs_a_stage(words: str) -> None:
     assert arguments.read(words.split()).needs_stage == (words == "")
+
+
+# --- Hydra's flags ------------------------------------------------------------------------------------------
+
+LEFT_OUT = {"--shell-completion", "-sc", "--experimental-rerun"}
+"""The first is imgrec's own, the second loads a pickle."""
+
+
+def test_flags_are_those_of_hydra() -> None:
+    for action in get_args_parser()._actions:
+        for flag in set(action.option_strings) - LEFT_OUT:
+            assert flag in arguments.FLAGS
+            assert (flag in arguments.FLAGS_WITH_VALUE) == (action.nargs != 0), flag
+            assert set(arguments.FLAGS_WITH_VALUE.get(flag, ())) == set(action.choices or ()), flag
+
+
+@pytest.mark.parametrize("form", ["{flag} {value}", "{flag}={value}"])
+@pytest.mark.parametrize("flag", sorted(set(arguments.FLAGS_WITH_VALUE) - set(arguments.CONFIG_DIR)))
+def test_a_flag_takes_its_value_wherever_it_stands(flag: str, form: str) -> None:
+    for value in arguments.FLAGS_WITH_VALUE[flag] or ["something"]:
+        words = form.format(flag=flag, value=value).split()
+        for line in (
+            ["info", *words, "failures=3"],
+            [*words, "info", "failures=3"],
+            ["info", "failures=3", *words],
+        ):
+            read = arguments.read(line)
+            assert (read.stage, read.hydra) == ("info", ["+stage=info", "failures=3", flag, value])
+            assert get_args_parser().parse_args(read.hydra).overrides == read.hydra[:2]
+
+
+def test_info_needs_no_value() -> None:
+    assert arguments.read(["--info", "recommend", "a.jpg"]).hydra == [
+        "+stage=recommend",
+        "query='a.jpg'",
+        "--info",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("info --cfg", "--cfg wants one of job, hydra, all"),
+        ("info -c job2", "-c wants one of job, hydra, all: -c job2"),
+        ("info --info=nothing", "--info wants one of all, config"),
+        ("info --package", "--package wants a value"),
+        ("info -m --cfg job", "-m and --cfg are two things to do: leave one out"),
+        ("info --run --multirun", "--run and --multirun are two things to do"),
+        ("info --info -c job", "--info and -c are two things to do"),
+        ("info --resolve", "--resolve is of --cfg"),
+        ("info --experimental-rerun x", "there is no flag --experimental-rerun"),
+        ("-m evaluate k=glob(*)", "k has no list of choices to take from, name them: k=a,b"),
+        ("-m evaluate metric=glob(x*)", r"metric=glob\(x\*\) is none of chi2, cosine"),
+    ],
+)
+def test_flags_and_globs_that_are_refused(words: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        arguments.read(words.split())
+
+
+def test_both_words_for_a_sweep_are_one() -> None:
+    for words in (["-m"], ["--multirun"], ["hydra.mode=MULTIRUN"]):
+        assert arguments.read(["evaluate", "a,b", *words]).is_multirun
+        assert "source='a','b'" in arguments.read(["evaluate", "a,b", *words]).hydra

@@ -102,8 +102,11 @@ def test_a_projection_is_fitted_on_the_gallery(cli: Cli, few: Path) -> None:
     found = done.json()
     assert found["bytes_per_image"] == 16
     assert found["projection"]["reducer"] == "pca"
-    learned = cli("evaluate", few, *LIGHT, "projection=lda", "projection.n_components=1", "format=json").json()
-    assert 0 <= learned["projection"]["accuracy"] <= 1
+    assert found["folds"] is None
+    done = cli("evaluate", few, *LIGHT, "projection=lda", "projection.n_components=1", "format=json")
+    learned = done.json()
+    assert learned["folds"] == len(learned["projection"]) == done.record()["counts"]["folds"] == 5
+    assert all(0 <= each["accuracy"] <= 1 and each["images"] in (9, 10) for each in learned["projection"])
     assert "needs as many images" in cli("evaluate", few, *LIGHT, "projection=pca", code=2).err
     refused = cli("evaluate", few, *LIGHT, "projection=lda", "labels=none", code=2).err
     assert "learns from labels, and there are none" in refused

@@ -17,6 +17,7 @@ from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import Similarity, of
 from imgrec.kinds import Batch, Record, Space
 from imgrec.search import files
+from test_registry import install
 
 SPACE = Space("colour-0123456789ab", "colour", {}, {"extractor": "colour"})
 RNG = np.random.default_rng(0)
@@ -157,6 +158,31 @@ def test_what_cannot_be_fitted_is_told(cli: Cli, few: Path) -> None:
     assert done.json()["space"].startswith("colour-")
     again = cli("recommend", query, "projection=lda", "projection.n_components=1", "format=json")
     assert again.json() == done.json()
+
+
+INTERRUPTED = """
+from dataclasses import dataclass
+import imgrec
+
+@dataclass
+class Interrupted(imgrec.LinearReducer):
+    def fit(self, vectors, labels=None):
+        raise KeyboardInterrupt
+
+@imgrec.hookimpl
+def imgrec_components():
+    return [Interrupted]
+"""
+
+
+def test_ctrl_c_in_a_fit_promises_nothing(cli: Cli, few: Path, tmp_path: Path) -> None:
+    env = install(tmp_path / "site", "imgrec_interrupted", INTERRUPTED)
+    cli("ingest", few, "extractor=colour")
+    done = cli("recommend", min(few.rglob("*.jpg")), "projection=interrupted", env=env, code=130)
+    assert done.err.splitlines() == [
+        "imgrec: interrupted is fitted on 12 images",
+        "imgrec: interrupted; the same command starts again",
+    ]
 
 
 def test_a_projection_of_another_gallery_is_another_space(few: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from imgrec.cli.config import MESSAGES
+from imgrec.cli.messages import MESSAGES
 
 
 @dataclass

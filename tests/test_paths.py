@@ -131,7 +131,7 @@ def test_from_the_shell_and_from_yaml(
     if inner in needed_by(stage, "", {}):
         others = [each for each in others if not each.startswith(f"{inner}=")]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(config._SearchPath, "user_folders", (str(tmp_path / "conf"),))
+        patched.setattr(config.SearchPath, "user_folders", (str(tmp_path / "conf"),))
         value = composed(stage, *others, f"+experiment=e{number}", "--config-dir", str(tmp_path / "conf"))
     for part in key.split("."):
         value = value[part]

@@ -41,6 +41,8 @@ SUBSTITUTES = {
     "reducer=umap": "reducer=pca",  # slow to begin with
     "reducer=tsne,umap": "reducer=lda,pca",
     "n_components=64": "n_components=8",  # of twelve images
+    "n_components=32,64": "n_components=2,4",
+    "n_trials=20": "n_trials=2",
     "sample=20000": "sample=10",
 }
 """What stands in for what takes too much here."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -84,12 +85,34 @@ def test_neighbours_are_computed_once_and_shared(digits: Vectors) -> None:
     umap.progress, tsne.progress = first, second
     umap.fit(vectors)
     shared_map = tsne.fit_transform(vectors)
-    assert first.done == {"neighbours": 250}
+    assert first.done == first.totals == {"neighbours": 250, "UMAP": 100}
     assert second.done == second.totals == {"t-SNE": 350}
     tsne.progress = other
     tsne.fit(digits[:200])  # other vectors have other neighbours
     assert other.done["neighbours"] == 200
     np.testing.assert_array_equal(tsne.fit_transform(vectors), shared_map)
+
+
+@pytest.mark.parametrize("name", ["tsne", "umap"])
+def test_progress_is_the_callers_alone(digits: Vectors, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """umap-learn's own bar filled logs."""
+    for progress in (Told(), None):
+        reducer = build(name)
+        if progress is not None:
+            reducer.progress = progress
+        reducer.fit(digits[:50])
+        reducer.transform(digits[:5])
+        assert capfd.readouterr() == ("", "")
+
+
+def test_few_points_take_one_thread(digits: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads(**options: int) -> int:
+        tsne = build("tsne", **options).fit(digits[:50])
+        return tsne._model.gradient_descent_params["n_jobs"]  # type: ignore[attr-defined, no-any-return]
+
+    assert (threads(), threads(n_jobs=2)) == (1, 2)
+    monkeypatch.setattr(sys.modules[imgrec.available("reducer")["tsne"].cls.__module__], "MANY", 50)
+    assert threads() == -1
 
 
 def test_neighbours_are_exact_also_among_copies(digits: Vectors) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import clothing
 import imgrec
 from clothing import Split
 from conftest import shared_timm
+from imgrec import linear
 from imgrec.errors import UsageError
 
 NAMES = ["lda", "logistic"]
@@ -82,6 +85,49 @@ def test_the_accuracy_reported_is_that_of_images_left_out(name: str) -> None:
     assert quick(name).fit(given.vectors, given.labels).report()["accuracy"] > 0.85
     shuffled = np.random.default_rng(0).permutation(given.labels).tolist()
     assert quick(name).fit(given.vectors, shuffled).report()["accuracy"] < 0.3
+
+
+def test_the_shrinkage_is_the_one_that_scikit_learn_finds() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+
+    given = digits(0, 300)
+    vectors = given.vectors + np.random.default_rng(0).normal(0, 3, given.vectors.shape).astype(np.float32)
+    search = GridSearchCV(
+        LinearDiscriminantAnalysis(solver="eigen"),
+        {"shrinkage": [0.1, 0.3, 0.5, 0.7, 0.9]},
+        cv=StratifiedKFold(5, shuffle=True, random_state=0),
+    ).fit(vectors.astype(np.float64), given.labels)
+    found = imgrec.build("reducer", "lda", metric="euclidean").fit(vectors, given.labels).report()
+    assert found == pytest.approx({"accuracy": search.best_score_, **search.best_params_})
+
+
+@pytest.mark.parametrize(("name", "steps"), [("lda", 5 * 5), ("logistic", 5 * 4)])
+def test_the_progress_of_learning_is_told(name: str, steps: int) -> None:
+    given = digits(0, 100)
+    told: list[int] = []
+
+    @contextlib.contextmanager
+    def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+        assert (description, total) == (name, steps)
+        yield told.append
+
+    reducer = imgrec.build("reducer", name)
+    reducer.progress = progress
+    reducer.fit(given.vectors, given.labels)
+    assert sum(told) == steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_very_long_vectors_are_learnt_from_by_their_principal_components(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learnt, new = digits(0, 300), digits(300, 600)
+    whole = clothing.precision(learnt, new, quick(name, n_components=9).fit(learnt.vectors, learnt.labels))
+    monkeypatch.setattr(linear, "MOST_COORDINATES", 30)
+    fitted = quick(name, n_components=9).fit(learnt.vectors, learnt.labels)
+    assert np.linalg.matrix_rank(fitted.state()["components"]) == 9
+    assert clothing.precision(learnt, new, fitted) > whole - 0.05
 
 
 @pytest.mark.parametrize("name", NAMES)

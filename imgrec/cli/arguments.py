@@ -21,13 +21,23 @@ from imgrec.kinds import Stage, kind_of
 from imgrec.options import check_range, component_fields, option_names, suggestion
 from imgrec.paths import expanded
 
-FLAGS_WITH_VALUE = frozenset(
-    "--config-dir -cd --config-name -cn --config-path -cp --package -p --cfg -c --experimental-rerun".split()
+CONFIGURATIONS = ("job", "hydra", "all")
+INFORMATION = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+
+FLAGS_WITH_VALUE: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys("--config-dir -cd --config-name -cn --config-path -cp --package -p".split(), ()),
+    **dict.fromkeys(("--cfg", "-c"), CONFIGURATIONS),
+    **dict.fromkeys(("--info", "-i"), INFORMATION),
+}
+"""Hydra's flags that take a value, with the values that are allowed; empty if any is."""
+
+FLAGS = frozenset("--help -h --hydra-help --version --resolve --run -r --multirun -m".split()).union(
+    FLAGS_WITH_VALUE
 )
-FLAGS = FLAGS_WITH_VALUE | frozenset(
-    "--help -h --hydra-help --version --resolve --run -r --multirun -m --info -i".split()
-)
-MULTIRUN = frozenset(("-m", "--multirun"))
+MULTIRUN = frozenset(("-m", "--multirun", "hydra.mode=MULTIRUN"))
+
+MODES = ("--run -r".split(), "--multirun -m".split(), "--cfg -c".split(), "--info -i".split())
+"""Flags that say what is to be done: only one of them."""
 NEEDS_NO_STAGE = frozenset("--help -h --hydra-help --version --info -i --cfg -c".split())
 
 ADDED_GROUPS = frozenset(("experiment",))
@@ -76,7 +86,7 @@ def read(words: Sequence[str]) -> Arguments:
     flags, words = _split_flags(words)
     folders, flags = split_config_folders(flags)
     stage, rest = _split_stage(words)
-    is_multirun = not MULTIRUN.isdisjoint(flags)
+    is_multirun = not MULTIRUN.isdisjoint((*flags, *words))
     overrides, bare = _split_bare(rest, registry.classes(Stage).get(stage or ""))
     if bare:
         overrides.insert(0, _positional(bare, stage))
@@ -137,19 +147,36 @@ def split_config_folders(words: Sequence[str]) -> tuple[tuple[str, ...], list[st
 
 
 def _split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    flags, rest = [], []
-    remaining = iter(words)
-    for word in remaining:
-        if word.startswith("-") and not _exists(word):
-            name, _, value = word.lstrip("-").partition("=")
-            if word.partition("=")[0] not in FLAGS:
-                raise UsageError(f"there is no flag {word}: options are written {name}={value or '...'}")
-            flags.append(word)
-            if word in FLAGS_WITH_VALUE and (following := next(remaining, None)) is not None:
-                flags.append(following)
-        else:
+    flags, rest, remaining = [], [], list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("-") or _exists(word):
             rest.append(word)
+            continue
+        flag, _, value = word.partition("=")
+        if flag not in FLAGS:
+            raise UsageError(f"there is no flag {flag}: options are written {flag.lstrip('-')}={value or '...'}")
+        flags.append(flag)
+        if flag in FLAGS_WITH_VALUE:
+            flags += _value_of_flag(flag, value, remaining)
+    modes = [each for each in flags for names in MODES if each in names]
+    if len({flag.lstrip("-")[0] for flag in modes}) > 1:
+        raise UsageError(f"{' and '.join(dict.fromkeys(modes))} are two things to do: leave one out")
+    if "--resolve" in flags and not {"--cfg", "-c"}.intersection(flags):
+        raise UsageError("--resolve is of --cfg, and does nothing without it")
     return flags, rest
+
+
+def _value_of_flag(flag: str, value: str, remaining: list[str]) -> list[str]:
+    """The value given after `=`, else the following word, which is taken; `--info` needs none."""
+    allowed, is_needed = FLAGS_WITH_VALUE[flag], flag not in ("--info", "-i")
+    if not value and remaining and (is_needed or remaining[0] in allowed):
+        value = remaining.pop(0)
+    if (is_needed and not value) or (value and allowed and value not in allowed):
+        raise UsageError(
+            f"{flag} wants {'one of ' + ', '.join(allowed) if allowed else 'a value'}: {flag} {value}"
+        )
+    return [value] if value else []
 
 
 def _split_stage(words: list[str]) -> tuple[str | None, list[str]]:
@@ -288,6 +315,10 @@ def _override(
         _check_values(meant, key, value, is_multirun=is_multirun)
         if meant.is_literal:
             value = path_value(value, is_multirun=is_multirun)
+        if is_multirun:
+            value = _globbed(key, value, meant)
+            if not plus and meant.path and not meant.group and meant.is_of_some:
+                plus = "++"  # or Hydra would refuse the jobs whose choice lacks it; see `config.leave_out`
         if meant.group and "." in key and not meant.is_listed:  # Hydra requires a plus for nested choices
             plus = "+"
         if meant.group and meant.group != key:
@@ -311,6 +342,23 @@ def _check_values(meant: keys.Key, key: str, value: str, *, is_multirun: bool) -
                     errors.append(error)
         if errors and len(errors) == len(specs):
             raise errors[0]
+
+
+def _globbed(key: str, value: str, meant: keys.Key) -> str:
+    """`glob(...)` of an option with choices as these; Hydra itself knows globs of config groups only."""
+    if meant.group or not value.startswith("glob("):
+        return value
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
+
+    (parsed,) = OverridesParser.create().parse_overrides([f"{key}={value}"])
+    glob = parsed.value()
+    assert isinstance(glob, Glob)
+    if not meant.choices:
+        raise UsageError(f"{key}={value}: {key} has no list of choices to take from, name them: {key}=a,b")
+    if not (found := glob.filter(meant.choices)):
+        raise UsageError(f"{key}={value} is none of {', '.join(meant.choices)}")
+    return ",".join(found)
 
 
 def path_value(value: str, *, is_multirun: bool) -> str:

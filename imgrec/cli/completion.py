@@ -112,7 +112,7 @@ def candidates(before: Sequence[str], current: str) -> list[str]:
     if current.startswith("-"):
         return _beginning(current, [f"{flag} " for flag in sorted(arguments.FLAGS)])
     if before and before[-1] in arguments.FLAGS_WITH_VALUE:
-        return []
+        return _beginning(current, [f"{value} " for value in arguments.FLAGS_WITH_VALUE[before[-1]]])
     stage = _stage(before)
     if stage is None or re.match(r"\+{0,2}stage=", current):
         prefix = "".join(re.findall(r"^\+{0,2}stage=", current))

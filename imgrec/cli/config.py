@@ -1,6 +1,6 @@
 """Registers components and stages as Hydra's typed config groups and builds stages from composed configurations.
 
-Only this module and `main` import Hydra and OmegaConf.
+Only this package imports Hydra and OmegaConf.
 """
 
 from __future__ import annotations
@@ -22,15 +22,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
-from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from imgrec import paths, presets, registry
-from imgrec.cli import arguments, keys
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Component, Stage, kind_of
 from imgrec.kinds.component import Group
@@ -41,7 +38,6 @@ from imgrec.options import (
     holds_several,
     is_path,
     option_names,
-    suggestion,
     type_hints,
     written,
 )
@@ -65,8 +61,8 @@ def register(user_folders: tuple[str, ...] = (), stage: str | None = None) -> No
     Raises:
         UsageError: a file in `user_folders` has the name of a plugin and would hide it.
     """
-    _SearchPath.user_folders = user_folders
-    Plugins.instance().register(_SearchPath)
+    SearchPath.user_folders = user_folders
+    Plugins.instance().register(SearchPath)
     OmegaConf.register_new_resolver("beside", _beside, replace=True)
     OmegaConf.register_new_resolver("located", _located, replace=True)
     known = registry.classes(Stage)
@@ -90,8 +86,8 @@ def _store_stage(user_folders: tuple[str, ...], name: str, cls: type[Stage], *, 
     except Exception as error:  # an option's type is not supported by OmegaConf
         message = f"stage={name} of {registry.available(Stage.kind)[name].origin}"
         if is_asked:
-            raise UsageError(f"{message} cannot be run: {_first_line(error)}: {TYPES}") from error
-        log.warning("%s left out: %s: %s", message, _first_line(error), TYPES)
+            raise UsageError(f"{message} cannot be run: {first_line(error)}: {TYPES}") from error
+        log.warning("%s left out: %s: %s", message, first_line(error), TYPES)
         return
     _store(user_folders, "options", name, node)
     if name not in presets.files(Stage.kind, user_folders):
@@ -118,7 +114,7 @@ def _with_schema(kind: str) -> dict[str, type[Component]]:
         try:
             schema(plugin.cls)
         except Exception as error:
-            log.warning("%s=%s of %s left out: %s: %s", kind, name, plugin.origin, _first_line(error), TYPES)
+            log.warning("%s=%s of %s left out: %s: %s", kind, name, plugin.origin, first_line(error), TYPES)
         else:
             found[name] = plugin.cls
     return found
@@ -161,12 +157,13 @@ def _store(user_folders: tuple[str, ...], group: str, name: str, node: DictConfi
     ConfigStore.instance().store(group=group, name=name, node=node)
 
 
-class _SearchPath(SearchPathPlugin):
+class SearchPath(SearchPathPlugin):
     """Hydra's search path: the user's folders, then imgrec's, then those of plugins."""
 
     user_folders: tuple[str, ...] = ()
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Put the folders first; called by Hydra."""
         for folder in reversed(self.user_folders):
             search_path.prepend(provider="user", path=f"file://{folder}")
         for brought in presets.conf_folders()[1:]:  # the first is imgrec's, already Hydra's primary
@@ -179,7 +176,7 @@ def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) 
     The store is the first component of this kind in another field of the stage.
     """
     held = (node for key in _root_ if (node := _root_._get_node(key)) is not _parent_)
-    classes = ((each, _class_of(each)) for each in held)
+    classes = ((each, class_of(each)) for each in held)
     store = next((each for each, cls in classes if cls is not None and cls.kind == kind_of(group)), None)
     path = store.get("path") if isinstance(store, DictConfig) else None
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
@@ -221,7 +218,7 @@ def schema(cls: type[Component]) -> DictConfig:
 
 
 def _without_components(cls: type[Component]) -> type:
-    """The class, or a copy of it without the types of nested components; see `_class_of`."""
+    """The class, or a copy of it without the types of nested components; see `class_of`."""
     inner = component_fields(cls)
     if not inner and not issubclass(cls, Stage):
         return cls
@@ -237,7 +234,7 @@ def _without_components(cls: type[Component]) -> type:
     return dataclasses.make_dataclass(cls.__name__, specs, kw_only=True, namespace={"_made_of": cls})
 
 
-def _class_of(node: Any) -> type[Component] | None:
+def class_of(node: Any) -> type[Component] | None:
     """The component class that a node was created from, or None."""
     made = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
     cls = getattr(made, "_made_of", made)
@@ -274,7 +271,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
     check_option_names(name, option_names(cls), configuration)
     for key, spec in component_fields(cls).items():
         group = spec.metadata["group"]
-        if _class_of(configuration[key]) is None and chosen.get(key) not in (None, GROUPS[group].none):
+        if class_of(configuration[key]) is None and chosen.get(key) not in (None, GROUPS[group].none):
             raise UsageError(
                 f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
                 f"begin it with `defaults: [{next(iter(registry.available(kind_of(group))))}, _self_]`"
@@ -301,7 +298,7 @@ def _plugins_in(cls: type[Component], node: DictConfig, prefix: str) -> dict[str
             {f"{name}.{key}": node[name][key] for key in node[name]} if holds_several(spec) else {name: node[name]}
         )
         for key, inner in inside.items():
-            inner_class = _class_of(inner)
+            inner_class = class_of(inner)
             if inner_class is not None:
                 found |= {f"{prefix}{key}": inner_class.title()}
                 found |= _plugins_in(inner_class, inner, f"{prefix}{key}.")
@@ -357,7 +354,7 @@ def plain(configuration: DictConfig, cls: type[Stage]) -> dict[str, Any]:
     try:
         found: Any = OmegaConf.to_container(configuration, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
-        _, _, problem = _first_line(error).rpartition("raised while resolving interpolation: ")
+        _, _, problem = first_line(error).rpartition("raised while resolving interpolation: ")
         raise UsageError(f"{error.full_key}: {problem}") from error
     return _with_paths(found, configuration, cls)
 
@@ -401,90 +398,10 @@ def _with_paths(options: dict[str, Any], node: DictConfig, cls: type[Component])
 
 
 def _inner_paths(options: Any, node: Any) -> Any:
-    cls = _class_of(node)
+    cls = class_of(node)
     return options if cls is None else _with_paths(options, node, cls)
 
 
-# --- errors in one line -------------------------------------------------------------------------------------
-
-
-MESSAGES = {
-    "option": re.compile(r"Could not override '([^']+)'"),
-    "file": re.compile(r"In '([^']+)': \w+ raised while composing config:\n(.*)"),
-    "merge": re.compile(r"Error merging override (.*)"),
-    "null choice": re.compile(r"Config group override"),
-    "ambiguous": re.compile(r"Ambiguous value for argument '(.*?)'"),
-    "key": re.compile(r"full_key: (\S+)"),
-    "unknown key": re.compile(r"Key '.*' (is )?not in "),
-}
-"""Errors of Hydra and OmegaConf that are recognised by their text; see tests/test_hydra_messages.py."""
-
-
-def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageError:
-    """Turn an error of Hydra or OmegaConf into one line that names the alternatives."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _missing(error.missing_cfg_file, error.options or [])
-    text = str(error)
-    if match := MESSAGES["option"].match(text):
-        return _unknown_option(match[1], stage, words)
-    if match := MESSAGES["file"].match(text):
-        return _wrong_in_file(match[1], match[2], text, stage, words)
-    if isinstance(error, YAMLError):
-        return UsageError(f"a YAML file is not understood: {' '.join(text.split())}")
-    if match := MESSAGES["merge"].match(text):
-        return UsageError(f"{match[1]}: {_first_line(error.__cause__ or error)}")
-    if isinstance(error, OverrideParseException):
-        return UsageError(f"{error.override!r} is not understood: quote what is not a plain value, key='a, b'")
-    if MESSAGES["null choice"].match(text):
-        return UsageError("a choice cannot be null or a number, it is a name: leave it out to get the default")
-    if match := MESSAGES["ambiguous"].match(text):
-        return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
-    return UsageError(_first_line(error))
-
-
-def _missing(file: str, options: Sequence[str | None]) -> UsageError:
-    """The error for a missing choice or preset."""
-    group, _, name = file.rpartition("/")
-    if file == "hydra/launcher/joblib":
-        return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
-    plugin = registry.available(kind_of(group)).get(name) if group in GROUPS else None
-    if plugin and (reason := GROUPS[group].refuses(plugin.cls)):
-        return UsageError(f"{group}={name}: {reason}")
-    known = [each for each in options if each]
-    if group in GROUPS:
-        known = known or presets.choices(group, _SearchPath.user_folders)
-    listed = f": available are {', '.join(known)}" if known else ""
-    return UsageError(f"there is no {group or 'configuration'} {name!r}{suggestion(name, known)}{listed}")
-
-
-def _wrong_in_file(file: str, problem: str, text: str, stage: str | None, words: Sequence[str]) -> UsageError:
-    """The error for an unknown or invalid option set by a preset or an experiment."""
-    key = MESSAGES["key"].search(text)
-    if key and file.startswith("experiment/") and key[1].startswith("experiment"):
-        return UsageError(f"{file}.yaml: its first line is not `# @package _global_`")
-    if key and MESSAGES["unknown key"].match(problem):
-        return UsageError(f"{file}.yaml: {_unknown_option(key[1], stage, words)}")
-    return UsageError(f"{file}.yaml: {f'{key[1]}: ' if key else ''}{problem}")
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message: Hydra and OmegaConf add more."""
     return str(error).strip().split("\n")[0]
-
-
-def _unknown_option(key: str, stage: str | None, words: Sequence[str]) -> UsageError:
-    """The error of `check_option_names` for an option of a stage or of a component."""
-    key = key.split("@", maxsplit=1)[0]
-    cls = registry.classes(Stage).get(stage or "")
-    if cls is None:
-        return UsageError(f"imgrec has no option {key!r}: name a stage, see --help")
-    meant = keys.resolved(cls, key, arguments.given_by(words), _SearchPath.user_folders)
-    name = meant.name.partition(".")[0] if meant.path else key
-    lacking = [owner for owner in meant.owners if name not in option_names(owner)] or list(meant.owners)
-    known = {option for owner in lacking for option in option_names(owner)}
-    if not meant.path:
-        owner = stage or ""
-    else:
-        owner = f"{meant.path}={lacking[0].title()}" if len(lacking) == 1 else f"{meant.path}="
-    return UsageError(
-        f"{owner} has no option {name!r}{suggestion(name, known)}: it has {', '.join(sorted(known)) or 'none'}"
-    )

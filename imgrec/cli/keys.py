@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
+from typing import Any
 
 from imgrec import presets, registry
 from imgrec.kinds import Component, Stage, kind_of
-from imgrec.options import component_fields, holds_several, is_path
+from imgrec.options import choices_of, component_fields, holds_several, is_path, option_names
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,21 @@ class Key:
     @property
     def is_literal(self) -> bool:
         """Whether any owner declares the option as a path or free text, which hold any characters."""
-        specs = ((cls, spec) for cls in self.owners for spec in dataclasses.fields(cls) if spec.name == self.name)
-        return any(is_path(cls, spec) or spec.metadata.get("text") for cls, spec in specs)
+        return any(is_path(cls, spec) or spec.metadata.get("text") for cls, spec in self._specs(self.name))
+
+    @property
+    def choices(self) -> list[str]:
+        """The values that an owner allows; empty if it allows any."""
+        specs = self._specs(self.name)
+        return list(dict.fromkeys(each for _, spec in specs for each in choices_of(spec.metadata)))
+
+    @property
+    def is_of_some(self) -> bool:
+        """Whether some of the owners have the option, and others lack it."""
+        return 0 < len(self._specs(self.name.partition(".")[0])) < len(self.owners)
+
+    def _specs(self, name: str) -> list[tuple[type[Component], Field[Any]]]:
+        return [(cls, cls.__dataclass_fields__[name]) for cls in self.owners if name in option_names(cls)]
 
 
 def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Sequence[str] = ()) -> Key:

@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import imgrec
 from imgrec import presets, registry
@@ -22,6 +22,7 @@ from imgrec.kinds import Stage
 from imgrec.run.console import write_results
 
 if TYPE_CHECKING:
+    from hydra.conf import HydraConf
     from omegaconf import DictConfig
 
     from imgrec.cli.sweep import Sweep
@@ -124,19 +125,20 @@ def _run(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
 def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
 
-    from imgrec.cli import config
+    from imgrec.cli import config, jobs
 
     keeps_record, config_folders = read.keeps_record, read.config_folders
 
-    def task(configuration: object) -> None:  # pickled with its closure for other processes
-        _task(configuration, command, config_folders, keeps_record=keeps_record)
+    def task(configuration: object) -> Any:  # pickled with its closure for other processes
+        return _task(configuration, command, config_folders, keeps_record=keeps_record)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us, not to stderr and sys.exit
     config.SweepFolder.path = None
     folder, returned = presets.conf_folders()[0].path, None
     words = [word for word in read.hydra if word not in arguments.MULTIRUN]
-    is_plain = not any(word.startswith(("-", "hydra.mode")) for word in words)
+    is_plain = not any(word.startswith(("-", "hydra.mode=")) for word in words)
     if is_plain and (read.is_multirun or not read.config_folders):
         # `hydra.main` would compose the configuration twice, and would not return a sweep's jobs.
         config.register(read.config_folders, stage=None if read.is_multirun else read.stage)
@@ -144,14 +146,18 @@ def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | Non
             application = GlobalHydra.instance().hydra
             assert application is not None
             if read.is_multirun:
-                with _sweep_that_goes_on():
-                    returned = application.multirun("config", task, [*words, "hydra.mode=MULTIRUN"])
+                words.append("hydra.mode=MULTIRUN")
+                composed = application.compose_config("config", words, RunMode.MULTIRUN)
+                ranking = registry.classes(Stage)[read.stage].ranking if read.stage else None
+                jobs.check_sweep(composed, application.config_loader, ranking)
+                with _sweep_that_goes_on(is_resumed=ranking is not None):
+                    returned = application.multirun("config", task, words)
             else:
                 application.run("config", task, words)
     else:
         config.register(read.config_folders)
         sys.argv = [sys.argv[0], *read.hydra]
-        with _sweep_that_goes_on():
+        with _sweep_that_goes_on(is_resumed=False):
             hydra.main(version_base="1.3", config_path=folder, config_name="config")(task)()
     if config.SweepFolder.path is None:
         return None
@@ -161,8 +167,8 @@ def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | Non
 
 
 @contextlib.contextmanager
-def _sweep_that_goes_on() -> Iterator[None]:
-    """Say how to resume a sweep that ends early."""
+def _sweep_that_goes_on(*, is_resumed: bool) -> Iterator[None]:
+    """Say how to resume a sweep that ends early; `is_resumed`: jobs that are done are not run again."""
     from concurrent.futures import BrokenExecutor
 
     from imgrec.cli import config
@@ -170,18 +176,30 @@ def _sweep_that_goes_on() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if config.SweepFolder.path is None:
+        if config.SweepFolder.path is None or not is_resumed:
             raise
-        raise KeyboardInterrupt(f" with hydra.sweep.dir={config.SweepFolder.path}") from None
+        raise KeyboardInterrupt(
+            f"the same command with hydra.sweep.dir={config.SweepFolder.path} goes on from here"
+        ) from None
     except BrokenExecutor:
         raise ImgrecError(
             "the process of a job was killed, possibly for lack of memory; "
             f"the same command with hydra.sweep.dir={config.SweepFolder.path} goes on from here"
         ) from None
     except Exception:  # before the first job, since errors of jobs are recorded
-        if config.SweepFolder.path:
+        if config.SweepFolder.path is None:
+            raise
+        if not next(Path(config.SweepFolder.path).rglob("run.json"), None):
             _take_back_sweep(Path(config.SweepFolder.path))
-        raise
+            raise
+        if not (is_resumed and _all_failed(Path(config.SweepFolder.path))):  # Optuna wants one that is done
+            raise
+
+
+def _all_failed(folder: Path) -> bool:
+    from imgrec.cli.sweep import Sweep
+
+    return all(job.error for job in Sweep.read(folder).jobs)
 
 
 def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
@@ -197,6 +215,9 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
         sys.stderr.write(f"{', '.join(file.name for file in files)} in {sweep.folder}\n")
         if changed := sweep.changed():
             sys.stderr.write(f"imgrec: {changed}\n")
+    if not sweep.jobs:
+        sys.stderr.write("imgrec: the sweep has run no job\n")
+        return ImgrecError.exit_code
     failed = [job.name for job in sweep.jobs if job.error]
     if failed:
         message = f"job {failed[0]}" if len(failed) == 1 else f"jobs {', '.join(failed)}"
@@ -206,8 +227,8 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
 
 def _task(
     configuration: object, command: Sequence[str], config_folders: tuple[str, ...], *, keeps_record: bool
-) -> None:
-    """Run one job and record its error; in a sweep, report it at once.
+) -> Any:
+    """Run one job and record its error; in a sweep, report it at once, and return its figures.
 
     Jobs of a sweep may run in other processes, which have only these arguments.
     """
@@ -215,27 +236,20 @@ def _task(
     from hydra.types import RunMode
     from omegaconf import DictConfig
 
-    from imgrec.cli import config
-    from imgrec.run import Run
+    from imgrec.cli import config, jobs
 
     gc.freeze()  # exempt loaded modules from collection
     gc.enable()
     assert isinstance(configuration, DictConfig)
     settings = HydraConfig.get()
-    name, folder = settings.runtime.choices["stage"], Path(settings.runtime.output_dir)
+    folder = Path(settings.runtime.output_dir)
     is_job_of_sweep = settings.mode == RunMode.MULTIRUN
     if is_job_of_sweep:
         _print_any_name()
         config.register(config_folders)
     try:
-        cls = registry.classes(Stage)[name]
-        options = config.plain(configuration, cls)
-        run = Run(name, folder, command, options, config.choices(settings))
-        run.environment = config.environment(options, cls)
-        run.overrides = config.overrides(settings)
-        if is_job_of_sweep:
-            run.sweep = Path(settings.sweep.dir).absolute()
         number = settings.job.num if is_job_of_sweep else None
+        run = _begun(configuration, settings, command, number)
         with contextlib.redirect_stdout(sys.stderr):  # whatever plugins and libraries print is no result
             _execute(run, configuration, number, keeps_record=keeps_record)
     except BaseException as error:
@@ -249,6 +263,31 @@ def _task(
             _report(_of_job(settings.job.num, error), debug=configuration.get("debug", False))
         if isinstance(error, KeyboardInterrupt):
             raise
+        return None
+    if not is_job_of_sweep:
+        return None
+    from imgrec.cli import sweep
+
+    return sweep.Job.of(run).figures(len(jobs.directions(settings) or [""]))
+
+
+def _begun(configuration: DictConfig, settings: HydraConf, command: Sequence[str], number: int | None) -> Run:
+    """A run that has not begun; `number` is the job's in a sweep."""
+    from imgrec.cli import config, jobs
+    from imgrec.run import Run
+
+    name = settings.runtime.choices["stage"]
+    cls, given = registry.classes(Stage)[name], config.overrides(settings)
+    left_out = {} if number is None else jobs.leave_out(configuration, given)
+    for key, choice in left_out.items():
+        sys.stderr.write(f"job {number}: without {key}, which {choice} does not have\n")
+    options = config.plain(configuration, cls)
+    run = Run(name, Path(settings.runtime.output_dir), command, options, config.choices(settings))
+    run.environment = config.environment(options, cls)
+    run.overrides = {key: value for key, value in given.items() if key not in left_out}
+    if number is not None:
+        run.sweep = Path(settings.sweep.dir).absolute()
+    return run
 
 
 def _execute(run: Run, configuration: DictConfig, number: int | None, *, keeps_record: bool) -> None:
@@ -260,7 +299,11 @@ def _execute(run: Run, configuration: DictConfig, number: int | None, *, keeps_r
         from imgrec.cli import sweep
 
         if before := sweep.done_before(run):
-            sys.stderr.write(f"job {number}: done before, {before.summary()}\n")
+            if (run.sweep / before.name) == run.folder:  # type: ignore[operator]
+                sys.stderr.write(f"job {number}: done before, {before.summary()}\n")
+            else:
+                sweep.take_over(run, before)
+                sys.stderr.write(f"job {number}: the same as job {before.name}, {before.summary()}\n")
             return
         run.is_quiet = True
     try:
@@ -329,7 +372,7 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from imgrec.cli import config
+    from imgrec.cli import messages
 
     if isinstance(error, RecursionError):
         return UsageError(
@@ -337,9 +380,11 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
         )
     if isinstance(error, UnicodeDecodeError):
         return UsageError(f"a YAML file is not UTF-8: {error}")
-    is_null_choice = isinstance(error, ValueError) and config.MESSAGES["null choice"].match(str(error)) is not None
+    is_null_choice = (
+        isinstance(error, ValueError) and messages.MESSAGES["null choice"].match(str(error)) is not None
+    )
     if is_null_choice or isinstance(error, HydraException | OmegaConfBaseException | YAMLError):
-        return config.explain(error, stage, words)
+        return messages.explain(error, stage, words)
     if isinstance(error, OSError) and error.filename is not None:
         return UsageError(f"the run's folder cannot be made: {error.strerror}: {error.filename}")
     return error
@@ -348,7 +393,7 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
 def _report(error: BaseException, *, debug: bool) -> int:
     """Print an error in one line and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        sys.stderr.write(f"imgrec: interrupted; the same command{error} goes on from here\n")
+        sys.stderr.write(f"imgrec: interrupted; {error or 'the same command starts again'}\n")
         return INTERRUPTED
     if debug or not isinstance(error, ImgrecError | OSError):
         traceback.print_exception(error)

@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,17 @@ class Job:
         ends = self.results.get("confidence", {}).get(figure)
         return (ends[0], ends[1]) if ends else None
 
+    def figures(self, count: int) -> Any:
+        """What it tells a sweeper that optimises so many figures: a number or a list; None if it is not done."""
+        if self.error is not None or self.ranking is None:
+            return None
+        values = [self.results[figure] for figure in list(self.ranking.directions())[:count]]
+        return values if count > 1 else values[0]
+
+    def is_same(self, other: Job) -> bool:
+        """Whether another job is the same, so that one of them need not be run."""
+        return bool(self.record) and all(self.record.get(name, {}) == other.record.get(name, {}) for name in SAME)
+
     def summary(self) -> str:
         """Its error or its figures in one line."""
         if self.error is not None or self.ranking is None:
@@ -115,15 +127,23 @@ def _is_figure(value: object) -> bool:
 
 
 def done_before(run: Run) -> Job | None:
-    """The job from an earlier sweep in the same folder, if it is done and had the same configuration.
+    """A job of this sweep that was done with the same configuration, here or beside, earlier or now; None if none.
 
     Only jobs of ranked stages are reused; others run again.
     """
-    job = Job.of(run)
-    if job.error is not None or job.ranking is None:
-        return None
-    wanted = json.loads(to_json({name: getattr(run, name) for name in SAME}))
-    return job if all(job.record.get(name, {}) == wanted[name] for name in SAME) else None
+    assert run.sweep is not None
+    wanted = Job("", json.loads(to_json({name: getattr(run, name) for name in SAME})), {}, None)
+    folders = [run.folder, *sorted(file.parent for file in run.sweep.rglob(RECORD))]
+    jobs = (Job.read(folder, run.sweep) for folder in folders)
+    return next((job for job in jobs if job.error is None and job.ranking and wanted.is_same(job)), None)
+
+
+def take_over(run: Run, job: Job) -> None:
+    """Copy the results of a job that is the same into the folder of a run."""
+    assert run.sweep is not None
+    for file in (run.sweep / job.name).iterdir():
+        if file.is_file() and file.suffix != ".log":
+            shutil.copy2(file, run.folder)
 
 
 @dataclass(frozen=True)
@@ -163,7 +183,8 @@ class Sweep:
         def order(job: Job) -> tuple[bool, list[float]]:
             return job.error is not None, [-job.results[figure] for figure in ranking.quality if job.results]
 
-        return sorted((job for job in self.jobs if job.ranking == ranking or not job.record), key=order)
+        unlike = (job for i, job in enumerate(self.jobs) if not any(job.is_same(each) for each in self.jobs[:i]))
+        return sorted((job for job in unlike if job.ranking == ranking or not job.record), key=order)
 
 
 @dataclass(frozen=True)
@@ -182,6 +203,12 @@ class Leaderboard:
         all_overrides = [job.overrides for job in self.jobs if job.record]
         names = {name: None for overrides in all_overrides for name in overrides}
         return [name for name in names if len({overrides.get(name) for overrides in all_overrides}) > 1]
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """The headings of remarks that some job has."""
+        remarks = self.ranking.remarks.items()
+        return {name: heading for name, heading in remarks if any(job.results.get(name) for job in self.jobs)}
 
     def is_best(self, job: Job) -> bool:
         """Whether it is the first job or ties with it in all figures."""
@@ -232,7 +259,7 @@ class Leaderboard:
                         strict=True,
                     )
                 },
-                **{cost: job.results.get(cost) for cost in self.ranking.cost},
+                **{name: job.results.get(name) for name in (*self.ranking.cost, *self.remarks)},
                 "job": job.name,
                 "error": job.error,
             }
@@ -248,7 +275,7 @@ class Leaderboard:
                 "options": {name: job.overrides.get(name) for name in self.options},
                 **{figure: job.results.get(figure) for figure in self.ranking.quality},
                 "confidence": {figure: job.interval(figure) for figure in self.ranking.quality},
-                **{cost: job.results.get(cost) for cost in self.ranking.cost},
+                **{name: job.results.get(name) for name in (*self.ranking.cost, *self.ranking.remarks)},
                 "folder": folder / job.name,
                 "error": job.error,
             }
@@ -277,6 +304,7 @@ class Leaderboard:
             "95% confidence",
             *others,
             *self.ranking.cost.values(),
+            *self.remarks.values(),
             "job",
             *(["error"] if has_errors else []),
         ]
@@ -287,8 +315,8 @@ class Leaderboard:
         figures = [f"{job.results[figure]:.4f}" if job.results else "" for figure in self.ranking.quality]
         ends = job.interval(next(iter(self.ranking.quality)))
         cells += [figures[0], "{:.4f} to {:.4f}".format(*ends) if ends else "", *figures[1:]]
-        costs = (job.results.get(cost) for cost in self.ranking.cost)
-        return [*cells, *("" if cost is None else f"{cost:,}" for cost in costs), job.name]
+        more = (job.results.get(name) for name in (*self.ranking.cost, *self.remarks))
+        return [*cells, *("" if value is None else f"{value:,}" for value in more), job.name]
 
     def points(self) -> list[Point]:
         """The jobs to draw: those with both a quality and a cost."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from imgrec.evaluation.evaluate import answers, evaluate
+from imgrec.evaluation.evaluate import answers, evaluate, hits
 from imgrec.evaluation.figures import FIGURES, Quality, by_class, evaluate_rankings, summary, worst
+from imgrec.evaluation.folds import HeldOut, held_out
 from imgrec.evaluation.labels import labels_of
-from imgrec.evaluation.queries import Queries, asked_of
+from imgrec.evaluation.queries import Queries, asked_of, relevant
 
 __all__ = [
     "FIGURES",
+    "HeldOut",
     "Quality",
     "Queries",
     "answers",
@@ -16,7 +18,10 @@ __all__ = [
     "by_class",
     "evaluate",
     "evaluate_rankings",
+    "held_out",
+    "hits",
     "labels_of",
+    "relevant",
     "summary",
     "worst",
 ]

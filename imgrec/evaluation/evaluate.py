@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
+
 from imgrec.errors import UsageError
 from imgrec.evaluation.figures import Quality, by_class, evaluate_rankings, summary
-from imgrec.evaluation.queries import Queries, asked_of, decoded_for, hits, picture, relevant
+from imgrec.evaluation.folds import HeldOut, held_out
+from imgrec.evaluation.queries import Queries, asked_of, decoded_for, picture, relevant
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
-from imgrec.gallery.similarity import Similarity
-from imgrec.kinds import Extractor, Image, Reducer, Reranker, Store
+from imgrec.kinds import Extractor, Image, Record, Reducer, Reranker, Store
 from imgrec.search import exact
+from imgrec.search.exact import Mask
 from imgrec.threads import each
 
 TIMED_IMAGES, TIMED_QUERIES = 64, 20
 
 
+Once = Callable[[str, Callable[[], Any]], Any]
+"""Returns what has been found under a key before, or what a function finds now; JSON data."""
+
+
 def evaluate(
-    gallery: Gallery,
+    asked: HeldOut,
     queries: Queries,
     extractors: Sequence[Extractor],
     *,
@@ -31,29 +40,27 @@ def evaluate(
     rerank: Reranker | None = None,
     seed: int = 0,
     timed: Callable[[str], AbstractContextManager[None]] = lambda _: contextlib.nullcontext(),
+    once: Once = lambda _, find: find(),
 ) -> tuple[dict[str, Any], list[Quality]]:
     """Evaluate a gallery.
 
     Args:
-        gallery: the gallery to search.
+        asked: the gallery to search, from `held_out`.
         queries: the queries, from `asked_of`.
         extractors: one for each term of the gallery's similarity.
         k: how many neighbours are considered.
         rerank: if given, expands each query for a second search.
         seed: of the bootstrap for confidence intervals.
-        timed: context manager to time the phases `projection` and `rank`.
+        timed: context manager to time the phase `rank`.
+        once: keeps the speed of extractors for other evaluations with the same ones.
 
     Returns:
         The content of `results.json`, and the quality of each query's ranking.
-
-    Raises:
-        UsageError: a projection is supervised and there are no labels.
     """
-    with timed("projection"):
-        _check_labels(gallery.similarity, queries)
-        learned = gallery.about_projections()
+    gallery = asked.gallery
+    learned = [each.about_projections() for each in asked.galleries]
     with timed("rank"):
-        per_query = evaluate_rankings(hits(gallery, queries, rerank), k, relevant(gallery, queries))
+        per_query = evaluate_rankings(hits(asked, queries, rerank), k, relevant(gallery, queries))
     found = {
         "space": gallery.similarity.stored_key,
         "metric": gallery.similarity.metric,
@@ -62,9 +69,12 @@ def evaluate(
         "k": k,
         **summary(per_query, seed),
         queries.grouped_by: by_class(per_query, queries.groups),
-        "projection": learned,
+        "folds": asked.folds,
+        "projection": learned if asked.folds and any(learned) else learned[0],
         "rerank": {"reranker": rerank.name, **rerank.plain_options()} if rerank else None,
-        **_cost(gallery, queries, extractors, k),
+        "images_per_s": once(_sample_of(gallery, extractors), lambda: _images_per_s(gallery, extractors)),
+        "query_ms": _query_ms(gallery, queries, k),
+        "bytes_per_image": sum(field.vectors.shape[1] * field.vectors.itemsize for field in gallery.fields),
     }
     return found, per_query
 
@@ -120,17 +130,34 @@ def evaluate_store(
         extractors = [term.ready_extractor() for term in similarity.terms]
         apart = None if queries is None else Gallery(queries, similarity)
         asked = asked_of(gallery, extractors, labels=labels, sample=sample, apart=apart, seed=seed)
-        found, _ = evaluate(gallery, asked, extractors, k=k, rerank=rerank, seed=seed)
+        ready = held_out(gallery, asked, rerank, seed)
+        found, _ = evaluate(ready, asked, extractors, k=k, rerank=rerank, seed=seed)
         return found
 
 
+def hits(asked: HeldOut, queries: Queries, rerank: Reranker | None) -> list[Mask]:
+    """For each query, whether each image of the gallery, nearest first, is a hit.
+
+    Args:
+        asked: the gallery to search.
+        queries: an image is a hit if its key is the one that the query wants.
+        rerank: if given, expands each query for a second search.
+    """
+    key_of = np.array(queries.keys, dtype=object)
+    found: dict[int, Mask] = {}
+    for gallery, numbers in asked.of(range(len(queries.asked))):
+        rankings = gallery.rankings([queries.asked[i] for i in numbers], rerank)
+        found |= {i: key_of[rows] == queries.wanted[i] for i, rows in zip(numbers, rankings, strict=True)}
+    return [found[i] for i in range(len(queries.asked))]
+
+
 def answers(
-    gallery: Gallery, queries: Queries, numbers: Sequence[int], *, k: int, rerank: Reranker | None, seed: int
+    asked: HeldOut, queries: Queries, numbers: Sequence[int], *, k: int, rerank: Reranker | None, seed: int
 ) -> list[tuple[Image | None, str, list[tuple[str, bool]]]]:
     """Answer some of the queries.
 
     Args:
-        gallery: the gallery to search.
+        asked: the gallery to search.
         queries: all queries.
         numbers: indices of the queries to answer.
         k: how many neighbours to find.
@@ -141,49 +168,59 @@ def answers(
         For each query: its image, None if its file is gone; its name; and each neighbour's path and whether it is
         a hit.
     """
-    key_at = dict(zip((record.path for record in gallery.records), queries.keys, strict=True))
-    found = gallery.search([queries.asked[i] for i in numbers], k, copies=True, rerank=rerank)
+    key_at = dict(zip((record.path for record in asked.gallery.records), queries.keys, strict=True))
+    found = {
+        i: matches
+        for gallery, some in asked.of(numbers)
+        for i, matches in zip(
+            some, gallery.search([queries.asked[i] for i in some], k, copies=True, rerank=rerank), strict=True
+        )
+    }
     return [
         (
             picture(queries, i, seed),
             queries.names[i],
-            [(match.path, key_at[match.path] == queries.wanted[i]) for match in matches],
+            [(match.path, key_at[match.path] == queries.wanted[i]) for match in found[i]],
         )
-        for i, matches in zip(numbers, found, strict=True)
+        for i in numbers
     ]
 
 
-def _check_labels(similarity: Similarity, queries: Queries) -> None:
-    """Reject supervised projections if there are no labels."""
-    for term in similarity.terms:
-        if term.projection is not None and term.projection.supervised and queries.grouped_by != "by_class":
-            raise UsageError(
-                f"projection={term.projection.name} learns from labels, and there are none: "
-                "they are the names of two folders or more, or in labels=FILE.csv"
-            )
+def _sample_of(gallery: Gallery, extractors: Sequence[Extractor]) -> str:
+    """Names what is timed: extractors with all their options, and the images."""
+    used = [[each.name, each.plain_options()] for each in extractors]
+    digests = [record.digest for record in gallery.records[:TIMED_IMAGES]]
+    return "speed-" + hashlib.sha256(json.dumps([used, digests], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _cost(
-    gallery: Gallery, queries: Queries, extractors: Sequence[Extractor], k: int
-) -> dict[str, float | int | None]:
-    """Speed of decoding and extracting a sample of files, median time per query, and bytes per image."""
+def _images_per_s(gallery: Gallery, extractors: Sequence[Extractor]) -> float | None:
+    """Speed of decoding and extracting a sample of files; None if they are gone.
+
+    It is the better of two measurements, as what else the machine does can only slow them down. A first image
+    comes before, since loading a model is not a cost per image.
+    """
     sides = {extractor.side for extractor in extractors}
-    first = decoded_for(sides, gallery.records[0])
-    for extractor in extractors if first else ():
-        extractor.extract([first[extractor.side]])  # warm up: loading a model is not a cost per image
-    start = time.perf_counter()
-    decoded = each(lambda record: decoded_for(sides, record), gallery.records[:TIMED_IMAGES])
-    there = [image for image in decoded if image]
-    for extractor in extractors if there else ():
-        extractor.extract([image[extractor.side] for image in there])
-    seconds = time.perf_counter() - start
+
+    def extracted(records: Sequence[Record]) -> int:
+        decoded = [image for image in each(lambda record: decoded_for(sides, record), records) if image]
+        for extractor in extractors if decoded else ():
+            extractor.extract([image[extractor.side] for image in decoded])
+        return len(decoded)
+
+    extracted(gallery.records[:1])
+    speeds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        count = extracted(gallery.records[:TIMED_IMAGES])
+        speeds.append(count / (time.perf_counter() - start))
+    return round(max(speeds), 1) or None
+
+
+def _query_ms(gallery: Gallery, queries: Queries, k: int) -> float:
+    """The median time of an exact search."""
     times = []
     for query in zip(*gallery.targets(queries.asked[:TIMED_QUERIES]), strict=True):
         begun = time.perf_counter()
         exact.nearest(gallery.fields, [vector[None] for vector in query], k)
         times.append(time.perf_counter() - begun)
-    return {
-        "images_per_s": round(len(there) / seconds, 1) if there else None,
-        "query_ms": round(1000 * statistics.median(times), 3),
-        "bytes_per_image": sum(field.vectors.shape[1] * field.vectors.itemsize for field in gallery.fields),
-    }
+    return round(1000 * statistics.median(times), 3)

@@ -19,8 +19,7 @@ from imgrec.evaluation.labels import labels_of
 from imgrec.extraction import extract
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.query import Known, Query
-from imgrec.kinds import Extractor, Image, Record, Reranker, Vectors
-from imgrec.search.exact import Mask
+from imgrec.kinds import Extractor, Image, Record, Vectors
 from imgrec.threads import each
 
 ALTERED_SIDE = 512
@@ -44,6 +43,9 @@ class Queries:
 
     alterations: Sequence[str] = ()
     """The alteration of each query, if any."""
+
+    is_apart: bool = False
+    """Whether they are no images of the gallery."""
 
     @property
     def groups(self) -> Sequence[str]:
@@ -95,7 +97,8 @@ def asked_of(
         gallery.label_of = dict(zip(own, found, strict=False)).__getitem__
         vectors = apart.stored_vectors(apart.records)
         asked = [replace(each, include_self=True) for each in known(apart.records, vectors)]
-        return Queries("a folder's images", apart.records, asked, found[len(own) :], found[: len(own)])
+        wanted, keys = found[len(own) :], found[: len(own)]
+        return Queries("a folder's images", apart.records, asked, wanted, keys, is_apart=True)
     found = labels_of(own, labels)
     rng = np.random.default_rng(seed)
     if found is None:
@@ -122,19 +125,6 @@ def known(records: Sequence[Record], vectors: Mapping[str, Vectors], *, is_conte
         Query((Known({name: each[i] for name, each in vectors.items()}, record.digest if is_content else None),))
         for i, record in enumerate(records)
     ]
-
-
-def hits(gallery: Gallery, queries: Queries, rerank: Reranker | None) -> list[Mask]:
-    """For each query, whether each image of the gallery, nearest first, is a hit.
-
-    Args:
-        gallery: the gallery to search.
-        queries: an image is a hit if its key is the one that the query wants.
-        rerank: if given, expands each query for a second search.
-    """
-    key_of = np.array(queries.keys, dtype=object)
-    rankings = gallery.rankings(queries.asked, rerank)
-    return [key_of[numbers] == wanted for numbers, wanted in zip(rankings, queries.wanted, strict=True)]
 
 
 def relevant(gallery: Gallery, queries: Queries) -> list[int]:

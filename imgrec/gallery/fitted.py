@@ -163,12 +163,13 @@ def _fitted(
             f"{outgrown.images:,}",
             f"{int(whole.usable.sum()):,}",
         )
-        reducer = registry.changed(reducer, {})  # a fresh one: this holds the outgrown state
-    made = fit(reducer, space, whole.digests, whole.vectors, labels_of, whole.usable)
-    if outgrown is None:
+        fresh = registry.changed(reducer, {})  # this one holds the outgrown state
+        fresh.progress = reducer.progress
+        reducer = fresh
+    else:
         about = "" if store.cache_folder else f"; store={store.name} keeps none, so that it is fitted for each run"
-        log.warning("%s is fitted on %s images%s", reducer.name, f"{made.images:,}", about)
-    return made
+        log.warning("%s is fitted on %s images%s", reducer.name, f"{int(whole.usable.sum()):,}", about)
+    return fit(reducer, space, whole.digests, whole.vectors, labels_of, whole.usable)
 
 
 def project(projection: FittedReducer, table: VectorTable) -> VectorTable:

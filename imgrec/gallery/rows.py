@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,10 @@ SAMPLE = 256
 """Images from which the usual distance in a space is computed."""
 
 
+DERIVED = ("_loaded", "_tables", "fields", "indexes")
+"""Cached properties that depend on what was learned from labels."""
+
+
 class GalleryRows:
     """The rows of a gallery, without searching: the base of `Gallery`."""
 
@@ -37,6 +42,7 @@ class GalleryRows:
     ) -> None:
         self.similarity, self._index = similarity, index
         self._label_of: Callable[[str], str] = label_of
+        self._unlabelled: frozenset[bytes] = frozenset()
         self._store, self._where = store, where
         if where is None:
             _ = self.fields  # loaded now, not at first use: the store may change
@@ -57,6 +63,18 @@ class GalleryRows:
                 "a supervised projection is already fitted: open the gallery with where=, which fits lazily"
             )
         self._label_of = label_of
+
+    def without_labels_of(self, digests: Iterable[str]) -> Self:
+        """This gallery, but nothing in it learns from the labels of some contents.
+
+        Their vectors stay, and may be found. What learns does so from the labels of the others, at first use.
+        """
+        other = copy.copy(self)
+        other._unlabelled = frozenset(digest.encode() for digest in digests)
+        other._where = self._where or (lambda _: True)  # with a filter, nothing that was learned is cached
+        for name in DERIVED:
+            vars(other).pop(name, None)
+        return other
 
     # --- what is compared -----------------------------------------------------------------------------------
 
@@ -103,8 +121,11 @@ class GalleryRows:
             if term.projection is None or is_small or usable.sum() < term.projected_from:
                 found.append((table, None))
                 continue
+            if term.projection.supervised and self._unlabelled:
+                usable &= ~np.isin(table.digests, list(self._unlabelled))
             rows = table.digests, table.vectors
-            made = fitted.fit(term.projection, term.space, *rows, self._labels_of, usable)
+            reducer = copy.copy(term.projection)  # galleries that learn from other labels share the similarity
+            made = fitted.fit(reducer, term.space, *rows, self._labels_of, usable)
             found.append((fitted.project(made, table), made))
         return found
 
@@ -151,7 +172,13 @@ class GalleryRows:
         return {r.digest.encode() for r in self._store.records() if not r.missing and where(r)}
 
     def _labels_of(self, digests: Sequence[str]) -> list[str]:
-        """The labels of contents; of copies in several folders the first path counts."""
+        """The labels of contents, for what learns from them; of copies in several folders the first path counts.
+
+        Raises:
+            ValueError: one of them must not be learned from.
+        """
+        if not self._unlabelled.isdisjoint(digest.encode() for digest in digests):
+            raise ValueError("the labels of these contents must not be learned from")
         paths: dict[str, str] = {}
         for record in self._store.records(digests=digests):
             if self._where is None or self._where(record):

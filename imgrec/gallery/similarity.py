@@ -23,7 +23,7 @@ from imgrec.gallery.recorded import (
     space_of,
     whole_fusions,
 )
-from imgrec.kinds import Extractor, Form, Metric, Recorded, Reducer, Space, Store
+from imgrec.kinds import Extractor, Form, Metric, Progress, Recorded, Reducer, Space, Store
 from imgrec.kinds.metric import metric_of
 from imgrec.options import check_option_names, option_names
 
@@ -99,6 +99,12 @@ class Similarity:
     def names(self) -> list[str]:
         """The names of a fusion's terms; otherwise empty."""
         return [term.name for term in self.terms if term.name]
+
+    def show_progress(self, progress: Progress) -> None:
+        """Show the progress of projections that are fitted."""
+        for term in self.terms:
+            if term.projection is not None:
+                term.projection.progress = progress
 
     def sources(self) -> tuple[list[Space], dict[str, Any]]:
         """What it uses of a store: spaces, before projection, and the metadata of a fusion."""

@@ -105,7 +105,10 @@ def ingest(
         if not ingestion.store.spaces():
             _tell_what_is_seen(extractors)
         ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
-        process(ingestion, images.find(roots), engine or _usual_engine(), batch_size, advance)
+        try:
+            process(ingestion, images.find(roots), engine or _usual_engine(), batch_size, advance)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on from here") from None
         ingestion.mark_missing(roots)
         ingestion.note_decoding()
         if prune:

@@ -61,6 +61,9 @@ class Component(Options, ABC):
     requires: ClassVar[Mapping[str, str]] = {}
     """Optional libraries: maps importable modules to the commands that install them."""
 
+    supervised: ClassVar[bool] = False
+    """Whether it learns from labels. An evaluation then has it learn without those of the queries."""
+
     free_names: ClassVar[frozenset[str]] = frozenset()
     """Attributes of the kind's base class that an option may shadow."""
 

@@ -63,7 +63,7 @@ class Reducer(Component):
     """Maps vectors to fewer dimensions: 2 for a map, more before a search.
 
     Seeded: the same vectors and options give the same result. One with `fit_transform` alone makes maps only and
-    cannot be a projection.
+    cannot be a projection. In a `supervised` one `fit` requires labels, and validates them with `check_labels`.
 
     >>> import numpy as np, imgrec
     >>> vectors = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
@@ -76,9 +76,6 @@ class Reducer(Component):
         Group("reducer"),
         Group("projection", none="none", defaults={"n_components": 128}, refuses=_no_projection),
     )
-
-    supervised: ClassVar[bool] = False
-    """Whether `fit` requires labels; it validates them with `check_labels`."""
 
     n_components: int = option(2, minimum=1, help="dimensions of the result")
     metric: str = option("cosine", choices=names_with_form, help="what makes two vectors neighbours")

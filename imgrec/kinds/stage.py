@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from imgrec.kinds.component import Component
@@ -23,7 +23,18 @@ class Ranking:
     """Higher is better; the first decides. `confidence` in `results.json` may hold their intervals."""
 
     cost: Mapping[str, str]
-    """What the quality costs; the quality is plotted against the first."""
+    """What the quality costs; the quality is plotted against the first.
+
+    Those whose names end in `_per_s` are speeds, better when higher; others are better when lower.
+    """
+
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    """How a job was evaluated: columns that are shown where a job has any."""
+
+    def directions(self) -> dict[str, str]:
+        """What an optimisation looks for: the first figure of quality, then all costs, each with its direction."""
+        costs = {cost: "maximize" if cost.endswith("_per_s") else "minimize" for cost in self.cost}
+        return {next(iter(self.quality)): "maximize", **costs}
 
 
 TAKEN = frozenset(("stage", "hydra", "experiment", "plugins"))

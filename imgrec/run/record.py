@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from imgrec import plugin_files, registry
 from imgrec.errors import UsageError
 from imgrec.hookspecs import RunInfo
 from imgrec.kinds import Space, Stage
+from imgrec.locks import only_writer
 from imgrec.run.console import to_json, write_results
 
 # Module to distribution; versions are recorded of those that a run has imported.
@@ -42,6 +43,9 @@ LIBRARIES = {
 
 RECORD, RESULTS, DIFF = "run.json", "results.json", "git.diff"
 """Files of a run's folder: its record, its results, and the uncommitted changes."""
+
+SHARED = "shared"
+"""The folder of a sweep with what its jobs have measured once for all."""
 
 LONGEST_DIFF = 1_000_000
 """Maximum size of `git.diff` in bytes."""
@@ -186,6 +190,24 @@ class Run:
         finally:
             self.save()
             registry.notify("imgrec_run_finished", self._info())
+
+    def once(self, name: str, find: Callable[[], Any]) -> Any:
+        """What `find` returns, JSON data; in a sweep only the first job calls it, and the others get the same.
+
+        Args:
+            name: of the file in the sweep's folder that keeps it.
+            find: called while jobs beside this one wait.
+        """
+        if self.sweep is None:
+            return find()
+        file = self.sweep / SHARED / f"{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with only_writer(file.with_suffix(".lock"), str(file)):
+            with contextlib.suppress(OSError, ValueError):
+                return json.loads(file.read_text(encoding="utf-8"))
+            found = find()
+            file.write_text(json.dumps(found), encoding="utf-8")
+        return found
 
     def fail(self, error: BaseException) -> None:
         """Record an error raised before the stage ran."""

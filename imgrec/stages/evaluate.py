@@ -23,7 +23,7 @@ from imgrec.kinds import Extractor, Ranking, Record, Recorded, Reducer, Reranker
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
-from imgrec.run import Run, table, to_json
+from imgrec.run import Run, progress, table, to_json
 from imgrec.search import files
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class Evaluate(Stage):
     ranking: ClassVar[Ranking | None] = Ranking(
         quality={"map": "mAP", "precision_at_k": "precision"},
         cost={"images_per_s": "images/s", "query_ms": "ms a query", "bytes_per_image": "bytes an image"},
+        remarks={"folds": "folds held out"},
     )
 
     source: Any = option(
@@ -89,8 +90,18 @@ class Evaluate(Stage):
         if is_file(self.labels):
             run.inputs["labels"] = digest_of(self.labels)
         run.inputs["queries"] = _fingerprint(asked.records)
+        with run.timed("projection"):
+            gallery.similarity.show_progress(progress)
+            ready = evaluation.held_out(gallery, asked, self.rerank, self.seed)
         found, per_query = evaluation.evaluate(
-            gallery, asked, extractors, k=self.k, rerank=self.rerank, seed=self.seed, timed=run.timed
+            ready,
+            asked,
+            extractors,
+            k=self.k,
+            rerank=self.rerank,
+            seed=self.seed,
+            timed=run.timed,
+            once=run.once,
         )
         if bare := found["without_relevant"]:
             log.warning(
@@ -98,7 +109,7 @@ class Evaluate(Stage):
                 bare,
                 found["queries"],
             )
-        run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.FIGURES)})
+        run.counts.update({name: found[name] for name in ("gallery", "queries", "folds", *evaluation.FIGURES)})
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
         worst = evaluation.worst(per_query, WORST)
@@ -106,7 +117,7 @@ class Evaluate(Stage):
         with run.timed("draw"):
             from imgrec.drawing.worst import worst_queries
 
-            rows = evaluation.answers(gallery, asked, worst, k=self.k, rerank=self.rerank, seed=self.seed)
+            rows = evaluation.answers(ready, asked, worst, k=self.k, rerank=self.rerank, seed=self.seed)
             worst_queries(rows, run.folder / "worst.png", title)
         run.print(to_json(found) if self.format == "json" else _as_table(found, asked.grouped_by, title))
         run.note(f"the {len(worst)} worst are drawn in {run.folder / 'worst.png'}")
@@ -191,7 +202,8 @@ def _as_table(found: dict[str, Any], grouped_by: str, title: str) -> str:
         for group in found[grouped_by]
     ]
     speed = f"{found['images_per_s']} images/s, {found['query_ms']} ms a query"
-    asked = f"{found['queries']:,} queries ({found['asked']}), "
+    held_out = f", of which nothing was learned: {found['folds']} folds" if found["folds"] else ""
+    asked = f"{found['queries']:,} queries ({found['asked']}{held_out}), "
     return "\n\n".join(
         [
             f"{title}: {asked}{found['gallery']:,} images in the gallery",

@@ -16,7 +16,7 @@ from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, S
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
-from imgrec.run import Run, table, to_json
+from imgrec.run import Run, progress, table, to_json
 
 COPIES_TOLD = 5
 """How many copies of an image a table lists at most; JSON has all."""
@@ -49,6 +49,8 @@ class Recommend(Stage):
     def execute(self, run: Run) -> None:
         """Search, print the matches, and write `results.json` and `recommendations.png`."""
         query = Query.of(self.query, include_self=self.include_self)
+        if self.projection is not None:
+            self.projection.progress = progress
         with opened(
             self.store,
             self.metric,
