@@ -27,6 +27,7 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     path: bool = False,
+    literal: bool = False,
     changes_vectors: bool = True,
 ) -> Any:
     """A dataclass field that is an option, with metadata for `--help`, validation and identity.
@@ -40,6 +41,7 @@ def option(
         minimum: the smallest value allowed, for a number.
         maximum: the largest.
         path: the value names a file or folder, so that the command line accepts any characters in it.
+        literal: the command line accepts any characters in the value, although it names no file.
         changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
     """
     metadata = {
@@ -48,6 +50,7 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "path": path,
+        "literal": literal,
         "changes_vectors": changes_vectors,
     }
     if isinstance(default, list | dict):

@@ -224,7 +224,7 @@ def _override(
         plus = "+"
     if stage is not None and "@" not in key:
         meant = keys.resolved(stage, key, given, folders)
-        if meant.is_path:
+        if meant.is_literal:
             value = path_value(value, is_multirun=is_multirun)
         if meant.group and "." in key and not meant.is_listed:  # Hydra requires a plus for nested choices
             plus = "+"

@@ -30,10 +30,11 @@ class Key:
     """Whether a preset already makes a choice for this key."""
 
     @property
-    def is_path(self) -> bool:
-        """Whether any owner declares the option as a path."""
+    def is_literal(self) -> bool:
+        """Whether any owner declares the option as a path, or as text with any characters."""
         specs = (getattr(cls, "__dataclass_fields__", {}).get(self.name) for cls in self.owners)
-        return any(spec is not None and spec.metadata.get("path", False) for spec in specs)
+        declared = [spec.metadata for spec in specs if spec is not None]
+        return any(each.get("path") or each.get("literal") for each in declared)
 
 
 def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Sequence[str] = ()) -> Key:

@@ -34,12 +34,6 @@ from imgrec.images.reasons import DECODER, NEEDS, UNKNOWN, UnreadableImageError
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
 """The formats that Pillow may read, in this order. Of the thirty others, EPS files are programs that it runs."""
 
-SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .svg .tga "
-    ".tif .tiff .webp".split()
-)
-"""The suffixes of image files in folders, besides those that decoders add (`image_suffixes`)."""
-
 MAX_PIXELS = 2 * 89_478_485
 """Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
 
@@ -54,12 +48,6 @@ MAX_SCANS = 100
 def decoders() -> list[type[Decoder]]:
     """The decoders of plugins."""
     return list(registry.classes(Decoder).values())
-
-
-@functools.cache
-def image_suffixes() -> frozenset[str]:
-    """The suffixes of image files in folders; a file that is named itself may have any."""
-    return SUFFIXES.union(*(decoder.suffixes for decoder in decoders()))
 
 
 def decode(data: bytes, side: int | None = None) -> Image:

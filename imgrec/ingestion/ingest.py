@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from imgrec import images, presets, registry
-from imgrec.errors import NoStoreError, UsageError
+from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.extraction import extract
 from imgrec.ingestion.steps import Ingestion, IngestReport, process
 from imgrec.kinds import Engine, Extractor, Space, Store
@@ -32,6 +32,7 @@ def ingest(
     backup: Store | None = None,
     *,
     engine: Engine | None = None,
+    exclude: str | Sequence[str] | None = None,
     batch_size: int = 64,
     retry_failed: bool = False,
     prune: bool = False,
@@ -45,12 +46,15 @@ def ingest(
     batch written.
 
     Args:
-        source: folders and files.
+        source: folders and files. One that is gone may be given if the store has images of it: they are missing.
         extractor: one extractor or several, or a fusion, which the store records; each image is decoded once for
             all that need the same size.
         store: created if it does not exist.
         backup: a second store, made a copy of `store` and kept so.
         engine: where the work is done; by default the choice of `conf/stage/ingest.yaml`.
+        exclude: patterns as in `.gitignore`, relative to each folder of the source: what they name is no
+            photograph, nor what a file `.imgrecignore` in a folder names, nor what `images.Exclusion` excludes by
+            itself. Excluded images that the store has count as missing.
         batch_size: images that are extracted at once; a transaction has as many, or more if the store wants it.
         retry_failed: read files again that failed and have not changed since; changed ones are read anyway.
         prune: forget the images below the source that are missing.
@@ -62,17 +66,21 @@ def ingest(
         How many files were new, unchanged, moved, missing and failed.
 
     Raises:
-        UsageError: the source does not exist or has no images; the store is not one; the extractor cannot work.
+        UsageError: the source does not exist or has no images; a pattern is none; the store is not one; the
+            extractor cannot work.
         ImgrecError: none of the files could be read; the store could not be written; the extractor broke its
             contract.
     """
-    roots = images.roots(source)
+    roots = roots_of(source, store)
     extractors = extractors_of(extractor)
     if not extractors or batch_size < 1:
         raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
-    total = sum(1 for _ in images.paths(roots))
-    if not total and not _holds_any(store, roots):
-        raise UsageError(f"there are no images in {', '.join(roots)}")
+    exclusion = images.Exclusion(roots, exclude)
+    present = [root for root in roots if images.state(root) is not None]
+    total, passed_over = images.count(present, exclusion)
+    if not total and not knows_any(store, roots):
+        but = f", but {images.passed_over(passed_over)}" if passed_over else ""
+        raise UsageError(f"there are no images in {', '.join(roots)}{but}")
     spaces = {Space.of(each): each for each in extractors}
     _check_before(store, backup, extractors)
     with contextlib.ExitStack() as stack:
@@ -83,12 +91,16 @@ def ingest(
             stores.append(stack.enter_context(backup.open(create=True)))
             backup.copy_from(store, exactly=True)
         advance = stack.enter_context(progress("ingest", total, shown=show_progress))
-        ingestion = Ingestion(spaces, stores, report or IngestReport(), retry_failed=retry_failed)
+        ingestion = Ingestion(spaces, stores, report or IngestReport(), exclusion, retry_failed=retry_failed)
+        ingestion.report.passed_over = passed_over
         ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
-        process(ingestion, images.find(roots), engine or _usual_engine(), batch_size, advance)
+        process(ingestion, images.find(present, exclusion), engine or _usual_engine(), batch_size, advance)
+        if lost := next((root for root in present if not images.is_there(root)), None):
+            raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
         ingestion.mark_missing(roots)
         if prune:
             ingestion.forget_missing(roots, force=force)
+        ingestion.record_drives(present)
         ingestion.check_read(roots, total)
     return ingestion.report
 
@@ -110,11 +122,21 @@ def _try_out(extractor: Extractor) -> None:
     extract(extractor, [black], ["a black image"])
 
 
-def _holds_any(store: Store, roots: Sequence[str]) -> bool:
-    """Whether a store has images below the roots: then an emptied folder is a change, not an error."""
+def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], store: Store) -> list[str]:
+    """The folders and files of a source, as absolute paths; one that is gone if the store knows files of it.
+
+    Raises:
+        UsageError: there is none, or one does not exist, and never did as far as the store knows.
+    """
+    return images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
+
+
+def knows_any(store: Store, roots: Sequence[str]) -> bool:
+    """Whether a store has records or failures below the roots: then that they are gone is a change, no error."""
     below = set(roots)
     with contextlib.suppress(NoStoreError), store:
-        return any(images.is_inside(record.path, below) for record in store.records())
+        paths = (row.path for rows in (store.records(), store.failures()) for row in rows)
+        return any(images.is_inside(path, below) for path in paths)
     return False
 
 
