@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from imgrec.gallery.recommend import recommend
     from imgrec.gallery.results import Match
     from imgrec.images import UnreadableImageError, image_suffixes, source_of
+    from imgrec.images.lazy import LazyPicture
     from imgrec.ingestion.ingest import ingest
     from imgrec.ingestion.items import decode_item, extract_items, read_item
     from imgrec.ingestion.steps import IngestReport
@@ -43,6 +44,7 @@ _LAZY = {
     "Gallery": "imgrec.gallery.gallery",
     "Query": "imgrec.gallery.query",
     "Fusion": "imgrec.fusion",
+    "LazyPicture": "imgrec.images.lazy",
     "LinearReducer": "imgrec.linear",
     "Map": "imgrec.drawing.map",
     "Match": "imgrec.gallery.results",
@@ -65,6 +67,7 @@ __all__ = [
     "Gallery",
     "ImgrecError",
     "IngestReport",
+    "LazyPicture",
     "LinearReducer",
     "Map",
     "Match",

@@ -84,6 +84,12 @@ class Encoded:
     taken: str | None = None
     """As in `Record`."""
 
+    cost: int = 0
+    """Bytes that decoding takes, the file's apart; for a JPEG see `memory`."""
+
+    reduces: bool = False
+    """Whether it can be decoded at a fraction of its size."""
+
     @classmethod
     def of(cls, data: bytes) -> Encoded:
         """Read the header of an image file.
@@ -105,7 +111,11 @@ class Encoded:
             about = metadata.of(picture)
             size = _stored_size(picture)
             upright = size[::-1] if about.is_turned else size
-            return cls(data, name, width, height, len(picture.getbands()), scans > 1, upright, about.taken)
+            cost = _BYTES_A_PIXEL.get(name, _BYTES_A_PIXEL_ELSE) * width * height
+            cost = getattr(picture, "cost", cost)
+            reduces = name == "JPEG" or getattr(picture, "reduces", False)
+            bands = len(picture.getbands())
+            return cls(data, name, width, height, bands, scans > 1, upright, about.taken, cost, reduces)
 
     def decode(self, sides: Collection[int | None]) -> dict[int | None, Image]:
         """The image for each side (see `decode`); sides that lead to the same size share an array.
@@ -129,10 +139,10 @@ class Encoded:
             coefficients = 2 * self.channels * pixels if self.keeps_coefficients else 0
             made = [pixels // reduction**2 for reduction in {self._reduction(side) for side in sides}]
             return len(self.data) + coefficients + 3 * sum(made) + 4 * max(made)
-        return len(self.data) + _BYTES_A_PIXEL.get(self.format, _BYTES_A_PIXEL_ELSE) * pixels
+        return len(self.data) + self.cost
 
     def _reduction(self, side: int | None) -> int:
-        return reduction(min(self.width, self.height), side) if self.format == "JPEG" else 1
+        return reduction(min(self.width, self.height), side) if self.reduces else 1
 
     def _decode(self, reduction: int) -> Image:
         with _reasons():
@@ -194,7 +204,7 @@ def _opened(data: bytes) -> PIL.Image.Image:
     """Open a file with the decoder that recognises it, else with Pillow."""
     import PIL.Image
 
-    decoder = registry.recognising(decoders(), data[:64])
+    decoder = registry.recognising(decoders(), data)
     if decoder is None:
         return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
     for library, command in decoder.missing_libraries().items():
