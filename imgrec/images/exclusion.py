@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from pathspec import GitIgnoreSpec
 from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 from imgrec.errors import UsageError
@@ -30,8 +29,10 @@ SYSTEM_FOLDERS = frozenset(
 WRITTEN = {"run.json": b'"stage":', "leaderboard.csv": b"best,"}
 """What the folders of runs and of sweeps are known by: a file, and what stands near its beginning."""
 
-_Patterns = tuple[int, GitIgnoreSpec]
-"""Patterns, and how many characters of an absolute path precede what they are matched with."""
+MARK = "ps_d"
+
+_Patterns = tuple[int, list[GitIgnoreSpecPattern]]
+"""How many characters of an absolute path precede what is matched, and the patterns; the last one counts."""
 
 
 class Exclusion:
@@ -49,12 +50,12 @@ class Exclusion:
             UsageError: a pattern is none.
         """
         given = [patterns] if isinstance(patterns, str) else list(patterns or ())
-        spec = GitIgnoreSpec([_pattern("exclude", each) for each in given])
+        parsed = [_pattern("exclude", each) for each in given]
         self._given = 1 if given else 0
         self._inside: dict[str, list[_Patterns] | None] = {}
         """For each folder the patterns that hold in it, the strongest first; None: it is excluded."""
         for root in roots:
-            self._inside[root] = [(_start(root), spec)] * self._given + _of_folder(root)
+            self._inside[root] = [(_start(root), parsed)] * self._given + _of_folder(root)
         self._roots = frozenset(self._inside)
 
     def __call__(self, path: str) -> bool:
@@ -90,9 +91,25 @@ class Exclusion:
 
 
 def _verdict(path: str, patterns: Iterable[_Patterns]) -> bool | None:
-    """Whether the first patterns that mention a path exclude it; None if none does."""
-    verdicts = (spec.check_file(path[start:]).include for start, spec in patterns)
-    return next((verdict for verdict in verdicts if verdict is not None), None)
+    """Whether the first patterns that name a path exclude it; None if none does."""
+    for start, several in patterns:
+        for pattern in reversed(several):
+            if _names(pattern, path[start:]):
+                return pattern.include
+    return None
+
+
+def _names(pattern: GitIgnoreSpecPattern, path: str) -> bool:
+    """Whether a pattern names an entry itself; whether it names a folder above has been asked before.
+
+    pathspec marks the slash behind a name as `ps_d`. What has no such mark means all that a folder holds.
+    """
+    regex = pattern.regex
+    if regex is None:
+        return False
+    if MARK not in regex.groupindex:
+        return bool(regex.search(path.rstrip("/")))
+    return any(match[MARK] is None or match.end() == len(path) for match in regex.finditer(path))
 
 
 def _start(folder: str) -> int:
@@ -105,7 +122,7 @@ def _of_folder(folder: str) -> list[_Patterns]:
         return []
     lines = data.decode("utf-8-sig", "surrogateescape").splitlines()
     where = os.path.join(folder, IGNORE_FILE)
-    return [(_start(folder), GitIgnoreSpec([_pattern(where, line) for line in lines if _says_something(line)]))]
+    return [(_start(folder), [_pattern(where, line) for line in lines if _says_something(line)])]
 
 
 def _says_something(line: str) -> bool:
