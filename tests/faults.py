@@ -122,7 +122,8 @@ FAULTS = (
         "not taken, or counted by suffix; what was ingested before is marked as missing, and nothing is deleted",
         "exclusion::folders_of_systems exclusion::ignore_files_mean exclusion::what_is_given_means "
         "exclusion::what_imgrec_has_written exclusion::what_is_excluded_later "
-        "exclusion::a_failure_that_is_excluded exclusion::pictures_that_nothing_reads exclusion::patterns_of_any_characters",
+        "exclusion::a_failure_that_is_excluded exclusion::pictures_that_nothing_reads "
+        "exclusion::patterns_of_any_characters",
     ),
     Fault(
         "files that cannot be read", "listed by `failures`, tried again when they change or when asked", "failures"
