@@ -36,8 +36,9 @@ ORIENTATIONS = {0: 1, 1: 2, 3: 3, 2: 4, 4: 5, 6: 6, 7: 7, 5: 8}
 ORIENTATION, EXIF, TAKEN = 0x0112, 0x8769, 0x9003
 
 BYTES_A_PIXEL = 12
-"""Of memory, for each pixel of the sensor: 3 were measured at half size, 8 for a progressive preview; samples of three
-colours take 9 by their layout."""
+"""Of memory, for each pixel of the sensor: 3 were measured at half size, 8 for a progressive preview; samples of
+three colours take 9 by their layout.
+"""
 
 
 @dataclass
