@@ -113,17 +113,15 @@ FAULTS = (
         "faults::pruning_forgets_what_is_missing_below_the_source "
         "faults::pruning_more_than_half_of_the_gallery_is_refused "
         "ingest::a_missing_file_comes_back_and_a_broken_one_is_mended ingest::an_emptied_folder_is_missing "
-        "exclusion::a_folder_that_is_deleted exclusion::a_drive_that_is_unplugged "
-        "exclusion::of_an_older_gallery_it_is_not_known",
+        "exclusion::a_folder_that_is_deleted_is_missing_and_forgotten_on_request "
+        "exclusion::a_drive_that_is_unplugged_loses_nothing "
+        "exclusion::of_an_older_gallery_it_is_not_known_where_a_source_was",
     ),
     Fault(
         "folders of thumbnails and deleted files, imgrec's own pictures, what is excluded, formats that nothing "
         "reads",
         "not taken, or counted by suffix; what was ingested before is marked as missing, and nothing is deleted",
-        "exclusion::folders_of_systems exclusion::ignore_files_mean exclusion::what_is_given_means "
-        "exclusion::what_imgrec_has_written exclusion::what_is_excluded_later "
-        "exclusion::a_failure_that_is_excluded exclusion::pictures_that_nothing_reads "
-        "exclusion::patterns_of_any_characters",
+        "exclusion",
     ),
     Fault(
         "files that cannot be read", "listed by `failures`, tried again when they change or when asked", "failures"
