@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from imgrec.gallery.recommend import recommend
     from imgrec.gallery.results import Match, Matches
     from imgrec.images import UnreadableImageError, image_suffixes, source_of
+    from imgrec.images.lazy import LazyPicture
     from imgrec.ingestion.ingest import ingest
     from imgrec.ingestion.items import decode_item, extract_items, read_item
     from imgrec.ingestion.steps import IngestReport
@@ -45,6 +46,7 @@ _LAZY = {
     "Fusion": "imgrec.fusion",
     "Gallery": "imgrec.gallery.gallery",
     "IngestReport": "imgrec.ingestion.steps",
+    "LazyPicture": "imgrec.images.lazy",
     "LinearReducer": "imgrec.linear",
     "Map": "imgrec.drawing.map",
     "Match": "imgrec.gallery.results",
@@ -88,6 +90,7 @@ __all__ = [
     "visualise",
 ]
 __all__ += [
+    "LazyPicture",
     "LinearReducer",
     "NeighbourReducer",
     "Run",

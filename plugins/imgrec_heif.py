@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Brands of files with HEVC-coded pictures (ISO/IEC 23008-12, 10).
 BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"))
+MOST_BRANDS = 16
 OF_ANY_CODING = frozenset((b"mif1", b"mif2", b"msf1"))
 
 
@@ -30,8 +31,8 @@ class Heif(imgrec.Decoder):
         """Whether the `ftyp` box names an HEVC brand (ISO/IEC 14496-12, 4.3); AVIF is left to Pillow."""
         if head[4:8] != b"ftyp":
             return False
-        size = int.from_bytes(head[:4], "big")
-        brands = {head[i : i + 4] for i in (8, *range(16, min(size, len(head)), 4))}
+        end = min(int.from_bytes(head[:4], "big"), MOST_BRANDS * 4)
+        brands = {head[i : i + 4] for i in (8, *range(16, end, 4))}
         return bool(brands & BRANDS) or (head[8:12] in OF_ANY_CODING and not brands & {b"avif", b"avis"})
 
     def open(self, data: bytes) -> PIL.Image.Image:

@@ -749,7 +749,7 @@ class Arrays(Flat):
 class Shy(Flat):
     @classmethod
     def recognises(cls, head: bytes) -> bool:
-        return len(head) > 100 and head.startswith(b"FLAT")
+        return len(head) < 10 and head.startswith(b"FLAT")
 
 
 class Claims(Flat):
@@ -846,6 +846,16 @@ class Names(Memory):
         return (file.path.upper() for file in self.find(roots))
 
 
+class Skipper(Memory):
+    def skipping(self, is_excluded: Callable[[str], bool]) -> imgrec.Source:
+        return Nothing()
+
+
+class Nothing(Memory):
+    def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
+        return iter(())
+
+
 class Elsewhere(Memory):
     def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
         return (replace(file, path=f"memory://{file.path}") for file in super().find(roots))
@@ -918,6 +928,7 @@ SOURCES: dict[str, type[Memory]] = {
     "files_are_found": Shuffled,
     "each_is_found_once": Twice,
     "paths_are_those_of_the_files": Names,
+    "what_is_skipped_is_what_is_excluded": Skipper,
     "paths_lie_below_the_root": Elsewhere,
     "its_paths_are_recognised": OnlyRoots,
     "other_paths_are_left_alone": Everything,

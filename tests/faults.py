@@ -84,7 +84,7 @@ FAULTS = (
         "hostile::decoded_pixels_are_those_worked_out_by_hand "
         "hostile::jpeg_of_every_coding_and_ink_has_its_colours hostile::the_first_picture_of_an_mpo_is_taken "
         "hostile::orientation_is_that_of_the_exif_standard "
-        "hostile::a_large_picture_is_converted_part_by_part_and_is_the_same images heif",
+        "hostile::a_large_picture_is_converted_part_by_part_and_is_the_same images heif raw jxl",
     ),
     Fault(
         "photographs with bytes changed, cut out, put in",
@@ -107,12 +107,21 @@ FAULTS = (
     ),
     Fault(
         "files that are missing or may not be read any more",
-        "marked; `prune=true` forgets those that are gone for certain, above half of the gallery only with "
-        "`force=true`",
+        "marked; `prune=true` forgets those that are gone for certain, above half of the gallery, or where the "
+        "drive may be unplugged, only with `force=true`",
         "faults::what_may_not_be_read_is_told_and_never_forgotten "
         "faults::pruning_forgets_what_is_missing_below_the_source "
         "faults::pruning_more_than_half_of_the_gallery_is_refused "
-        "ingest::a_missing_file_comes_back_and_a_broken_one_is_mended ingest::an_emptied_folder_is_missing",
+        "ingest::a_missing_file_comes_back_and_a_broken_one_is_mended ingest::an_emptied_folder_is_missing "
+        "exclusion::a_folder_that_is_deleted_is_missing_and_forgotten_on_request "
+        "exclusion::a_drive_that_is_unplugged_loses_nothing "
+        "exclusion::of_an_older_gallery_it_is_not_known_where_a_source_was",
+    ),
+    Fault(
+        "folders of thumbnails and deleted files, imgrec's own pictures, what is excluded, formats that nothing "
+        "reads",
+        "not taken, or counted by suffix; what was ingested before is marked as missing, and nothing is deleted",
+        "exclusion",
     ),
     Fault(
         "files that cannot be read", "listed by `failures`, tried again when they change or when asked", "failures"

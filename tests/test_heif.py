@@ -67,7 +67,7 @@ def test_avif_is_read_without_the_extra(photo: PIL.Image.Image, monkeypatch: pyt
     assert difference(images.decode(file.getvalue()), np.asarray(photo)) < 4
 
 
-def test_without_the_extra_the_reason_is_the_command_that_installs_it(
+def test_without_the_extra_they_are_counted_with_the_command_that_installs_it(
     cli: Cli, few: Path, tmp_path: Path, photo: PIL.Image.Image
 ) -> None:
     (few / "flower" / "phone.HEIC").write_bytes(heic(photo))
@@ -78,8 +78,10 @@ def test_without_the_extra_the_reason_is_the_command_that_installs_it(
     )
     without = {"PYTHONPATH": str(tmp_path / "blocked")}
     done = cli("ingest", few, env=without)
-    assert "12 new, 0 unchanged, 0 moved, 0 missing, 1 failed" in done.out
-    assert "phone.HEIC: needs pillow_heif: pip install 'imgrec[heif]'" in done.err
+    assert "12 new, 0 unchanged, 0 moved, 0 missing, 0 failed" in done.out
+    assert "passed over: 1 .heic (pip install 'imgrec[heif]')" in done.out
+    named = cli("ingest", few / "flower" / "phone.HEIC", env=without, code=1)
+    assert "phone.HEIC: needs pillow_heif: pip install 'imgrec[heif]'" in named.err
     assert "pip install 'imgrec[heif]'" in cli("info", env=without).out
     assert "pip install 'imgrec[heif]'" in cli("plugins", env=without).out
     query = cli("recommend", few / "flower" / "phone.HEIC", env=without, code=2)

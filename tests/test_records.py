@@ -287,7 +287,7 @@ def test_what_no_installed_source_recognises_is_missing_and_never_forgotten(
     with store:
         store.write(Batch([Record(path, "aa", 1, 1)], vectors={SPACE: (["aa"], np.ones((1, 8), np.float32))}))
         assert images.state(path) is not None
-        steps = Ingestion({SPACE: COLOUR}, [store], IngestReport(), retry_failed=False)
+        steps = Ingestion({SPACE: COLOUR}, [store], IngestReport(), images.Exclusion([]), retry_failed=False)
         store.write(Batch([Record(path, "aa", 1, 1, missing=True)]))
         steps.forget_missing([str(tmp_path / "photos"), "s3://photos"], force=True)
         assert {record.path for record in store.records()} >= {path}

@@ -79,7 +79,7 @@ def test_no_plugin_is_left_out() -> None:
         "index": set(),
         "reducer": REDUCERS,
         "reranker": RERANKERS,
-        "decoder": {"heif"},
+        "decoder": {"heif", "jxl", "raw"},
         "source": {"files"},
         "engine": {"threads"},
         "stage": STAGES.keys() | REPLAYS,

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 from imgrec.images import versions, warned
-from imgrec.images.decoding import Encoded, decode, image_suffixes, reduction
+from imgrec.images.decoding import Encoded, decode, reduction
+from imgrec.images.exclusion import Exclusion
+from imgrec.images.files import filesystem
 from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, is_worth_another_try
 from imgrec.images.sources import (
     absolute,
+    count,
     find,
     is_file,
     is_inside,
     is_there,
-    paths,
     read,
     read_as_found,
     roots,
     source_of,
     state,
 )
+from imgrec.images.suffixes import image_suffixes, passed_over
 
 __all__ = [
     "CHANGED",
     "NOT_OPENED",
     "NOT_REGULAR",
     "Encoded",
+    "Exclusion",
     "UnreadableImageError",
     "absolute",
+    "count",
     "decode",
+    "filesystem",
     "find",
     "image_suffixes",
     "is_file",
     "is_inside",
     "is_there",
     "is_worth_another_try",
-    "paths",
+    "passed_over",
     "read",
     "read_as_found",
     "reduction",

@@ -30,11 +30,6 @@ class Container:
     turns: bool = True
     """Whether EXIF tells how the picture is stored; in AVIF a property of the picture does, which Pillow reads."""
 
-    @property
-    def head(self) -> bytes:
-        """Its first bytes, by which decoders know it."""
-        return self.open().read(64)
-
     def open(self) -> BinaryIO:
         """The file, to be read."""
         if len(self.parts) == 1 and isinstance(self.parts[0], bytes):

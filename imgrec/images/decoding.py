@@ -34,12 +34,6 @@ from imgrec.images.reasons import DECODER, NEEDS, UNKNOWN, UnreadableImageError
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
 """The formats that Pillow may read, in this order. Of the thirty others, EPS files are programs that it runs."""
 
-SUFFIXES = frozenset(
-    ".avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .svg .tga "
-    ".tif .tiff .webp".split()
-)
-"""The suffixes of image files in folders, besides those that decoders add (`image_suffixes`)."""
-
 MAX_PIXELS = 2 * 89_478_485
 """Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
 
@@ -54,12 +48,6 @@ MAX_SCANS = 100
 def decoders() -> list[type[Decoder]]:
     """The decoders of plugins."""
     return list(registry.classes(Decoder).values())
-
-
-@functools.cache
-def image_suffixes() -> frozenset[str]:
-    """The suffixes of image files in folders; a file that is named itself may have any."""
-    return SUFFIXES.union(*(decoder.suffixes for decoder in decoders()))
 
 
 def decode(data: bytes, side: int | None = None) -> Image:
@@ -95,6 +83,12 @@ class Encoded:
 
     about: Metadata = Metadata()
 
+    cost: int = 0
+    """Bytes that decoding takes, the file's apart; for a JPEG see `memory`."""
+
+    reduces: bool = False
+    """Whether it can be decoded at a fraction of its size."""
+
     @classmethod
     def of(cls, data: bytes) -> Encoded:
         """Read the header of an image file.
@@ -114,9 +108,13 @@ class Encoded:
                 name, scans = "JPEG", _scans(data)
             if scans > MAX_SCANS:
                 raise UnreadableImageError(f"too large: a JPEG of {scans} scans, more than {MAX_SCANS}")
-            about = _metadata(picture, container)
+            about = _metadata(data, picture, container)
             upright = about.size(picture.width, picture.height)
-            return cls(data, name, width, height, len(picture.getbands()), scans > 1, upright, about)
+            cost = _BYTES_A_PIXEL.get(name, _BYTES_A_PIXEL_ELSE) * width * height
+            cost = getattr(picture, "cost", cost)
+            reduces = name == "JPEG" or getattr(picture, "reduces", False)
+            bands = len(picture.getbands())
+            return cls(data, name, width, height, bands, scans > 1, upright, about, cost, reduces)
 
     def decode(self, sides: Collection[int | None]) -> dict[int | None, Image]:
         """The image for each side (see `decode`); sides that lead to the same size share an array.
@@ -140,10 +138,10 @@ class Encoded:
             coefficients = 2 * self.channels * pixels if self.keeps_coefficients else 0
             made = [pixels // reduction**2 for reduction in {self._reduction(side) for side in sides}]
             return len(self.data) + coefficients + 3 * sum(made) + 4 * max(made)
-        return len(self.data) + _BYTES_A_PIXEL.get(self.format, _BYTES_A_PIXEL_ELSE) * pixels
+        return len(self.data) + self.cost
 
     def _reduction(self, side: int | None) -> int:
-        return reduction(min(self.width, self.height), side) if self.format == "JPEG" else 1
+        return reduction(min(self.width, self.height), side) if self.reduces else 1
 
     def _decode(self, reduction: int) -> Image:
         return metadata.upright(self._stored(reduction), self.about.orientation)
@@ -156,15 +154,17 @@ class Encoded:
             if self.format == "JPEG":
                 return jpeg.decode(self.data, self.width, self.height, reduction, container.open)
             with _opened(self.data, container) as picture:
+                if self.reduces:
+                    picture.draft(None, (-(-self.width // reduction), -(-self.height // reduction)))
                 return _to_rgb(picture)
 
 
-def _metadata(picture: PIL.Image.Image, container: containers.Container) -> Metadata:
+def _metadata(data: bytes, picture: PIL.Image.Image, container: containers.Container) -> Metadata:
     """A picture's metadata: its container's own, or what a decoder that knows the format hands on."""
     own = metadata.of(container.exif, picture.tell())
     given = metadata.of([picture.info.get("exif") or b""])
     turned = given if "exif" in picture.info else own
-    decoder = registry.recognising(decoders(), container.head)
+    decoder = registry.recognising(decoders(), data)
     turns = decoder.turns if decoder else container.turns or turned is given
     return Metadata(turned.orientation if turns else 1, own.taken or given.taken)
 
@@ -228,7 +228,7 @@ def _opened(data: bytes, container: containers.Container) -> PIL.Image.Image:
     """Open a file with the decoder that recognises it, else with Pillow."""
     import PIL.Image
 
-    decoder = registry.recognising(decoders(), container.head)
+    decoder = registry.recognising(decoders(), data)
     if decoder is None:
         try:
             return PIL.Image.open(container.open(), formats=FORMATS)

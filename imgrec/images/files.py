@@ -6,14 +6,14 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from imgrec.hookspecs import hookimpl
-from imgrec.images.decoding import image_suffixes
 from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError
+from imgrec.images.suffixes import image_suffixes
 from imgrec.kinds import ImageFile, Source
 from imgrec.threads import cores
 
@@ -34,6 +34,16 @@ class Files(Source):
         """Any path that is not an address like `s3://`."""
         return "://" not in path
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._is_skipped: Callable[[str], bool] = _is_hidden  # no option: a path alone identifies a file
+
+    def skipping(self, is_excluded: Callable[[str], bool]) -> Files:
+        """A source that lists no folder that is excluded; hidden ones are judged as the others."""
+        source = Files()
+        source._is_skipped = is_excluded
+        return source
+
     def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
         """Find every image file, folder by folder in the order of names."""
         return map(_examined, self.paths(roots))
@@ -43,7 +53,7 @@ class Files(Source):
         seen: set[tuple[int, int]] = set()
         for root in roots:
             if Path(root).is_dir():
-                yield from _paths_in(root, seen)
+                yield from _paths_in(root, self._is_skipped, seen)
             else:
                 yield root
 
@@ -79,18 +89,35 @@ class Files(Source):
         return data, found
 
 
-def _paths_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[str]:
+def filesystem(path: str) -> str | None:
+    """Identifies the filesystem that holds a path, or would hold it if it were there; None if it is unknown.
+
+    A drive that is unplugged takes its identity away with it; a folder that is deleted leaves it behind.
+    """
+    try:
+        there = next(each for each in (Path(path), *Path(path).parents) if os.path.exists(each))
+        return f"{os.statvfs(there).f_fsid:x}" if hasattr(os, "statvfs") else f"{os.stat(there).st_dev:x}"
+    except (OSError, StopIteration):
+        return None
+
+
+def _paths_in(folder: str, is_skipped: Callable[[str], bool], seen: set[tuple[int, int]]) -> Iterator[str]:
     # No recursion: folders may be a thousand deep.
     levels = [(os.path.join(folder, ""), iter(_listed(folder, seen)))]
     while levels:
         prefix, names = levels[-1]
         for name in names:
-            if name.endswith(os.sep):
+            if not name.endswith(os.sep):
+                yield prefix + name
+            elif not is_skipped(prefix + name):
                 levels.append((prefix + name, iter(_listed(prefix + name, seen))))
                 break
-            yield prefix + name
         else:
             levels.pop()
+
+
+def _is_hidden(path: str) -> bool:
+    return os.path.split(path.rstrip(os.sep))[1].startswith(".")
 
 
 def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
@@ -110,7 +137,7 @@ def _listed(folder: str, seen: set[tuple[int, int]]) -> list[str]:
         name
         for name in names
         # Without a dot the slice is one character, which is no known suffix.
-        if not name.startswith(".") and (name.endswith(os.sep) or name[name.rfind(".") :].lower() in known)
+        if name.endswith(os.sep) or (not name.startswith(".") and name[name.rfind(".") :].lower() in known)
     )
 
 

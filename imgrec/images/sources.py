@@ -6,10 +6,13 @@ import functools
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from imgrec import registry
 from imgrec.errors import UsageError
+from imgrec.images import suffixes
+from imgrec.images.exclusion import Exclusion
 from imgrec.images.files import Files
 from imgrec.images.reasons import NOT_OPENED
 from imgrec.kinds import ImageFile, Source
@@ -35,8 +38,15 @@ def _instance(cls: type[Source]) -> Source:
     return cls()
 
 
-def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+def roots(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    may_be_gone: Callable[[str], bool] = lambda _: False,
+) -> list[str]:
     """The folders and files of a source as absolute paths, without those inside another.
+
+    Args:
+        source: as it was typed.
+        may_be_gone: whether an absolute path is taken although nothing is there.
 
     Raises:
         UsageError: there is none, or one does not exist.
@@ -46,9 +56,10 @@ def roots(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> 
         raise UsageError("source is empty: name a folder, a file or a list of them")
     paths = {absolute(expanded(os.fspath(each))): os.fspath(each) for each in given}
     for path, typed in paths.items():
-        if (file := state(path)) is None:
+        file = state(path)
+        if file is None and not may_be_gone(path):
             raise UsageError(f"source {typed!r} does not exist")
-        if file.problem and file.problem.startswith(NOT_OPENED):
+        if file and file.problem and file.problem.startswith(NOT_OPENED):
             raise UsageError(f"source {typed!r} {file.problem}")
     known = paths.keys()
     # The folder of `/` is `/`.
@@ -79,16 +90,31 @@ def is_inside(path: str, roots: Set[str]) -> bool:
     return True
 
 
-def find(roots: Sequence[str]) -> Iterator[ImageFile]:
-    """Find every image file under the roots, which are absolute."""
+def find(roots: Sequence[str], exclusion: Exclusion | None = None) -> Iterator[ImageFile]:
+    """Find every photograph under the roots, which are absolute: what is read here, and is not excluded.
+
+    Raises:
+        UsageError: as by `Exclusion`, whose patterns are by default none.
+    """
+    is_excluded, named = exclusion or Exclusion(roots), set(roots)
     for source, some in itertools.groupby(roots, source_of):
-        yield from source.find(list(some))
+        for file in source.skipping(is_excluded).find(list(some)):
+            if not is_excluded(file.path) and (file.path in named or suffixes.is_read(file.path)):
+                yield file
 
 
-def paths(roots: Sequence[str]) -> Iterator[str]:
-    """The paths of what `find` finds, which may be known sooner than sizes and times."""
+def count(roots: Sequence[str], exclusion: Exclusion) -> tuple[int, dict[str, int]]:
+    """How many files `find` finds, and by suffix how many pictures it passes over, which nothing here reads."""
+    found, passed_over, named = 0, Counter[str](), set(roots)
     for source, some in itertools.groupby(roots, source_of):
-        yield from source.paths(list(some))
+        for path in source.skipping(exclusion).paths(list(some)):
+            if exclusion(path):
+                continue
+            if path in named or suffixes.is_read(path):
+                found += 1
+            else:
+                passed_over[suffixes.suffix_of(path)] += 1
+    return found, dict(passed_over)
 
 
 def state(path: str) -> ImageFile | None:

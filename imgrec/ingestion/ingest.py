@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from imgrec import images, presets, registry
-from imgrec.errors import NoStoreError, UsageError
+from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.extraction import extract
 from imgrec.ingestion.steps import Ingestion, IngestReport, process
 from imgrec.kinds import Engine, Extractor, Space, Store
@@ -36,6 +36,7 @@ def ingest(
     backup: Store | None = None,
     *,
     engine: Engine | None = None,
+    exclude: str | Sequence[str] | None = None,
     batch_size: int = 64,
     retry_failed: bool = False,
     bring_back: bool = False,
@@ -50,12 +51,15 @@ def ingest(
     batch written.
 
     Args:
-        source: folders and files.
+        source: folders and files. One that is gone may be given if the store has images of it: they are missing.
         extractor: one extractor or several, or a fusion, which the store records; each image is decoded once for
             all that need the same size.
         store: created if it does not exist.
         backup: a second store, made a copy of `store` and kept so.
         engine: where the work is done; by default the choice of `conf/stage/ingest.yaml`.
+        exclude: patterns as in `.gitignore`, relative to each folder of the source: what they name is no
+            photograph, nor what a file `.imgrecignore` in a folder names, nor what `images.Exclusion` excludes by
+            itself. Excluded images that the store has count as missing.
         batch_size: images that are extracted at once; a transaction has as many, or more if the store wants it.
         retry_failed: read files again that failed and have not changed since; changed ones are read anyway.
         bring_back: take images again that were forgotten on purpose; one that is named itself is taken anyway.
@@ -68,23 +72,24 @@ def ingest(
         How many files were new, unchanged, moved, missing and failed.
 
     Raises:
-        UsageError: the source does not exist or has no images; the store is not one; the extractor cannot work.
+        UsageError: the source does not exist or has no images; a pattern is none; the store is not one; the
+            extractor cannot work.
         ImgrecError: none of the files could be read; the store could not be written; the extractor broke its
             contract.
     """
     if force and not prune:
         raise UsageError("force=true has no effect without prune=true, which forgets missing images")
-    for component, base, name in ((store, Store, "store"), (backup, Store, "backup"), (engine, Engine, "engine")):
-        check_component(component, base, name)
-    for each in [extractor] if isinstance(extractor, str | Extractor) else extractor:
-        check_component(each, Extractor, "extractor")
-    roots = images.roots(source)
+    _check_components(extractor, store, backup, engine)
+    roots = roots_of(source, store)
     extractors = extractors_of(extractor)
     if not extractors or batch_size < 1:
         raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
-    total = sum(1 for _ in images.paths(roots))
-    if not total and not _holds_any(store, roots):
-        raise UsageError(f"there are no images in {', '.join(roots)}")
+    exclusion = images.Exclusion(roots, exclude)
+    present = [root for root in roots if images.state(root) is not None]
+    total, passed_over = images.count(present, exclusion)
+    if not total and not knows_any(store, roots):
+        but = f", but {images.passed_over(passed_over)}" if passed_over else ""
+        raise UsageError(f"there are no images in {', '.join(roots)}{but}")
     spaces = {Space.of(each): each for each in extractors}
     _check_before(store, backup, extractors)
     with contextlib.ExitStack() as stack:
@@ -99,22 +104,35 @@ def ingest(
             spaces,
             stores,
             report or IngestReport(),
+            exclusion,
             retry_failed=retry_failed,
             bring_back=lambda path: bring_back or path in roots,
         )
+        ingestion.report.passed_over = passed_over
         if not ingestion.store.spaces():
             _tell_what_is_seen(extractors)
         ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
         try:
-            process(ingestion, images.find(roots), engine or _usual_engine(), batch_size, advance)
+            process(ingestion, images.find(present, exclusion), engine or _usual_engine(), batch_size, advance)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from here") from None
+        if lost := next((root for root in present if not images.is_there(root)), None):
+            raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
         ingestion.mark_missing(roots)
         ingestion.note_decoding()
         if prune:
             ingestion.forget_missing(roots, force=force)
+        ingestion.record_drives(present)
         ingestion.check_read(roots, total)
     return ingestion.report
+
+
+def _check_components(extractor: object, *others: object) -> None:
+    """Refuse what is no component of its kind: the name of one, say."""
+    for component, base, name in zip(others, (Store, Store, Engine), ("store", "backup", "engine"), strict=True):
+        check_component(component, base, name)
+    for each in extractor if isinstance(extractor, list | tuple) else [extractor]:
+        check_component(each, Extractor, "extractor")
 
 
 def _tell_what_is_seen(extractors: Sequence[Extractor]) -> None:
@@ -151,11 +169,21 @@ def _try_out(extractor: Extractor) -> None:
     extract(extractor, [black], ["a black image"])
 
 
-def _holds_any(store: Store, roots: Sequence[str]) -> bool:
-    """Whether a store has images below the roots: then an emptied folder is a change, not an error."""
+def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], store: Store) -> list[str]:
+    """The folders and files of a source, as absolute paths; one that is gone if the store knows files of it.
+
+    Raises:
+        UsageError: there is none, or one does not exist, and never did as far as the store knows.
+    """
+    return images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
+
+
+def knows_any(store: Store, roots: Sequence[str]) -> bool:
+    """Whether a store has records or failures below the roots: then that they are gone is a change, no error."""
     below = set(roots)
     with contextlib.suppress(NoStoreError), store:
-        return any(images.is_inside(record.path, below) for record in store.records())
+        paths = (row.path for rows in (store.records(), store.failures()) for row in rows)
+        return any(images.is_inside(path, below) for path in paths)
     return False
 
 

@@ -35,7 +35,7 @@ def decode_item(item: Item, most: int | None = None) -> Item:
         with warned.heard() as warnings:
             try:
                 item.images = encoded.decode(item.sides)
-                if encoded.format != "JPEG":  # decoded in full, it has the size for certain
+                if not encoded.reduces:  # decoded in full, it has the size for certain
                     item.height, item.width = next(iter(item.images.values())).shape[:2]
             except images.UnreadableImageError as error:
                 item.reason = str(error)

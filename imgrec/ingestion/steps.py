@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from imgrec import images
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import recorded
-from imgrec.ingestion import rows
+from imgrec.ingestion import drives, rows
 from imgrec.kinds import (
     Batch,
     Engine,
@@ -45,7 +45,7 @@ class IngestReport:
     """Known by content, under a path that no longer exists."""
 
     missing: int = 0
-    """Recorded below the source, but no longer there."""
+    """Recorded below the source, but no longer there, or excluded."""
 
     failed: int = 0
     """Could not be read; see the store's failures."""
@@ -62,10 +62,15 @@ class IngestReport:
     damaged: int = 0
     """Read, though the decoder warned of damage; see the records' warnings."""
 
+    passed_over: dict[str, int] = field(default_factory=dict)
+    """Pictures by suffix that nothing installed reads; they are not opened."""
+
     def __str__(self) -> str:
-        rare = ("pruned", "dismissed", "damaged")
+        rare = ("pruned", "dismissed", "damaged", "passed_over")
         counts = {name: count for name, count in asdict(self).items() if count or name not in rare}
-        return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        counts.pop("passed_over", None)
+        text = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        return f"{text}; passed over: {images.passed_over(self.passed_over)}" if self.passed_over else text
 
 
 def process(
@@ -129,12 +134,13 @@ class Ingestion:
         spaces: dict[Space, Extractor],
         stores: list[Store],
         report: IngestReport,
+        exclusion: images.Exclusion,
         *,
         retry_failed: bool,
         bring_back: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.spaces, self.stores, self.report, self.retry_failed = spaces, stores, report, retry_failed
-        self._bring_back = bring_back
+        self.exclusion, self._bring_back = exclusion, bring_back
         self.store = stores[0]  # written before its backup, which the next ingest makes equal to it
         self._failed_before = report.failed
         self._moved_from: set[str] = set()
@@ -315,29 +321,32 @@ class Ingestion:
         return files
 
     def mark_missing(self, roots: Sequence[str]) -> None:
-        """Mark recorded files under the roots that are gone as missing; forget failures that are gone.
-
-        Raises:
-            ImgrecError: a root itself is gone.
-        """
-        if lost := next((root for root in roots if not images.is_there(root)), None):
-            raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
-        below = set(roots)
-        inside = (r for r in self.store.records() if images.is_inside(r.path, below))
-        gone = [r for r in inside if r.path in self._unreachable or not images.is_there(r.path)]
+        """Mark recorded files under the roots that are gone or excluded as missing; forget such failures."""
+        below, excluded = set(roots), 0
+        gone: list[Record] = []
+        for record in self.store.records():
+            if images.is_inside(record.path, below):
+                is_excluded = self.exclusion(record.path)
+                if is_excluded or record.path in self._unreachable or not images.is_there(record.path):
+                    gone.append(record)
+                    excluded += is_excluded and not record.missing
+        if excluded:
+            log.warning("%s images are excluded now, so they count as missing", f"{excluded:,}")
         self.report.missing += len(gone)
         marked = (replace(record, missing=True) for record in gone if not record.missing)
         for some in chunks(marked, 4096):
             self._write(Batch(records=some))
-        failed = (f.path for f in self.store.failures() if images.is_inside(f.path, below))
-        for paths in chunks([path for path in failed if images.state(path) is None], 4096):
+        failed = [f.path for f in self.store.failures() if images.is_inside(f.path, below)]
+        lost = [path for path in failed if self.exclusion(path) or images.state(path) is None]
+        for paths in chunks(lost, 4096):
             self._write(Batch(forgotten=paths))
 
     def forget_missing(self, roots: Sequence[str], *, force: bool) -> None:
         """Forget the missing files under the roots, except those that may still be there.
 
         Raises:
-            UsageError: that is more than half of the gallery, and `force` is not set.
+            UsageError: that is more than half of the gallery, or the drive that they were on may be away; and
+                `force` is not set.
         """
         below, recorded = set(roots), 0
         missing: list[str] = []
@@ -345,7 +354,8 @@ class Ingestion:
         for record in self.store.records():
             recorded += 1
             if record.missing and images.is_inside(record.path, below):
-                (missing if images.state(record.path) is None else kept).append(record.path)
+                is_gone = self.exclusion(record.path) or images.state(record.path) is None
+                (missing if is_gone else kept).append(record.path)
         if kept:
             log.warning("%s missing images are not forgotten: they may be there, as %s", f"{len(kept):,}", kept[0])
         if 2 * len(missing) > recorded and not force:
@@ -353,11 +363,21 @@ class Ingestion:
                 f"{len(missing):,} of the gallery's {recorded:,} images are missing, and none was forgotten: "
                 f"is a drive unplugged? force=true forgets them"
             )
+        away = next((root for root in roots if drives.may_be_away(self.store, root)), None)
+        if missing and away and not force:
+            raise UsageError(
+                f"{len(missing):,} images are missing, and none was forgotten: the drive of {away} may be "
+                f"unplugged, or another one be in its place; force=true forgets them"
+            )
         if missing:
             log.warning("forgetting %s missing images of %s", f"{len(missing):,}", f"{recorded:,}")
         for paths in chunks(missing, 4096):
             self._write(Batch(forgotten=paths))
         self.report.pruned += len(missing)
+
+    def record_drives(self, roots: Sequence[str]) -> None:
+        """Record on which drives the roots are, by which a later ingest tells deleted from unplugged."""
+        self._write(Batch(metadata=drives.changes(self.store, roots)))
 
     def check_read(self, roots: Sequence[str], total: int) -> None:
         """Fail if none of a source's files could be read.

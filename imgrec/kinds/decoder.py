@@ -44,11 +44,14 @@ class Decoder(Component):
     @classmethod
     @abstractmethod
     def recognises(cls, head: bytes) -> bool:
-        """Whether a file is of this format, judging by its first 64 bytes; called for every file, so be fast."""
+        """Whether a file is of this format, judging by its bytes; called for every file, so look at few."""
 
     @abstractmethod
     def open(self, data: bytes) -> PIL.Image.Image:
         """Open the picture in a file's bytes; its size must be known, its pixels are best read lazily.
+
+        `imgrec.LazyPicture` does so. Its `cost` is the memory that decoding takes at most, by which what takes too
+        much is refused; without one 12 bytes a pixel are counted.
 
         Args:
             data: the whole file, whose beginning `recognises` has accepted.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -64,12 +64,22 @@ class Source(Component):
         """Find every image file under some roots, each once, in a stable order.
 
         Image files are recognised by suffix (`imgrec.image_suffixes`); a root that is itself a file is included
-        whatever its name.
+        whatever its name. What no installed decoder reads, and what a user excludes, is left out afterwards.
         """
 
     def paths(self, roots: Sequence[str]) -> Iterator[str]:
         """The paths of what `find` finds; override it if they are known sooner than sizes and times."""
         return (file.path for file in self.find(roots))
+
+    def skipping(self, is_excluded: Callable[[str], bool]) -> Source:
+        """This source, to be searched without folders that are excluded; override it if it lists folder by folder.
+
+        By default itself, since what is excluded is left out afterwards.
+
+        Args:
+            is_excluded: takes an absolute path, that of a folder with a slash at its end.
+        """
+        return self
 
     @abstractmethod
     def state(self, path: str) -> ImageFile | None:

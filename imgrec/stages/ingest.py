@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from imgrec import images
 from imgrec.errors import UsageError
 from imgrec.gallery import similarity
-from imgrec.ingestion.ingest import extractors_of, ingest
+from imgrec.ingestion.ingest import extractors_of, ingest, roots_of
 from imgrec.ingestion.steps import IngestReport
 from imgrec.kinds import Engine, Extractor, Recorded, Space, Stage, Store
 from imgrec.options import component, option
@@ -30,17 +30,22 @@ class Ingest(Stage):
     store: Store = component("store")
     backup: Store | None = component("backup")
     engine: Engine | None = component("engine")
+    exclude: Any = option(
+        None, text=True, help="what is no photograph: a pattern as in .gitignore, or a list [a,b] of them"
+    )
     batch_size: int = option(
         64, minimum=1, help="images that are extracted at once, and a transaction at the least"
     )
     retry_failed: bool = option(False, help="try files again that failed and have not changed since")
     bring_back: bool = option(False, help="take images again that `imgrec forget` has removed")
     prune: bool = option(False, help="forget the images below the source that are missing")
-    force: bool = option(False, help="prune although more than half of the gallery is missing")
+    force: bool = option(
+        False, help="prune although more than half of the gallery is missing, or the source's drive may be away"
+    )
 
     def execute(self, run: Run) -> None:
         """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
-        roots = images.roots(self.source)
+        roots = roots_of(self.source, self.store)
         if run.gives("default_extractor"):
             similarity.check_default(self.store, self.extractor, self.default_extractor)
         chosen = similarity.extractors_to_ingest(self.store, self.extractor, self.default_extractor)
@@ -57,6 +62,7 @@ class Ingest(Stage):
                     self.store,
                     self.backup,
                     engine=self.engine,
+                    exclude=self.exclude,
                     batch_size=self.batch_size,
                     retry_failed=self.retry_failed,
                     bring_back=self.bring_back,

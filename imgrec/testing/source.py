@@ -65,6 +65,15 @@ def paths_are_those_of_the_files(subject: Subject) -> None:
     require(list(subject.source.paths([subject.root])) == wanted, "other paths, or in another order")
 
 
+def what_is_skipped_is_what_is_excluded(subject: Subject) -> None:
+    """`skipping` gives a source that finds all files that are not excluded, in the same order."""
+    found = [file.path for file in subject.found()]
+    first, others = found[0], found[1:]
+    source = subject.source.skipping(lambda path: path == first)
+    left = [file.path for file in source.find([subject.root]) if file.path != first]
+    require(left == others, f"{len(left)} files instead of {len(others)}")
+
+
 def paths_lie_below_the_root(subject: Subject) -> None:
     """A path is its root, or begins with the root and a slash, which is how images below a root are selected."""
     for file in subject.found():
@@ -142,6 +151,7 @@ CHECKS = tuple(
             files_are_found,
             each_is_found_once,
             paths_are_those_of_the_files,
+            what_is_skipped_is_what_is_excluded,
             paths_lie_below_the_root,
             its_paths_are_recognised,
             other_paths_are_left_alone,
