@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import imgrec
-from imgrec import NeighbourReducer, Vectors, neighbours, option
+from imgrec import NeighbourReducer, Vectors, neighbours, no_progress, option
 
 NO_BAR = {"disable": True}
 
@@ -56,7 +56,7 @@ class UMAP(NeighbourReducer):
         start = "spectral" if len(vectors) > 2 * self.n_components + 2 else "random"
         steps = self.n_epochs or (500 if len(vectors) <= 10_000 else 200)  # umap-learn's own
         with self.progress("UMAP", steps) as advance:
-            bar = {"file": _Steps(advance), "bar_format": "{n}", "disable": False}
+            bar = {"file": _Steps(advance), "bar_format": "{n}", "disable": self.progress is no_progress}
             self._model = self._fitted(n_epochs=self.n_epochs, init=start, tqdm_kwds=bar)
         self._model.tqdm_kwds = NO_BAR  # placing is fast
         self._embedding = np.asarray(self._model.embedding_, dtype=np.float32)

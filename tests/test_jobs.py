@@ -48,7 +48,7 @@ def test_options_that_some_choices_lack_are_left_out_and_equal_jobs_run_once(
 
 def test_an_option_that_no_choice_has_is_refused(cli: Cli, few: Path, tmp_path: Path) -> None:
     refused = cli("-m", "evaluate", few, "projection=none,pca", "projection.whitn=true", code=2).err
-    assert "has no option 'whitn', did you mean whiten?" in refused
+    assert "has no option 'whitn' (did you mean whiten?)" in refused
     alone = cli("evaluate", few, "extractor=colour", "projection.n_components=3", code=2).err
     assert "projection.n_components has no effect, since no projection is chosen: projection=NAME" in alone
     assert not (tmp_path / "outputs" / "sweeps").exists()

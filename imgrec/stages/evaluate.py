@@ -109,7 +109,9 @@ class Evaluate(Stage):
                 bare,
                 found["queries"],
             )
-        run.counts.update({name: found[name] for name in ("gallery", "queries", "folds", *evaluation.FIGURES)})
+        run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.FIGURES)})
+        if found["folds"]:
+            run.counts["folds"] = found["folds"]
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
         worst = evaluation.worst(per_query, WORST)
