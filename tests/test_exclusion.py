@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -70,6 +71,10 @@ PATTERNS = st.one_of(
 FOLDERS = ["", "raw/", "old/", "raw/old/", "old/raw/", "raw/old/raw/"]
 
 
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git, to compare with")
+
+
+@needs_git
 @settings(max_examples=60, deadline=None)
 @given(ignored=st.dictionaries(st.sampled_from(FOLDERS), st.lists(PATTERNS, max_size=4), max_size=4))
 def test_ignore_files_mean_what_they_mean_to_git(
@@ -115,13 +120,16 @@ def test_what_is_given_means_what_it_means_to_git_and_has_the_last_word(
         ("#recycle/", r"exclude: '#recycle/' is no pattern as in .gitignore: write \\# for a name that begins so"),
         ("", "exclude: '' is no pattern"),
         ("!", "exclude: '!' is no pattern"),
+        (2019, "exclude: 2019 is no pattern"),  # as YAML reads it without quotes
         ("[z-a]", r"exclude: '\[z-a\]' is no pattern"),
     ],
 )
-def test_a_pattern_without_effect_is_refused(tmp_path: Path, pattern: str, message: str) -> None:
+def test_a_pattern_without_effect_is_refused(tmp_path: Path, pattern: Any, message: str) -> None:
     picture(tmp_path / "p" / "a.png")
     with pytest.raises(UsageError, match=message):
         imgrec.ingest(tmp_path / "p", COLOUR, imgrec.build("store", "csv", path="none"), exclude=[pattern])
+    with pytest.raises(UsageError, match=message):
+        found(tmp_path, pattern)
 
 
 def test_an_ignore_file_that_is_wrong_is_told(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ class Exclusion:
         Raises:
             UsageError: a pattern is none.
         """
-        given = [patterns] if isinstance(patterns, str) else list(patterns or ())
+        several = isinstance(patterns, Sequence) and not isinstance(patterns, str)
+        given = list(patterns or ()) if several or patterns is None else [patterns]
         parsed = [_pattern("exclude", each) for each in given]
         self._given = 1 if given else 0
         self._inside: dict[str, list[_Patterns] | None] = {}
