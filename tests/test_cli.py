@@ -275,7 +275,7 @@ BAD = [
     ("ingest few store=csv backup=csv store.path=new backup.path=./new", "store and backup are both"),
     ("visualise reducer=pca sample=1", "needs as many images"),
     ("restore", "choose a backup"),
-    ("restore backup=csv", "there is no gallery at"),
+    ("restore backup=csv", "there is no backup at"),
     ("foo", "no stage 'foo'"),
     ("ingest source=", "source is empty"),
     ("ingest source=null", "source"),
