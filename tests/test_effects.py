@@ -150,7 +150,7 @@ def test_a_part_whose_metric_compares_shares_is_projected_in_its_euclidean_form(
 
 # --- each option of a component changes what it does ------------------------------------------------------------
 
-CHANGES = [
+CHANGES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     ("extractor", "colour", {"bins": 4, "colour_space": "hsv", "joint": False, "normalise": False}, {}),
     ("extractor", "colour", {"min_side": 32}, {}),
     (
