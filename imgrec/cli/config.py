@@ -1,6 +1,6 @@
 """Registers components and stages as Hydra's typed config groups and builds stages from composed configurations.
 
-Only this module and `main` import Hydra and OmegaConf.
+Only this module, `values` and `main` import Hydra and OmegaConf.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
@@ -25,11 +24,10 @@ from hydra.core.utils import JobReturn
 from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from imgrec import paths, presets, registry
+from imgrec import presets, registry
 from imgrec.cli import arguments, keys
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Component, Stage, kind_of
@@ -39,7 +37,6 @@ from imgrec.options import (
     component_fields,
     default_values,
     holds_several,
-    is_path,
     option_names,
     suggestion,
     type_hints,
@@ -90,8 +87,8 @@ def _store_stage(user_folders: tuple[str, ...], name: str, cls: type[Stage], *, 
     except Exception as error:  # an option's type is not supported by OmegaConf
         message = f"stage={name} of {registry.available(Stage.kind)[name].origin}"
         if is_asked:
-            raise UsageError(f"{message} cannot be run: {_first_line(error)}: {TYPES}") from error
-        log.warning("%s left out: %s: %s", message, _first_line(error), TYPES)
+            raise UsageError(f"{message} cannot be run: {first_line(error)}: {TYPES}") from error
+        log.warning("%s left out: %s: %s", message, first_line(error), TYPES)
         return
     _store(user_folders, "options", name, node)
     if name not in presets.files(Stage.kind, user_folders):
@@ -118,7 +115,7 @@ def _with_schema(kind: str) -> dict[str, type[Component]]:
         try:
             schema(plugin.cls)
         except Exception as error:
-            log.warning("%s=%s of %s left out: %s: %s", kind, name, plugin.origin, _first_line(error), TYPES)
+            log.warning("%s=%s of %s left out: %s: %s", kind, name, plugin.origin, first_line(error), TYPES)
         else:
             found[name] = plugin.cls
     return found
@@ -179,7 +176,7 @@ def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) 
     The store is the first component of this kind in another field of the stage.
     """
     held = (node for key in _root_ if (node := _root_._get_node(key)) is not _parent_)
-    classes = ((each, _class_of(each)) for each in held)
+    classes = ((each, class_of(each)) for each in held)
     store = next((each for each, cls in classes if cls is not None and cls.kind == kind_of(group)), None)
     path = store.get("path") if isinstance(store, DictConfig) else None
     return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
@@ -190,17 +187,6 @@ def _located(group: str, name: str) -> Any:
     chosen, path = presets.named_by_environment(group) or ("", None)
     own = default_values(registry.available(kind_of(group))[name].cls)["path"]
     return own if path is None or chosen not in ("", name) else path
-
-
-def environment(options: Mapping[str, Any], cls: type[Stage]) -> dict[str, str]:
-    """The environment variables that have located components of a stage, by name."""
-    found = {}
-    for name, spec in component_fields(cls).items():
-        group, located = spec.metadata["group"], presets.named_by_environment(spec.metadata["group"])
-        if located and paths.expanded(located[1]) == str((options[name] or {}).get("path")):
-            variable = GROUPS[group].variable or ""
-            found[variable] = os.environ[variable]
-    return found
 
 
 def schema(cls: type[Component]) -> DictConfig:
@@ -221,7 +207,7 @@ def schema(cls: type[Component]) -> DictConfig:
 
 
 def _without_components(cls: type[Component]) -> type:
-    """The class, or a copy of it without the types of nested components; see `_class_of`."""
+    """The class, or a copy of it without the types of nested components; see `class_of`."""
     inner = component_fields(cls)
     if not inner and not issubclass(cls, Stage):
         return cls
@@ -237,7 +223,7 @@ def _without_components(cls: type[Component]) -> type:
     return dataclasses.make_dataclass(cls.__name__, specs, kw_only=True, namespace={"_made_of": cls})
 
 
-def _class_of(node: Any) -> type[Component] | None:
+def class_of(node: Any) -> type[Component] | None:
     """The component class that a node was created from, or None."""
     made = OmegaConf.get_type(node) if isinstance(node, DictConfig) else None
     cls = getattr(made, "_made_of", made)
@@ -274,7 +260,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
     check_option_names(name, option_names(cls), configuration)
     for key, spec in component_fields(cls).items():
         group = spec.metadata["group"]
-        if _class_of(configuration[key]) is None and chosen.get(key) not in (None, GROUPS[group].none):
+        if class_of(configuration[key]) is None and chosen.get(key) not in (None, GROUPS[group].none):
             raise UsageError(
                 f"{group}/{chosen[key]}.yaml does not say which plugin it is a preset of: "
                 f"begin it with `defaults: [{next(iter(registry.available(kind_of(group))))}, _self_]`"
@@ -301,7 +287,7 @@ def _plugins_in(cls: type[Component], node: DictConfig, prefix: str) -> dict[str
             {f"{name}.{key}": node[name][key] for key in node[name]} if holds_several(spec) else {name: node[name]}
         )
         for key, inner in inside.items():
-            inner_class = _class_of(inner)
+            inner_class = class_of(inner)
             if inner_class is not None:
                 found |= {f"{prefix}{key}": inner_class.title()}
                 found |= _plugins_in(inner_class, inner, f"{prefix}{key}.")
@@ -321,7 +307,8 @@ def choices(settings: HydraConf) -> dict[str, str | None]:
 
 def overrides(settings: HydraConf) -> dict[str, str]:
     """The values set on the command line, by option; in a sweep, those of this job."""
-    parsed = OverridesParser.create().parse_overrides(list(settings.overrides.task))
+    words: Any = OmegaConf.to_container(settings.overrides.task)  # as written: interpolations are not resolved
+    parsed = OverridesParser.create().parse_overrides(words)
     return {each.package or each.key_or_group: _unquoted(each) for each in parsed}
 
 
@@ -345,64 +332,6 @@ def job_folders(returned: Sequence[Sequence[JobReturn]]) -> list[Path]:
     """The folders of a sweep's jobs by job number, from Hydra's return value."""
     jobs = [job.hydra_cfg for batch in returned for job in batch]
     return [Path(settings.hydra.runtime.output_dir) for settings in jobs if settings is not None]
-
-
-def plain(configuration: DictConfig, cls: type[Stage]) -> dict[str, Any]:
-    """The configuration of a stage as plain data, with interpolations resolved and paths expanded.
-
-    Raises:
-        UsageError: an interpolation cannot be resolved.
-    """
-    _let_variables_be(configuration, configuration)
-    try:
-        found: Any = OmegaConf.to_container(configuration, resolve=True, enum_to_str=True)
-    except OmegaConfBaseException as error:
-        _, _, problem = _first_line(error).rpartition("raised while resolving interpolation: ")
-        raise UsageError(f"{error.full_key}: {problem}") from error
-    return _with_paths(found, configuration, cls)
-
-
-NAME = r"[A-Za-z_]\w*"
-INTERPOLATION = re.compile(rf"(?<!\\)((?:\\\\)*)\$\{{({NAME})\}}", re.ASCII)
-"""`${NAME}`, not escaped by a backslash."""
-
-
-def _let_variables_be(node: DictConfig | ListConfig, root: DictConfig) -> None:
-    """Let `${NAME}` mean the environment variable where no option has this name."""
-    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
-        inner: Any = node._get_node(key)
-        value = inner._value()
-        if isinstance(value, str) and (names := {each for _, each in INTERPOLATION.findall(value)} - root.keys()):
-            if absent := names - os.environ.keys():
-                raise UsageError(
-                    f"{inner._get_full_key(None)}: there is no option and no environment variable {min(absent)}, "
-                    f"which {value} names"
-                )
-            variables = re.compile(INTERPOLATION.pattern.replace(NAME, "|".join(names)), re.ASCII)
-            inner._set_value(variables.sub(r"\1${oc.env:\2}", value))
-        elif isinstance(inner, DictConfig | ListConfig) and isinstance(value, dict | list):
-            _let_variables_be(inner, root)
-
-
-def _with_paths(options: dict[str, Any], node: DictConfig, cls: type[Component]) -> dict[str, Any]:
-    """Plain options with the paths of a component, and of those that it holds, as the component expands them."""
-    found = dict(options)
-    for spec in dataclasses.fields(cls):
-        name = spec.name
-        if name not in found:
-            continue
-        if name not in component_fields(cls):
-            found[name] = paths.expanded_in(found[name]) if is_path(cls, spec) else found[name]
-        elif holds_several(spec) and isinstance(node[name], DictConfig):
-            found[name] = {key: _inner_paths(value, node[name][key]) for key, value in found[name].items()}
-        else:
-            found[name] = _inner_paths(found[name], node[name])
-    return found
-
-
-def _inner_paths(options: Any, node: Any) -> Any:
-    cls = _class_of(node)
-    return options if cls is None else _with_paths(options, node, cls)
 
 
 # --- errors in one line -------------------------------------------------------------------------------------
@@ -432,14 +361,14 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     if isinstance(error, YAMLError):
         return UsageError(f"a YAML file is not understood: {' '.join(text.split())}")
     if match := MESSAGES["merge"].match(text):
-        return UsageError(f"{match[1]}: {_first_line(error.__cause__ or error)}")
+        return UsageError(f"{match[1]}: {first_line(error.__cause__ or error)}")
     if isinstance(error, OverrideParseException):
         return UsageError(f"{error.override!r} is not understood: quote what is not a plain value, key='a, b'")
     if MESSAGES["null choice"].match(text):
         return UsageError("a choice cannot be null or a number, it is a name: leave it out to get the default")
     if match := MESSAGES["ambiguous"].match(text):
         return UsageError(f"{match[1]}: several values want -m, for a sweep; or quotes, if it is one value")
-    return UsageError(_first_line(error))
+    return UsageError(first_line(error))
 
 
 def _missing(file: str, options: Sequence[str | None]) -> UsageError:
@@ -467,7 +396,8 @@ def _wrong_in_file(file: str, problem: str, text: str, stage: str | None, words:
     return UsageError(f"{file}.yaml: {f'{key[1]}: ' if key else ''}{problem}")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message."""
     return str(error).strip().split("\n")[0]
 
 

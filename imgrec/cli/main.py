@@ -215,7 +215,7 @@ def _task(
     from hydra.types import RunMode
     from omegaconf import DictConfig
 
-    from imgrec.cli import config
+    from imgrec.cli import config, values
     from imgrec.run import Run
 
     gc.freeze()  # exempt loaded modules from collection
@@ -229,9 +229,9 @@ def _task(
         config.register(config_folders)
     try:
         cls = registry.classes(Stage)[name]
-        options = config.plain(configuration, cls)
+        options = values.plain(configuration, cls)
         run = Run(name, folder, command, options, config.choices(settings))
-        run.environment = config.environment(options, cls)
+        run.environment = values.environment(options, cls)
         run.overrides = config.overrides(settings)
         if is_job_of_sweep:
             run.sweep = Path(settings.sweep.dir).absolute()
