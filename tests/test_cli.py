@@ -276,7 +276,7 @@ BAD = [
     ("ingest few store=csv backup=csv store.path=new backup.path=./new", "store and backup are both"),
     ("visualise reducer=pca sample=1", "needs as many images"),
     ("restore", "choose a backup"),
-    ("restore backup=csv", "there is no gallery at"),
+    ("restore backup=csv", "there is no backup at"),
     ("foo", "no stage 'foo'"),
     ("ingest source=", "source is empty"),
     ("ingest source=null", "source"),
@@ -332,9 +332,9 @@ def test_debug_shows_the_traceback(cli: Cli, tmp_path: Path) -> None:
 def test_a_sweep_runs_every_job_and_a_failing_one_is_told_at_the_end(cli: Cli, few: Path) -> None:
     cli("ingest", few)
     query = few / "china" / "china-0-0.jpg"
-    done = cli("-m", "recommend", query, "k=2", "metric=euclidean,nonsense,cosine", code=1)
+    done = cli("-m", "recommend", query, "k=2", "space=hog,nonsense,colour", code=1)
     assert done.out.count("rank") == 2
-    assert "one of chi2" in done.err
+    assert "no space 'nonsense'" in done.err
     records = [json.loads(file.read_text()) for file in sorted(done.cwd.glob("outputs/sweeps/*/*/*/run.json"))]
     assert [record["status"] for record in records] == ["done", "failed", "done"]
 

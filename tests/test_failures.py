@@ -36,16 +36,16 @@ def test_they_are_listed_as_a_table_as_csv_and_as_json(cli: Cli, few: Path, brok
     assert "1 empty file" in told[0]
     assert told[2].split() == ["tried", "reason", "path"]
     assert [line.endswith(str(file)) for line, file in zip(told[3:], broken, strict=True)] == [True, True]
-    found = cli("failures", "format=csv")
+    found = cli("failures", "format=csv", "hydra.run.dir=kept")
     rows = list(csv.DictReader(io.StringIO(found.out)))
     assert [row["path"] for row in rows] == list(map(str, broken))
     assert [row["reason"].partition(":")[0] for row in rows] == ["broken image", "empty file"]
     assert all(before <= datetime.fromisoformat(row["time"]) <= datetime.now(UTC) for row in rows)
     assert cli("+stage=failures", "format=json").json() == rows
-    folder = found.runs()[-1]
+    folder = found.cwd / "kept"
     assert (folder / "failures.csv").read_text() == found.out
     assert json.loads((folder / "results.json").read_text())["failures"] == rows
-    assert found.record()["counts"] == {"failed": 2, "reasons": 2}
+    assert json.loads((folder / "run.json").read_text())["counts"] == {"failed": 2, "reasons": 2}
 
 
 def test_where_none_failed_and_where_there_is_no_gallery(cli: Cli, few: Path) -> None:

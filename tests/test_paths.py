@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import imgrec
 from conftest import Cli
 from imgrec import presets, registry
-from imgrec.cli import arguments, config
+from imgrec.cli import arguments, config, values
 from imgrec.kinds import KINDS, Component, Stage, kind_of
 from imgrec.options import component_fields, default_values, holds_several, is_path
 from imgrec.paths import expanded
@@ -99,7 +99,7 @@ def composed(stage: str, *words: str) -> Any:
     read = arguments.read([stage, *words])
     config.register(read.config_folders)
     with hydra.initialize_config_dir(presets.conf_folders()[0].path, version_base="1.3"):
-        return config.plain(hydra.compose("config", overrides=read.hydra), registry.classes(Stage)[stage])
+        return values.plain(hydra.compose("config", overrides=read.hydra), registry.classes(Stage)[stage])
 
 
 def needed_by(stage: str, key: str, chosen: dict[str, str]) -> list[str]:
@@ -230,6 +230,13 @@ def test_interpolations_keep_working(home: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("seed", "of the environment")  # an option goes first
         assert composed("ingest", "a${seed}", "seed=5")["source"] == "a5"
+
+
+@pytest.mark.parametrize("words", [[], ["-m"]])
+def test_a_variable_in_a_run_and_in_a_sweep(here: Cli, few: Path, home: Path, words: list[str]) -> None:
+    done = here(*words, "ingest", "${IMGREC_TEST}/../few", "extractor=colour", "store.path=${HOME}/g.sqlite")
+    assert "12 new" in done.out
+    assert (home / "g.sqlite").is_file()
 
 
 def test_hydras_folders_and_those_of_yaml_files(here: Cli, home: Path, few: Path) -> None:

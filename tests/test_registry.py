@@ -127,10 +127,10 @@ def test_members_of_an_enum_are_choices(cli: Cli, few: Path, tmp_path: Path) -> 
     assert re.search(r"extractor.sides=9 +\(9, 18\)", told)
     assert "extractor=colour:" not in told  # only what is asked about
     assert (
-        "grey.sides is one of 9, 18, not 5"
+        "extractor.sides is one of 9, 18, not '5'"
         in cli("ingest", few, "extractor=grey", "extractor.sides=5", env=env, code=2).err
     )
-    cli("ingest", few, "extractor=grey", env=env)
+    cli("ingest", few, "extractor=grey", "extractor.sides=9", env=env)
     assert "grey-" in cli("info", env=env).out
     assert "size=" not in cli("info", env=env).out  # it is the default
     assert cli("ingest", few, "extractor=grey", env=env).record()["configuration"]["extractor"]["size"] == "small"

@@ -227,12 +227,15 @@ def recommended_once(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_what_is_no_run_or_has_no_gallery(cli: Cli, few: Path) -> None:
     cli("ingest", "few")
-    told = cli("info").runs()[-1]
+    told, listed = (
+        cli("info", "hydra.run.dir=told").cwd / "told",
+        cli("plugins", "hydra.run.dir=listed").cwd / "listed",
+    )
     for run, message in (
         ("nowhere", "there is no run"),
         ("few", "it has no run.json"),
         (told, "tells of no gallery"),
-        (cli("plugins").runs()[-1], "has no gallery"),
+        (listed, "has no gallery"),
     ):
         runs = len(cli("--version").runs())
         done = cli("replay", run, code=2)
@@ -298,7 +301,7 @@ def test_runs_side_by_side(cli: Cli, few: Path, recommended: Path) -> None:
         assert drawn.width > 2 * min(one.width, 800)
     compared = json.loads((done.runs()[-1] / "compare.json").read_text())
     assert compared["differs"]["configuration.k"] == compared["figures"]["k"] == [3, 4]
-    several = cli("compare", recommended, other, cli("info").runs()[-1])
+    several = cli("compare", recommended, other, cli("info", "hydra.run.dir=told").cwd / "told")
     assert "configuration.k" in several.out
     assert "two runs or more, and these are 1" in cli("compare", other, code=2).err
     assert "it has no run.json" in cli("compare", other, few, code=2).err

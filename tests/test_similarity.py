@@ -111,9 +111,10 @@ def test_parts_have_options_and_projections(cli: Cli, few: Path) -> None:
         ([*COLOUR_AND_HOG, "extractor.metrics={colour: far}"], "metric is one of chi2, cosine, euclidean"),
         ([*COLOUR_AND_HOG, "extractor.metrics={hot: cosine}"], "did you mean hog?"),
         ([*COLOUR_AND_HOG, "extractor.parts.hog.windows=3"], "windows"),
-        ([*COLOUR_AND_HOG, "projection=pca"], "extractor.projections.NAME=pca"),
+        (["projection=pca"], "pca to 128 dimensions needs as many images"),
         (["extractor.weights={colors: 1}"], "did you mean colour?"),
-        (["extractor.bins=3"], "has no option 'bins'"),
+        (["extractor.bins=3"], "bins was 5 and is 3"),
+        (["extractor.device=cpu"], "has no option 'device'"),
         (["space=nowhere"], "has no space 'nowhere'; it has fusion-"),
     ],
 )

@@ -18,7 +18,7 @@ from imgrec import presets, registry
 from imgrec.cli import keys
 from imgrec.errors import UsageError
 from imgrec.kinds import Stage, kind_of
-from imgrec.options import check_range, component_fields, option_names, suggestion
+from imgrec.options import check_range, choices_of, component_fields, option_names, suggestion
 from imgrec.paths import expanded
 
 CONFIGURATIONS = ("job", "hydra", "all")
@@ -328,16 +328,17 @@ def _override(
 
 def _check_values(meant: keys.Key, key: str, value: str, *, is_multirun: bool) -> None:
     """Refuse a plain value that no owner of the option allows, before the first job of a sweep."""
-    if not re.fullmatch(r"[\w.,+-]+", value):  # quoted, a list, a function of sweeps, an interpolation
-        return
+    if not re.fullmatch(r"[\w.+-]+(,[\w.+-]+)*" if is_multirun else r"[\w.+-]+", value):
+        return  # quoted, a list, a function of sweeps, an interpolation
     specs = [spec for cls in meant.owners for spec in dataclasses.fields(cls) if spec.name == meant.name]
     for each in value.split(",") if is_multirun else [value]:
         errors = []
         for spec in specs if each != "null" else ():
             with contextlib.suppress(ValueError):  # of another type, which Hydra refuses
                 is_number = {spec.metadata.get(end) for end in ("minimum", "maximum")} - {None}
+                chosen = {str(choice): choice for choice in choices_of(spec.metadata)}
                 try:
-                    check_range(spec.metadata, json.loads(each) if is_number else each, key)
+                    check_range(spec.metadata, json.loads(each) if is_number else chosen.get(each, each), key)
                 except UsageError as error:
                     errors.append(error)
         if errors and len(errors) == len(specs):

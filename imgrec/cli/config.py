@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -24,10 +22,9 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
-from imgrec import paths, presets, registry
+from imgrec import presets, registry
 from imgrec.errors import UsageError
 from imgrec.kinds import GROUPS, Component, Stage, kind_of
 from imgrec.kinds.component import Group
@@ -36,7 +33,6 @@ from imgrec.options import (
     component_fields,
     default_values,
     holds_several,
-    is_path,
     option_names,
     type_hints,
     written,
@@ -189,17 +185,6 @@ def _located(group: str, name: str) -> Any:
     return own if path is None or chosen not in ("", name) else path
 
 
-def environment(options: Mapping[str, Any], cls: type[Stage]) -> dict[str, str]:
-    """The environment variables that have located components of a stage, by name."""
-    found = {}
-    for name, spec in component_fields(cls).items():
-        group, located = spec.metadata["group"], presets.named_by_environment(spec.metadata["group"])
-        if located and paths.expanded(located[1]) == str((options[name] or {}).get("path")):
-            variable = GROUPS[group].variable or ""
-            found[variable] = os.environ[variable]
-    return found
-
-
 def schema(cls: type[Component]) -> DictConfig:
     """A component's options as a typed node: Hydra rejects wrong names and types; mappings accept any key.
 
@@ -318,7 +303,8 @@ def choices(settings: HydraConf) -> dict[str, str | None]:
 
 def overrides(settings: HydraConf) -> dict[str, str]:
     """The values set on the command line, by option; in a sweep, those of this job."""
-    parsed = OverridesParser.create().parse_overrides(list(settings.overrides.task))
+    words: Any = OmegaConf.to_container(settings.overrides.task)  # as written: interpolations are not resolved
+    parsed = OverridesParser.create().parse_overrides(words)
     return {each.package or each.key_or_group: _unquoted(each) for each in parsed}
 
 
@@ -342,64 +328,6 @@ def job_folders(returned: Sequence[Sequence[JobReturn]]) -> list[Path]:
     """The folders of a sweep's jobs by job number, from Hydra's return value."""
     jobs = [job.hydra_cfg for batch in returned for job in batch]
     return [Path(settings.hydra.runtime.output_dir) for settings in jobs if settings is not None]
-
-
-def plain(configuration: DictConfig, cls: type[Stage]) -> dict[str, Any]:
-    """The configuration of a stage as plain data, with interpolations resolved and paths expanded.
-
-    Raises:
-        UsageError: an interpolation cannot be resolved.
-    """
-    _let_variables_be(configuration, configuration)
-    try:
-        found: Any = OmegaConf.to_container(configuration, resolve=True, enum_to_str=True)
-    except OmegaConfBaseException as error:
-        _, _, problem = first_line(error).rpartition("raised while resolving interpolation: ")
-        raise UsageError(f"{error.full_key}: {problem}") from error
-    return _with_paths(found, configuration, cls)
-
-
-NAME = r"[A-Za-z_]\w*"
-INTERPOLATION = re.compile(rf"(?<!\\)((?:\\\\)*)\$\{{({NAME})\}}", re.ASCII)
-"""`${NAME}`, not escaped by a backslash."""
-
-
-def _let_variables_be(node: DictConfig | ListConfig, root: DictConfig) -> None:
-    """Let `${NAME}` mean the environment variable where no option has this name."""
-    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
-        inner: Any = node._get_node(key)
-        value = inner._value()
-        if isinstance(value, str) and (names := {each for _, each in INTERPOLATION.findall(value)} - root.keys()):
-            if absent := names - os.environ.keys():
-                raise UsageError(
-                    f"{inner._get_full_key(None)}: there is no option and no environment variable {min(absent)}, "
-                    f"which {value} names"
-                )
-            variables = re.compile(INTERPOLATION.pattern.replace(NAME, "|".join(names)), re.ASCII)
-            inner._set_value(variables.sub(r"\1${oc.env:\2}", value))
-        elif isinstance(inner, DictConfig | ListConfig) and isinstance(value, dict | list):
-            _let_variables_be(inner, root)
-
-
-def _with_paths(options: dict[str, Any], node: DictConfig, cls: type[Component]) -> dict[str, Any]:
-    """Plain options with the paths of a component, and of those that it holds, as the component expands them."""
-    found = dict(options)
-    for spec in dataclasses.fields(cls):
-        name = spec.name
-        if name not in found:
-            continue
-        if name not in component_fields(cls):
-            found[name] = paths.expanded_in(found[name]) if is_path(cls, spec) else found[name]
-        elif holds_several(spec) and isinstance(node[name], DictConfig):
-            found[name] = {key: _inner_paths(value, node[name][key]) for key, value in found[name].items()}
-        else:
-            found[name] = _inner_paths(found[name], node[name])
-    return found
-
-
-def _inner_paths(options: Any, node: Any) -> Any:
-    cls = class_of(node)
-    return options if cls is None else _with_paths(options, node, cls)
 
 
 def first_line(error: BaseException) -> str:

@@ -273,7 +273,7 @@ def _task(
 
 def _begun(configuration: DictConfig, settings: HydraConf, command: Sequence[str], number: int | None) -> Run:
     """A run that has not begun; `number` is the job's in a sweep."""
-    from imgrec.cli import config, jobs
+    from imgrec.cli import config, jobs, values
     from imgrec.run import Run
 
     name = settings.runtime.choices["stage"]
@@ -281,9 +281,9 @@ def _begun(configuration: DictConfig, settings: HydraConf, command: Sequence[str
     left_out = {} if number is None else jobs.leave_out(configuration, given)
     for key, choice in left_out.items():
         sys.stderr.write(f"job {number}: without {key}, which {choice} does not have\n")
-    options = config.plain(configuration, cls)
+    options = values.plain(configuration, cls)
     run = Run(name, Path(settings.runtime.output_dir), command, options, config.choices(settings))
-    run.environment = config.environment(options, cls)
+    run.environment = values.environment(options, cls)
     run.overrides = {key: value for key, value in given.items() if key not in left_out}
     if number is not None:
         run.sweep = Path(settings.sweep.dir).absolute()
