@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ RANDOM = np.random.default_rng(3)
 SMOOTH = cv2.resize(RANDOM.integers(0, 255, (30, 40, 3), np.uint8), (800, 600), interpolation=cv2.INTER_CUBIC)
 
 
-def jpeg(quality: int = 85, **options: object) -> bytes:
+def jpeg(quality: int = 85, **options: Any) -> bytes:
     return encoded(PIL.Image.fromarray(SMOOTH), "JPEG", quality=quality, **options)
 
 
@@ -47,7 +48,7 @@ def damaged(data: bytes, seed: int) -> bytes:
     "options", [{}, {"progressive": True}, {"restart_marker_rows": 2}, {"subsampling": 0}], ids=str
 )
 def test_a_jpeg_is_marked_just_where_libjpeg_complains(
-    options: dict[str, object], capfd: pytest.CaptureFixture[str]
+    options: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """OpenCV prints the complaints of its libjpeg, another build, on stderr."""
     whole, marked = jpeg(**options), 0
@@ -68,13 +69,14 @@ def test_a_jpeg_is_marked_just_where_libjpeg_complains(
 
 
 def test_a_whole_one_has_no_mark() -> None:
-    for options in ({}, {"progressive": True}, {"restart_marker_rows": 2}, {"optimize": True}):
+    kinds: list[dict[str, Any]] = [{}, {"progressive": True}, {"restart_marker_rows": 2}, {"optimize": True}]
+    for options in kinds:
         assert decoded(jpeg(**options))[1] == []
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=str)
 @pytest.mark.parametrize("side", [None, 70])
-def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(options: dict[str, object], side: int | None) -> None:
+def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(options: dict[str, Any], side: int | None) -> None:
     whole = jpeg(**options)
     for cut in (1, 2):
         image, warnings = decoded(whole[:-cut], side)
