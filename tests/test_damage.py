@@ -86,7 +86,7 @@ def test_a_jpeg_that_lacks_its_end_marker_alone_is_read(options: dict[str, Any],
     for length in (len(whole) - 8, len(whole) // 2, whole.index(b"\xff\xda") + 40):
         image, (reason,) = decoded(whole[:length], side)
         assert image is None
-        assert reason.startswith("truncated: Premature end of JPEG file")
+        assert reason.startswith("broken image: truncated: Premature end of JPEG file")
 
 
 def with_odd_sampling(data: bytes) -> bytes:
