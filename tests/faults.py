@@ -93,6 +93,16 @@ FAULTS = (
         "fuzz",
     ),
     Fault(
+        "damage beside the pixels (EXIF, text, profiles, unknown tags, their checksums), in every format",
+        "the picture is read, and turned where EXIF still says so",
+        "metadata",
+    ),
+    Fault(
+        "damage in the pixels that a decoder only warns of",
+        "read and marked, with the file's name, or refused; a JPEG that lacks only its end marker is read",
+        "damage",
+    ),
+    Fault(
         "files that change or vanish while they are read",
         "a record belongs to the bytes that were read, or there is none",
         "hostile::a_file_that_changes_while_it_is_read_is_refused "
@@ -104,6 +114,14 @@ FAULTS = (
         "vectors of another model, other weights under its name, another preprocessing, decoding or projection",
         "never compared: the error names both, and what to do",
         "spaces fitted similarity",
+    ),
+    Fault(
+        "a new version of imgrec gives some formats other pixels",
+        "searches tell of images of older decoding; the next ingest decodes these anew, and no others",
+        "versions::only_what_a_change_concerns_is_decoded_anew_and_it_is_told_once "
+        "versions::the_vectors_are_those_of_the_new_pixels versions::each_space_has_its_turn "
+        "versions::what_is_outside_of_the_source_waits_for_its_own_ingest "
+        "versions::a_copy_moved_or_touched_afterwards_costs_no_extraction versions::versions_are_of_suffixes",
     ),
     Fault(
         "files that are missing or may not be read any more",
@@ -124,7 +142,9 @@ FAULTS = (
         "exclusion",
     ),
     Fault(
-        "files that cannot be read", "listed by `failures`, tried again when they change or when asked", "failures"
+        "files that cannot be read",
+        "listed by `failures`, tried again when they change, when what reads files does, or when asked",
+        "failures versions::what_was_refused_is_read_again_only_after_a_change_of_it_or_of_what_reads_it",
     ),
     Fault(
         "galleries, derived files and backups that are damaged in some way",

@@ -34,7 +34,7 @@ def test_they_are_listed_as_a_table_as_csv_and_as_json(cli: Cli, few: Path, brok
     told = cli("failures").out.splitlines()
     assert told[0].startswith("outputs/gallery.sqlite: 1 ")
     assert "1 empty file" in told[0]
-    assert told[2].split() == ["tried", "reason", "path"]
+    assert told[2].split() == ["tried", "outcome", "reason", "path"]
     assert [line.endswith(str(file)) for line, file in zip(told[3:], broken, strict=True)] == [True, True]
     found = cli("failures", "format=csv", "hydra.run.dir=kept")
     rows = list(csv.DictReader(io.StringIO(found.out)))
@@ -45,14 +45,15 @@ def test_they_are_listed_as_a_table_as_csv_and_as_json(cli: Cli, few: Path, brok
     folder = found.cwd / "kept"
     assert (folder / "failures.csv").read_text() == found.out
     assert json.loads((folder / "results.json").read_text())["failures"] == rows
-    assert json.loads((folder / "run.json").read_text())["counts"] == {"failed": 2, "reasons": 2}
+    counts = json.loads((folder / "run.json").read_text())["counts"]
+    assert counts == {"failed": 2, "reasons": 2, "damaged": 0}
 
 
 def test_where_none_failed_and_where_there_is_no_gallery(cli: Cli, few: Path) -> None:
     assert "there is no gallery" in cli("failures", code=2).err
     cli("ingest", few)
     assert cli("failures").out == "outputs/gallery.sqlite: no file has failed\n"
-    assert cli("failures", "format=csv").out == "path,reason,time\n"
+    assert cli("failures", "format=csv").out == "path,reason,time,outcome\n"
     assert cli("failures", "format=json").json() == []
 
 

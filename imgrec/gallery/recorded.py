@@ -49,11 +49,10 @@ def warn_of_older_decoding(store: Store, spaces: Iterable[str]) -> None:
     _TOLD.add(told)
     if count := sum(is_outdated(record, older) for record in store.records()):
         log.warning(
-            "%s images of %s were decoded by older rules of imgrec, and may have other pixels now: ingest their "
-            "folders with the extractor of %s, which decodes these anew, and no others",
+            "%s images of %s were decoded by older rules of imgrec, and may have other pixels now: "
+            "`imgrec ingest` of their folders decodes these anew, and no others",
             f"{count:,}",
             store.location,
-            " and of ".join(older),
         )
 
 

@@ -34,7 +34,13 @@ class Container:
         """The file, to be read."""
         if len(self.parts) == 1 and isinstance(self.parts[0], bytes):
             return io.BytesIO(self.parts[0])
+        if sum(map(len, self.parts)) <= _SMALL:
+            return io.BytesIO(b"".join(self.parts))
         return io.BufferedReader(_Joined(self.parts))
+
+
+_SMALL = 1 << 20
+"""Bytes that are copied sooner than read in parts."""
 
 
 def of(data: bytes) -> Container:
@@ -109,7 +115,7 @@ def _jpeg(data: bytes) -> Container:
             parts.append(view[kept:at])
             kept = end
         at = end
-    return Container([*parts, view[kept:]], exif)
+    return Container([*parts, view[kept:]], exif) if parts else Container([data])
 
 
 # --- PNG: ISO/IEC 15948 ----------------------------------------------------------------------------------------

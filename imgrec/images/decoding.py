@@ -99,7 +99,8 @@ class Encoded:
         if not data:
             raise UnreadableImageError("empty file")
         container = containers.of(data)
-        with _reasons(), _opened(data, container) as picture:
+        decoder = _decoder(data)
+        with _reasons(), _opened(data, container, decoder) as picture:
             width, height = _extent(picture)
             if width * height > MAX_PIXELS:
                 raise UnreadableImageError(f"too large: {width} x {height} pixels")
@@ -108,7 +109,7 @@ class Encoded:
                 name, scans = "JPEG", _scans(data)
             if scans > MAX_SCANS:
                 raise UnreadableImageError(f"too large: a JPEG of {scans} scans, more than {MAX_SCANS}")
-            about = _metadata(data, picture, container)
+            about = _metadata(picture, container, decoder)
             upright = about.size(picture.width, picture.height)
             cost = _BYTES_A_PIXEL.get(name, _BYTES_A_PIXEL_ELSE) * width * height
             cost = getattr(picture, "cost", cost)
@@ -148,23 +149,24 @@ class Encoded:
 
     def _stored(self, reduction: int) -> Image:
         """The image before it is turned."""
-        container = containers.of(self.data)
         with _reasons():
             containers.check(self.data)
             if self.format == "JPEG":
-                return jpeg.decode(self.data, self.width, self.height, reduction, container.open)
-            with _opened(self.data, container) as picture:
+                size = self.width, self.height
+                return jpeg.decode(self.data, *size, reduction, lambda: containers.of(self.data).open())
+            with _opened(self.data, containers.of(self.data), _decoder(self.data)) as picture:
                 if self.reduces:
                     picture.draft(None, (-(-self.width // reduction), -(-self.height // reduction)))
                 return _to_rgb(picture)
 
 
-def _metadata(data: bytes, picture: PIL.Image.Image, container: containers.Container) -> Metadata:
+def _metadata(
+    picture: PIL.Image.Image, container: containers.Container, decoder: type[Decoder] | None
+) -> Metadata:
     """A picture's metadata: its container's own, or what a decoder that knows the format hands on."""
     own = metadata.of(container.exif, picture.tell())
     given = metadata.of([picture.info.get("exif") or b""])
     turned = given if "exif" in picture.info else own
-    decoder = registry.recognising(decoders(), data)
     turns = decoder.turns if decoder else container.turns or turned is given
     return Metadata(turned.orientation if turns else 1, own.taken or given.taken)
 
@@ -185,34 +187,23 @@ _BYTES_A_PIXEL_ELSE = 12
 @contextmanager
 def _reasons() -> Iterator[None]:
     """Turn whatever a decoder raises into an UnreadableImageError; libtiff's reason is a complaint."""
+    import PIL.Image
+
     libtiff.hear()
     with warned.heard() as complaints:
         try:
-            with _raised():
-                yield
-        except UnreadableImageError as error:
-            if "decoder error" in str(error) and complaints:
-                raise UnreadableImageError(f"broken image: {complaints[-1]}") from None
+            yield
+        except PIL.Image.DecompressionBombError as error:
+            raise UnreadableImageError(f"too large: {error}") from None
+        except UnreadableImageError:
             raise
+        except (Exception, SystemExit) as error:  # decoders raise anything on broken data
+            message = " ".join(str(error).split()) or type(error).__name__
+            if "decoder error" in message and complaints:
+                message = complaints[-1]
+            raise UnreadableImageError(f"broken image: {message}") from None
     for complaint in complaints:
         warned.note(complaint)
-
-
-@contextmanager
-def _raised() -> Iterator[None]:
-    import PIL.Image
-
-    try:
-        yield
-    except PIL.UnidentifiedImageError:
-        raise UnreadableImageError(UNKNOWN) from None
-    except PIL.Image.DecompressionBombError as error:
-        raise UnreadableImageError(f"too large: {error}") from None
-    except UnreadableImageError:
-        raise
-    except (Exception, SystemExit) as error:  # decoders raise anything on broken data
-        message = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"broken image: {message}") from None
 
 
 def _extent(picture: PIL.Image.Image) -> tuple[int, int]:
@@ -224,11 +215,15 @@ def _extent(picture: PIL.Image.Image) -> tuple[int, int]:
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # TIFF 6.0, section 15
 
 
-def _opened(data: bytes, container: containers.Container) -> PIL.Image.Image:
+def _decoder(data: bytes) -> type[Decoder] | None:
+    """The decoder of a plugin that recognises a file."""
+    return registry.recognising(decoders(), data)
+
+
+def _opened(data: bytes, container: containers.Container, decoder: type[Decoder] | None) -> PIL.Image.Image:
     """Open a file with the decoder that recognises it, else with Pillow."""
     import PIL.Image
 
-    decoder = registry.recognising(decoders(), data)
     if decoder is None:
         try:
             return PIL.Image.open(container.open(), formats=FORMATS)

@@ -67,7 +67,7 @@ def _closed(decoded: Callable[[bytes], Image], data: bytes) -> Image:
     try:
         return decoded(data + _END)
     except ValueError as error:
-        raise UnreadableImageError(f"truncated: {_NO_END}: {error}") from None
+        raise UnreadableImageError(f"broken image: truncated: {_NO_END}: {error}") from None
 
 
 def _by_pillow(file: BinaryIO, width: int, height: int, complaint: str) -> Image:

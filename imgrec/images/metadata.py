@@ -45,7 +45,7 @@ def of(exif: Iterable[bytes | memoryview], page: int = 0) -> Metadata:
     """
     orientation, taken = 1, None
     for each in exif:
-        directory = _directory(each, page)
+        directory = _directory(each, page) if each else None
         if directory is None:
             continue
         found, inner = directory.whole(ORIENTATION), directory.inner(EXIF)

@@ -12,6 +12,9 @@ from typing import Any
 warnings.filterwarnings("always", module=r"PIL\b")
 warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit of")
 
+MOST = 3
+"""Notes that are kept of a file: libtiff has one for each line of a fax."""
+
 _of_thread = threading.local()
 _changing = threading.Lock()
 _before = warnings.showwarning
@@ -37,7 +40,7 @@ def note(warning: str) -> None:
     found: list[str] | None = getattr(_of_thread, "heard", None)
     if found is None:
         warnings.warn(warning, stacklevel=2)
-    elif warning not in found:
+    elif warning not in found and len(found) < MOST:
         found.append(warning)
 
 
