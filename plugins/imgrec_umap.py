@@ -38,8 +38,7 @@ class UMAP(NeighbourReducer):
         # Spectral initialisation needs considerably more points than dimensions.
         start = "spectral" if len(vectors) > 2 * self.n_components + 2 else "random"
         self._model = self._fitted(n_epochs=self.n_epochs, init=start)
-        self._embedding = np.asarray(self._model.embedding_, dtype=np.float32)
-        return self
+        return self._embedded(self._model.embedding_)
 
     def _fitted(self, **options: Any) -> Any:
         import umap
@@ -80,8 +79,8 @@ class UMAP(NeighbourReducer):
         own = np.arange(len(rows), dtype=rows.dtype)[:, None]
         return np.hstack([own, rows]), np.hstack([np.zeros_like(own, np.float32), distances]), Exact()
 
-    def transform(self, vectors: Vectors) -> Vectors:
-        """Place new points on the map, `float32 (n, n_components)`."""
+    def _placed(self, prepared: Vectors) -> Any:
+        """See `NeighbourReducer._placed`."""
         if self._model is None:
             # Rebuild the neighbour graph in zero steps, and undo UMAP's rescaling of the saved map.
             self._model = self._fitted(n_epochs=0, init=self._embedding)
@@ -89,7 +88,7 @@ class UMAP(NeighbourReducer):
             self._model.n_epochs = self.n_epochs  # for placing new points
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return np.asarray(self._model.transform(self._prepared(vectors)), dtype=np.float32)
+            return self._model.transform(prepared)
 
 
 @imgrec.hookimpl
