@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 import sys
 import zipfile
@@ -15,6 +14,9 @@ import imgrec
 
 WRAPPED = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Where training programs keep a model's weights in a checkpoint, in timm's order; any other name is found too."""
+
+LONGEST_HEADER = 100_000_000
+"""Bytes, by the definition of safetensors."""
 
 
 def weights_in(file: str) -> dict[str, Any]:
@@ -38,8 +40,7 @@ def _is_safetensors(file: str) -> bool:
     """Whether a file begins with the length of a header in JSON, and then that."""
     with Path(file).open("rb") as opened:
         start = opened.read(9)
-    length = int.from_bytes(start[:8], "little")
-    return start[8:] == b"{" and 2 <= length <= Path(file).stat().st_size
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= LONGEST_HEADER
 
 
 def _safetensors(file: str) -> Any:
@@ -58,11 +59,12 @@ def _torch(file: str) -> Any:
     if is_zip and _is_program(file):
         raise imgrec.UsageError(f"checkpoint {file!r} holds more than weights: a program (TorchScript). {HOW}")
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # timm's trainings keep their options in one
-            return torch.load(file, map_location="cpu", weights_only=True)
+        # Given a name, torch would go by its suffix. timm's trainings keep their options in a Namespace.
+        with Path(file).open("rb") as opened, torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, pickle and zipfile each raise their own errors
-        if found := re.search(r"GLOBAL ([\w.]+)|Unsupported (?:class|operand|global):? *([\w.]+)", str(error)):
-            what = next(filter(None, found.groups()))
+        if found := re.search(r"(?:GLOBAL|Unsupported class) ([A-Za-z_][\w.]*)", str(error)):
+            what = found[1]
             raise imgrec.UsageError(f"checkpoint {file!r} holds more than weights: {what}. {HOW}") from error
         with Path(file).open("rb") as opened:
             start = opened.read(4)
@@ -88,7 +90,8 @@ def _is_program(file: str) -> bool:
 
 
 def _is_pickle(start: bytes) -> bool:
-    return start[:1] == pickle.PROTO and start[1:2] <= bytes([pickle.HIGHEST_PROTOCOL])
+    """Whether a file begins as a pickle of protocol 2 or above does."""
+    return start[:1] == b"\x80" and start[1:2] <= b"\x05"
 
 
 def _short(error: Exception) -> str:
