@@ -134,12 +134,14 @@ def check_weights(weights: Mapping[str, float]) -> None:
     """Refuse weights that define no distance.
 
     Raises:
-        UsageError: one is negative or no number, or none is above 0.
+        UsageError: one is negative or no number, none is above 0, or their sum is no number.
     """
     for name, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
             raise UsageError(f"fusion.weights: the weight of {name} is a number from 0 on, not {weight!r}")
-    if not sum(weights.values()):
+    if (total := sum(weights.values())) == math.inf:
+        raise UsageError(f"fusion.weights: their sum is too large a number: {dict(weights)}")
+    if not total:
         raise UsageError("fusion has no parts: extractor.weights={colour: 0.25, hog: 0.75} names and weighs them")
 
 

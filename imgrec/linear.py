@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from imgrec.errors import UsageError
 from imgrec.kinds import Doubles, Reducer, Vectors, as_euclidean
+from imgrec.kinds.extractor import are_equal
 
 MOST_COORDINATES = 2048
 """Principal components in which a reducer learns from labels: time grows with the third power of their number."""
@@ -86,8 +87,13 @@ class LinearReducer(Reducer):
         return self
 
     def transform(self, vectors: Vectors) -> Vectors:
-        """Reduce vectors to `float32 (n, n_components)`."""
-        reduced: Vectors = np.matmul(as_euclidean(vectors, self.metric) - self._mean, self._components.T)
+        """Reduce vectors to `float32 (n, n_components)`; those that equal the mean but for rounding become zero.
+
+        What is left of them has no direction but that of rounding errors, by which a cosine would compare them.
+        """
+        given = as_euclidean(vectors, self.metric)
+        reduced: Vectors = np.matmul(given - self._mean, self._components.T)
+        reduced[are_equal(given, self._mean)] = 0
         return reduced
 
     def report(self) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec.kinds import Progress, Reducer, Vectors, as_euclidean, no_progress
+from imgrec.kinds.extractor import NOISE
 from imgrec.options import option
 
 SHARED = 90
@@ -94,7 +96,8 @@ def principal_axes(vectors: Vectors, count: int) -> Vectors:
 class NeighbourReducer(Reducer):
     """A reducer that works from nearest neighbours, found among the principal components of long vectors.
 
-    A subclass's `fit` calls `_prepare` and then sets `_embedding`.
+    A subclass's `fit` calls `_prepare` first and `_embedded` last, and its `_placed` places new vectors. Equal
+    vectors come to one place, whatever the reducer does with them.
     """
 
     pca: int | None = option(50, minimum=1, help="principal components of longer vectors come first; null: not")
@@ -115,6 +118,34 @@ class NeighbourReducer(Reducer):
 
     def _neighbours(self, k: int) -> Neighbours:
         return among(self._vectors, k, self.progress)
+
+    def _embedded(self, embedding: Any) -> Self:
+        """Set what `fit` found, `(n, n_components)`, but several equal vectors at the place of the first."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        count = len(self._vectors)
+        rows, distances = self._neighbours(min(SHARED, count - 1))
+        equal = distances <= NOISE * np.linalg.norm(self._vectors, axis=1, keepdims=True)
+        pairs = np.nonzero(equal)[0], rows[equal]
+        graph = coo_array((np.ones(len(pairs[0])), pairs), shape=(count, count))
+        _, group = connected_components(graph, directed=False)
+        _, first = np.unique(group, return_index=True)
+        self._embedding: Vectors = np.asarray(embedding, dtype=np.float32)[first[group]]
+        return self
+
+    @abstractmethod
+    def _placed(self, prepared: Vectors) -> Any:
+        """Place new points, prepared as the fitted ones are, on the unchanged map: `(n, n_components)`."""
+
+    def transform(self, vectors: Vectors) -> Vectors:
+        """Place new points on the map, `float32 (n, n_components)`: those that it has are where it has them."""
+        prepared = self._prepared(vectors)
+        placed: Vectors = np.array(self._placed(prepared), dtype=np.float32)
+        nearest, distances = (each[:, 0] for each in of_new(prepared, self._vectors, 1))
+        known = distances <= NOISE * np.linalg.norm(prepared, axis=1)
+        placed[known] = self._embedding[nearest[known]]
+        return placed
 
     def fit_transform(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Vectors:
         """The map of these vectors, `float32 (n, n_components)`."""

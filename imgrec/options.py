@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -39,7 +40,7 @@ def option(
         default: the default; without one the option is required. A list or a dict is copied for each instance.
         help: one line for `--help` and the tables of the README.
         choices: the values allowed, for a `str`; or a function that returns them, called lazily.
-        minimum: the smallest value allowed, for a number.
+        minimum: the smallest value allowed, for a number or each number of a list.
         maximum: the largest.
         path: the value names a file or folder, or holds such names: `~` and `$HOME` are expanded in it, and the
             command line accepts any characters. An option of the type `Path` is one anyway.
@@ -101,7 +102,8 @@ def holds_several(spec: dataclasses.Field[Any]) -> bool:
 class Options:
     """Base of all components: a dataclass whose fields are options.
 
-    Values are checked on construction, so that Python callers get the same one-line errors as the shell.
+    Values are checked on construction, so that Python callers get the same one-line errors as the shell. Numbers
+    are finite, those inside of lists and mappings too.
 
     Raises:
         UsageError: a value of the wrong type, out of range, or none of the choices.
@@ -190,6 +192,10 @@ def _checked_type(hint: Any, value: Any, where: str) -> Any:
     if plain.issuperset(allowed) and type(value) not in allowed:
         wanted = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in allowed)
         raise UsageError(f"{where} takes {wanted}, not {value!r}")
+    if isinstance(value, list | tuple) and any(typing.get_args(kind) == (float,) for kind in allowed):
+        for at, each in _inside(value, where):
+            if isinstance(each, bool) or not isinstance(each, numbers.Real):
+                raise UsageError(f"{at} takes float, not {each!r}")
     return value
 
 
@@ -214,12 +220,25 @@ def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
     choices, minimum, maximum = choices_of(metadata), metadata.get("minimum"), metadata.get("maximum")
     if choices and value is not None and value not in choices:
         raise UsageError(f"{where} is one of {', '.join(map(str, choices))}, not {value!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{where} is a finite number, not {value}")
-    if minimum is not None and value is not None and value < minimum:
-        raise UsageError(f"{where} is at least {minimum}, not {value}")
-    if maximum is not None and value is not None and value > maximum:
-        raise UsageError(f"{where} is at most {maximum}, not {value}")
+    for at, each in _inside(value, where):
+        if isinstance(each, float | np.floating) and not math.isfinite(each):
+            raise UsageError(f"{at} is a finite number, not {each}")
+        if minimum is not None and each is not None and each < minimum:
+            raise UsageError(f"{at} is at least {minimum}, not {each}")
+        if maximum is not None and each is not None and each > maximum:
+            raise UsageError(f"{at} is at most {maximum}, not {each}")
+
+
+def _inside(value: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """A value, or the values inside of lists and mappings, however deep, each with its key for messages."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _inside(each, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, each in enumerate(value):
+            yield from _inside(each, f"{where}[{i}]")
+    else:
+        yield where, value
 
 
 # --- for help and error messages -----------------------------------------------------------------------------

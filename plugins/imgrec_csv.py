@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -42,7 +43,14 @@ TABLES: dict[str, type] = {"failures": Failure, "records": Record}
 COLUMNS = {"mtime_ns": "time", "time": "tried"}
 """Columns whose names differ from the fields'."""
 
-READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": "1".__eq__}
+
+def _number(cell: str) -> float:
+    if not math.isfinite(number := float(cell)):
+        raise ValueError(f"{cell!r} is not a finite number")
+    return number
+
+
+READ: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": _number, "bool": "1".__eq__}
 READ |= {"str | None": lambda cell: cell or None, "int | None": lambda cell: int(cell) if cell else None}
 
 FORGOTTEN, DISMISSED = "forgotten", "dismissed"

@@ -11,6 +11,9 @@ import numpy as np
 import imgrec
 from imgrec import Image, Vectors, each, option
 
+ROUNDING = 1e-4
+"""Gradients up to this length, of pixels from 0 to 255, are rounding errors of the blur: blank images have none"""
+
 FAINT = 0.1
 """The minimum norm of a block, of pixels from 0 to 255, to be scaled to 1; blocks below it have no edges."""
 
@@ -95,6 +98,7 @@ class HOG(imgrec.Extractor):
         )
         strongest = (across**2 + down**2).argmax(axis=1)
         length, angle = cv2.cartToPolar(across[pixels, strongest], down[pixels, strongest])
+        length[length <= ROUNDING] = 0
         place = angle.ravel() * np.float32(self.orientations / (2 * np.pi if self.signed else np.pi)) - np.float32(
             0.5
         )

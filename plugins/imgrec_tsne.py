@@ -75,8 +75,7 @@ class TSNE(NeighbourReducer):
             )
             with _quick_fourier_transforms(self._threads()):
                 self._model = model.fit(self._vectors, affinities=affinities)
-        self._embedding = np.asarray(self._model, dtype=np.float32)
-        return self
+        return self._embedded(self._model)
 
     def _affinities(self) -> Any:
         """The affinities between each vector and its neighbours."""
@@ -103,8 +102,8 @@ class TSNE(NeighbourReducer):
         """The perplexity option, lowered for few images, as a point needs three times as many neighbours."""
         return min(self.perplexity, (len(self._vectors) - 1) / 3)
 
-    def transform(self, vectors: Vectors) -> Vectors:
-        """Place new points on the unchanged map, `float32 (n, n_components)`."""
+    def _placed(self, prepared: Vectors) -> Any:
+        """See `NeighbourReducer._placed`."""
         if self._model is None:
             from openTSNE import TSNEEmbedding
 
@@ -115,8 +114,7 @@ class TSNE(NeighbourReducer):
                 n_jobs=self._threads(),
             )
         self._model.gradient_descent_params["callbacks"] = None  # no progress bar: placing is fast
-        placed = self._model.transform(self._prepared(vectors), perplexity=min(5, self._perplexity()))
-        return np.asarray(placed, dtype=np.float32)
+        return self._model.transform(prepared, perplexity=min(5, self._perplexity()))
 
 
 class _WithScipyFFT:

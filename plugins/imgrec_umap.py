@@ -59,8 +59,7 @@ class UMAP(NeighbourReducer):
             bar = {"file": _Steps(advance), "bar_format": "{n}", "disable": self.progress is no_progress}
             self._model = self._fitted(n_epochs=self.n_epochs, init=start, tqdm_kwds=bar)
         self._model.tqdm_kwds = NO_BAR  # placing is fast
-        self._embedding = np.asarray(self._model.embedding_, dtype=np.float32)
-        return self
+        return self._embedded(self._model.embedding_)
 
     def _fitted(self, **options: Any) -> Any:
         import umap
@@ -100,8 +99,8 @@ class UMAP(NeighbourReducer):
         own = np.arange(len(rows), dtype=rows.dtype)[:, None]
         return np.hstack([own, rows]), np.hstack([np.zeros_like(own, np.float32), distances]), Exact()
 
-    def transform(self, vectors: Vectors) -> Vectors:
-        """Place new points on the map, `float32 (n, n_components)`."""
+    def _placed(self, prepared: Vectors) -> Any:
+        """See `NeighbourReducer._placed`."""
         if self._model is None:
             # Rebuild the neighbour graph in zero steps, and undo UMAP's rescaling of the saved map.
             self._model = self._fitted(n_epochs=0, init=self._embedding, tqdm_kwds=NO_BAR)
@@ -109,7 +108,7 @@ class UMAP(NeighbourReducer):
             self._model.n_epochs = self.n_epochs  # for placing new points
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return np.asarray(self._model.transform(self._prepared(vectors)), dtype=np.float32)
+            return self._model.transform(prepared)
 
 
 @imgrec.hookimpl

@@ -11,7 +11,7 @@ import pytest
 
 import imgrec
 from conftest import Cli
-from imgrec.errors import UsageError
+from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import fitted
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import Similarity, of
@@ -108,6 +108,44 @@ def test_a_damaged_one_is_never_trusted(
         caplog.clear()
         assert projected(store).key == key
         assert caplog.text == ""
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_kept_one_that_is_not_finite_is_never_trusted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, value: float
+) -> None:
+    with imgrec.build("store", "sqlite", path=str(tmp_path / "g")).open(create=True) as store:
+        write(store, range(100))
+        key = projected(store).key
+        assert store.cache_folder is not None
+        (kept,) = (store.cache_folder / "projections").iterdir()
+        with np.load(kept / "state.npz") as arrays:
+            state = dict(arrays)
+        state["mean"][2] = value
+        np.savez(kept / "state.npz", **state)
+        caplog.clear()
+        assert projected(store).key == key
+        assert "is not used: its state has values that are not finite" in caplog.text
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_of_a_store_that_are_not_finite_are_told(store: imgrec.Store, value: float) -> None:
+    write(store, range(20))
+    bad = np.full((1, 12), value, np.float32)
+    store.write(Batch(vectors={SPACE: ([f"{3:064x}"], bad)}))
+    told = rf"1 of 20 vectors of {SPACE.key} .* not finite, such as .*{3:064x}: .*verify"
+    with pytest.raises(ImgrecError, match=rf"{told}|{SPACE.key}.csv is damaged"):  # pandas takes no nan
+        Gallery(store, of(SPACE))
+
+
+def test_a_reducer_whose_results_are_not_finite_is_named(
+    store: imgrec.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(store, range(20))
+    cls = type(imgrec.build("reducer", "pca"))
+    monkeypatch.setattr(cls, "transform", lambda self, vectors: np.full((len(vectors), 3), np.nan, np.float32))
+    with pytest.raises(ImgrecError, match=r"reducer pca of .* returned values that are not finite"):
+        projected(store)
 
 
 def test_vectors_projected_are_kept_with_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,3 +192,10 @@ def test_a_gallery_is_asked_with_numbers(photos: Path, tmp_path: Path) -> None:
             with pytest.raises(UsageError, match="distance is at least 0"):
                 gallery.within([query], distance)  # type: ignore[arg-type]
         assert gallery.search([query], np.int64(2)) == gallery.search([query], 2)  # type: ignore[arg-type]
+
+
+def test_weights_whose_sum_is_no_number_are_refused() -> None:
+    """Each share of an infinite sum would be 0, and so would all distances."""
+    parts = {name: imgrec.build("extractor", name) for name in ("colour", "hog")}
+    with pytest.raises(UsageError, match="their sum is too large a number"):
+        imgrec.Fusion(weights={"colour": 1e308, "hog": 1e308}, parts=parts)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -116,6 +117,29 @@ def test_zero_vectors_have_cosine_distance_one_from_others_and_zero_from_each_ot
     assert distances.tolist() == [0, 1, 1]
 
 
+@settings(max_examples=100)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(0, 200), st.booleans())
+def test_cosine_distances_are_those_of_the_definition(seed: int, k: int, zeros: int, is_zero: bool) -> None:
+    """With zero vectors, at 0 from each other and at 1 from all others, in float64."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(400, 6)).astype(np.float32)
+    vectors[rng.integers(400, size=zeros)] = 0
+    query = np.zeros(6, np.float32) if is_zero else rng.normal(size=6).astype(np.float32)
+    true = []
+    for row in vectors.astype(np.float64).tolist():
+        dot = sum(a * b for a, b in zip(row, query.tolist(), strict=True))
+        lengths = math.hypot(*row) * math.hypot(*query.tolist())
+        true.append(1 - dot / lengths if lengths else float(any(row) != any(query)))
+    for known in (None, pruning_index(vectors, (2, 4), sample=100)):
+        rows, distances = nearest(vectors, query, k, "cosine", known=known)
+        np.testing.assert_allclose(distances, np.array(true)[rows], atol=1e-12)
+        np.testing.assert_allclose(distances[:k], sorted(true)[:k], atol=1e-12)
+        field = VectorField(vectors, metric_of("cosine"), known=known)
+        ((rows, _),) = exact.within([field], [query[None]], 1.0)
+        assert set(rows.tolist()) >= {i for i, distance in enumerate(true) if distance < 1 - 1e-12}
+        assert set(rows.tolist()) <= {i for i, distance in enumerate(true) if distance < 1 + 1e-12}
+
+
 def test_hellinger_of_negative_values_is_refused() -> None:
     with pytest.raises(UsageError, match="hellinger"):
         nearest(np.array([[-1, 2], [1, 2]], np.float32), np.ones(2, np.float32), 1, "hellinger")
@@ -230,6 +254,7 @@ def several_fields(rng: np.random.Generator, count: int, metrics: list[str]) -> 
         dim = int(rng.integers(2, 40))
         vectors = np.abs(rng.normal(size=(count, dim)) * rng.uniform(0.01, 1, dim) ** 3).astype(np.float32)
         vectors[rng.integers(count, size=3)] = vectors[0]
+        vectors[rng.integers(count, size=3)] = 0
         fields.append(
             VectorField(
                 vectors,
@@ -256,6 +281,8 @@ def test_all_that_is_asked_is_answered_as_by_a_plain_loop(
     rng = np.random.default_rng(seed)
     fields = several_fields(rng, 900, metrics)
     queries = [field.of(np.array([5, 6])) * np.float32(rng.choice([1, 1.01])) for field in fields]
+    for query in queries:
+        query[1] *= rng.random() < 0.7  # else a zero vector
     usable = np.ones(900, np.bool_) if are_all_usable else rng.random(900) < 0.6
     reference = np.array([plain(fields, query) for query in zip(*queries, strict=True)])
     reference[:, ~usable] = np.inf

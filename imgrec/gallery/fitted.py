@@ -7,6 +7,7 @@ at any time; fitting anew is then logged as a warning, since distances change.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -174,7 +175,7 @@ def _fitted(
 
 def project(projection: FittedReducer, table: VectorTable) -> VectorTable:
     """A table with its vectors projected."""
-    vectors = files.in_blocks(projection.reducer.transform, table.vectors)
+    vectors = files.in_blocks(functools.partial(_transformed, projection.reducer), table.vectors)
     return replace(table, vectors=vectors, pruning=pruning_index(vectors, ()))
 
 
@@ -197,7 +198,7 @@ def project_queries(
         vectors: `float32 (n, n_components)`: the gallery's rows, projected.
     """
     try:
-        projected = np.array(reducer.transform(queries))
+        projected = np.array(_transformed(reducer, queries))
     except ValueError as error:  # such as a wrong length
         raise UsageError(f"{reducer.name} cannot project {queries.shape[1]} values of a query: {error}") from error
     wanted = {content.encode() for content in contents if content}
@@ -210,7 +211,20 @@ def project_queries(
 
 def source_of(store: Store, space: Space, projection: FittedReducer) -> Source:
     """Where the projected vectors of a space come from."""
-    return Source(store, space, projection.space.key, projection.reducer.transform)
+    return Source(store, space, projection.space.key, functools.partial(_transformed, projection.reducer))
+
+
+def _transformed(reducer: Reducer, vectors: Vectors) -> Vectors:
+    """Vectors projected by a fitted reducer.
+
+    Raises:
+        ImgrecError: the result is not finite; the message names the reducer and its distribution.
+    """
+    projected = reducer.transform(vectors)
+    if not np.isfinite(projected).all():
+        origin = registry.origin_of(reducer)
+        raise ImgrecError(f"reducer {reducer.name} of {origin} returned values that are not finite")
+    return projected
 
 
 def _folder(store: Store, space: Space, reducer: Reducer) -> Path | None:
@@ -241,11 +255,14 @@ def _restored(folder: Path, space: Space, reducer: Reducer) -> FittedReducer:
     try:
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         with (folder / "state.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            restored = reducer.restore(dict(arrays))
+            state = dict(arrays)
+        if not all(np.isfinite(each).all() for each in state.values() if each.dtype.kind in "fc"):
+            raise _DamagedError("its state has values that are not finite")
+        restored = reducer.restore(state)
         found = FittedReducer(restored, _space_of(space, restored), about["images"])
         is_right = (about["format"], about["key"]) == (FORMAT, found.space.key)
         is_right = is_right and type(found.images) is int and found.images > 0
-    except FileNotFoundError:
+    except (FileNotFoundError, _DamagedError):
         raise
     except Exception as error:  # zip, NumPy, JSON and reducers raise anything on damaged files
         raise _DamagedError(f"{type(error).__name__}: {error}") from error

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from imgrec import registry
 from imgrec.batches import chunks
-from imgrec.errors import UsageError
+from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import fitted, recorded, similarity
 from imgrec.gallery.query import Query, Resolved, as_queries, resolve
 from imgrec.gallery.results import Filter, Match, Matches, label_of
@@ -388,4 +389,10 @@ def _expanded(reranker: Reranker, field: VectorField, query: Vectors, rows: Rows
         return query
     if field.metric.form is Form.UNIT:
         query, nearest = field.metric.as_euclidean(query[None])[0], field.metric.as_euclidean(nearest)
-    return reranker.expand(query, nearest)
+    expanded: object = reranker.expand(query, nearest)
+    if not (isinstance(expanded, np.ndarray) and expanded.shape == query.shape and np.isfinite(expanded).all()):
+        raise ImgrecError(
+            f"reranker {reranker.name} of {registry.origin_of(reranker)} returned no finite vector "
+            f"of {len(query)} values"
+        )
+    return expanded.astype(np.float32, copy=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 from imgrec import images, presets, registry
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.fusion import check_weights
 from imgrec.kinds import Extractor, Record, Space, Store
 from imgrec.options import default_values, written
 
@@ -82,7 +83,15 @@ def _is_fusion_spec(spec: Any) -> bool:
     if not all(isinstance(each, Mapping) for each in by_term):
         return False
     names = spec["weights"].keys()
-    return bool(names) and names == spec["spaces"].keys() and all(names >= set(each) for each in by_term if each)
+    least = spec["projected_from"]
+    counts = least.values() if isinstance(least, Mapping) else [least]
+    if not all(type(each) is int and each >= 0 for each in counts):
+        return False
+    try:
+        check_weights(spec["weights"])
+    except UsageError:
+        return False
+    return names == spec["spaces"].keys() and all(names >= set(each) for each in by_term if each)
 
 
 def default_key(store: Store) -> str:

@@ -28,6 +28,10 @@ Vectors = npt.NDArray[np.float32]
 """Vectors as rows: `float32 (n, dim)`."""
 
 
+NOISE = 1e-5
+"""Vectors of equal pixels are apart by at most this share of their length, since rounding depends on the batch."""
+
+
 DECODING_VERSION = 1
 """The version of the rules in `images.decoding`, part of every space: raised when the pixels of all images change.
 
@@ -204,6 +208,18 @@ def check_vectors(vectors: object, count: int, extractor: Extractor) -> Vectors:
     if not np.isfinite(vectors).all():
         raise ImgrecError(f"extractor {extractor.name} returned values that are not finite")
     return vectors
+
+
+def are_equal(vectors: npt.NDArray[Any], others: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Whether vectors `(n, dim)` are those in the same rows of others, or one other `(dim,)`, but for `NOISE`.
+
+    >>> are_equal(np.array([[1.0, 0], [1, 1e-6], [0, 0]]), np.array([1.0, 0])).tolist()
+    [True, True, False]
+    """
+    points, exact = vectors.astype(np.float64), others.astype(np.float64)
+    longest = np.maximum(np.linalg.norm(points, axis=1), np.linalg.norm(exact, axis=-1))
+    close: npt.NDArray[np.bool_] = np.linalg.norm(points - exact, axis=1) <= NOISE * longest
+    return close
 
 
 def _absolute(component: Component, name: str, value: Any) -> Any:

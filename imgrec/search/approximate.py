@@ -22,7 +22,7 @@ from imgrec import registry
 from imgrec.errors import ImgrecError, PluginFailedError
 from imgrec.kinds import Form, Index, Metric, Store, Vectors
 from imgrec.search import exact, files
-from imgrec.search.bounds import Rows
+from imgrec.search.bounds import Rows, pruning_index
 from imgrec.search.exact import Found, Mask, VectorField
 from imgrec.search.files import Source, VectorTable
 
@@ -229,13 +229,21 @@ def _candidates(field: VectorField, index: TermIndex, queries: Vectors, count: i
     if field.rows is not None:
         allowed = np.zeros(index.count, np.bool_)
         allowed[field.rows[usable]] = True
+    zeros = np.empty(0, np.intp)
+    if field.metric.form is Form.UNIT:
+        # The form of a zero vector is nearer to all others than its distance of 1 says, and would push out what is
+        # nearer: so the index is not asked for zero vectors, and some of them are candidates anyway.
+        squares = (field.known or pruning_index(field.vectors, ())).squares
+        zeros = np.flatnonzero(allowed & (squares == 0))
+        if len(zeros):
+            allowed = allowed & (squares > 0)
     mask = None if allowed.all() else allowed
     forms = np.ascontiguousarray(field.metric.as_euclidean(queries))
     named = _named(index.index, lambda: index.index.candidates(forms, count, index.effort, mask))
     if not (isinstance(named, list) and len(named) == len(queries)):
         raise _broken(index.index, f"{type(named).__name__} for {len(queries)} queries, not a list of as many")
     rows = [_checked(index, each) for each in named]
-    rows = [each[allowed[each]] for each in rows]
+    rows = [np.concatenate([each[allowed[each]], zeros[:count]]) for each in rows]
     if field.rows is None:
         return rows
     image_of = np.full(index.count, -1)

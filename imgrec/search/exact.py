@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec.kinds import Doubles, Metric, Vectors
+from imgrec.kinds.extractor import are_equal
 from imgrec.search import bounds
 from imgrec.search.bounds import EPS, FLOAT, Floats, PruningIndex, Rows, Scan
 
@@ -258,14 +259,20 @@ def measured_by(fields: Sequence[VectorField], query: Sequence[Vectors], rows: R
 
 
 def usual_distance(vectors: Vectors, metric: Metric) -> float:
-    """The median distance among vectors `float32 (n, dim)`, zeros left out; 1 if there are only zeros.
+    """The median distance among vectors `float32 (n, dim)`, those of equal ones left out; 1 if all are equal.
+
+    Equal is what `are_equal` says: where most of a gallery are copies, rounding errors would become the usual
+    distance.
 
     >>> import imgrec
     >>> usual_distance(np.array([[0], [0], [1], [3]], np.float32), imgrec.build("metric", "euclidean"))
     2.0
     """
     points = vectors.astype(np.float64)
-    found = [bounds.distances(metric, points[i], points[i + 1 :]) for i in range(len(points))]
+    found = [
+        bounds.distances(metric, points[i], points[i + 1 :])[~are_equal(points[i + 1 :], points[i])]
+        for i in range(len(points))
+    ]
     positive = np.concatenate(found) if found else np.empty(0)
     positive = positive[positive > 0]
     return float(np.median(positive)) if len(positive) else 1.0

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from imgrec.errors import ImgrecError
 from imgrec.kinds import Space, Store, Vectors
 from imgrec.search.bounds import PCALevel, PruningIndex, pruning_index
 
@@ -182,18 +183,30 @@ def _is_second_look(kept: Path) -> bool:
 
 
 def _from(source: Source) -> VectorTable:
+    """The table as the store has it.
+
+    Raises:
+        ImgrecError: a vector is not finite.
+    """
     digests, vectors = source.vectors()
     files = Counter(record.digest for record in source.store.records() if not record.missing)
     counts = np.array([files[digest] for digest in digests], dtype=np.int64)
     names = np.array(digests, dtype=np.bytes_)
-    usable = counts > 0
+    usable, pruning = counts > 0, pruning_index(vectors, ())
+    suspects = np.flatnonzero(~np.isfinite(pruning.squares))  # not finite, or so long that the square is not
+    if bad := [row for row in suspects if not np.isfinite(vectors[row]).all()]:
+        raise ImgrecError(
+            f"{len(bad)} of {len(names)} vectors of {source.key} in {source.store.location} are not finite, such "
+            f"as that of the content {digests[bad[0]]}: `imgrec verify fix=true` drops them, and the next ingest "
+            "extracts them again"
+        )
     return VectorTable(
         digests=names,
         vectors=vectors,
         usable=usable,
         images=int(counts.sum()),
         fingerprint=fingerprint(names[usable]),
-        pruning=pruning_index(vectors, ()),
+        pruning=pruning,
     )
 
 
@@ -318,7 +331,8 @@ def _is_well_formed(table: VectorTable) -> bool:
         size = level.axes.shape[-1]
         wanted += [(level.axes, np.float32, (dim, size)), (level.columns, np.float32, (count, size))]
         wanted += [(level.rests, np.float32, (count,))]
-    return all(array.dtype.type is kind and array.shape == shape for array, kind, shape in wanted)
+    are_shaped = all(array.dtype.type is kind and array.shape == shape for array, kind, shape in wanted)
+    return are_shaped and not np.isnan(table.pruning.squares).any()
 
 
 # --- checking -----------------------------------------------------------------------------------------------

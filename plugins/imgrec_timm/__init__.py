@@ -12,6 +12,7 @@ import numpy as np
 
 import imgrec
 from imgrec import Image, Vectors, option
+from imgrec_timm import hubs
 
 if TYPE_CHECKING:
     from imgrec_timm.cache import Resolved
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from imgrec_timm.runtimes import Runtime
 
 log = logging.getLogger(__name__)
-
-WEIGHTS_BY_OTHER_WAYS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
-"""Arguments of timm.create_model that would bypass a space's identity."""
 
 INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest", "box", "hamming")
 """Pillow's filters by timm's names; `resize=fast` uses a fixed filter of OpenCV instead."""
@@ -36,9 +34,16 @@ class Timm(imgrec.Extractor):
 
     requires: ClassVar[Mapping[str, str]] = {"timm": "pip install 'imgrec[timm]'"}
 
-    model: str = option(help="name, as timm.list_models() has it: resnet50, vit_base_patch16_clip_224.openai")
+    model: str = option(
+        help="name, as timm.list_models() has it, resnet50 or vit_base_patch16_clip_224.openai; or "
+        "hf-hub:OWNER/NAME, or local-dir:FOLDER with a config.json"
+    )
     pretrained: bool = option(True, help="download the model's weights, once; false: random ones, always the same")
-    checkpoint: str | None = option(None, path=True, help="weights from this file: safetensors, or torch's own")
+    checkpoint: str | None = option(
+        None,
+        path=True,
+        help="weights from this file, told by its content: safetensors or torch's own, of a model or a training",
+    )
     model_kwargs: dict[str, Any] = option({}, help="keyword arguments for timm.create_model: {pad_type: same}")
     pooling: str | None = option(
         None, help="how features become a vector: avg, max, token, ...; null: the model's way"
@@ -47,9 +52,13 @@ class Timm(imgrec.Extractor):
         None, minimum=1, help="side of the square that the model sees; null: the model's"
     )
     mean: list[float] | None = option(None, help="of the channels, for normalising; null: the model's")
-    std: list[float] | None = option(None, help="of the channels, for normalising; null: the model's")
+    std: list[float] | None = option(
+        None, minimum=1e-6, help="of the channels, for normalising; null: the model's"
+    )
     interpolation: str | None = option(None, choices=INTERPOLATIONS, help="resampling; null: the model's")
-    crop_pct: float | None = option(None, help="part of the shorter side that is seen; null: the model's")
+    crop_pct: float | None = option(
+        None, minimum=0.1, maximum=10, help="part of the shorter side that is seen; null: the model's"
+    )
     resize: str = option(
         "fast", choices=("fast", "exact"), help="OpenCV's area resampling, or Pillow's as timm's own"
     )
@@ -72,11 +81,12 @@ class Timm(imgrec.Extractor):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.model = hubs.normalised(self.model)
         if self.interpolation is not None and self.resize == "fast":
             log.warning(
                 "timm.interpolation has no effect: resize=fast has a filter of its own, resize=exact has not"
             )
-        if taken := sorted(WEIGHTS_BY_OTHER_WAYS.intersection(self.model_kwargs)):
+        if taken := sorted(hubs.BY_OTHER_WAYS.intersection(self.model_kwargs)):
             raise imgrec.UsageError(
                 f"extractor.model_kwargs.{taken[0]} is not taken: weights are chosen by extractor.pretrained and "
                 f"extractor.checkpoint, so that vectors of others are never compared"
@@ -103,7 +113,8 @@ class Timm(imgrec.Extractor):
         decided = super().identity()
         for name in ("pretrained", "checkpoint"):
             del decided[name]
-        return {**decided, **self._resolved.preprocessing, "weights": self._resolved.weights}
+        made_of = self._resolved.made_of(self)
+        return {**decided, **made_of, **self._resolved.preprocessing, "weights": self._resolved.weights}
 
     @functools.cached_property
     def _resolved(self) -> Resolved:

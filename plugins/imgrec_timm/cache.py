@@ -14,11 +14,11 @@ import hashlib
 import importlib.metadata
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgrec_timm import models
+from imgrec_timm import hubs, models
 from imgrec_timm.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -40,6 +40,17 @@ class Resolved:
 
     weights_file: str | None
     """None for random weights."""
+
+    architecture: str | None = None
+    """timm's name of a model from a folder or hub; None for one that timm knows by the name that was given."""
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments for timm.create_model that such a model has of its own."""
+
+    def made_of(self, extractor: Timm) -> dict[str, Any]:
+        """Model and keyword arguments by timm's names, so that a folder that was moved stays the same space."""
+        kwargs = {**self.arguments, **extractor.model_kwargs}
+        return {"model": self.architecture or extractor.model, "model_kwargs": kwargs}
 
 
 def folder() -> Path:
@@ -70,7 +81,10 @@ def resolved(extractor: Timm) -> Resolved:
     options = extractor.plain_options()
     decisive = "model pretrained checkpoint model_kwargs pooling input_size mean std interpolation crop_pct"
     libraries = [version("timm"), version("torch")]  # torch generates random weights
-    file = folder() / "resolved" / f"{key(libraries=libraries, **{n: options[n] for n in decisive.split()})}.json"
+    parts = {name: options[name] for name in decisive.split()}
+    if is_elsewhere := hubs.is_elsewhere(extractor.model):
+        parts["config"] = models.digest_of(str(hubs.config_file(extractor.model)))
+    file = folder() / "resolved" / f"{key(libraries=libraries, **parts)}.json"
     with contextlib.suppress(OSError, ValueError, TypeError):
         known = Resolved(**json.loads(file.read_text(encoding="utf-8")))
         Preprocessing(**known.preprocessing, exact=True)  # raises a TypeError if a field is missing
@@ -79,7 +93,9 @@ def resolved(extractor: Timm) -> Resolved:
             return known
     preprocessing, weights = models.preprocessing(extractor), models.weights_file(extractor)
     digest = models.digest_of(weights) if weights else models.digest_of_values(models.make(extractor))
-    found = Resolved(preprocessing, digest, weights)
+    about = models.described(extractor.model)
+    own = (about.architecture, about.arguments) if is_elsewhere else (None, {})
+    found = Resolved(preprocessing, digest, weights, *own)
     with contextlib.suppress(OSError):  # the cache is not writable: resolved again next time
         write_text(file, json.dumps(asdict(found)))
     return found

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import shutil
 import sys
 import tempfile
@@ -71,15 +72,15 @@ def exported(extractor: Timm, resolved: Resolved) -> Export:
     Raises:
         UsageError: the model cannot be created.
     """
+    made_of = resolved.made_of(extractor)
     key = cache.key(
-        model=extractor.model,
-        model_kwargs=extractor.model_kwargs,
+        **made_of,
         pooling=extractor.pooling,
         preprocessing={name: resolved.preprocessing[name] for name in IN_THE_GRAPH},
         weights=resolved.weights,
         libraries=[cache.version(each) for each in ("timm", "torch", "openvino")],
     )
-    folder = cache.folder() / "exported" / f"{extractor.model}-{key}"
+    folder = cache.folder() / "exported" / f"{made_of['model']}-{key}"
     return _kept(folder) or _make(extractor, resolved, folder)
 
 
@@ -98,6 +99,7 @@ def _kept(folder: Path) -> Export | None:
 def _is_sound(about: Export) -> bool:
     return (
         isinstance(about.cosine, float)
+        and math.isfinite(about.cosine)
         and isinstance(about.digests, dict)
         and (isinstance(about.problem, str) or (about.problem is None and about.file.name in about.digests))
     )
@@ -161,7 +163,8 @@ def _export_to(aside: Path, extractor: Timm, model: Any, preprocessing: dict[str
     try:
         graph = _converted(model, preprocessing)
         _save(graph, aside / "model.xml")
-        cosine = _agreement(graph, model, preprocessing)
+        if not math.isfinite(cosine := _agreement(graph, model, preprocessing)):
+            problem, cosine = f"the vectors of {extractor.model} are not finite", 0.0
     except (OSError, MemoryError):
         raise
     except Exception as error:  # the converter may raise any exception on unknown operations
@@ -195,7 +198,7 @@ def _converted(model: Any, preprocessing: dict[str, Any]) -> Any:
 
 
 def _agreement(graph: Any, model: Any, preprocessing: dict[str, Any]) -> float:
-    """The minimum cosine between the graph's float32 vectors and eager torch's on the probe images."""
+    """The minimum cosine between the graph's float32 vectors and eager torch's on the probe images, or NaN."""
     import torch
 
     compiled = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
@@ -207,7 +210,7 @@ def _agreement(graph: Any, model: Any, preprocessing: dict[str, Any]) -> float:
             wanted = model(torch.from_numpy(normal[None].copy())).double().numpy().ravel()
         found = compiled({0: image[None]})[0].astype(np.float64).ravel()
         cosines.append(float(wanted @ found / (np.linalg.norm(wanted) * np.linalg.norm(found) or 1)))
-    return min(cosines)
+    return float(np.min(cosines))  # unlike Python's min, NaN if one is
 
 
 def _probe(height: int, width: int) -> Iterator[npt.NDArray[np.uint8]]:

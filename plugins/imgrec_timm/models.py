@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import imgrec
+from imgrec_timm import checkpoints, hubs
+from imgrec_timm.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from imgrec_timm import Timm
 
-URL_PATIENCE = 15.0
-"""Seconds to wait for a server other than the Hugging Face Hub, which has `HF_HUB_ETAG_TIMEOUT`."""
-
 ONLY = {"features_only": False, "in_chans": 3}
 """Keyword arguments of timm's models that must keep their defaults to return a vector for an RGB image."""
-
-Result = TypeVar("Result")
 
 
 def preprocessing(extractor: Timm) -> dict[str, Any]:
     """Input size, mean, std, interpolation and crop as plain data: the model's own, overridden by options.
 
     Raises:
-        UsageError: there is no such model, or a mean or std does not have three channels.
+        UsageError: there is no such model, or a mean or std does not have three channels; or what a folder or hub
+            tells of its model is out of range.
     """
     from timm.data.config import resolve_data_config
 
@@ -43,9 +41,9 @@ def preprocessing(extractor: Timm) -> dict[str, Any]:
             raise imgrec.UsageError(f"extractor.{name} has three values, one a channel: [0.5,0.5,0.5]")
     changed = {name: value for name, value in given.items() if value is not None}
     settings: dict[str, Any] = resolve_data_config(  # type: ignore[no-untyped-call]
-        {}, pretrained_cfg={**_pretrained_cfg(extractor.model), **changed}, verbose=False
+        {}, pretrained_cfg={**described(extractor.model).cfg, **changed}, verbose=False
     )
-    return {
+    found = {
         "input_size": list(settings["input_size"][1:]),
         "mean": list(settings["mean"]),
         "std": list(settings["std"]),
@@ -53,6 +51,11 @@ def preprocessing(extractor: Timm) -> dict[str, Any]:
         "crop_pct": settings["crop_pct"],
         "crop_mode": settings["crop_mode"],
     }
+    try:
+        Preprocessing(**found, exact=True)
+    except (TypeError, ValueError) as error:
+        raise imgrec.UsageError(f"the preprocessing of {extractor.model} cannot be done: {error}") from error
+    return found
 
 
 def weights_file(extractor: Timm) -> str | None:
@@ -65,7 +68,11 @@ def weights_file(extractor: Timm) -> str | None:
         if not Path(extractor.checkpoint).is_file():
             raise imgrec.UsageError(f"checkpoint {extractor.checkpoint!r} does not exist")
         return extractor.checkpoint
-    return _pretrained_file(extractor.model, _pretrained_cfg(extractor.model)) if extractor.pretrained else None
+    if not extractor.pretrained:
+        return None
+    if hubs.is_elsewhere(extractor.model):
+        return hubs.weights(extractor.model)
+    return _pretrained_file(extractor.model, described(extractor.model).cfg)
 
 
 def digest_of(file: str) -> str:
@@ -104,19 +111,24 @@ def make(extractor: Timm) -> Any:
     """Create the model with its weights, a `torch.nn.Module` on the CPU from `(n, 3, height, width)` to vectors.
 
     Raises:
-        UsageError: the model cannot be created with these options, or the checkpoint does not fit it.
+        UsageError: the model cannot be created with these options, or the checkpoint does not fit it or is not
+            finite.
     """
     import timm
     import torch
 
+    is_elsewhere, about, weights = (
+        hubs.is_elsewhere(extractor.model),
+        described(extractor.model),
+        weights_file(extractor),
+    )
+    cfg, options = about.cfg, {"num_classes": 0, **about.arguments, **extractor.model_kwargs}
     for name, usual in ONLY.items():
-        if extractor.model_kwargs.get(name, usual) != usual:
+        if options.get(name, usual) != usual:
             raise imgrec.UsageError(
-                f"extractor.model_kwargs.{name}={extractor.model_kwargs[name]} makes a model that "
+                f"extractor.model_kwargs.{name}={options[name]} makes a model that "
                 "does not give a vector of an image in colour: leave it out"
             )
-    cfg, weights = _pretrained_cfg(extractor.model), weights_file(extractor)
-    options: dict[str, Any] = {"num_classes": 0, **extractor.model_kwargs}
     if extractor.pooling is not None:
         options["global_pool"] = extractor.pooling
     if extractor.input_size is not None and cfg.get("fixed_input_size"):
@@ -124,15 +136,43 @@ def make(extractor: Timm) -> Any:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            if weights is not None and extractor.checkpoint is None:
+            if is_elsewhere:
+                options["pretrained_cfg"] = cfg
+            elif weights is not None and extractor.checkpoint is None:
                 # Let timm load the file, as it converts some models' published weights.
                 options.update(pretrained=True, pretrained_cfg_overlay={"file": weights})
-            model = timm.create_model(extractor.model, **options)
+            model = timm.create_model(about.architecture, **options)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise imgrec.UsageError(f"timm cannot make {extractor.model}: {_one_line(error)}") from error
-    if extractor.checkpoint is not None:
-        _load_checkpoint(model, extractor.checkpoint, cfg, extractor.model)
+        raise imgrec.UsageError(f"timm cannot make {extractor.model}: {hubs.one_line(error)}") from error
+    if weights is not None and (is_elsewhere or extractor.checkpoint is not None):
+        classifiers = cfg.get("classifier") or ()
+        heads = tuple(f"{each}." for each in ((classifiers,) if isinstance(classifiers, str) else classifiers))
+        checkpoints.load(model, weights, heads, extractor.model)
+    whose = extractor.model if extractor.checkpoint is None else f"checkpoint {extractor.checkpoint!r}"
+    checkpoints.check_finite(model.state_dict().items(), whose)
     return model.eval()
+
+
+def described(model: str) -> hubs.Description:
+    """The architecture of a model, its arguments, its preprocessing and where its weights are.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    if not hubs.is_elsewhere(model):
+        return hubs.Description(model, cfg=_pretrained_cfg(model))
+    import timm.models
+
+    about = hubs.description(model)
+    try:
+        usual = _pretrained_cfg(about.architecture)
+    except imgrec.UsageError as error:
+        raise imgrec.UsageError(f"the architecture of {model}: {error}") from error
+    known = {spec.name for spec in fields(timm.models.PretrainedCfg)}
+    cfg = {name: value for name, value in about.cfg.items() if name in known}
+    bare = ("classifier", "first_conv")  # what its layers are called
+    cfg = {**{name: usual[name] for name in bare if name in usual}, **cfg, "architecture": about.architecture}
+    return replace(about, cfg=cfg)
 
 
 @functools.cache
@@ -144,50 +184,14 @@ def _pretrained_cfg(model: str) -> dict[str, Any]:
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:5] or timm.list_models(f"{name[:4]}*")[:5]
         like = f"; there are {', '.join(near)}" if near else ""
-        raise imgrec.UsageError(f"timm has no model {name!r}{like}")
+        if "/" in model:
+            like = f": of the hub it is {hubs.HUB}:{model}, in a folder {hubs.FOLDER}:{model}"
+        raise imgrec.UsageError(f"timm has no model {model if '/' in model else name!r}{like}")
     tagged = [each for each in timm.list_pretrained() if each.startswith(f"{name}.")]
     if tag and model not in tagged:
         raise imgrec.UsageError(f"timm has no weights {tag!r} of {name}; there are {', '.join(tagged) or 'none'}")
     cfg = timm.get_pretrained_cfg(model)
     return cfg.to_dict() if cfg else {}  # type: ignore[no-untyped-call]
-
-
-def _load_checkpoint(model: Any, checkpoint: str, cfg: Mapping[str, Any], name: str) -> None:
-    """Load a user's weights, with or without those of the classifier, into a model without a classifier.
-
-    Raises:
-        UsageError: the file is not a checkpoint, or is one of another model.
-    """
-    import timm.models
-
-    try:
-        # weights_only: no code in the file is executed.
-        state = timm.models.clean_state_dict(timm.models.load_state_dict(checkpoint, weights_only=True))
-    except Exception as error:  # safetensors, pickle, zipfile and torch each raise their own errors
-        raise imgrec.UsageError(f"checkpoint {checkpoint!r} is neither a safetensors nor a torch file") from error
-    # Counters of training steps, missing in older checkpoints, do not affect vectors.
-    wanted = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
-    classifiers = cfg.get("classifier") or ()
-    heads = tuple(f"{each}." for each in ((classifiers,) if isinstance(classifiers, str) else classifiers))
-    lacks = [key for key in wanted if key not in state]
-    extra = [key for key in state if key not in model.state_dict() and not key.startswith(heads)]
-    other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
-    message = [f"lacks {len(lacks)} of its {len(wanted)} weights, such as {lacks[0]}"] if lacks else []
-    message += [f"has {len(extra)} that the model has not, such as {extra[0]}"] if extra else []
-    message += (
-        [f"has {other[0]} as {list(state[other[0]].shape)}, not {list(wanted[other[0]].shape)}"] if other else []
-    )
-    if message:
-        raise imgrec.UsageError(f"checkpoint {checkpoint!r} does not fit {name}: it {', '.join(message)}")
-    model.load_state_dict(state, strict=False)  # only the classifier may differ, which the model lacks
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) < 300 else text[:300] + " ..."
-
-
-# --- the hub ------------------------------------------------------------------------------------------------
 
 
 def _pretrained_file(model: str, cfg: Mapping[str, Any]) -> str:
@@ -202,72 +206,9 @@ def _pretrained_file(model: str, cfg: Mapping[str, Any]) -> str:
         raise imgrec.UsageError(
             f"timm has no weights for {model}: give extractor.checkpoint= or extractor.pretrained=false"
         )
-    try:
-        return _from_hub(cfg) if cfg.get("hf_hub_id") else _from_url(cfg["url"])
-    except Exception as error:
-        if isinstance(error, imgrec.UsageError):
-            raise
-        raise imgrec.UsageError(
-            f"the weights of {model} cannot be downloaded ({_one_line(error) or type(error).__name__}): "
-            f"connect once, or give extractor.checkpoint=FILE, extractor.pretrained=false (random weights) "
-            f"or extractor=colour"
-        ) from error
-
-
-def _from_hub(cfg: Mapping[str, Any]) -> str:
-    import huggingface_hub as hub
-    from huggingface_hub.errors import EntryNotFoundError
-
-    repository, _, revision = cfg["hf_hub_id"].partition("@")
+    if not cfg.get("hf_hub_id"):
+        return hubs.downloaded(model, "weights", functools.partial(hubs.from_url, cfg["url"]))
     usual = cfg.get("hf_hub_filename") or "pytorch_model.bin"
     # In timm's order: safetensors first, if the repository has them.
     safe = "model.safetensors" if usual == "pytorch_model.bin" else str(Path(usual).with_suffix(".safetensors"))
-    for name in (safe, usual):
-        cached = hub.try_to_load_from_cache(repository, name, revision=revision or None)
-        if isinstance(cached, str):
-            return cached
-    for name in (safe, usual):
-        url = hub.hf_hub_url(repository, name, revision=revision or None)
-        try:
-            # Without this, hf_hub_download retries an unresponsive hub for minutes.
-            patience = hub.constants.HF_HUB_ETAG_TIMEOUT
-            _within(patience, functools.partial(hub.get_hf_file_metadata, url, timeout=patience))
-        except EntryNotFoundError:
-            continue
-        return hub.hf_hub_download(repository, name, revision=revision or None)
-    raise FileNotFoundError(f"{repository} has neither {safe} nor {usual}")
-
-
-def _from_url(url: str) -> str:
-    import urllib.request
-
-    import torch.hub
-
-    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    if not file.exists():
-        request = urllib.request.Request(url, method="HEAD")
-        _within(URL_PATIENCE, functools.partial(urllib.request.urlopen, request, timeout=URL_PATIENCE))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(file))
-    return str(file)
-
-
-def _within(seconds: float, ask: Callable[[], Result]) -> Result:
-    """Call `ask` with a timeout, raising TimeoutError; DNS look-ups have none of their own."""
-    outcome: list[Result] = []
-    failure: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            outcome.append(ask())
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:.0f} seconds")
-    if failure:
-        raise failure[0]
-    return outcome[0]
+    return hubs.downloaded(model, "weights", functools.partial(hubs.from_hub, cfg["hf_hub_id"], (safe, usual)))

@@ -32,6 +32,17 @@ class Preprocessing:
     exact: bool
     """Resize with Pillow as timm does; else with OpenCV, which is several times as fast."""
 
+    def __post_init__(self) -> None:
+        """Raise a ValueError for values out of range, which a model's own configuration may have."""
+        if not all(side >= 1 for side in self.input_size):
+            raise ValueError(f"an input size of {self.input_size}")
+        if not all(abs(value) < math.inf for value in self.mean):
+            raise ValueError(f"a mean of {self.mean}")
+        if not all(0 < value < math.inf for value in self.std):
+            raise ValueError(f"a standard deviation of {self.std}")
+        if not 0 < self.crop_pct < math.inf:
+            raise ValueError(f"a crop of {self.crop_pct}")
+
     @property
     def side(self) -> int | None:
         """The shorter side that is enough; None if exact, which requires full size."""

@@ -78,7 +78,7 @@ def _openvino(extractor: Timm, resolved: Resolved, preprocessing: Preprocessing)
         return OpenVINO(made.file, preprocessing, extractor.precision), "as asked"
     if made.accelerator != "cpu" and extractor.device == "auto":
         raise UnavailableError(f"torch has {made.accelerator} here")
-    if made.cosine < AGREEMENT:
+    if not made.cosine >= AGREEMENT:  # also if it is NaN
         raise UnavailableError(f"its vectors have a cosine of only {made.cosine:.6f} with torch's")
     why = f"whose vectors have a cosine of {made.cosine:.7f} with torch's"
     return OpenVINO(made.file, preprocessing, extractor.precision), why
