@@ -96,6 +96,9 @@ class Encoded:
     taken: str | None = None
     """As in `Record`."""
 
+    cost: int = 0
+    """Bytes that decoding takes, the file's apart; for a JPEG see `memory`."""
+
     @classmethod
     def of(cls, data: bytes) -> Encoded:
         """Read the header of an image file.
@@ -117,7 +120,9 @@ class Encoded:
             about = metadata.of(picture)
             size = _stored_size(picture)
             upright = size[::-1] if about.is_turned else size
-            return cls(data, name, width, height, len(picture.getbands()), scans > 1, upright, about.taken)
+            cost = _BYTES_A_PIXEL.get(name, _BYTES_A_PIXEL_ELSE) * width * height
+            cost = getattr(picture, "cost", cost)
+            return cls(data, name, width, height, len(picture.getbands()), scans > 1, upright, about.taken, cost)
 
     def decode(self, sides: Collection[int | None]) -> dict[int | None, Image]:
         """The image for each side (see `decode`); sides that lead to the same size share an array.
@@ -141,7 +146,7 @@ class Encoded:
             coefficients = 2 * self.channels * pixels if self.keeps_coefficients else 0
             made = [pixels // reduction**2 for reduction in {self._reduction(side) for side in sides}]
             return len(self.data) + coefficients + 3 * sum(made) + 4 * max(made)
-        return len(self.data) + _BYTES_A_PIXEL.get(self.format, _BYTES_A_PIXEL_ELSE) * pixels
+        return len(self.data) + self.cost
 
     def _reduction(self, side: int | None) -> int:
         return reduction(min(self.width, self.height), side) if self.format == "JPEG" else 1
@@ -208,7 +213,10 @@ def _opened(data: bytes) -> PIL.Image.Image:
 
     decoder = registry.recognising(decoders(), data[:64])
     if decoder is None:
-        return PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+        from imgrec.images import tiff
+
+        own = next((each for each in (tiff,) if each.recognises(data)), None)
+        return own.opened(data) if own else PIL.Image.open(io.BytesIO(data), formats=FORMATS)
     for library, command in decoder.missing_libraries().items():
         raise UnreadableImageError(f"{NEEDS}{library}: {command}")
     opened: object = decoder().open(data)

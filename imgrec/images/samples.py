@@ -1,0 +1,69 @@
+"""Samples of any depth, in NumPy, to RGB of 8 bits; and pictures whose pixels are made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from imgrec.kinds import Image
+
+Samples = npt.NDArray[np.unsignedinteger[Any]]
+"""`(height, width, channels)`, from 0 to 2 ** bits - 1."""
+
+
+class LazyPicture(PIL.Image.Image):
+    """An opaque RGB picture that is drawn when its pixels are first needed.
+
+    Args:
+        format: as `PIL.Image.Image.format`.
+        size: width and height.
+        draw: makes the pixels.
+        cost: how many bytes that takes at the most, with this picture.
+    """
+
+    def __init__(self, format: str, size: tuple[int, int], draw: Callable[[], Image], cost: int) -> None:
+        super().__init__()
+        self._mode = "RGB"
+        self._size = size
+        self._draw = draw
+        self.format = format  # type: ignore[misc]  # Pillow declares it for classes
+        self.cost = cost
+
+    def load(self) -> Any:
+        """Draw the pixels, unless they are there."""
+        if self._im is None:
+            self._im = PIL.Image.fromarray(self._draw()).im
+        return super().load()
+
+
+COST = 7
+"""Bytes a pixel of a lazy picture and of its copy in 8 bits."""
+
+
+def eight_bits(samples: Samples, bits: int) -> Image:
+    """Samples of fewer bits are scaled, of more they lose the lower ones."""
+    if bits < 8:
+        top = 2**bits - 1
+        table = np.array([(255 * value + top // 2) // top for value in range(top + 1)], np.uint8)
+        return table[samples]
+    return (samples >> (bits - 8)).astype(np.uint8) if bits > 8 else samples.astype(np.uint8, copy=False)
+
+
+def sixteen_bits(samples: Samples, bits: int) -> Samples:
+    """Samples scaled to 16 bits, in 32, in which products have room."""
+    return (samples.astype(np.uint32) * 65_535 + (2**bits - 1) // 2) // (2**bits - 1)
+
+
+def on_white(colour: Samples, alpha: Samples, *, premultiplied: bool = False) -> Samples:
+    """Samples of 16 bits composited on white; of alpha there is one channel."""
+    clear = 65_535 - alpha
+    return np.minimum(colour + clear if premultiplied else (colour * alpha + 65_535 * clear) // 65_535, 65_535)
+
+
+def without_ink(ink: Samples) -> Samples:
+    """Cyan, magenta, yellow and black of 16 bits to red, green and blue, without a profile."""
+    return (65_535 - ink[:, :, :3]) * (65_535 - ink[:, :, 3:]) // 65_535
