@@ -213,9 +213,9 @@ def _opened(data: bytes) -> PIL.Image.Image:
 
     decoder = registry.recognising(decoders(), data[:64])
     if decoder is None:
-        from imgrec.images import tiff
+        from imgrec.images import tiff_pixels
 
-        own = next((each for each in (tiff,) if each.recognises(data)), None)
+        own = next((each for each in (tiff_pixels,) if each.recognises(data)), None)
         return own.opened(data) if own else PIL.Image.open(io.BytesIO(data), formats=FORMATS)
     for library, command in decoder.missing_libraries().items():
         raise UnreadableImageError(f"{NEEDS}{library}: {command}")

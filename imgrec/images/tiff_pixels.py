@@ -7,6 +7,7 @@ what these mean is worked out here. Compressed pictures whose bytes are no sampl
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from imgrec.images.metadata import EXIF, OFFSET, ORIENTATION, TAKEN
 from imgrec.images.reasons import UnreadableImageError
-from imgrec.images.samples import COST, LazyPicture, Samples, eight_bits, on_white, without_ink
+from imgrec.images.samples import COST, LazyPicture, Samples, eight_bits, on_white, sixteen_bits, without_ink
 from imgrec.kinds import Image
 
 (NEW_SUBFILE, SUBFILE, WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER) = (
@@ -66,9 +67,8 @@ def opened(data: bytes) -> PIL.Image.Image:
     """
     data, tags = _main_page(data)
     page = _Page.of(data, tags)
-    if page.compression not in OF_BYTES:
-        return TiffImageFile(io.BytesIO(data))
-    picture = LazyPicture("TIFF", (page.width, page.height), page.draw, page.cost())
+    draw = page.draw if page.compression in OF_BYTES else page.draw_by_pillow
+    picture = LazyPicture("TIFF", (page.width, page.height), draw, page.cost())
     picture.info["exif"] = _exif(data, tags) if _is_big(data) else data  # EXIF is a TIFF, and so a TIFF is EXIF
     return picture
 
@@ -238,15 +238,28 @@ class _Page:
         return (width * (self.samples // self.planes) * self.bits + 7) // 8
 
     def cost(self) -> int:
-        """An upper estimate of the memory that `draw` takes, in bytes."""
+        """An upper estimate of the memory that drawing takes, in bytes."""
         width, height, _ = self._segment()
         pixels = self.width * self.height
+        if self.compression not in OF_BYTES:
+            return 14 * pixels + len(self.data)
         inflated = 0 if self._is_plain() else self._row_bytes(width) * height * self.planes
         # Inflated bytes are held by libtiff and by Pillow, the compressed ones by a file made of them.
         return max(COST * pixels, 3 * pixels + 2 * inflated + (2 * len(self.data) if inflated else 0)) + 32 * _BAND
 
     def _is_plain(self) -> bool:
         return self.compression == NONE and _number(self.tags, FILL_ORDER, 1) == 1
+
+    def draw_by_pillow(self) -> Image:
+        """The pixels of a page whose compressed bytes are no samples."""
+        unturned, (start, size) = bytearray(self.data), (8, 20) if _is_big(self.data) else (2, 12)
+        order: Any = "little" if self.tags.prefix == b"II" else "big"
+        first = self.tags.offset + start
+        count = int.from_bytes(unturned[self.tags.offset : first], order)
+        for entry in range(first, min(first + size * count, len(unturned)), size):
+            if int.from_bytes(unturned[entry : entry + 2], order) == ORIENTATION:
+                unturned[entry : entry + 2] = (0xFFFF).to_bytes(2, order)  # a tag that Pillow does not know
+        return np.asarray(TiffImageFile(io.BytesIO(unturned)).convert("RGB"))
 
     # --- samples --------------------------------------------------------------------------------------------
 
@@ -316,7 +329,7 @@ class _Page:
         """`(height, width, 3)`, or `(height, width, 1)` for grey."""
         bits, colour = self.bits, samples[:, :, : COLOURS[self.photometric]]
         if self.photometric == PALETTE:
-            bits, colour = 16, self._palette()[samples[:, :, 0]]
+            bits, colour = 16, self._palette[samples[:, :, 0]]
         elif self.photometric == CMYK:
             bits, colour = 16, without_ink(sixteen_bits(colour, bits))
         elif self.photometric == YCBCR:
@@ -329,6 +342,7 @@ class _Page:
             bits = 16
         return eight_bits(colour, bits)
 
+    @functools.cached_property
     def _palette(self) -> Samples:
         """`(colours, 3)`, of 16 bits."""
         values = np.array(_numbers(self.tags, COLOUR_MAP), np.uint16)
