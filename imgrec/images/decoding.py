@@ -41,7 +41,7 @@ SUFFIXES = frozenset(
 """The suffixes of image files in folders, besides those that decoders add (`image_suffixes`)."""
 
 MAX_PIXELS = 2 * 89_478_485
-"""Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
+"""Larger images, after a JPEG's reduction, are refused as decompression bombs: Pillow's own limit."""
 
 MAX_MEMORY = 840_000_000
 """Images that need more bytes for decoding, their file included, are refused."""
@@ -110,11 +110,14 @@ class Encoded:
             raise UnreadableImageError("empty file")
         with _reasons(), _opened(data) as picture:
             width, height = _extent(picture)
-            if width * height > MAX_PIXELS:
-                raise UnreadableImageError(f"too large: {width} x {height} pixels")
             name, scans = picture.format or "", 0
-            if name in ("JPEG", "MPO"):
-                name, scans = "JPEG", _scans(data)
+            if name == "JPEG":
+                scans = _scans(data)
+                # At the least, Huffman's code takes a bit for each block of 64 pixels.
+                if MAX_PIXELS < width * height > 512 * len(data):
+                    raise UnreadableImageError(f"too large: {width} x {height} pixels of {len(data):,} bytes")
+            elif width * height > MAX_PIXELS:
+                raise UnreadableImageError(f"too large: {width} x {height} pixels")
             if scans > MAX_SCANS:
                 raise UnreadableImageError(f"too large: a JPEG of {scans} scans, more than {MAX_SCANS}")
             about = metadata.of(picture)
@@ -134,6 +137,8 @@ class Encoded:
             message = f"{self.width} x {self.height} pixels, which take {needed:,} bytes to decode"
             raise UnreadableImageError(f"too large: {message}")
         reductions = {side: self._reduction(side) for side in sides}
+        if any(self.width * self.height > MAX_PIXELS * factor**2 for factor in reductions.values()):
+            raise UnreadableImageError(f"too large: {self.width} x {self.height} pixels")
         images = {reduction: self._decode(reduction) for reduction in set(reductions.values())}
         return {side: images[reduction] for side, reduction in reductions.items()}
 
@@ -213,9 +218,13 @@ def _opened(data: bytes) -> PIL.Image.Image:
 
     decoder = registry.recognising(decoders(), data[:64])
     if decoder is None:
-        from imgrec.images import tiff_pixels
+        import PIL.JpegImagePlugin
 
-        own = next((each for each in (tiff_pixels,) if each.recognises(data)), None)
+        from imgrec.images import avif, jpeg2000, png, tiff_pixels
+
+        if data.startswith(b"\xff\xd8\xff"):  # not by PIL.Image.open, which limits what is not yet reduced
+            return PIL.JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+        own = next((each for each in (avif, jpeg2000, png, tiff_pixels) if each.recognises(data)), None)
         return own.opened(data) if own else PIL.Image.open(io.BytesIO(data), formats=FORMATS)
     for library, command in decoder.missing_libraries().items():
         raise UnreadableImageError(f"{NEEDS}{library}: {command}")

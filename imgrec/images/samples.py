@@ -36,7 +36,8 @@ class LazyPicture(PIL.Image.Image):
     def load(self) -> Any:
         """Draw the pixels, unless they are there."""
         if self._im is None:
-            self._im = PIL.Image.fromarray(self._draw()).im
+            pixels = self._draw()  # of one channel, if it is grey
+            self._im = PIL.Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3))).im
         return super().load()
 
 
