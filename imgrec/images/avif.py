@@ -6,6 +6,7 @@ ISO/IEC 14496-12, 12.1.4.4 (clap); ISO/IEC 23008-12, 9.3 (ipma).
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -37,7 +38,7 @@ def opened(data: bytes) -> PIL.Image.Image:
     if box is None:
         return picture
     # What is cut off is decoded, too; the rest of the estimate is as for a whole AVIF.
-    cost = 20 * picture.width * picture.height
+    cost = 30 * picture.width * picture.height
     whole = picture
     cropped = LazyPicture("AVIF", (box[2] - box[0], box[3] - box[1]), lambda: _on_white(whole.crop(box)), cost)
     cropped.info = picture.info
@@ -50,8 +51,13 @@ def _on_white(picture: PIL.Image.Image) -> Image:
 
 
 def _without_alpha(data: bytes) -> bytes:
-    """The file with its reference to an alpha picture made unknown."""
-    return data.replace(b"auxl", b"----", 1)
+    """The file with its alpha picture made one of an unknown coding, which is passed over."""
+    meta = known = bytes(first(data, b"meta"))
+    for kind, content in boxes(first(meta[4:], b"iref")[4:]):
+        if kind == b"auxl":
+            entry = rb"(infe.{4}" + re.escape(bytes(content[:2])) + rb"..)...."
+            meta = re.sub(entry, rb"\1none", meta, flags=re.DOTALL)
+    return data.replace(known, meta, 1) if known else data
 
 
 def _by_opencv(data: bytes) -> Image:
