@@ -16,7 +16,7 @@ from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from imgrec.images.boxes import first
 from imgrec.images.reasons import UnreadableImageError
-from imgrec.images.samples import LazyPicture, Samples, eight_bits, on_white, sixteen_bits
+from imgrec.images.samples import LazyPicture, Samples, eight_bits, on_white, sixteen_bits, without_ink
 from imgrec.kinds import Image
 
 START = b"\xff\x4f\xff\x51"
@@ -70,7 +70,8 @@ class _Header:
     extra: int
     """What a component beyond the colours means; 0 if there is none."""
 
-    has_palette: bool
+    palette: Samples | None
+    """`(colours, 3)`, of 8 bits."""
 
     @classmethod
     def of(cls, data: bytes) -> _Header:
@@ -85,10 +86,11 @@ class _Header:
         if not kinds or len(kinds[-1]) < 3 or right <= left or bottom <= top:
             raise UnreadableImageError("broken image: a JPEG 2000 of no pixels")
         bits = tuple((each[0] & 0x7F) + 1 for each in kinds)
-        has_palette = bool(first(outer, b"pclr"))
-        colour = _colour(outer, count, has_palette=has_palette)
-        extra = 0 if has_palette else _extra(outer, count, COLOURS[colour])
-        header = cls(stream, right - left, bottom - top, bits, any(each[0] & 0x80 for each in kinds), colour, extra, has_palette)
+        palette = _palette(outer)
+        shown = count if palette is None else palette.shape[1]
+        colour = _colour(outer, shown)
+        extra = _extra(outer, shown, COLOURS[colour])
+        header = cls(stream, right - left, bottom - top, bits, any(each[0] & 0x80 for each in kinds), colour, extra, palette)
         header._refuse_what_is_not_read(is_subsampled=any(each[1:] != b"\1\1" for each in kinds))
         return header
 
@@ -96,8 +98,8 @@ class _Header:
         deep, count = max(self.bits) > 8, len(self.bits)
         if is_subsampled and (deep or self.colour != SYCC):
             raise _unread("subsampled components")
-        if self.has_palette and (count > 1 or deep):
-            raise _unread("a palette of more than 8 bits, or with alpha")
+        if self.palette is not None and (count > 1 or deep):
+            raise _unread("a palette for several components, or of more than 8 bits")
         if max(self.bits) > 16 or (deep and len(set(self.bits)) > 1):
             raise _unread("components of more than 16 bits, or of different ones above 8")
         if deep and count > 1 and (self.is_signed or count == 2 or self.colour in (CMYK, SYCC)):
@@ -105,10 +107,25 @@ class _Header:
 
     def is_plain(self) -> bool:
         """Whether Pillow has it right."""
-        return self.has_palette or (set(self.bits) == {8} and self.extra in (0, ALPHA))
+        return (
+            set(self.bits) == {8} and self.extra in (0, ALPHA) and self.palette is None and self.colour != CMYK
+        )
 
 
-def _colour(outer: memoryview, count: int, *, has_palette: bool) -> int:
+def _palette(outer: memoryview) -> Samples | None:
+    """The colours of a palette, a row each, if there is one."""
+    table, mapped = bytes(first(outer, b"pclr")), bytes(first(outer, b"cmap"))
+    if not table:
+        return None
+    count, columns = int.from_bytes(table[:2], "big"), table[2]
+    values = table[3 + columns :]
+    in_order = b"".join(struct.pack(">HBB", 0, 1, column) for column in range(columns))
+    if set(table[3 : 3 + columns]) != {7} or mapped != in_order or len(values) < count * columns:
+        raise _unread("a palette of other than 8 bits, or in another order")
+    return np.frombuffer(values, np.uint8, count * columns).reshape(count, columns)
+
+
+def _colour(outer: memoryview, count: int) -> int:
     """Which colours the first components are, of those that are read."""
     content = first(outer, b"colr")
     if content[:1] == b"\1":
@@ -116,8 +133,8 @@ def _colour(outer: memoryview, count: int, *, has_palette: bool) -> int:
     elif content[:1] == b"\2":
         found = PROFILES.get(bytes(content[19:23]), 0)
     else:
-        found = GREY if count < 3 and not has_palette else SRGB
-    if found not in COLOURS or (COLOURS[found] > count and not has_palette):
+        found = GREY if count < 3 else SRGB
+    if found not in COLOURS or COLOURS[found] > count:
         raise _unread(f"colour space {found}" if found else "an unknown colour space")
     return found
 
@@ -146,8 +163,13 @@ def _unread(what: str) -> UnreadableImageError:
 
 def _draw(data: bytes, header: _Header) -> Image:
     samples, bits = _samples(data, header), header.bits
+    if header.palette is not None:
+        # A sample beyond the last colour is of that one, as for OpenJPEG.
+        samples, bits = header.palette[np.minimum(samples[:, :, 0], len(header.palette) - 1)], (8,) * header.palette.shape[1]
     parts = [sixteen_bits(samples[:, :, i : i + 1], bits[i]) for i in range(len(bits))]
     colour = np.concatenate(parts[: COLOURS[header.colour]], axis=2)
+    if header.colour == CMYK:
+        colour = without_ink(colour)
     if header.extra in (ALPHA, PREMULTIPLIED):
         colour = on_white(colour, parts[-1], premultiplied=header.extra == PREMULTIPLIED)
     return eight_bits(colour, 16)

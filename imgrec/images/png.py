@@ -37,17 +37,17 @@ def opened(data: bytes) -> PIL.Image.Image:
     if data[12:16] != b"IHDR":
         raise UnreadableImageError("broken image: a PNG that does not begin with its header")
     depth, colour = data[24], data[25]
-    key = picture.info.get("transparency")
+    key = picture.info.pop("transparency", None)
     if depth == 16 and (key is not None or colour in (GREY_ALPHA, RGBA)):
         deep = LazyPicture("PNG", picture.size, lambda: _draw(data, colour, key), 16 * picture.width * picture.height)
         deep.info = picture.info
         return deep
     top = 2**depth - 1
     if colour == GREY and isinstance(key, int):
-        # Of 1 bit, Pillow scales it. More bits than the pixels have are not looked at.
-        picture.info["transparency"] = (key & top) * (255 // top if depth > 1 else 1)
-    elif colour == RGB and key is not None:
-        picture.info["transparency"] = tuple(value & top for value in key)
+        # More bits than the pixels have are not looked at.
+        picture.info["transparency"] = (key & top) * 255 // top
+    elif key is not None:
+        picture.info["transparency"] = tuple(value & top for value in key) if colour == RGB else key
     return picture
 
 
