@@ -42,7 +42,9 @@ def with_properties(data: bytes, *properties: bytes) -> bytes:
     count = len(list(inside(known)))
     assert table[:4] == bytes(4)
     assert table[8:10] == b"\0\1"
-    more = bytes(0x80 | (count + 1 + i) for i in range(len(properties)))  # the first bit: it may not be passed over
+    more = bytes(
+        0x80 | (count + 1 + i) for i in range(len(properties))
+    )  # the first bit: it may not be passed over
     end = 11 + table[10]
     table = table[:10] + bytes([table[10] + len(more)]) + table[11:end] + more + table[end:]
     parts[b"iprp"] = box(b"ipco", known + b"".join(properties)) + box(b"ipma", table)

@@ -82,7 +82,13 @@ def test_every_depth_sign_and_number_of_components(bits: int, channels: int, *, 
     share = on_white(share) if channels in (2, 4) else share
     if boxed:
         space = colour(GREY if channels < 3 else SRGB)
-        data = jp2(samples, bits, space, *([meanings(0, 1), meanings(0, 0, 0, 1)][channels // 4 :][:1] if channels in (2, 4) else []), signed=signed)
+        data = jp2(
+            samples,
+            bits,
+            space,
+            *([meanings(0, 1), meanings(0, 0, 0, 1)][channels // 4 :][:1] if channels in (2, 4) else []),
+            signed=signed,
+        )
     else:
         data = stream(samples, bits, signed=signed)
     if bits > 8 and (channels == 2 or (signed and channels > 1)):

@@ -31,7 +31,9 @@ def rows(samples: Samples, depth: int) -> Iterator[bytes]:
         yield b"\0" + np.packbits(((row[:, None] >> np.arange(depth)[::-1]) & 1).astype(bool)).tobytes()
 
 
-def png(samples: Samples, depth: int, colour: int, *others: tuple[bytes, bytes], interlaced: bool = False) -> bytes:
+def png(
+    samples: Samples, depth: int, colour: int, *others: tuple[bytes, bytes], interlaced: bool = False
+) -> bytes:
     height, width, _ = samples.shape
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     passes = [samples[y::down, x::right] for x, y, right, down in PASSES] if interlaced else [samples]

@@ -111,5 +111,7 @@ def _associated(table: memoryview, item: int) -> Iterator[int]:
         at += id_size + 1
         for _ in range(count):
             if owner == item:
-                yield int.from_bytes(table[at : at + size], "big") & (0x7FFF if size == 2 else 0x7F)  # the first bit: essential
+                yield int.from_bytes(table[at : at + size], "big") & (
+                    0x7FFF if size == 2 else 0x7F
+                )  # the first bit: essential
             at += size

@@ -90,7 +90,9 @@ class _Header:
         shown = count if palette is None else palette.shape[1]
         colour = _colour(outer, shown)
         extra = _extra(outer, shown, COLOURS[colour])
-        header = cls(stream, right - left, bottom - top, bits, any(each[0] & 0x80 for each in kinds), colour, extra, palette)
+        header = cls(
+            stream, right - left, bottom - top, bits, any(each[0] & 0x80 for each in kinds), colour, extra, palette
+        )
         header._refuse_what_is_not_read(is_subsampled=any(each[1:] != b"\1\1" for each in kinds))
         return header
 
@@ -107,9 +109,7 @@ class _Header:
 
     def is_plain(self) -> bool:
         """Whether Pillow has it right."""
-        return (
-            set(self.bits) == {8} and self.extra in (0, ALPHA) and self.palette is None and self.colour != CMYK
-        )
+        return set(self.bits) == {8} and self.extra in (0, ALPHA) and self.palette is None and self.colour != CMYK
 
 
 def _palette(outer: memoryview) -> Samples | None:
@@ -165,7 +165,10 @@ def _draw(data: bytes, header: _Header) -> Image:
     samples, bits = _samples(data, header), header.bits
     if header.palette is not None:
         # A sample beyond the last colour is of that one, as for OpenJPEG.
-        samples, bits = header.palette[np.minimum(samples[:, :, 0], len(header.palette) - 1)], (8,) * header.palette.shape[1]
+        samples, bits = (
+            header.palette[np.minimum(samples[:, :, 0], len(header.palette) - 1)],
+            (8,) * header.palette.shape[1],
+        )
     parts = [sixteen_bits(samples[:, :, i : i + 1], bits[i]) for i in range(len(bits))]
     colour = np.concatenate(parts[: COLOURS[header.colour]], axis=2)
     if header.colour == CMYK:

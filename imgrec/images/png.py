@@ -39,7 +39,9 @@ def opened(data: bytes) -> PIL.Image.Image:
     depth, colour = data[24], data[25]
     key = picture.info.pop("transparency", None)
     if depth == 16 and (key is not None or colour in (GREY_ALPHA, RGBA)):
-        deep = LazyPicture("PNG", picture.size, lambda: _draw(data, colour, key), 16 * picture.width * picture.height)
+        deep = LazyPicture(
+            "PNG", picture.size, lambda: _draw(data, colour, key), 16 * picture.width * picture.height
+        )
         deep.info = picture.info
         return deep
     top = 2**depth - 1

@@ -191,7 +191,9 @@ class _Page:
         planes = samples if _number(tags, PLANAR, 1) == 2 else 1
         if photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) and others > len(extra):
             raise _unread(f"{samples} samples a pixel, of which none is named")
-        page = cls(data, tags, width, height, bits, photometric, compression, samples, planes, alpha, premultiplied)
+        page = cls(
+            data, tags, width, height, bits, photometric, compression, samples, planes, alpha, premultiplied
+        )
         page._refuse_what_is_not_read()
         return page
 

@@ -28,7 +28,7 @@ Vectors = npt.NDArray[np.float32]
 """Vectors as rows: `float32 (n, dim)`."""
 
 
-DECODING_VERSION = 1
+DECODING_VERSION = 2
 """The version of the rules in `images.decoding`, part of every space: raised when decoded pixels change."""
 
 
