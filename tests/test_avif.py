@@ -54,7 +54,7 @@ def with_properties(data: bytes, *properties: bytes) -> bytes:
 
 
 def moved(places: bytes, by: int) -> bytes:
-    """The content of an `iloc` box whose pictures lie farther behind; of one extent each, all numbers of 32 bits."""
+    """The content of an `iloc` box whose pictures lie farther behind: of one extent each, in 32 bits."""
     head = 6 if places[0] else 4  # bytes of an entry before what it counts from, which may be of no size
     assert places[4] == 0x44
     head += (places[5] >> 4) + 2  # and how many extents there are
@@ -170,7 +170,7 @@ def test_libheif_sees_the_same(quarters: int, tmp_path: Path) -> None:
         pytest.skip("needs libheif's own tool")
     data = with_properties(avif(picture()), crop(10, 6, 40, 30), turn(quarters))
     (tmp_path / "a.avif").write_bytes(data)
-    done = subprocess.run([tool, "a.avif", "a.png"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([tool, "a.avif", "a.png"], cwd=tmp_path, capture_output=True, text=True, check=False)
     if "not been built in" in done.stderr or "Unsupported" in done.stderr:
         pytest.skip("libheif's tool reads no AVIF here")
     assert done.returncode == 0, done.stderr

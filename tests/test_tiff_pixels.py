@@ -110,9 +110,9 @@ class Page:
                 rows_each = self.rows or len(plane)
                 parts = [plane[i : i + rows_each] for i in range(0, len(plane), rows_each)]
             for part in parts:
-                if self.predictor == 2:
-                    part = np.diff(part, axis=1, prepend=0) % 2**self.bits
-                data = self.code(part) if self.code else PACKERS[self.compression](packed(part, self.bits, order))
+                stored = np.diff(part, axis=1, prepend=0) % 2**self.bits if self.predictor == 2 else part
+                packer = PACKERS.get(self.compression, bytes)
+                data = self.code(part) if self.code else packer(packed(stored, self.bits, order))
                 yield bytes(int(f"{byte:08b}"[::-1], 2) for byte in data) if self.fill_order == 2 else data
 
     def all_tags(self) -> dict[int, tuple[int, Sequence[int]]]:
@@ -192,7 +192,7 @@ def expected(page: Page, alpha: int | None, kind: int) -> npt.NDArray[np.float64
     if alpha is not None:
         over = share[:, :, alpha : alpha + 1]
         colour = (colour if kind == 1 else colour * over) + 1 - over
-    return np.clip(255 * np.broadcast_to(colour, (*colour.shape[:2], 3)), 0, 255)
+    return np.asarray(np.clip(255 * np.broadcast_to(colour, (*colour.shape[:2], 3)), 0, 255))
 
 
 def picture(samples: int, bits: int, photometric: int, height: int = 19, width: int = 21) -> Samples:
@@ -204,7 +204,7 @@ def picture(samples: int, bits: int, photometric: int, height: int = 19, width: 
 
 
 def palette(bits: int) -> list[int]:
-    return np.random.default_rng(bits).integers(0, 65536, 3 * 2**bits).tolist()
+    return [int(each) for each in np.random.default_rng(bits).integers(0, 65536, 3 * 2**bits)]
 
 
 ALPHAS = {"none": (), "unspecified": (0,), "associated": (1,), "unassociated": (2,), "second": (0, 2)}
@@ -229,7 +229,7 @@ CODINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def check(page: Page, alpha: str, order: str, big: bool) -> str:
+def check(page: Page, alpha: str, order: str, *, big: bool) -> str:
     """Compare one file with what is expected of it; the reason where it is refused."""
     extra = ALPHAS[alpha]
     page.tags |= {338: (3, extra)} if extra else {}
@@ -259,7 +259,7 @@ def test_every_combination_is_right_to_one_level_or_refused(photometric: int, bi
     ):
         samples = picture(COLOURS[photometric] + len(ALPHAS[alpha]), bits, photometric)
         page = Page(samples, bits, photometric, planes=planes, **LAYOUTS[layout])
-        reason = check(page, alpha, order, big)
+        reason = check(page, alpha, order, big=big)
         if alpha == "associated" and photometric not in (BLACK_IS_ZERO, RGB):
             assert "associated alpha" in reason
         else:
@@ -268,7 +268,7 @@ def test_every_combination_is_right_to_one_level_or_refused(photometric: int, bi
 
 @pytest.mark.parametrize("bits", [10, 16])
 def test_a_large_palette(bits: int) -> None:
-    assert not check(Page(picture(2, bits, PALETTE), bits, PALETTE), "unassociated", ">", False)
+    assert not check(Page(picture(2, bits, PALETTE), bits, PALETTE), "unassociated", ">", big=False)
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -279,7 +279,7 @@ def test_every_coding_of_bytes(coding: str, bits: int) -> None:
     ):
         samples = picture(COLOURS[photometric] + 1, bits, photometric)
         page = Page(samples, bits, photometric, planes=planes, **LAYOUTS[layout], **CODINGS[coding])
-        reason = check(page, "unassociated", order, big)
+        reason = check(page, "unassociated", order, big=big)
         if coding == "predicted" and bits not in (8, 16):
             assert "predictor 2 at" in reason
         else:
@@ -295,7 +295,7 @@ def test_fax(compression: int, kind: str, layout: str) -> None:
     for photometric, fill_order, order, big in itertools.product((0, 1), (1, 2), "<>", (False, True)):
         samples = picture(1, 1, photometric)
         more: dict[str, Any] = {"compression": compression, "fill_order": fill_order, "code": fax(kind)}
-        reason = check(Page(samples, 1, photometric, **LAYOUTS[layout], **more), "none", order, big)
+        reason = check(Page(samples, 1, photometric, **LAYOUTS[layout], **more), "none", order, big=big)
         assert ("64-bit big-endian" in reason) == (big and order == ">")
 
 
@@ -328,7 +328,8 @@ def test_jpeg(photometric: int, mode: str, sampling: str, layout: dict[str, Any]
 def from_ycbcr(samples: Samples) -> npt.NDArray[np.float64]:
     """ITU-R BT.601 in full range, as JFIF has it."""
     y, cb, cr = (samples[:, :, i] - (128 if i else 0) for i in range(3))
-    return np.clip(np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=2), 0, 255)
+    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=2)
+    return np.asarray(np.clip(rgb, 0, 255))
 
 
 def test_ycbcr_without_subsampling() -> None:

@@ -26,6 +26,7 @@ def recognises(data: bytes) -> bool:
 
 def opened(data: bytes) -> PIL.Image.Image:
     """The picture, cropped, before it is turned."""
+    picture: PIL.Image.Image
     try:
         picture = PIL.Image.open(io.BytesIO(data), formats=["AVIF"])
     except PIL.UnidentifiedImageError:
@@ -52,7 +53,7 @@ def _on_white(picture: PIL.Image.Image) -> Image:
 
 def _without_alpha(data: bytes) -> bytes:
     """The file with its alpha picture made one of an unknown coding, which is passed over."""
-    meta = known = bytes(first(data, b"meta"))
+    meta = known = first(data, b"meta")
     for kind, content in boxes(first(meta[4:], b"iref")[4:]):
         if kind == b"auxl":
             entry = rb"(infe.{4}" + re.escape(bytes(content[:2])) + rb"..)...."

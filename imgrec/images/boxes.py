@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 def boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The boxes of a file or of a box's content: their types and contents; a box that is cut has what there is of it."""
+    """The types and contents of the boxes in a file or a box; one that is cut has what there is of it."""
     view, at = memoryview(data), 0
     while at + 8 <= len(view):
         size, start = int.from_bytes(view[at : at + 4], "big"), at + 8
@@ -20,6 +20,6 @@ def boxes(data: bytes | memoryview) -> Iterator[tuple[bytes, memoryview]]:
         at += size
 
 
-def first(data: bytes | memoryview, kind: bytes) -> memoryview:
+def first(data: bytes | memoryview, kind: bytes) -> bytes:
     """The content of the first box of a type; empty if there is none."""
-    return next((content for each, content in boxes(data) if each == kind), memoryview(b""))
+    return next((bytes(content) for each, content in boxes(data) if each == kind), b"")

@@ -1,6 +1,6 @@
 """JPEG 2000 (ISO/IEC 15444-1): components of any depth.
 
-Pillow is right up to 8 bits, but for the scale of fewer, and for grey; of deeper colours it lets white wrap to black.
+Pillow is right up to 8 bits, but for the scale of fewer, and for grey; in deeper colours its white wraps to black.
 These are decoded by OpenCV, which knows neither signed components nor grey with alpha.
 """
 
@@ -57,7 +57,7 @@ def opened(data: bytes) -> PIL.Image.Image:
 class _Header:
     """What the codestream and the boxes around it say."""
 
-    stream: bytes | memoryview
+    stream: bytes
     """The codestream."""
 
     width: int
@@ -75,9 +75,9 @@ class _Header:
 
     @classmethod
     def of(cls, data: bytes) -> _Header:
-        outer = first(data, b"jp2h") if not data.startswith(START) else memoryview(b"")
+        outer = b"" if data.startswith(START) else first(data, b"jp2h")
         stream = data if data.startswith(START) else first(data, b"jp2c")
-        size = bytes(stream[6 : 6 + 0xFFFF])
+        size = stream[6 : 6 + 0xFFFF]
         if len(size) < 36 or stream[:4] != START:
             raise UnreadableImageError("broken image: a JPEG 2000 without its size")
         right, bottom, left, top = struct.unpack(">4I", size[2:18])
@@ -112,9 +112,9 @@ class _Header:
         return set(self.bits) == {8} and self.extra in (0, ALPHA) and self.palette is None and self.colour != CMYK
 
 
-def _palette(outer: memoryview) -> Samples | None:
+def _palette(outer: bytes) -> Samples | None:
     """The colours of a palette, a row each, if there is one."""
-    table, mapped = bytes(first(outer, b"pclr")), bytes(first(outer, b"cmap"))
+    table, mapped = first(outer, b"pclr"), first(outer, b"cmap")
     if not table:
         return None
     count, columns = int.from_bytes(table[:2], "big"), table[2]
@@ -125,13 +125,13 @@ def _palette(outer: memoryview) -> Samples | None:
     return np.frombuffer(values, np.uint8, count * columns).reshape(count, columns)
 
 
-def _colour(outer: memoryview, count: int) -> int:
+def _colour(outer: bytes, count: int) -> int:
     """Which colours the first components are, of those that are read."""
     content = first(outer, b"colr")
     if content[:1] == b"\1":
         found = int.from_bytes(content[3:7], "big")
     elif content[:1] == b"\2":
-        found = PROFILES.get(bytes(content[19:23]), 0)
+        found = PROFILES.get(content[19:23], 0)
     else:
         found = GREY if count < 3 else SRGB
     if found not in COLOURS or COLOURS[found] > count:
@@ -139,7 +139,7 @@ def _colour(outer: memoryview, count: int) -> int:
     return found
 
 
-def _extra(outer: memoryview, count: int, colours: int) -> int:
+def _extra(outer: bytes, count: int, colours: int) -> int:
     """What the component beyond the colours is: alpha, unless the file says something else."""
     if count > colours + 1:
         raise _unread(f"{count} components")
@@ -201,7 +201,7 @@ def _in_new_boxes(header: _Header) -> bytes:
     colour = struct.pack(">BBBI", 1, 0, 0, SRGB)
     inner = _box(b"ihdr", size) + _box(b"colr", colour)
     start = _box(b"jP  ", b"\r\n\x87\n") + _box(b"ftyp", b"jp2 " + bytes(4) + b"jp2 ")
-    return start + _box(b"jp2h", inner) + _box(b"jp2c", bytes(header.stream))
+    return start + _box(b"jp2h", inner) + _box(b"jp2c", header.stream)
 
 
 def _box(kind: bytes, content: bytes) -> bytes:

@@ -95,4 +95,5 @@ def _samples(high: PIL.Image.Image, low: PIL.Image.Image, colour: int) -> Sample
         return first.astype(np.uint32)[:, :, None]
     if colour == GREY_ALPHA:
         return np.ascontiguousarray(first).view(">u2").astype(np.uint32)
-    return first.astype(np.uint32) << 8 | np.asarray(low)
+    both: Samples = first.astype(np.uint32) << 8 | np.asarray(low)
+    return both

@@ -19,18 +19,18 @@ class LazyPicture(PIL.Image.Image):
     """An opaque RGB picture that is drawn when its pixels are first needed.
 
     Args:
-        format: as `PIL.Image.Image.format`.
+        name: of the format, as `PIL.Image.Image.format`.
         size: width and height.
         draw: makes the pixels.
         cost: how many bytes that takes at the most, with this picture.
     """
 
-    def __init__(self, format: str, size: tuple[int, int], draw: Callable[[], Image], cost: int) -> None:
+    def __init__(self, name: str, size: tuple[int, int], draw: Callable[[], Image], cost: int) -> None:
         super().__init__()
         self._mode = "RGB"
         self._size = size
         self._draw = draw
-        self.format = format  # type: ignore[misc]  # Pillow declares it for classes
+        self.format = name
         self.cost = cost
 
     def load(self) -> Any:
@@ -56,15 +56,18 @@ def eight_bits(samples: Samples, bits: int) -> Image:
 
 def sixteen_bits(samples: Samples, bits: int) -> Samples:
     """Samples scaled to 16 bits, in 32, in which products have room."""
-    return (samples.astype(np.uint32) * 65_535 + (2**bits - 1) // 2) // (2**bits - 1)
+    deep: Samples = (samples.astype(np.uint32) * 65_535 + (2**bits - 1) // 2) // (2**bits - 1)
+    return deep
 
 
 def on_white(colour: Samples, alpha: Samples, *, premultiplied: bool = False) -> Samples:
     """Samples of 16 bits composited on white; of alpha there is one channel."""
     clear = 65_535 - alpha
-    return np.minimum(colour + clear if premultiplied else (colour * alpha + 65_535 * clear) // 65_535, 65_535)
+    light: Samples = colour if premultiplied else colour * alpha // 65_535
+    return np.minimum(light + clear, 65_535)
 
 
 def without_ink(ink: Samples) -> Samples:
     """Cyan, magenta, yellow and black of 16 bits to red, green and blue, without a profile."""
-    return (65_535 - ink[:, :, :3]) * (65_535 - ink[:, :, 3:]) // 65_535
+    light = 65_535 - ink
+    return np.floor_divide(light[:, :, :3] * light[:, :, 3:], 65_535)

@@ -1,8 +1,8 @@
 """TIFF and BigTIFF (TIFF 6.0; its technical notes 1 and 2): pages, samples of 1 to 16 bits, strips and tiles.
 
-Pillow knows some combinations of the tags, misreads others (planes of 16 bits, 0 as white at 16 bits, 12 bits), and
-takes a thumbnail for the picture if it comes first. So strips and tiles are inflated by Pillow's libtiff, as bytes, and
-what these mean is worked out here. Compressed pictures whose bytes are no samples (fax, JPEG) are left to Pillow.
+Pillow knows some combinations of the tags, misreads others (planes of 16 bits, 0 as white at 16 bits, 12 bits),
+and takes a thumbnail for the picture if it comes first. So strips and tiles are inflated by Pillow's libtiff, as
+bytes, and what these mean is worked out here. Pictures whose coding is not of bytes (fax, JPEG) are left to Pillow.
 """
 
 from __future__ import annotations
@@ -34,8 +34,12 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
 """Channels of each photometric interpretation that is read."""
 
-OTHER_PHOTOMETRICS = {4: "a mask", 8: "CIE L*a*b*", 9: "CIE L*a*b*", 10: "CIE L*a*b*", 32803: "a sensor's raw data",
-                      34892: "a sensor's raw data", 32844: "LogL", 32845: "LogLuv"}  # fmt: skip
+OTHER_PHOTOMETRICS = {
+    4: "a mask",
+    **dict.fromkeys((8, 9, 10), "CIE L*a*b*"),
+    **dict.fromkeys((32803, 34892), "a sensor's raw data"),
+    **dict.fromkeys((32844, 32845), "logarithms of light"),
+}
 
 NONE, LZW, DEFLATE, PACKBITS = 1, 5, (8, 32946), 32773
 OF_BYTES = (NONE, LZW, *DEFLATE, PACKBITS, 34925, 50000)
@@ -204,24 +208,27 @@ class _Page:
             raise _unread("associated alpha beside anything but RGB or grey with 0 as black")
         if self.photometric == CMYK and _number(tags, INK_SET, 1) != 1:
             raise _unread("inks other than CMYK")
-        if self.compression not in OF_BYTES and self.data.startswith(b"MM\0+"):
-            raise _unread("64-bit big-endian offsets and samples coded by fax or JPEG")
-        if self.compression in FAX:
-            if (self.bits, self.samples) != (1, 1) or self.photometric > BLACK_IS_ZERO:
-                raise _unread("fax-coded pages of more than one bit a pixel")
-        elif self.compression in JPEG:
-            if self.bits != 8 or self.samples != COLOURS[self.photometric] or self.planes > 1:
-                raise _unread("JPEG-coded samples other than 8 bits of grey, RGB, CMYK or YCbCr in one plane")
-            if self.photometric == PALETTE:
-                raise _unread("a JPEG-coded palette")
-        elif self.compression not in OF_BYTES:
-            raise _unread(f"compression {self.compression}")
+        if self.compression not in OF_BYTES:
+            self._refuse_unless_pillow_is_right()
         elif self.photometric == YCBCR:
             usual = not {COEFFICIENTS, BLACK_WHITE} & tags.keys()
             if self.bits != 8 or _numbers(tags, SUBSAMPLING, [2, 2]) != (1, 1) or not usual:
                 raise _unread("YCbCr, unless in JPEG, or 8 bits without subsampling")
         if self._predictor() and (self._predictor() != 2 or self.bits not in (8, 16)):
             raise _unread(f"predictor {self._predictor()} at {self.bits} bits")
+
+    def _refuse_unless_pillow_is_right(self) -> None:
+        if self.data.startswith(b"MM\0+"):
+            raise _unread("64-bit big-endian offsets and samples coded by fax or JPEG")
+        if self.compression in FAX:
+            if (self.bits, self.samples) != (1, 1) or self.photometric > BLACK_IS_ZERO:
+                raise _unread("fax-coded pages of more than one bit a pixel")
+        elif self.compression not in JPEG:
+            raise _unread(f"compression {self.compression}")
+        elif self.photometric == PALETTE:
+            raise _unread("a JPEG-coded palette")
+        elif self.bits != 8 or self.samples != COLOURS[self.photometric] or self.planes > 1:
+            raise _unread("JPEG-coded samples other than 8 bits of grey, RGB, CMYK or YCbCr in one plane")
 
     def _predictor(self) -> int:
         """How samples are predicted from their neighbours, 0 if they are not."""
@@ -388,9 +395,9 @@ def _of_bytes(
     offsets = [8]
     for segment in segments:
         offsets.append(offsets[-1] + len(segment))
-    tags = {WIDTH: [row_bytes], LENGTH: [rows], BITS: [8], COMPRESSION: [compression], PHOTOMETRIC: [BLACK_IS_ZERO],
-            FILL_ORDER: [order], STRIP_OFFSETS: offsets[:-1], SAMPLES: [1], ROWS_PER_STRIP: [rows_each],
-            STRIP_COUNTS: [len(each) for each in segments]}  # fmt: skip
+    tags = {WIDTH: [row_bytes], LENGTH: [rows], BITS: [8], SAMPLES: [1], PHOTOMETRIC: [BLACK_IS_ZERO],
+            COMPRESSION: [compression], FILL_ORDER: [order], STRIP_OFFSETS: offsets[:-1],
+            ROWS_PER_STRIP: [rows_each], STRIP_COUNTS: [len(each) for each in segments]}  # fmt: skip
     start = offsets[-1]
     further = start + 2 + 12 * len(tags) + 4
     entries, lists = b"", b""
