@@ -15,7 +15,7 @@ import PIL.Image
 
 from imgrec.images.boxes import boxes, first
 from imgrec.images.reasons import UnreadableImageError
-from imgrec.images.samples import LazyPicture, eight_bits, on_white, sixteen_bits
+from imgrec.images.samples import LazyPicture, eight_bits, in_bands, on_white, sixteen_bits
 from imgrec.kinds import Image
 
 
@@ -32,7 +32,7 @@ def opened(data: bytes) -> PIL.Image.Image:
     except PIL.UnidentifiedImageError:
         # Some of libheif's and GIMP's have an alpha picture whose size is not told, which libavif refuses.
         picture = PIL.Image.open(io.BytesIO(_without_alpha(data)), formats=["AVIF"])
-        lenient = LazyPicture("AVIF", picture.size, lambda: _by_opencv(data), 16 * picture.width * picture.height)
+        lenient = LazyPicture("AVIF", picture.size, lambda: _by_opencv(data), 40 * picture.width * picture.height)
         lenient.info = picture.info
         picture = lenient
     box = _crop(data, picture.size)
@@ -67,8 +67,12 @@ def _by_opencv(data: bytes) -> Image:
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if found is None or found.dtype != np.uint8 or found.shape[2:] != (4,):
         raise UnreadableImageError("broken image: an AVIF whose alpha does not tell its size")
-    samples = sixteen_bits(found, 8)  # type: ignore[arg-type]
-    return eight_bits(on_white(samples[:, :, 2::-1], samples[:, :, 3:]), 16)
+
+    def draw(rows: slice) -> Image:
+        samples = sixteen_bits(found[rows], 8)  # type: ignore[arg-type]
+        return eight_bits(on_white(samples[:, :, 2::-1], samples[:, :, 3:]), 16)
+
+    return in_bands(found.shape[0], found.shape[1], draw)
 
 
 def _crop(data: bytes, size: tuple[int, int]) -> tuple[int, int, int, int] | None:

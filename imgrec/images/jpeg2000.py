@@ -16,7 +16,7 @@ from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
 
 from imgrec.images.boxes import first
 from imgrec.images.reasons import UnreadableImageError
-from imgrec.images.samples import LazyPicture, Samples, eight_bits, on_white, sixteen_bits, without_ink
+from imgrec.images.samples import LazyPicture, Samples, eight_bits, in_bands, on_white, sixteen_bits, without_ink
 from imgrec.kinds import Image
 
 START = b"\xff\x4f\xff\x51"
@@ -30,8 +30,8 @@ PROFILES = {b"GRAY": GREY, b"RGB ": SRGB, b"CMYK": CMYK}
 
 ALPHA, PREMULTIPLIED, UNSPECIFIED = 1, 2, 65_535
 
-_COST = 25
-"""Bytes a pixel, measured; see `decoding`. Of 16 bits and four components it is less than twice of it."""
+_COST, _COST_EACH = 8, 6
+"""Bytes a pixel, and more for each component, measured."""
 
 
 def recognises(data: bytes) -> bool:
@@ -49,7 +49,8 @@ def opened(data: bytes) -> PIL.Image.Image:
     picture = PIL.Image.open(io.BytesIO(data), formats=["JPEG2000"])
     if header.is_plain():
         return picture
-    cost = 2 * _COST * max(header.width * header.height, picture.width * picture.height)
+    pixels = max(header.width * header.height, picture.width * picture.height)
+    cost = (_COST + _COST_EACH * len(header.bits)) * pixels
     return LazyPicture("JPEG2000", (header.width, header.height), lambda: _draw(data, header), cost)
 
 
@@ -107,6 +108,10 @@ class _Header:
         if deep and count > 1 and (self.is_signed or count == 2 or self.colour in (CMYK, SYCC)):
             raise _unread("more than 8 bits that are signed, grey with alpha, CMYK or YCC")
 
+    def is_scaled(self) -> bool:
+        """Whether Pillow decodes it, and scales components to 8 or 16 bits."""
+        return max(self.bits) <= 8 or len(self.bits) == 1
+
     def is_plain(self) -> bool:
         """Whether Pillow has it right."""
         return set(self.bits) == {8} and self.extra in (0, ALPHA) and self.palette is None and self.colour != CMYK
@@ -162,14 +167,20 @@ def _unread(what: str) -> UnreadableImageError:
 
 
 def _draw(data: bytes, header: _Header) -> Image:
-    samples, bits = _samples(data, header), header.bits
+    samples = _samples(data, header)
+    return in_bands(header.height, header.width, lambda rows: _rgb(samples[rows], header))
+
+
+def _rgb(samples: Samples, header: _Header) -> Image:
+    depths = [samples.dtype.itemsize * 8 if header.is_scaled() else bits for bits in header.bits]
+    parts = [
+        sixteen_bits(np.right_shift(samples[:, :, i : i + 1], depth - bits), bits)
+        for i, (depth, bits) in enumerate(zip(depths, header.bits, strict=True))
+    ]
     if header.palette is not None:
         # A sample beyond the last colour is of that one, as for OpenJPEG.
-        samples, bits = (
-            header.palette[np.minimum(samples[:, :, 0], len(header.palette) - 1)],
-            (8,) * header.palette.shape[1],
-        )
-    parts = [sixteen_bits(samples[:, :, i : i + 1], bits[i]) for i in range(len(bits))]
+        chosen = np.minimum(samples[:, :, 0] >> (8 - header.bits[0]), len(header.palette) - 1)
+        parts = np.split(sixteen_bits(header.palette[chosen], 8), header.palette.shape[1], axis=2)
     colour = np.concatenate(parts[: COLOURS[header.colour]], axis=2)
     if header.colour == CMYK:
         colour = without_ink(colour)
@@ -179,20 +190,18 @@ def _draw(data: bytes, header: _Header) -> Image:
 
 
 def _samples(data: bytes, header: _Header) -> Samples:
-    """`(height, width, components)`, in their own depths."""
-    if max(header.bits) > 8 and len(header.bits) > 1:
+    """`(height, width, components)`: of Pillow scaled to 8 or 16 bits, of OpenCV in their own depth."""
+    if not header.is_scaled():
         import cv2
 
         found = cv2.imdecode(np.frombuffer(_in_new_boxes(header), np.uint8), cv2.IMREAD_UNCHANGED)
         if found is None or found.shape != (header.height, header.width, len(header.bits)):
             raise UnreadableImageError("broken image: OpenCV cannot decode this JPEG 2000")
-        return found[:, :, [2, 1, 0, 3][: found.shape[2]]]  # type: ignore[return-value]
+        cv2.cvtColor(found, cv2.COLOR_BGR2RGB if len(header.bits) == 3 else cv2.COLOR_BGRA2RGBA, found)
+        return found  # type: ignore[return-value]
     # Of the bare codestream, since by its boxes Pillow takes 9 bits for 8.
-    grey = len(header.bits) == 1
-    picture = Jpeg2KImageFile(io.BytesIO(header.stream if grey else data))
-    found = np.asarray(picture).reshape(picture.height, picture.width, -1)
-    depth = 16 if found.dtype.itemsize > 1 else 8
-    return found >> np.array([depth - bits for bits in header.bits], np.uint8)  # type: ignore[no-any-return]
+    picture = Jpeg2KImageFile(io.BytesIO(header.stream if len(header.bits) == 1 else data))
+    return np.asarray(picture).reshape(picture.height, picture.width, -1)
 
 
 def _in_new_boxes(header: _Header) -> bytes:

@@ -13,13 +13,10 @@ import PIL.Image
 from PIL.PngImagePlugin import PngImageFile
 
 from imgrec.images.reasons import UnreadableImageError
-from imgrec.images.samples import LazyPicture, Samples, eight_bits, on_white
+from imgrec.images.samples import LazyPicture, Samples, eight_bits, in_bands, on_white
 from imgrec.kinds import Image
 
 GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6
-
-_BAND = 2**18
-"""Pixels composited at a time."""
 
 
 def recognises(data: bytes) -> bool:
@@ -56,17 +53,17 @@ def opened(data: bytes) -> PIL.Image.Image:
 def _draw(data: bytes, colour: int, key: int | tuple[int, ...] | None) -> Image:
     """16 bits on white."""
     high, low = _halves(data, colour)
-    image = np.empty((high.height, high.width, 3), np.uint8)
-    rows = max(1, _BAND // high.width)
-    for top in range(0, high.height, rows):
-        box = (0, top, high.width, min(top + rows, high.height))
+
+    def draw(rows: slice) -> Image:
+        box = (0, rows.start, high.width, rows.stop)
         samples = _samples(high.crop(box), low.crop(box), colour)
         if key is None:
             light, alpha = samples[:, :, :-1], samples[:, :, -1:]
         else:
             light, alpha = samples, np.where((samples == key).all(axis=2, keepdims=True), 0, 65_535)
-        image[top : box[3]] = eight_bits(on_white(light, cast("Samples", alpha.astype(np.uint32))), 16)
-    return image
+        return eight_bits(on_white(light, cast("Samples", alpha.astype(np.uint32))), 16)
+
+    return in_bands(high.height, high.width, draw)
 
 
 def _halves(data: bytes, colour: int) -> tuple[PIL.Image.Image, PIL.Image.Image]:

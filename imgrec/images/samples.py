@@ -41,6 +41,19 @@ class LazyPicture(PIL.Image.Image):
         return super().load()
 
 
+def in_bands(height: int, width: int, draw: Callable[[slice], Image]) -> Image:
+    """An image drawn some rows at a time, since what is between takes much more memory."""
+    image = np.empty((height, width, 3), np.uint8)
+    step = max(1, _BAND // width)
+    for top in range(0, height, step):
+        rows = slice(top, min(top + step, height))
+        image[rows] = draw(rows)
+    return image
+
+
+_BAND = 2**18
+"""Pixels drawn at a time."""
+
 COST = 7
 """Bytes a pixel of a lazy picture and of its copy in 8 bits."""
 
@@ -63,11 +76,11 @@ def sixteen_bits(samples: Samples, bits: int) -> Samples:
 def on_white(colour: Samples, alpha: Samples, *, premultiplied: bool = False) -> Samples:
     """Samples of 16 bits composited on white; of alpha there is one channel."""
     clear = 65_535 - alpha
-    light: Samples = colour if premultiplied else colour * alpha // 65_535
-    return np.minimum(light + clear, 65_535)
+    light: Samples = (colour if premultiplied else colour * alpha // 65_535) + clear
+    return np.minimum(light, np.uint32(65_535))
 
 
 def without_ink(ink: Samples) -> Samples:
     """Cyan, magenta, yellow and black of 16 bits to red, green and blue, without a profile."""
-    light = 65_535 - ink
-    return np.floor_divide(light[:, :, :3] * light[:, :, 3:], 65_535)
+    light: Samples = 65_535 - ink
+    return light[:, :, :3] * light[:, :, 3:] // 65_535

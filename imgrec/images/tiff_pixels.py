@@ -2,7 +2,7 @@
 
 Pillow knows some combinations of the tags, misreads others (planes of 16 bits, 0 as white at 16 bits, 12 bits),
 and takes a thumbnail for the picture if it comes first. So strips and tiles are inflated by Pillow's libtiff, as
-bytes, and what these mean is worked out here. Pictures whose coding is not of bytes (fax, JPEG) are left to Pillow.
+bytes, and what these mean is worked out here. Codings of other things (fax, JPEG) are left to Pillow.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class _Page:
             return 14 * pixels + len(self.data)
         inflated = 0 if self._is_plain() else self._row_bytes(width) * height * self.planes
         # Inflated bytes are held by libtiff and by Pillow, the compressed ones by a file made of them.
-        return max(COST * pixels, 3 * pixels + 2 * inflated + (2 * len(self.data) if inflated else 0)) + 32 * _BAND
+        return max(COST * pixels, 3 * pixels + 2 * inflated + (len(self.data) if inflated else 0)) + 32 * _BAND
 
     def _is_plain(self) -> bool:
         return self.compression == NONE and _number(self.tags, FILL_ORDER, 1) == 1
