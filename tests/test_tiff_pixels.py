@@ -460,6 +460,23 @@ def test_a_missing_photometric_interpretation_is_guessed_as_libtiff_does() -> No
         assert np.abs(images.decode(bytes(data)) - expected(page, None, 0)).max() == 0
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {277: (3, [60_000]), 262: (3, [RGB])},
+        {277: (3, [60_000]), 262: (3, [RGB]), 284: (3, [2])},
+        {256: (4, [12_000]), 257: (4, [12_000]), 278: (4, [12_000]), 258: (3, [16])},
+        {322: (4, [30_000]), 323: (4, [30_000])},
+        {256: (4, [2**31]), 257: (4, [2**31])},
+    ],
+)
+@pytest.mark.parametrize("coding", ["lzw", "deflate"])
+def test_what_takes_too_much_memory_is_told_by_the_tags(tags: dict[int, Any], coding: str) -> None:
+    page = Page(picture(1, 8, 1, 160, 100), 8, 1, tags, **CODINGS[coding])
+    with pytest.raises(images.UnreadableImageError, match="too large"):
+        images.decode(tiff(page))
+
+
 # --- a second opinion ---------------------------------------------------------------------------------------
 
 

@@ -4,8 +4,8 @@ These rules are part of every space (`kinds.extractor.DECODING_VERSION`):
 
 * the format is one of `FORMATS`, or one that a plugin adds (`kinds.Decoder`), judged by content, not by name;
 * EXIF orientation is applied; embedded colour profiles are ignored;
-* grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
-* transparency is composited on white; of several frames the first is taken;
+* grey and palette become RGB, CMYK is converted, 1 to 16 bits become 8 (of more, the high ones);
+* transparency is composited on white; of several frames the first is taken, of a TIFF's pages no thumbnail;
 * JPEG may be decoded at 1/2, 1/4 or 1/8, never below the side that the extractor asks for;
 * what would need more memory than `MAX_MEMORY`, according to its header, is refused without decoding.
 """

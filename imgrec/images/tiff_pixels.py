@@ -188,7 +188,7 @@ class _Page:
             raise UnreadableImageError(f"broken image: a TIFF of {samples} samples a pixel, which are too few")
         others = samples - COLOURS[photometric]
         # Without a word on what the fourth is, it is taken as alpha, as by Pillow and most others.
-        extra = _numbers(tags, EXTRA_SAMPLES, [2] if photometric == RGB else [])[:others]
+        extra = _numbers(tags, EXTRA_SAMPLES, [2] if photometric == RGB and others == 1 else [])[:others]
         known = [i for i, each in enumerate(extra) if each in ASSOCIATED + UNASSOCIATED]
         alpha = COLOURS[photometric] + known[0] if known else None
         premultiplied = bool(known) and extra[known[0]] in ASSOCIATED
