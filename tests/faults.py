@@ -84,7 +84,8 @@ FAULTS = (
         "hostile::decoded_pixels_are_those_worked_out_by_hand "
         "hostile::jpeg_of_every_coding_and_ink_has_its_colours hostile::the_first_picture_of_an_mpo_is_taken "
         "hostile::orientation_is_that_of_the_exif_standard "
-        "hostile::a_large_picture_is_converted_part_by_part_and_is_the_same images heif raw jxl",
+        "hostile::a_large_picture_is_converted_part_by_part_and_is_the_same images heif raw jxl "
+        "tiff_pixels png jpeg2000 avif raw_formats",
     ),
     Fault(
         "photographs with bytes changed, cut out, put in",

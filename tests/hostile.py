@@ -146,6 +146,7 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "bomb-of-a-tile.tif": (lambda: tiff(10, 10, tile=30_000), "too large"),
     "nearly-a-bomb.png": (lambda: png(13_300, 13_300), "too large"),
     "nearly-a-bomb-interlaced.png": (lambda: png(13_300, 13_300, interlaced=True), "too large"),
+    "nearly-a-bomb-of-16-bits.png": (lambda: png(8_000, 8_000, 16, 6, interlaced=True), "too large"),
     "nearly-a-bomb.tif": (lambda: tiff(13_300, 13_300), "too large"),
     "nearly-a-bomb-progressive.jpg": (lambda: jpeg(13_300, 13_300, progressive=True), "too large"),
     "scans.jpg": (lambda: jpeg(160, 120, 5_000, progressive=True), "too large: a JPEG of 50.. scans"),

@@ -188,6 +188,17 @@ def test_a_truncated_file_is_refused(format: str) -> None:
         images.decode(data[: len(data) // 2])
 
 
+def test_a_phones_200_megapixels_are_read_where_a_fraction_is_enough() -> None:
+    data = encoded(PIL.Image.new("L", (12_240, 16_320), 77), "JPEG")
+    assert images.Encoded.of(data).upright == (12_240, 16_320)
+    decoded = images.decode(data, 128)
+    assert decoded.shape == (2_040, 1_530, 3)
+    assert np.abs(decoded.astype(int) - 77).max() <= 1
+    assert images.decode(data, 3_000).shape == (4_080, 3_060, 3)
+    with pytest.raises(images.UnreadableImageError, match="too large: 12240 x 16320 pixels"):
+        images.decode(data)
+
+
 def test_a_decompression_bomb_is_refused() -> None:
     bomb = encoded(PIL.Image.new("1", (30_000, 30_000)), "PNG")
     with pytest.raises(images.UnreadableImageError, match="too large"):

@@ -30,6 +30,12 @@ class Container:
     turns: bool = True
     """Whether EXIF tells how the picture is stored; in AVIF a property of the picture does, which Pillow reads."""
 
+    @property
+    def whole(self) -> bytes:
+        """The file in one piece."""
+        first = self.parts[0]
+        return first if len(self.parts) == 1 and isinstance(first, bytes) else b"".join(self.parts)
+
     def open(self) -> BinaryIO:
         """The file, to be read."""
         if len(self.parts) == 1 and isinstance(self.parts[0], bytes):

@@ -4,8 +4,8 @@ These rules are part of every space (`kinds.extractor.DECODING_VERSION`):
 
 * the format is one of `FORMATS`, or one that a plugin adds (`kinds.Decoder`), judged by content, not by name;
 * EXIF orientation is applied; embedded colour profiles, like all else beside the pixels, are ignored;
-* grey and palette become RGB, CMYK is converted, 16 bits become 8 (the high byte);
-* transparency is composited on white; of several frames the first is taken;
+* grey and palette become RGB, CMYK is converted, 1 to 16 bits become 8 (of more, the high ones);
+* transparency is composited on white; of several frames the first is taken, of a TIFF's pages no thumbnail;
 * JPEG may be decoded at 1/2, 1/4 or 1/8, never below the side that the extractor asks for;
 * what would need more memory than `MAX_MEMORY`, according to its header, is refused without decoding.
 """
@@ -35,7 +35,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "J
 """The formats that Pillow may read, in this order. Of the thirty others, EPS files are programs that it runs."""
 
 MAX_PIXELS = 2 * 89_478_485
-"""Larger images are refused as decompression bombs: the limit at which Pillow itself refuses."""
+"""Larger images, after a JPEG's reduction, are refused as decompression bombs: Pillow's own limit."""
 
 MAX_MEMORY = 840_000_000
 """Images that need more bytes for decoding, their file included, are refused."""
@@ -102,11 +102,14 @@ class Encoded:
         decoder = _decoder(data)
         with _reasons(), _opened(data, container, decoder) as picture:
             width, height = _extent(picture)
-            if width * height > MAX_PIXELS:
-                raise UnreadableImageError(f"too large: {width} x {height} pixels")
             name, scans = picture.format or "", 0
-            if name in ("JPEG", "MPO"):
-                name, scans = "JPEG", _scans(data)
+            if name == "JPEG":
+                scans = _scans(data)
+                # At the least, Huffman's code takes a bit for each block of 64 pixels.
+                if MAX_PIXELS < width * height > 512 * len(data):
+                    raise UnreadableImageError(f"too large: {width} x {height} pixels of {len(data):,} bytes")
+            elif width * height > MAX_PIXELS:
+                raise UnreadableImageError(f"too large: {width} x {height} pixels")
             if scans > MAX_SCANS:
                 raise UnreadableImageError(f"too large: a JPEG of {scans} scans, more than {MAX_SCANS}")
             about = _metadata(picture, container, decoder)
@@ -127,6 +130,8 @@ class Encoded:
             message = f"{self.width} x {self.height} pixels, which take {needed:,} bytes to decode"
             raise UnreadableImageError(f"too large: {message}")
         reductions = {side: self._reduction(side) for side in sides}
+        if any(self.width * self.height > MAX_PIXELS * factor**2 for factor in reductions.values()):
+            raise UnreadableImageError(f"too large: {self.width} x {self.height} pixels")
         images = {reduction: self._decode(reduction) for reduction in set(reductions.values())}
         return {side: images[reduction] for side, reduction in reductions.items()}
 
@@ -139,7 +144,7 @@ class Encoded:
             coefficients = 2 * self.channels * pixels if self.keeps_coefficients else 0
             made = [pixels // reduction**2 for reduction in {self._reduction(side) for side in sides}]
             return len(self.data) + coefficients + 3 * sum(made) + 4 * max(made)
-        return len(self.data) + self.cost
+        return 2 * len(self.data) + self.cost  # the file, and what a decoder sees of it
 
     def _reduction(self, side: int | None) -> int:
         return reduction(min(self.width, self.height), side) if self.reduces else 1
@@ -164,7 +169,7 @@ def _metadata(
     picture: PIL.Image.Image, container: containers.Container, decoder: type[Decoder] | None
 ) -> Metadata:
     """A picture's metadata: its container's own, or what a decoder that knows the format hands on."""
-    own = metadata.of(container.exif, picture.tell())
+    own = metadata.of(container.exif, picture.info.get("page"))
     given = metadata.of([picture.info.get("exif") or b""])
     turned = given if "exif" in picture.info else own
     turns = decoder.turns if decoder else container.turns or turned is given
@@ -225,8 +230,15 @@ def _opened(data: bytes, container: containers.Container, decoder: type[Decoder]
     import PIL.Image
 
     if decoder is None:
+        import PIL.JpegImagePlugin
+
+        from imgrec.images import avif, jpeg2000, png, tiff_pixels
+
+        if data.startswith(b"\xff\xd8\xff"):  # not by PIL.Image.open, which limits what is not yet reduced
+            return PIL.JpegImagePlugin.JpegImageFile(container.open())
+        own = next((each for each in (avif, jpeg2000, png, tiff_pixels) if each.recognises(data)), None)
         try:
-            return PIL.Image.open(container.open(), formats=FORMATS)
+            return own.opened(container.whole) if own else PIL.Image.open(container.open(), formats=FORMATS)
         except PIL.UnidentifiedImageError:
             raise UnreadableImageError(_why_unknown(data, container)) from None
     for library, command in decoder.missing_libraries().items():

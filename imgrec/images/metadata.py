@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -36,12 +35,12 @@ class Metadata:
         return (height, width) if self.orientation in SWAPPED else (width, height)
 
 
-def of(exif: Iterable[bytes | memoryview], page: int = 0) -> Metadata:
+def of(exif: Iterable[bytes | memoryview], page: int | None = None) -> Metadata:
     """What EXIF tells; what is damaged is passed over.
 
     Args:
         exif: TIFF structures, perhaps behind the word `Exif`; what the first does not tell, the next may.
-        page: of which of their pages.
+        page: where the directory of the page begins; None: that of the first.
     """
     orientation, taken = 1, None
     for each in exif:
@@ -56,11 +55,12 @@ def of(exif: Iterable[bytes | memoryview], page: int = 0) -> Metadata:
     return Metadata(orientation, taken)
 
 
-def _directory(exif: bytes | memoryview, page: int) -> tiff.Directory | None:
+def _directory(exif: bytes | memoryview, page: int | None) -> tiff.Directory | None:
     start = next((at for at in range(_MOST_BEFORE) if bytes(exif[at : at + 4]) in tiff.MAGIC), None)
     if start is None:
         return None
-    return next(itertools.islice(tiff.directories(exif[start:]), page, None), None)
+    first = next(tiff.directories(exif[start:]), None)
+    return first if first is None or page is None else replace(first, start=page)
 
 
 _MOST_BEFORE = 64
