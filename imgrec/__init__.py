@@ -14,6 +14,7 @@ from imgrec import kinds
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.hookspecs import RunInfo, hookimpl
+from imgrec.installation import install_command
 from imgrec.kinds import *  # noqa: F403 - `kinds.__all__` is what plugins need
 from imgrec.options import component, components, option
 from imgrec.registry import available, build
@@ -89,6 +90,7 @@ __all__ = [
     "hookimpl",
     "image_suffixes",
     "ingest",
+    "install_command",
     "open",
     "option",
     "read_item",

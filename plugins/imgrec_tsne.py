@@ -31,7 +31,7 @@ class TSNE(NeighbourReducer):
     Initialised with principal components (Kobak and Berens 2019) to preserve the global structure.
     """
 
-    requires: ClassVar[Mapping[str, str]] = {"openTSNE": "pip install openTSNE"}
+    requires: ClassVar[Mapping[str, str]] = {"openTSNE": "openTSNE"}
 
     n_components: int = option(2, minimum=1, help="dimensions of the result: 1 or 2")
     perplexity: float = option(30.0, minimum=1, help="about how many neighbours pull at a point")

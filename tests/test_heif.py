@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import imgrec
 from conftest import Cli
 from imgrec import images
 from imgrec.kinds import Image
@@ -79,11 +80,12 @@ def test_without_the_extra_the_reason_is_the_command_that_installs_it(
     without = {"PYTHONPATH": str(tmp_path / "blocked")}
     done = cli("ingest", few, env=without)
     assert "12 new, 0 unchanged, 0 moved, 0 missing, 1 failed" in done.out
-    assert "phone.HEIC: needs pillow_heif: pip install 'imgrec[heif]'" in done.err
-    assert "pip install 'imgrec[heif]'" in cli("info", env=without).out
-    assert "pip install 'imgrec[heif]'" in cli("plugins", env=without).out
+    command = imgrec.install_command("imgrec[heif]")
+    assert f"phone.HEIC: needs pillow_heif: {command}" in done.err
+    assert command in cli("info", env=without).out
+    assert command in cli("plugins", env=without).out
     query = cli("recommend", few / "flower" / "phone.HEIC", env=without, code=2)
-    assert "cannot be read: needs pillow_heif: pip install 'imgrec[heif]'" in query.err
+    assert f"cannot be read: needs pillow_heif: {command}" in query.err
     # The next ingest, with the library there, reads it although it has not changed.
     assert "1 new, 12 unchanged, 0 moved, 0 missing, 0 failed" in cli("ingest", few).out
     nearest = cli("recommend", few / "flower" / "phone.HEIC", "k=1", "format=paths").out

@@ -30,6 +30,7 @@ from yaml import YAMLError
 from imgrec import presets, registry
 from imgrec.cli import arguments, keys
 from imgrec.errors import UsageError
+from imgrec.installation import install_command
 from imgrec.kinds import GROUPS, Component, Stage, kind_of
 from imgrec.kinds.component import Group
 from imgrec.options import (
@@ -367,7 +368,7 @@ def _missing(file: str, options: Sequence[str | None]) -> UsageError:
     """The error for a missing choice or preset."""
     group, _, name = file.rpartition("/")
     if file == "hydra/launcher/joblib":
-        return UsageError(f"{group}={name} needs hydra-joblib-launcher: pip install 'imgrec[parallel]'")
+        return UsageError(f"{group}={name} needs hydra-joblib-launcher: {install_command('imgrec[parallel]')}")
     plugin = registry.available(kind_of(group)).get(name) if group in GROUPS else None
     if plugin and (reason := GROUPS[group].refuses(plugin.cls)):
         return UsageError(f"{group}={name}: {reason}")
