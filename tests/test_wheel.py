@@ -18,12 +18,14 @@ ROOT = Path(__file__).parent.parent
 
 STRAYS = """
 conf/.env conf/config.yaml~ conf/stage/.ingest.yaml.swp conf/stage/ingest.yaml.bak conf/notes.txt
-build/lib/imgrec/__init__.py imgrec/build/lib/old.py imgrec.egg-info/PKG-INFO plugins/imgrec.egg-info/PKG-INFO .env secrets.yaml
-imgrec/__pycache__/x.pyc imgrec/cli/main.py~ imgrec/cli/.#main.py imgrec/cli/main.py.orig imgrec/.DS_Store imgrec/.ipynb_checkpoints/x.py
-plugins/notes.md plugins/mine.py plugins/imgrec_hog.py~ plugins/imgrec_timm/weights.safetensors plugins/imgrec_timm/.env
-plugins/imgrec_timm/tests/test_x.py tests/thirdparty/notes.txt tests/thirdparty/extractor/.env tests/thirdparty/extractor/scratch.py
-tests/thirdparty/extractor/build/lib/imgrec_lbp/__init__.py tests/thirdparty/extractor/imgrec_lbp.egg-info/PKG-INFO
-tests/thirdparty/extractor/imgrec_lbp/__init__.py.bak tests/thirdparty/extractor/tests/.test_lbp.py.swp outputs/gallery.sqlite
+build/lib/imgrec/__init__.py imgrec/build/lib/old.py imgrec.egg-info/PKG-INFO plugins/imgrec.egg-info/PKG-INFO
+.env secrets.yaml imgrec/__pycache__/x.pyc imgrec/cli/main.py~ imgrec/cli/.#main.py imgrec/cli/main.py.orig
+imgrec/.DS_Store imgrec/.ipynb_checkpoints/x.py plugins/notes.md plugins/mine.py plugins/imgrec_hog.py~
+plugins/imgrec_timm/weights.safetensors plugins/imgrec_timm/.env plugins/imgrec_timm/tests/test_x.py
+tests/thirdparty/notes.txt tests/thirdparty/extractor/.env tests/thirdparty/extractor/scratch.py
+tests/thirdparty/extractor/build/lib/imgrec_lbp/__init__.py
+tests/thirdparty/extractor/imgrec_lbp.egg-info/PKG-INFO tests/thirdparty/extractor/imgrec_lbp/__init__.py.bak
+tests/thirdparty/extractor/tests/.test_lbp.py.swp outputs/gallery.sqlite
 """.split()
 """What lies about in a checkout that is worked in."""
 
