@@ -4,15 +4,30 @@ BIN := .venv/bin
 PHOTOS ?=
 TESTS ?=
 ONLY ?=
+ENV ?= .envs/$(notdir $(PYTHON))
+WITHOUT_TORCH := heif,umap,parallel,dev
+RESOLUTION ?= highest
 READMES := README.md $(wildcard */README.md) tests/benchmarks/README.md
 
-.PHONY: demo test check format bench soak audit clean
+.PHONY: demo test test-base test-lowest test-elsewhere check format bench soak audit clean
 
 demo: .venv/base  ## ingest a small gallery, recommend for one picture, draw the map
 	@PHOTOS="$(PHOTOS)" PYTHON=$(BIN)/python bash tests/demo.sh
 
 test: .venv/all  ## all tests; TESTS="tests/test_images.py -k exif" for some
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(TESTS)
+
+test-base:  ## what needs no torch, in an environment of its own; PYTHON=python3.13 for another Python
+	$(PYTHON) -m venv --clear '$(ENV)'
+	'$(ENV)/bin/python' -m pip install --quiet uv
+	'$(ENV)/bin/uv' pip install --quiet --python '$(ENV)/bin/python' --resolution $(RESOLUTION) -e '.[$(WITHOUT_TORCH)]' $(BESIDE)
+	'$(ENV)/bin/python' -m pytest -n 2 --dist worksteal $(PYTEST) $(TESTS)
+
+test-lowest:  ## the same with the oldest libraries that pyproject.toml allows; before a release
+	$(MAKE) test-base ENV=.envs/lowest RESOLUTION=lowest-direct PYTEST='-W ignore::DeprecationWarning'
+
+test-elsewhere:  ## the same as a stranger may find it: see tests/elsewhere.sh; before a release
+	PYTHON=$(PYTHON) bash tests/elsewhere.sh "$(TESTS)"
 
 check: .venv/all  ## format, lint, types, layers, generated parts of the READMEs
 	$(BIN)/ruff format --check .
@@ -37,7 +52,7 @@ soak: .venv/all  ## long jobs that try to lose something; ONLY=kills for one par
 	@PYTHONPATH=tests $(BIN)/python -m soak $(ONLY)
 
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .envs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "imgrec needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

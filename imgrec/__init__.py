@@ -15,6 +15,7 @@ from imgrec import kinds
 from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.hookspecs import RunInfo, hookimpl
+from imgrec.installation import install_command
 from imgrec.kinds import *  # noqa: F403 - `kinds.__all__` is what plugins need
 from imgrec.options import component, components, option
 from imgrec.registry import available, build, load_plugin
@@ -107,6 +108,7 @@ __all__ += [
     "groups",
     "hookimpl",
     "image_suffixes",
+    "install_command",
     "option",
     "read_item",
     "source_of",

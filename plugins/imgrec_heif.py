@@ -22,7 +22,7 @@ OF_ANY_CODING = frozenset((b"mif1", b"mif2", b"msf1"))
 class Heif(imgrec.Decoder):
     """HEIC and HEIF photographs, as phones take them."""
 
-    requires: ClassVar[Mapping[str, str]] = {"pillow_heif": "pip install 'imgrec[heif]'"}
+    requires: ClassVar[Mapping[str, str]] = {"pillow_heif": "imgrec[heif]"}
     turns: ClassVar[bool] = False
     suffixes: ClassVar[Collection[str]] = (".heic", ".heics", ".heif", ".heifs", ".hif")
 

@@ -22,7 +22,7 @@ BYTES_A_PIXEL, WITH_ALPHA = 33, 45
 class JXL(imgrec.Decoder):
     """JPEG XL pictures."""
 
-    requires: ClassVar[Mapping[str, str]] = {"pylibjxl": "pip install 'imgrec[jxl]'"}
+    requires: ClassVar[Mapping[str, str]] = {"pylibjxl": "imgrec[jxl]"}
     suffixes: ClassVar[Collection[str]] = (".jxl",)
 
     @classmethod

@@ -42,7 +42,8 @@ def imgrec_run_started(run: imgrec.RunInfo) -> None:
     if not os.environ.get("MLFLOW_TRACKING_URI", "").strip():
         return
     if importlib.util.find_spec("mlflow") is None:
-        log.warning("MLFLOW_TRACKING_URI is set, and mlflow is not installed: pip install 'imgrec[mlflow]'")
+        command = imgrec.install_command("imgrec[mlflow]")
+        log.warning("MLFLOW_TRACKING_URI is set, and mlflow is not installed: %s", command)
         return
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     for name, value in QUIET.items():

@@ -45,7 +45,7 @@ three colours take 9 by their layout.
 class Raw(imgrec.Decoder):
     """Raw photographs of cameras: the preview in them if it is large enough, else half the sensor's size."""
 
-    requires: ClassVar[Mapping[str, str]] = {"rawpy": "pip install 'imgrec[raw]'"}
+    requires: ClassVar[Mapping[str, str]] = {"rawpy": "imgrec[raw]"}
     suffixes: ClassVar[Collection[str]] = tuple(
         ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 "
         ".rwl .sr2 .srf .srw .x3f".split()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -12,6 +14,8 @@ import numpy.typing as npt
 
 import imgrec
 from imgrec import NeighbourReducer, Vectors, neighbours, option
+
+log = logging.getLogger(__name__)
 
 EXAGGERATED = 250
 """Steps of early exaggeration, openTSNE's default."""
@@ -35,7 +39,7 @@ class TSNE(NeighbourReducer):
     Initialised with principal components (Kobak and Berens 2019) to preserve the global structure.
     """
 
-    requires: ClassVar[Mapping[str, str]] = {"openTSNE": "pip install openTSNE"}
+    requires: ClassVar[Mapping[str, str]] = {"openTSNE": "openTSNE"}
 
     n_components: int = option(2, minimum=1, maximum=2, help="dimensions of the result")
     perplexity: float = option(30.0, minimum=1, help="about how many neighbours pull at a point")
@@ -130,16 +134,19 @@ class _WithScipyFFT:
 def _quick_fourier_transforms(n_jobs: int) -> Iterator[None]:
     """Replace NumPy's single-threaded FFT, which dominates the time of large maps, by SciPy's parallel one.
 
-    One module of openTSNE is patched. If it no longer refers to NumPy, or was built with FFTW, nothing happens.
+    A private module of openTSNE is patched. If it has moved, no longer refers to NumPy, or was built with FFTW,
+    openTSNE goes its own way: the map is the same, and only takes longer.
     """
     import scipy.fft
-    from openTSNE._matrix_mul import matrix_mul
 
-    usual = vars(matrix_mul).get("np")
-    if usual is None:
+    try:
+        matrix_mul: Any = importlib.import_module("openTSNE._matrix_mul.matrix_mul")
+        usual = matrix_mul.np
+        matrix_mul.np = _WithScipyFFT()
+    except (ImportError, AttributeError, TypeError) as error:
+        log.info("t-SNE's Fourier transforms by openTSNE itself: %s", error)
         yield
         return
-    matrix_mul.np = _WithScipyFFT()
     try:
         with scipy.fft.set_workers(n_jobs):
             yield

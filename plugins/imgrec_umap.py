@@ -35,7 +35,7 @@ class _Steps:
 class UMAP(NeighbourReducer):
     """UMAP (McInnes, Healy and Melville 2018): neighbourhoods as in t-SNE, and more of the global structure."""
 
-    requires: ClassVar[Mapping[str, str]] = {"umap": "pip install 'imgrec[umap]'"}
+    requires: ClassVar[Mapping[str, str]] = {"umap": "imgrec[umap]"}
 
     n_neighbors: int = option(15, minimum=2, help="how many neighbours make a neighbourhood")
     min_dist: float = option(0.1, minimum=0, maximum=1, help="how close points may lie on the map")

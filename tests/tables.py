@@ -76,7 +76,7 @@ def plugin_table() -> str:
             f"`{kind}={name}`" if base.groups else f"{kind} `{name}`",
             summary(plugin.cls),
             _file_of(plugin.cls),
-            " ".join(plugin.cls.requires.values()).replace("pip install ", ""),
+            " ".join(re.sub(r"imgrec\[(.+)\]", r"extra `\1`", needed) for needed in plugin.cls.requires.values()),
         ]
         for kind, base in KINDS.items()
         for name, plugin in registry.available(kind).items()

@@ -135,7 +135,7 @@ def test_intervals_are_those_of_scipy() -> None:
         low, high = evaluation.summary(per_query, seed=0, confidence=confidence)["confidence"]["map"]
         values = [quality.average_precision for quality in per_query]
         options = {"confidence_level": confidence, "method": "percentile", "n_resamples": 2000}
-        expected = stats.bootstrap((values,), np.mean, rng=np.random.default_rng(1), **options)
+        expected = stats.bootstrap((values,), np.mean, random_state=np.random.default_rng(1), **options)
         assert (low, high) == pytest.approx(tuple(expected.confidence_interval), rel=0.02)
         return float(high - low)
 

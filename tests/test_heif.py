@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import imgrec
 from conftest import Cli
 from imgrec import images
 from imgrec.kinds import Image
@@ -79,13 +80,14 @@ def test_without_the_extra_they_are_counted_with_the_command_that_installs_it(
     without = {"PYTHONPATH": str(tmp_path / "blocked")}
     done = cli("ingest", few, env=without)
     assert "12 new, 0 unchanged, 0 moved, 0 missing, 0 failed" in done.out
-    assert "passed over: 1 .heic (pip install 'imgrec[heif]')" in done.out
+    command = imgrec.install_command("imgrec[heif]")
+    assert f"passed over: 1 .heic ({command})" in done.out
     named = cli("ingest", few / "flower" / "phone.HEIC", env=without, code=1)
-    assert "phone.HEIC: needs pillow_heif: pip install 'imgrec[heif]'" in named.err
-    assert "pip install 'imgrec[heif]'" in cli("info", env=without).out
-    assert "pip install 'imgrec[heif]'" in cli("plugins", env=without).out
+    assert f"phone.HEIC: needs pillow_heif: {command}" in named.err
+    assert command in cli("info", env=without).out
+    assert command in cli("plugins", env=without).out
     query = cli("recommend", few / "flower" / "phone.HEIC", env=without, code=2)
-    assert "cannot be read: needs pillow_heif: pip install 'imgrec[heif]'" in query.err
+    assert f"cannot be read: needs pillow_heif: {command}" in query.err
     # The next ingest, with the library there, reads it although it has not changed.
     assert "1 new, 12 unchanged, 0 moved, 0 missing, 0 failed" in cli("ingest", few).out
     nearest = cli("recommend", few / "flower" / "phone.HEIC", "k=1", "format=paths").out

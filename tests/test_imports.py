@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,9 @@ def test_help_and_plugins_import_nothing_heavy(tmp_path: Path) -> None:
         assert modules(*words, cwd=tmp_path).isdisjoint([*HEAVY, "rich"])
 
 
-PLUGINS = sorted((Path(__file__).parent.parent / "plugins").glob("imgrec_*"))
+ROOT = Path(__file__).parent.parent
+
+PLUGINS = sorted((ROOT / "plugins").glob("imgrec_*"))
 """Modules, and packages."""
 
 
@@ -58,13 +62,7 @@ def test_a_plugin_module_imports_numpy_and_imgrec_only(file: Path) -> None:
 
 @pytest.mark.parametrize("file", PLUGINS, ids=lambda file: file.stem)
 def test_plugins_import_neither_each_other_nor_hydra(file: Path) -> None:
-    imported = set()
-    for module in sorted(file.rglob("*.py")) or [file]:
-        for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                imported.add(node.module.split(".")[0])
+    imported = {name for module in sorted(file.rglob("*.py")) or [file] for name in top_level_imports(module)}
     assert imported.isdisjoint(({other.stem for other in PLUGINS} | {"hydra", "omegaconf"}) - {file.stem})
 
 
@@ -78,3 +76,52 @@ def test_import_imgrec_is_light_and_exports_what_it_says() -> None:
         assert getattr(imgrec, name) is not None
     with pytest.raises(AttributeError, match="nothing_of_it"):
         imgrec.nothing_of_it  # noqa: B018
+
+
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "hydra": "hydra-core",
+    "mlflow": "mlflow-skinny",
+    "pillow_heif": "pillow-heif",
+    "sklearn": "scikit-learn",
+    "umap": "umap-learn",
+    "yaml": "pyyaml",
+}
+"""Distributions that are called otherwise than the modules that they bring."""
+
+BROUGHT = {"imgrec_timm": {"huggingface_hub", "safetensors"}, "imgrec_umap": {"pynndescent"}}
+"""What libraries that are declared require themselves, and plugins import to work with these."""
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    """In the dependencies, or for a plugin in an extra: that of its own library."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    base = named(project["dependencies"])
+    extras = {name: named(needed) for name, needed in project["optional-dependencies"].items()}
+    undeclared = set()
+    for file in sorted([*(ROOT / "imgrec").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]):
+        plugin = file.relative_to(ROOT / "plugins").parts[0].removesuffix(".py") if "plugins" in file.parts else ""
+        extra = extras.get(plugin.removeprefix("imgrec_"), set())
+        if plugin == "imgrec_timm":
+            extra |= extras["openvino"]
+        imported = top_level_imports(file) - sys.stdlib_module_names - BROUGHT.get(plugin, set())
+        wanted = {DISTRIBUTIONS.get(name, name).lower() for name in imported}
+        undeclared |= {f"{file.relative_to(ROOT)}: {name}" for name in wanted - base - extra - {"imgrec", plugin}}
+    assert undeclared == set()
+
+
+def named(requirements: list[str]) -> set[str]:
+    """The names of distributions in requirements."""
+    return {re.split(r"[^\w.-]", each)[0].lower() for each in requirements}
+
+
+def top_level_imports(file: Path) -> set[str]:
+    """The packages that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found

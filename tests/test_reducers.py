@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.fft
 from scipy.spatial.distance import cdist
 from sklearn.datasets import load_digits
 from sklearn.manifold import trustworthiness
@@ -51,6 +54,48 @@ def test_pca_is_the_projection_that_scikit_learn_finds(digits: Vectors) -> None:
 def test_tsne_makes_maps_only() -> None:
     with pytest.raises(UsageError, match=r"tsne\.n_components is at most 2"):
         build("tsne", n_components=3)
+
+
+@pytest.mark.parametrize("what", ["the module", "its NumPy", "a NumPy that can be replaced"])
+def test_tsne_draws_the_same_map_when_the_module_that_it_patches_has_moved(
+    digits: Vectors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """By Fourier transforms, which openTSNE takes from 10,000 points on."""
+    import openTSNE
+    from openTSNE import _matrix_mul
+
+    caplog.set_level("INFO", "imgrec_tsne")
+    monkeypatch.setattr("imgrec_tsne.EXAGGERATED", 10)
+    monkeypatch.setattr(openTSNE, "TSNE", functools.partial(openTSNE.TSNE, negative_gradient_method="fft"))
+    called: list[object] = []
+    transform = scipy.fft.rfft2
+
+    def told(*given: Any, **options: Any) -> Any:
+        called.append(given)
+        return transform(*given, **options)
+
+    monkeypatch.setattr("scipy.fft.rfft2", told)
+    usual = build("tsne", n_iter=10, n_jobs=1).fit_transform(digits[:100])
+    assert called
+    assert "by openTSNE itself" not in caplog.text
+    called.clear()
+    if what == "the module":
+        monkeypatch.delattr(_matrix_mul, "matrix_mul")
+        monkeypatch.setitem(sys.modules, "openTSNE._matrix_mul.matrix_mul", None)
+    else:
+        moved = types.SimpleNamespace() if what == "its NumPy" else _Fixed()
+        monkeypatch.setitem(sys.modules, "openTSNE._matrix_mul.matrix_mul", moved)
+    again = build("tsne", n_iter=10, n_jobs=1).fit_transform(digits[:100])
+    np.testing.assert_allclose(again, usual, rtol=1e-3, atol=1e-3)
+    assert not called
+    assert "by openTSNE itself" in caplog.text
+
+
+class _Fixed:
+    """A module whose names cannot be set, as those of an extension type."""
+
+    __slots__ = ()
+    np = np
 
 
 @pytest.mark.parametrize(("name", "floor"), [("tsne", 0.93), ("umap", 0.91), ("pca", 0.78)])

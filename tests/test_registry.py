@@ -226,6 +226,7 @@ def test_what_a_plugin_returns_for_a_query_is_checked(cli: Cli, few: Path, tmp_p
             "Grey.name cannot be chosen: 'yes' means something else to imgrec or YAML",
         ),
         (GOOD.replace("    power", "    requires = ['torch', 'a b']\n    power"), "Grey.requires maps modules to"),
+        (GOOD.replace("    power", "    requires = {'torch': None}\n    power"), "Grey.requires maps modules to"),
         ("imgrec_contract = '1'\n" + GOOD, "imgrec_contract is a whole number, not '1'"),
         (GOOD.replace("@dataclass\n", ""), "Grey has options, power, and no @dataclass above it"),
         (GOOD.replace("power: float = option", "power = option"), "'power' is a field but has no type annotation"),

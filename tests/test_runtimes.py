@@ -15,6 +15,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import imgrec
 from conftest import Cli, shared, shared_timm
 from imgrec import images
 from imgrec.errors import UsageError
@@ -310,7 +311,7 @@ def test_without_openvino_torch_is_taken(few: Path, own_cache: Path) -> None:
             cwd=few.parent, capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         assert done.returncode == code_wanted, done.stderr
-    assert "pip install 'imgrec[openvino]'" in done.stderr
+    assert imgrec.install_command("imgrec[openvino]") in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -122,6 +122,7 @@ def test_other_weights_under_the_same_name(cli: Cli, few: Path, outside: Path, w
 
 
 def test_another_preprocessing_or_model(cli: Cli, few: Path, outside: Path) -> None:
+    pytest.importorskip("timm")
     cli("ingest", few, *TIMM[:2], "extractor.pretrained=false")
     (key,) = keys(cli)
     for option in (

@@ -18,6 +18,7 @@ import PIL.Image
 import pytest
 from hydra.errors import MissingConfigException
 
+import imgrec
 from conftest import Cli, shared
 from imgrec.cli import messages
 from imgrec.drawing import leaderboard
@@ -245,4 +246,4 @@ def test_labels_of_points_that_touch_are_drawn_apart(tmp_path: Path) -> None:
 
 def test_the_launcher_that_is_not_installed_is_named() -> None:
     error = MissingConfigException("", "hydra/launcher/joblib", ["basic"])
-    assert "pip install 'imgrec[parallel]'" in str(messages.explain(error, "evaluate", []))
+    assert imgrec.install_command("imgrec[parallel]") in str(messages.explain(error, "evaluate", []))

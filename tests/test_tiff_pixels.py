@@ -414,7 +414,6 @@ REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "signed, 8 bits": (lambda: of(1, 8, 1, {339: (3, [2])}), "signed or complex"),
     "several depths": (lambda: of(3, 8, 2, {258: (3, [5, 6, 5])}), "samples of different depths is not read"),
     "L*a*b*": (lambda: of(3, 8, LAB), r"a TIFF of CIE L\*a\*b\* is not read"),
-    "raw": (lambda: of(1, 16, 32803), "a sensor's raw data"),
     "another one": (lambda: of(1, 8, 77), "photometric interpretation 77"),
     "inks": (lambda: of(4, 8, CMYK, {332: (3, [2])}), "inks other than CMYK"),
     "too few samples": (lambda: of(2, 8, RGB), "broken image: .* too few"),

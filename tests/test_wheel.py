@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
+
+import pytest
 
 from conftest import Cli
 
 ROOT = Path(__file__).parent.parent
 
 
+STRAYS = """
+conf/.env conf/config.yaml~ conf/stage/.ingest.yaml.swp conf/stage/ingest.yaml.bak conf/notes.txt
+build/lib/imgrec/__init__.py imgrec/build/lib/old.py imgrec.egg-info/PKG-INFO plugins/imgrec.egg-info/PKG-INFO
+.env secrets.yaml imgrec/__pycache__/x.pyc imgrec/cli/main.py~ imgrec/cli/.#main.py imgrec/cli/main.py.orig
+imgrec/.DS_Store imgrec/.ipynb_checkpoints/x.py plugins/notes.md plugins/mine.py plugins/imgrec_hog.py~
+plugins/imgrec_timm/weights.safetensors plugins/imgrec_timm/.env plugins/imgrec_timm/tests/test_x.py
+tests/thirdparty/notes.txt tests/thirdparty/extractor/.env tests/thirdparty/extractor/scratch.py
+tests/thirdparty/extractor/build/lib/imgrec_lbp/__init__.py
+tests/thirdparty/extractor/imgrec_lbp.egg-info/PKG-INFO tests/thirdparty/extractor/imgrec_lbp/__init__.py.bak
+tests/thirdparty/extractor/tests/.test_lbp.py.swp outputs/gallery.sqlite
+""".split()
+"""What lies about in a checkout that is worked in."""
+
+
+def in_wheel(tracked: str) -> str | None:
+    """Where a tracked file is in a wheel; None if it is not."""
+    if tracked.startswith("tests/thirdparty/"):
+        return tracked.replace("tests/thirdparty", "imgrec/templates", 1)
+    if tracked.startswith("conf/"):
+        return f"imgrec/{tracked}"
+    if tracked in ("imgrec/README.md", "plugins/README.md"):
+        return None
+    return tracked.removeprefix("plugins/") if tracked.startswith(("imgrec/", "plugins/")) else None
+
+
+def test_tracked_files_are_packed_and_nothing_else(tmp_path: Path) -> None:
+    """An sdist of a checkout full of strays, and the wheel that is built from it."""
+    git = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if git.returncode:
+        pytest.skip("needs the repository: this is no clone")
+    tracked = git.stdout.splitlines()
+    checkout = tmp_path / "checkout"
+    for name in tracked:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, checkout / name)
+    for name in [*STRAYS, "imgrec/cli/main copy.py", "plugins/imgrec_hog (1).py"]:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("stray")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(checkout)]
+    subprocess.run(command, check=True, capture_output=True)
+    expected = {name for name in map(in_wheel, tracked) if name}
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
+        packed = {name.partition("/")[2] for name in sdist.getnames()}
+    own = {"PKG-INFO", "LICENSE", "README.md", "pyproject.toml", ".gitignore"}
+    assert packed == own | {name for name in tracked if in_wheel(name)}
+
+
 def test_what_is_in_it(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.split("/")[0] for name in names if ".dist-info" not in name}
-    assert tops == {"imgrec"} | {file.name for file in (ROOT / "plugins").glob("imgrec_*")}
-    assert {"imgrec/py.typed", "imgrec/conf/config.yaml", "imgrec/conf/stage/recommend.yaml"} <= set(names)
-    assert "imgrec/templates/extractor/imgrec_lbp/__init__.py" in names
-    pages = [name for name in names if name.endswith("README.md") and "/templates/" not in name]
-    assert pages == ["imgrec/conf/README.md"]
-    assert not [name for name in names if name.endswith(".webp")]
-    assert not [name for name in names if "__pycache__" in name or ".egg-info" in name]
     metadata = next(name for name in names if name.endswith("METADATA"))
     requires = [
         line.partition(": ")[2]

@@ -50,7 +50,7 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
 
 
 HYDRA_PLUGINS = {
-    "hydra/launcher/joblib": "hydra-joblib-launcher: pip install 'imgrec[parallel]'",
+    "hydra/launcher/joblib": "hydra-joblib-launcher: {install_command('imgrec[parallel]')}",
     "hydra/sweeper/optuna": "hydra-optuna-sweeper: pip install hydra-optuna-sweeper",
 }
 """How plugins of Hydra that sweeps use are installed."""

@@ -20,6 +20,9 @@ Alteration = Callable[[Image, np.random.Generator], Image]
 JPEG_SIDE = 65_500
 """Maximum side of a JPEG in pixels."""
 
+WARPED_SIDE = 32_766
+"""Maximum side in pixels of an image that OpenCV 4 rotates."""
+
 
 def crop(image: Image, rng: np.random.Generator) -> Image:
     """Crop to 70% of the width and height, about half of the area, at a random position."""
@@ -40,10 +43,14 @@ def rotation(image: Image, rng: np.random.Generator) -> Image:
     """Rotate about the centre by -15 to 15 degrees.
 
     The result is cropped to the largest rectangle of the same proportions without empty corners: at 15 degrees,
-    82% of the width and height of a square image, 74% of those of a 3:2 image.
+    82% of the width and height of a square image, 74% of those of a 3:2 image. Longer ones are scaled down first,
+    to a side of 32,766 pixels.
     """
     import cv2
 
+    if max(image.shape) > WARPED_SIDE:
+        height, width = _scaled(image, WARPED_SIDE / max(image.shape))
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     angle = rng.uniform(-15, 15)
     old_height, old_width = image.shape[:2]
     turn = math.radians(abs(angle))

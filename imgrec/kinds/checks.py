@@ -47,11 +47,11 @@ def checked_class(cls: object) -> type[Component]:
     if name in NO_NAMES or name in {group.none for group in base.groups}:
         raise PluginError(f"{cls.__name__}.name cannot be chosen: {name!r} means something else to imgrec or YAML")
     if not (
-        isinstance(cls.requires, Mapping) and all(re.fullmatch(r"\w+(\.\w+)*", each) for each in cls.requires)
+        isinstance(cls.requires, Mapping)
+        and all(re.fullmatch(r"\w+(\.\w+)*", module) for module in cls.requires)
+        and all(isinstance(needed, str) for needed in cls.requires.values())
     ):
-        raise PluginError(
-            f"{cls.__name__}.requires maps modules to commands that install them, not {cls.requires!r}"
-        )
+        raise PluginError(f"{cls.__name__}.requires maps modules to what brings them, not {cls.requires!r}")
     try:  # choices are not evaluated: they may be the names of other plugins
         type_hints(cls), default_values(cls)
     except Exception as error:

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from imgrec.errors import UsageError
+from imgrec.installation import install_command
 from imgrec.options import Options
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
@@ -59,7 +60,7 @@ class Component(Options, ABC):
     """The name it is chosen by; by default the class name in lower case."""
 
     requires: ClassVar[Mapping[str, str]] = {}
-    """Optional libraries: maps importable modules to the commands that install them."""
+    """Optional libraries: maps importable modules to what brings them, as `install_command` takes it."""
 
     supervised: ClassVar[bool] = False
     """Whether it learns from labels. An evaluation then has it learn without those of the queries."""
@@ -99,8 +100,10 @@ class Component(Options, ABC):
 
     @classmethod
     def missing_libraries(cls) -> dict[str, str]:
-        """The entries of `requires` that are not installed."""
-        return {module: command for module, command in cls.requires.items() if not _is_installed(module)}
+        """The modules of `requires` that are not installed, and the commands that install them."""
+        return {
+            module: install_command(needed) for module, needed in cls.requires.items() if not _is_installed(module)
+        }
 
     @classmethod
     def problem(cls) -> str | None:

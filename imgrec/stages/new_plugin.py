@@ -6,6 +6,7 @@ import importlib.util
 import keyword
 import os
 import re
+import shlex
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import ClassVar
 
 from imgrec import presets, registry
 from imgrec.errors import UsageError
+from imgrec.installation import pip_install
 from imgrec.kinds import KINDS, Stage
 from imgrec.kinds.checks import NO_NAMES
 from imgrec.options import option
@@ -36,7 +38,8 @@ class NewPlugin(Stage):
         run.counts.update(files=len(written))
         run.write_json("results.json", {"folder": str(folder.absolute()), "files": written})
         run.print("\n".join(str(folder / file) for file in written))
-        run.note(f"next: pip install -e '{folder}[test]' && pytest {folder}; then put your own in its place")
+        install = f"{pip_install()} -e {shlex.quote(f'{folder}[test]')}"
+        run.note(f"next: {install} && pytest {shlex.quote(str(folder))}; then put your own in its place")
 
 
 def new_plugin(kind: str, name: str, folder: Path) -> list[str]:

@@ -32,7 +32,7 @@ class Timm(imgrec.Extractor):
     Preprocessing is the model's own unless options override it.
     """
 
-    requires: ClassVar[Mapping[str, str]] = {"timm": "pip install 'imgrec[timm]'"}
+    requires: ClassVar[Mapping[str, str]] = {"timm": "imgrec[timm]"}
 
     model: str = option(
         help="name, as timm.list_models() has it, resnet50 or vit_base_patch16_clip_224.openai; or "

@@ -66,7 +66,7 @@ def _openvino(extractor: Timm, resolved: Resolved, preprocessing: Preprocessing)
         UnavailableError: it cannot be used, or not automatically.
     """
     if importlib.util.find_spec("openvino") is None:
-        raise UnavailableError("it is not installed: pip install 'imgrec[openvino]'")
+        raise UnavailableError(f"it is not installed: {imgrec.install_command('imgrec[openvino]')}")
     if extractor.device not in ("auto", "cpu"):
         raise UnavailableError(f"it runs on the CPU, and extractor.device={extractor.device}")
     if extractor.precision == "bfloat16" and not export.has_bfloat16():

@@ -28,7 +28,7 @@ class FF(imgrec.Decoder):
 
         width, height = struct.unpack(">II", data[len(MAGIC) : 16])
         values = np.frombuffer(data, ">u2", width * height * 4, offset=16)
-        return PIL.Image.fromarray((values >> 8).astype(np.uint8).reshape(height, width, 4), "RGBA")
+        return PIL.Image.fromarray((values >> 8).astype(np.uint8).reshape(height, width, 4))
 
 
 @imgrec.hookimpl
