@@ -165,7 +165,7 @@ class Scattered(imgrec.NeighbourReducer):
         return np.random.default_rng(1).normal(size=(len(prepared), 2))
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([None, 5]), st.sampled_from(["euclidean", "cosine"]))
 def test_maps_have_equal_vectors_at_one_place(seed: int, pca: int | None, metric: str) -> None:
     rng = np.random.default_rng(seed)
