@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import PIL.Image
@@ -56,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(name: str, **options: Any) -> Any:
-    kind = "reducer" if name in ("pca", "umap", "tsne") else "extractor"
+    kind = "reducer" if name == "pca" else "extractor"
     return imgrec.build(kind, name, **options)
 
 
@@ -101,13 +103,11 @@ def test_of_every_light_extractor_in_every_metric(
 @pytest.mark.parametrize("metric", ["cosine", "manhattan"])
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("pca", {"n_components": 24}), ("pca", {"n_components": 24, "whiten": True}), ("umap", {}), ("tsne", {})],
+    [("pca", {"n_components": 24}), ("pca", {"n_components": 24, "whiten": True})],
 )
 def test_of_every_projection(
     folder: Path, tmp_path: Path, name: str, options: dict[str, Any], metric: str
 ) -> None:
-    if name == "umap":
-        pytest.importorskip("umap")
     check(folder, build("hog"), tmp_path, metric=metric, projection=build(name, **options))
 
 
@@ -151,6 +151,34 @@ def test_blank_pages_do_not_push_out_of_an_index_what_is_nearer(tmp_path: Path) 
     assert found[0] == wanted[0]
     assert wanted[0][0].distance < 1
     assert [match.distance for match in found[1]] == [0] * 5
+
+
+@dataclass
+class Scattered(imgrec.NeighbourReducer):
+    """Places each point anywhere, as t-SNE and UMAP do with equal ones."""
+
+    def fit(self, vectors: Vectors, labels: Sequence[str] | None = None) -> Self:
+        self._prepare(vectors)
+        return self._embedded(np.random.default_rng(0).normal(size=(len(vectors), 2)))
+
+    def _placed(self, prepared: Vectors) -> Any:
+        return np.random.default_rng(1).normal(size=(len(prepared), 2))
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([None, 5]), st.sampled_from(["euclidean", "cosine"]))
+def test_maps_have_equal_vectors_at_one_place(seed: int, pca: int | None, metric: str) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = rng.normal(size=(6, 9)).astype(np.float32)
+    kinds[5] = 0
+    which = rng.integers(6, size=200)
+    vectors = (kinds[which] * (1 + 1e-7 * rng.uniform(-1, 1, size=(200, 9)))).astype(np.float32)
+    reducer = Scattered(pca=pca, metric=metric)
+    places = reducer.fit_transform(vectors)
+    assert len(np.unique(places, axis=0)) == len(np.unique(which))
+    np.testing.assert_array_equal(reducer.transform(vectors[::-1]), places[::-1])
+    far = reducer.transform(vectors + np.float32(3))
+    assert not (far[:, None] == places).all(axis=2).any()
 
 
 @settings(max_examples=60)
