@@ -393,7 +393,7 @@ def _explained(error: Exception, stage: str | None, words: Sequence[str]) -> Exc
 def _report(error: BaseException, *, debug: bool) -> int:
     """Print an error in one line and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        sys.stderr.write(f"imgrec: interrupted; {error or 'the same command starts again'}\n")
+        sys.stderr.write(f"imgrec: interrupted; {str(error) or 'the same command starts again'}\n")
         return INTERRUPTED
     if debug or not isinstance(error, ImgrecError | OSError):
         traceback.print_exception(error)
