@@ -47,7 +47,8 @@ class Subject:
         """Execute the stage, or a new one, as a separate run."""
         stage = stage or self.built()
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        run = Run(stage.title(), folder, [stage.title()], {}, is_quiet=is_quiet)
+        name = type(stage).title()  # of the class: an option of a stage may be called `title`
+        run = Run(name, folder, [name], {}, is_quiet=is_quiet)
         with contextlib.redirect_stdout(io.StringIO()) as out:
             stage.execute(run)
         file = folder / RESULTS
@@ -75,7 +76,7 @@ def check_stage(make: Callable[[Path], Stage]) -> None:
     """
     subject = Subject(make)
     try:
-        kit.run(f"stage {subject.built().title()}", CHECKS, subject)
+        kit.run(f"stage {type(subject.built()).title()}", CHECKS, subject)
     finally:
         subject.closed()
 
