@@ -40,7 +40,7 @@ def found(root: Path, exclude: str | Sequence[str] | None = None) -> list[str]:
     return paths
 
 
-SYSTEMS = [*SYSTEM_FOLDERS, "@eaDir", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"]
+SYSTEMS = [*sorted(SYSTEM_FOLDERS), "@eaDir", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"]
 HIDDEN = [".thumbnails", ".Trash", ".Trash-1000", ".git"]
 
 
