@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from imgrec.errors import UsageError
+from imgrec.paths import expanded
 
 VARIABLE = "IMGREC_PLUGINS"
 """The environment variable that names plugin files, separated as in `PATH`."""
@@ -105,7 +106,7 @@ def digests() -> dict[str, str]:
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:
-    return os.path.abspath(Path(os.path.expandvars(path)).expanduser())
+    return os.path.abspath(expanded(os.fspath(path)))
 
 
 def _opened(path: str) -> PluginFile:

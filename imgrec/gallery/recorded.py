@@ -126,7 +126,7 @@ def named(store: Store, wanted: str) -> str:
     keys = [*fusions, *spaces]
     found = [key for key in keys if key == wanted] or [key for key in keys if key.startswith(wanted)]
     found = found or list({spec["spaces"][wanted] for spec in fusions.values() if wanted in spec["spaces"]})
-    found = found or [space.key for space in spaces.values() if _is_of_preset(space, wanted)]
+    found = found or [space.key for space in spaces.values() if is_of_preset(space, wanted)]
     if len(found) == 1:
         return found[0]
     if not keys:
@@ -135,12 +135,12 @@ def named(store: Store, wanted: str) -> str:
     raise UsageError(f"the gallery {store.location} has {message} {listed(store, found or keys)}")
 
 
-def _is_of_preset(space: Space, name: str) -> bool:
+def is_of_preset(space: Space, name: str) -> bool:
     """Whether a space is of a preset's model, whatever else was chosen for it."""
     if presets.begins_with(Extractor.kind, name) != space.extractor:
         return False
     settings = presets.settings(Extractor.kind, name)
-    return bool(settings) and all(space.options.get(option) == value for option, value in settings.items())
+    return bool(settings) and settings.items() <= space.options.items()
 
 
 def listed(store: Store, keys: Iterable[str]) -> str:

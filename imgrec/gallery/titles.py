@@ -7,9 +7,9 @@ from dataclasses import fields
 from typing import Any
 
 from imgrec import presets, registry
-from imgrec.gallery.recorded import changed_options
+from imgrec.gallery.recorded import changed_options, is_of_preset
 from imgrec.gallery.similarity import Similarity
-from imgrec.kinds import Reducer, Space
+from imgrec.kinds import Extractor, Reducer, Space
 
 
 def title(similarity: Similarity, *, with_metric: bool = True) -> str:
@@ -28,7 +28,7 @@ def title(similarity: Similarity, *, with_metric: bool = True) -> str:
         heaviest_first = sorted(terms, key=lambda term: -term.weight)
         parts = " + ".join(f"{each.weight:.2g} {each.name}{own[each.name]}" for each in heaviest_first)
         weights = {each.name: each.weight for each in terms}
-        preset = _preset("fusion", lambda settings: _shares(settings.get("weights")) == _shares(weights))
+        preset = _preset(lambda name: _is_of_weights(name, weights))
         words = [f"{preset}: {parts}" if preset else parts]
         words += {_projected(each.projection) for each in terms if each.projection and each.is_projected_if_larger}
     else:
@@ -44,7 +44,7 @@ def _words_of(space: Space) -> list[str]:
     options, plugin = space.options, registry.available("extractor").get(space.extractor)
     hidden = {spec.name for spec in fields(plugin.cls) if spec.metadata.get("path")} if plugin else set()
     hidden |= {name for name, value in options.items() if isinstance(value, Mapping | list)}
-    preset = _preset(space.extractor, lambda settings: bool(settings) and settings.items() <= options.items())
+    preset = _preset(lambda name: is_of_preset(space, name))
     if preset:
         hidden |= presets.settings("extractor", preset).keys()
     elif options.get("model"):  # by convention what says most of an extractor that has one
@@ -53,13 +53,15 @@ def _words_of(space: Space) -> list[str]:
     return [preset or str(options.get("model") or space.extractor), *changed]
 
 
-def _preset(extractor: str, fits: Callable[[Mapping[str, Any]], bool]) -> str | None:
-    """The first preset of an extractor whose options fit; None if none does. Presets of the user are not known."""
-    for name in presets.files("extractor"):
-        is_of_it = presets.begins_with("extractor", name) == extractor
-        if is_of_it and fits(presets.settings("extractor", name)):
-            return name
-    return None
+def _preset(fits: Callable[[str], bool]) -> str | None:
+    """The first preset of an extractor that fits; None if none does. Presets of the user are not known."""
+    return next(filter(fits, presets.files(Extractor.kind)), None)
+
+
+def _is_of_weights(name: str, weights: Mapping[str, float]) -> bool:
+    """Whether a preset is a fusion whose parts have these weights."""
+    given = presets.settings(Extractor.kind, name).get("weights")
+    return presets.begins_with(Extractor.kind, name) == "fusion" and _shares(given) == _shares(weights)
 
 
 def _shares(weights: Any) -> dict[str, float]:

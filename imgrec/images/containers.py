@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from imgrec.images import tiff, warned
+from imgrec.images.boxes import spans
 
 
 @dataclass(frozen=True)
@@ -220,10 +221,10 @@ def _avif(data: bytes) -> Container:
     """Items of metadata get a type that no decoder knows."""
     view = memoryview(data)
     parts, exif, kept = list[bytes | memoryview](), list[bytes | memoryview](), 0
-    boxes = {kind: (start, end) for kind, start, end in _boxes(data, *_inside(data, b"meta"))}
+    boxes = {kind: (start, end) for kind, start, end in spans(data, *_inside(data, b"meta"))}
     first, last = boxes.get(b"iinf", (0, 0))
     first += 6 if data[first : first + 1] == b"\0" else 8  # its count of items
-    for kind, start, end in _boxes(data, first, last):
+    for kind, start, end in spans(data, first, last):
         number = 2 if data[start] < 3 else 4  # bytes
         at = start + 4 + number + 2
         if kind == b"infe" and data[at : at + 4] in _META and at + 4 <= end:
@@ -235,20 +236,9 @@ def _avif(data: bytes) -> Container:
     return Container([*parts, view[kept:]], exif, turns=False)
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """The type of each box between two positions, and where its content begins and ends."""
-    while start + 8 <= min(end, len(data)):
-        size, head = int.from_bytes(data[start : start + 4], "big"), 8
-        if size == 1:
-            size, head = int.from_bytes(data[start + 8 : start + 16], "big"), 16
-        following = start + size if size >= head else end
-        yield data[start + 4 : start + 8], start + head, min(following, end)
-        start = following
-
-
 def _inside(data: bytes, wanted: bytes) -> tuple[int, int]:
     """Where the boxes inside a full box of the file begin and end."""
-    return next(((start + 4, end) for kind, start, end in _boxes(data, 0, len(data)) if kind == wanted), (0, 0))
+    return next(((start + 4, end) for kind, start, end in spans(data) if kind == wanted), (0, 0))
 
 
 def _item(data: bytes, iloc: tuple[int, int], wanted: int) -> memoryview:
