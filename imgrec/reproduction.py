@@ -15,6 +15,7 @@ from typing import Any
 
 from imgrec import images, plugin_files, registry
 from imgrec.errors import NoStoreError, UsageError
+from imgrec.gallery.recorded import DEFAULT
 from imgrec.ingestion.ingest import ingest
 from imgrec.kinds import Batch, Extractor, Space, Stage, Store, kind_of
 from imgrec.kinds.differences import differences
@@ -89,7 +90,7 @@ def replay(folder: str | os.PathLike[str], again: Path, run: Run) -> list[Differ
             ingest(files, extractors, made_store, show_progress=True)
             if metadata := record["gallery"].get("notes"):
                 with made_store as store:
-                    store.write(Batch(metadata=metadata))
+                    store.write(Batch(metadata={DEFAULT: next(iter(metadata)), **metadata}))
         with run.timed("replay"):
             stage.execute(made)
         made.status = "done"

@@ -15,6 +15,7 @@ NEEDED = {
     "filelock": "filelock",
     "numpy": "numpy",
     "opencv-python-headless": "cv2",
+    "simplejpeg": "simplejpeg",
     "pillow": "PIL",
     "pandas": "pandas",
     "scipy": "scipy",
@@ -22,6 +23,7 @@ NEEDED = {
     "openTSNE": "openTSNE",
     "matplotlib": "matplotlib",
     "rich": "rich",
+    "pathspec": "pathspec",
     "pyyaml": "yaml",
 }
 """Distributions, as in pyproject.toml, and the modules that they bring."""

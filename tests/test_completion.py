@@ -93,8 +93,10 @@ def test_lines_in_bash(tmp_path: Path) -> None:
             [
                 *(
                     "compare ",
+                    "default ",
                     "evaluate ",
                     "failures ",
+                    "forget ",
                     "info ",
                     "ingest ",
                     "new_plugin ",

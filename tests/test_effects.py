@@ -78,7 +78,7 @@ REFUSED = [
     (f"-m recommend {Q} metric=cosine,foo", "metric is one of chi2, cosine.*, not 'foo'"),
     (f"-m recommend {Q} k=3,0", "k is at least 1, not 0"),
     ("-m ingest photos extractor=colour extractor.bins=3,257", "extractor.bins is at most 256, not 257"),
-    ("-m visualise reducer=pca labels=folder,foo", "labels is one of .*, not 'foo'"),
+    ("-m visualise reducer=pca format=png,foo", "format is one of .*, not 'foo'"),
 ]  # fmt: skip
 
 

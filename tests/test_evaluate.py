@@ -124,8 +124,7 @@ def test_a_projection_is_fitted_on_the_gallery(cli: Cli, few: Path) -> None:
 )
 def test_what_cannot_be_evaluated(cli: Cli, few: Path, words: list[str], message: str) -> None:
     done = cli("evaluate", few, *LIGHT, *words, code=2)
-    assert message in done.err
-    assert len(done.err.splitlines()) == 1
+    assert message in done.err.splitlines()[-1]
 
 
 def test_a_gallery_that_is_not_there(cli: Cli) -> None:

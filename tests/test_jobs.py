@@ -50,7 +50,7 @@ def test_an_option_that_no_choice_has_is_refused(cli: Cli, few: Path, tmp_path: 
     refused = cli("-m", "evaluate", few, "projection=none,pca", "projection.whitn=true", code=2).err
     assert "has no option 'whitn' (did you mean whiten?)" in refused
     alone = cli("evaluate", few, "extractor=colour", "projection.n_components=3", code=2).err
-    assert "projection.n_components has no effect, since no projection is chosen: projection=NAME" in alone
+    assert "projection.n_components has no effect: no projection is chosen, projection=NAME does" in alone
     assert not (tmp_path / "outputs" / "sweeps").exists()
 
 
@@ -85,13 +85,14 @@ def optimum(sweep: Path) -> Any:
 @pytest.mark.usefixtures("optuna")
 def test_optuna_finds_what_the_leaderboard_has_on_top(cli: Cli, few: Path, tmp_path: Path) -> None:
     words = ["hydra/sweeper/sampler=grid", "hydra.sweeper.direction=maximize", "hydra.sweeper.max_failure_rate=1"]
-    done = cli("-m", "evaluate", few, "extractor=colour", "extractor.bins=2,4", "k=0,3", *OPTUNA, *words, code=1)
+    swept = ["extractor=colour", "extractor.bins=2,4", "labels=gone.csv,folder"]
+    done = cli("-m", "evaluate", few, *swept, *OPTUNA, *words, code=1)
     best, *others = rows(tmp_path / "sweep")
     found = optimum(tmp_path / "sweep")
     assert found["best_value"] == float(best["map"])
     assert {name: str(value) for name, value in found["best_params"].items()} == {
         "extractor.bins": best["extractor.bins"],
-        "k": "3",
+        "labels": "folder",
     }
     assert len(others) == 3
     assert "2 of 4 jobs failed" in done.err
@@ -118,7 +119,7 @@ def test_the_worst_is_not_looked_for(cli: Cli, few: Path, tmp_path: Path) -> Non
 
 @pytest.mark.usefixtures("optuna")
 def test_an_optimisation_of_which_every_job_failed_ends_as_any_sweep(cli: Cli, few: Path) -> None:
-    words = ["hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=1", "k=-1,0"]
+    words = ["hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=1", "labels=gone.csv,none.csv"]
     done = cli("-m", "evaluate", few, *OPTUNA, *words, code=1)
     assert done.err.endswith("imgrec: 1 of 1 jobs failed: job 0 of sweep\n")
     assert "Traceback" not in done.err

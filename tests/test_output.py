@@ -30,13 +30,15 @@ PRINTED = {
     "ingest": ("few extractor=colour", r"outputs/gallery.sqlite: .*12 unchanged.*\n", ""),
     "recommend": ("few/china/china-0-0.jpg k=2", r"rank .*\n( .*\n){2}", rf"drawn in {RUN}/recommendations.png\n"),
     "visualise": ("reducer=pca", rf"{RUN}/map.png\n{RUN}/map.csv\n", ""),
-    "evaluate": ("", r"colour, euclidean: 12 (.*\n)+.* bytes an image\n", rf"the 10 worst .* {RUN}/worst.png\n"),
+    "evaluate": ("", r"colour, euclidean dist.*: 12 (.*\n)+.* bytes an image\n", rf"the 10 worst .* {RUN}/worst.png\n"),
+    "default": ("", r"outputs/gallery.sqlite: compared by colour-\S+\n", ""),
+    "forget": ("*/china-0-0.jpg", r"outputs/gallery.sqlite: 1 files .*\n", ""),
     "info": ("", r"outputs/gallery.sqlite: 12 images(.*\n)+", ""),
     "failures": ("", r"outputs/gallery.sqlite: no file has failed\n", ""),
     "verify": ("", r"check .*\n(\w+ .*\n)+", ""),
     "restore": ("backup=csv", r"outputs/gallery.sqlite: 0 images restored from outputs/gallery-csv\n", ""),
     "plugins": ("", r"kind +name .*\n(\w+ .*\n)+", ""),
-    "new_plugin": ("foo", r"(imgrec-foo/\S+\n)+", r"next: pip install .*\n"),
+    "new_plugin": ("foo", r"(imgrec-foo/\S+\n)+", r"next: .* install .*\n"),
     "compare": ("{run} {run}", r"differs: none\n\nfigures (.*\n)+", rf"side by side in {RUN}/compare.png\n"),
     "replay": ("{run}", r"identical\n", ""),
 }  # fmt: skip
@@ -73,7 +75,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(
     assert re.fullmatch(err, done.err.replace("noise of a library\n", ""))
     left = [path.name for path in few.parent.glob("outputs/2*/*") if str(path) != run]
     keeps = registry.classes(Stage)[stage].keeps_record
-    assert keeps == (stage not in ("info", "failures", "plugins"))
+    assert keeps == (stage not in ("default", "info", "failures", "plugins"))
     assert [name.rpartition("-")[2] for name in left] == ([stage] if keeps else [])
 
 

@@ -60,4 +60,4 @@ def test_each_part_of_a_fusion_is_expanded(cli: Cli, few: Path) -> None:
     found = cli("evaluate", few, *words, "format=json").json()
     assert found["rerank"] == {"reranker": "query_expansion", "neighbours": 4, "alpha": 1.0}
     refused = cli("recommend", picture(few), "rerank=query_expansion", "rerank.neighbours=0", code=2).err
-    assert "query_expansion.neighbours is at least 1, not 0" in refused
+    assert "rerank.neighbours is at least 1, not 0" in refused

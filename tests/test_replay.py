@@ -257,7 +257,7 @@ def test_a_stage_of_a_plain_configuration() -> None:
         registry.stage("ingest", {"source": "x"}, {"default_extractor": "colour"})
     with pytest.raises(UsageError, match="ingest needs source="):
         registry.stage("ingest", {}, {"store": "csv", "default_extractor": "colour"})
-    with pytest.raises(UsageError, match="ingest needs backup="):
+    with pytest.raises(UsageError, match="no backup is chosen"):
         registry.stage(
             "ingest", {"source": "x", "backup": {"path": "y"}}, {"store": "csv", "default_extractor": "colour"}
         )
@@ -296,7 +296,7 @@ def test_runs_side_by_side(cli: Cli, few: Path, recommended: Path) -> None:
     assert ["counts.gallery", "12", "12"] in lines
     assert not [line for line in lines if line and line[0] == "configuration.metric"]
     picture = done.runs()[-1] / "compare.png"
-    assert done.out.endswith(f"{picture}\n")
+    assert done.err.endswith(f"{picture}\n")
     with PIL.Image.open(picture) as drawn, PIL.Image.open(recommended / "recommendations.png") as one:
         assert drawn.width > 2 * min(one.width, 800)
     compared = json.loads((done.runs()[-1] / "compare.json").read_text())

@@ -133,11 +133,12 @@ def test_a_failing_job_is_a_row_with_its_error(cli: Cli, tmp_path: Path, in_work
     launcher = joblib() if in_workers else []
     if in_workers:
         cli("ingest", "photos")
-    done = cli("-m", "evaluate", "photos", "k=5,0,3", "hydra.sweep.dir=sweep", *launcher, code=1)
+    labels = "labels=auto,gone.csv,folder"
+    done = cli("-m", "evaluate", "photos", labels, "hydra.sweep.dir=sweep", *launcher, code=1)
     first, second, failed = rows(tmp_path / "sweep")
-    assert {first["k"], second["k"]} == {"3", "5"}
-    assert (failed["k"], failed["map"], failed["best"], failed["job"]) == ("0", "", "", "1")
-    assert "at least 1" in failed["error"]
+    assert {first["labels"], second["labels"]} == {"auto", "folder"}
+    assert (failed["labels"], failed["map"], failed["best"], failed["job"]) == ("gone.csv", "", "", "1")
+    assert "there is no file 'gone.csv'" in failed["error"]
     assert failed["error"] in done.out
     assert f"job 1: {failed['error']}" in done.err
     assert "1 of 3 jobs failed: job 1 of sweep" in done.err

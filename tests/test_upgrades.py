@@ -96,7 +96,7 @@ def test_an_older_gallery_is_upgraded_and_kept_as_it_was(
     assert (version_of(file), version_of(copy)) == (newest(), version)
     assert asked(file, "PRAGMA integrity_check") == asked(copy, "PRAGMA integrity_check") == [("ok",)]
     assert "schema" not in cli("info", "store.path=g.sqlite").err
-    assert {each.name for each in tmp_path.iterdir()} == {"g.sqlite", copy.name, "outputs"}
+    assert {each.name for each in tmp_path.iterdir()} == {"g.sqlite", copy.name}
 
 
 def test_an_upgraded_gallery_has_the_layout_of_a_new_one(tmp_path: Path) -> None:

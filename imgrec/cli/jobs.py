@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
@@ -27,7 +28,8 @@ def check_sweep(configuration: DictConfig, loader: ConfigLoader, ranking: Rankin
         UsageError: that is so.
     """
     parser = OverridesParser.create(config_loader=loader)
-    for each in parser.parse_overrides(list(configuration.hydra.overrides.task)):
+    given: Any = OmegaConf.to_container(configuration.hydra.overrides.task, resolve=False)
+    for each in parser.parse_overrides(given):
         if each.is_discrete_sweep() and next(iter(each.sweep_string_iterator()), None) is None:
             raise UsageError(f"{each.input_line} stands for nothing: the sweep would have no job")
     if (asked := directions(configuration.hydra)) is None:

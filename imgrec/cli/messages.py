@@ -12,6 +12,7 @@ from imgrec import presets, registry
 from imgrec.cli import arguments, keys
 from imgrec.cli.config import SearchPath, first_line
 from imgrec.errors import UsageError
+from imgrec.installation import install_command
 from imgrec.kinds import GROUPS, Stage, kind_of
 from imgrec.options import option_names, suggestion
 
@@ -50,17 +51,18 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
 
 
 HYDRA_PLUGINS = {
-    "hydra/launcher/joblib": "hydra-joblib-launcher: {install_command('imgrec[parallel]')}",
-    "hydra/sweeper/optuna": "hydra-optuna-sweeper: pip install hydra-optuna-sweeper",
+    "hydra/launcher/joblib": ("hydra-joblib-launcher", "imgrec[parallel]"),
+    "hydra/sweeper/optuna": ("hydra-optuna-sweeper", "hydra-optuna-sweeper"),
 }
-"""How plugins of Hydra that sweeps use are installed."""
+"""Plugins of Hydra that sweeps use, and the requirements that bring them."""
 
 
 def _missing(file: str, options: Sequence[str | None]) -> UsageError:
     """The error for a missing choice or preset."""
     group, _, name = file.rpartition("/")
     if file in HYDRA_PLUGINS:
-        return UsageError(f"{group}={name} needs {HYDRA_PLUGINS[file]}")
+        plugin_of_hydra, requirement = HYDRA_PLUGINS[file]
+        return UsageError(f"{group}={name} needs {plugin_of_hydra}: {install_command(requirement)}")
     plugin = registry.available(kind_of(group)).get(name) if group in GROUPS else None
     if plugin and (reason := GROUPS[group].refuses(plugin.cls)):
         return UsageError(f"{group}={name}: {reason}")

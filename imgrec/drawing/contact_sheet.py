@@ -95,7 +95,7 @@ def _cell(
             )
         pen.text((x + CELL, line + 3), distance, font=font(16), fill=colour, anchor="ra")
     folder, _, last = name.rpartition(os.sep)
-    folder = f"{folder}{os.sep}" if folder else ""
+    folder = shortened(f"{folder}{os.sep}", font(14), CELL) if folder else ""
     taken = font(14).getlength(folder)
     if taken <= 0.6 * CELL:  # rather the file's name is shortened than the folder's
         text = folder + shortened(last, font(14), CELL - taken)

@@ -11,8 +11,6 @@ import functools
 import os
 from collections.abc import Iterable
 
-import PIL
-
 from imgrec.images import decoding
 
 CHANGES: dict[int, frozenset[str]] = {
@@ -60,5 +58,7 @@ def is_outdated(path: str, stamp: str | None, space: str) -> bool:
 @functools.cache
 def readers() -> str:
     """What decides whether a file can be read at all: by another one, refused files are tried again."""
+    import PIL
+
     usable = sorted(each.name for each in decoding.decoders() if not each.missing_libraries())
     return " ".join([str(CURRENT), f"Pillow-{PIL.__version__}", *usable])

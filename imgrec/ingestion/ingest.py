@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +17,6 @@ from imgrec.kinds import Engine, Extractor, Space, Store
 from imgrec.kinds.component import check_component
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
-
-log = logging.getLogger(__name__)
 
 
 def extractors_of(chosen: Extractor | Sequence[Extractor]) -> list[Extractor]:
@@ -109,8 +106,6 @@ def ingest(
             bring_back=lambda path: bring_back or path in roots,
         )
         ingestion.report.passed_over = passed_over
-        if not ingestion.store.spaces():
-            _tell_what_is_seen(extractors)
         ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
         try:
             process(ingestion, images.find(present, exclusion), engine or _usual_engine(), batch_size, advance)
@@ -135,21 +130,21 @@ def _check_components(extractor: object, *others: object) -> None:
         check_component(each, Extractor, "extractor")
 
 
-def _tell_what_is_seen(extractors: Sequence[Extractor]) -> None:
-    """Say so where no extractor of a new gallery compares what its pictures show, and name those that do."""
+def what_alone_is_seen(store: Store, extractors: Sequence[Extractor]) -> str | None:
+    """A line for a new gallery that will not compare what its pictures show, with what does; None for others."""
     seen = [each.sees for each in extractors]
+    with contextlib.suppress(NoStoreError), store:
+        if store.spaces():
+            return None
     if None in seen:
-        return
+        return None
     kind = Extractor.kind
     plugins = {
         name: presets.plugin_of(kind, name) for name in presets.files(kind) if not presets.inside(kind, name)
     }
     others = [name for name, plugin in plugins.items() if plugin and getattr(plugin.cls, "sees", "") is None]
-    log.warning(
-        "images are compared by %s alone; by what they show with extractor=, one of %s",
-        " and ".join(dict.fromkeys(filter(None, seen))),
-        ", ".join(others),
-    )
+    what = " and ".join(dict.fromkeys(filter(None, seen)))
+    return f"images are compared by {what} alone; by what they show with extractor=, one of {', '.join(others)}"
 
 
 def _usual_engine() -> Engine:

@@ -160,7 +160,7 @@ class Ingestion:
         self._write(Batch(metadata={name: data for name, data in wanted.items() if held.get(name) != data}))
         if any(specs.values()) and wanted.keys() > self.store.metadata().keys():
             log.warning("store=%s keeps no metadata: give the fusion again with each query", self.store.name)
-        for key in specs.keys() - {default, *held, *keys}:
+        for key in specs.keys() - {default, *held, *keys} if keys else ():
             log.warning(
                 "images are still compared by %s: `space=%s` compares by the new one, `imgrec default %s` always",
                 default,

@@ -38,6 +38,6 @@ class Forget(Stage):
         run.counts.update(images=len(paths))
         run.write_json("results.json", {"space": None, "spaces": [], "images": paths})
         run.print(
-            f"{self.store.location}: {len(paths):,} images are forgotten; their files stay. "
+            f"{self.store.location}: {len(paths):,} files are forgotten; their files stay. "
             "`imgrec ingest FOLDER bring_back=true` takes them again"
         )

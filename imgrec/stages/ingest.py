@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from imgrec import images
 from imgrec.errors import UsageError
 from imgrec.gallery import similarity
-from imgrec.ingestion.ingest import extractors_of, ingest, roots_of
+from imgrec.ingestion.ingest import extractors_of, ingest, roots_of, what_alone_is_seen
 from imgrec.ingestion.steps import IngestReport
 from imgrec.kinds import Engine, Extractor, Recorded, Space, Stage, Store
 from imgrec.options import component, option
@@ -53,6 +53,8 @@ class Ingest(Stage):
         for extractor in extractors:
             run.uses("extractor", extractor.name)
         spaces = [Space.of(extractor) for extractor in extractors]
+        if line := what_alone_is_seen(self.store, extractors):
+            run.note(line)
         report = IngestReport()
         try:
             with run.timed("ingest"):
