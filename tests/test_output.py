@@ -30,7 +30,7 @@ PRINTED = {
     "ingest": ("few extractor=colour", r"outputs/gallery.sqlite: .*12 unchanged.*\n", ""),
     "recommend": ("few/china/china-0-0.jpg k=2", r"rank .*\n( .*\n){2}", rf"drawn in {RUN}/recommendations.png\n"),
     "visualise": ("reducer=pca", rf"{RUN}/map.png\n{RUN}/map.csv\n", ""),
-    "evaluate": ("", r"colour, euclidean dist.*: 12 (.*\n)+.* bytes an image\n", rf"the 10 worst .* {RUN}/worst.png\n"),
+    "evaluate": ("", r"colour, euclidean.*: 12 (.*\n)+.* bytes an image\n", rf"the 10 worst.*{RUN}/worst.png\n"),
     "default": ("", r"outputs/gallery.sqlite: compared by colour-\S+\n", ""),
     "forget": ("*/china-0-0.jpg", r"outputs/gallery.sqlite: 1 files .*\n", ""),
     "info": ("", r"outputs/gallery.sqlite: 12 images(.*\n)+", ""),
