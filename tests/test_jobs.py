@@ -83,19 +83,18 @@ def optimum(sweep: Path) -> Any:
 
 
 @pytest.mark.usefixtures("optuna")
-def test_optuna_finds_what_the_leaderboard_has_on_top(cli: Cli, few: Path, tmp_path: Path) -> None:
-    words = ["hydra/sweeper/sampler=grid", "hydra.sweeper.direction=maximize", "hydra.sweeper.max_failure_rate=1"]
+def test_optuna_finds_what_the_leaderboard_has_on_top_although_jobs_fail(
+    cli: Cli, few: Path, tmp_path: Path
+) -> None:
+    words = ["hydra/sweeper/sampler=random", "hydra.sweeper.sampler.seed=0", "hydra.sweeper.n_trials=6"]
+    words += ["hydra.sweeper.direction=maximize", "hydra.sweeper.max_failure_rate=1"]
     swept = ["extractor=colour", "extractor.bins=2,4", "labels=gone.csv,folder"]
     done = cli("-m", "evaluate", few, *swept, *OPTUNA, *words, code=1)
-    best, *others = rows(tmp_path / "sweep")
+    best, *_ = rows(tmp_path / "sweep")
     found = optimum(tmp_path / "sweep")
     assert found["best_value"] == float(best["map"])
-    assert {name: str(value) for name, value in found["best_params"].items()} == {
-        "extractor.bins": best["extractor.bins"],
-        "labels": "folder",
-    }
-    assert len(others) == 3
-    assert "2 of 4 jobs failed" in done.err
+    assert found["best_params"]["extractor.bins"] == int(best["extractor.bins"])
+    assert "2 of 6 jobs failed" in done.err
     assert "Traceback" not in done.err
 
 

@@ -60,8 +60,7 @@ def _preset(fits: Callable[[str], bool]) -> str | None:
 
 def _is_of_weights(name: str, weights: Mapping[str, float]) -> bool:
     """Whether a preset is a fusion whose parts have these weights."""
-    given = presets.settings(Extractor.kind, name).get("weights")
-    return presets.begins_with(Extractor.kind, name) == "fusion" and _shares(given) == _shares(weights)
+    return _shares(presets.settings(Extractor.kind, name).get("weights")) == _shares(weights)
 
 
 def _shares(weights: Any) -> dict[str, float]:

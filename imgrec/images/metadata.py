@@ -77,7 +77,7 @@ def _time(text: str, offset: str) -> str | None:
 def upright(image: Image, orientation: int) -> Image:
     """An image turned and mirrored so that it is upright.
 
-    >>> upright(np.array([[[1], [2]]], np.uint8), 6)[:, :, 0].tolist()
+    >>> upright(np.array([[[1] * 3, [2] * 3]], np.uint8), 6)[:, :, 0].tolist()
     [[1], [2]]
     """
     import cv2

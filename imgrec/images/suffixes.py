@@ -54,7 +54,7 @@ def _of_decoders() -> dict[str, str | None]:
 
 
 def passed_over(counts: Mapping[str, int]) -> str:
-    """What was passed over by suffix, as text: `2 .cr2 (pip install ...), 1 .psd`; empty for nothing."""
+    """What was passed over by suffix, as text: `2 .cr2 (COMMAND), 1 .psd (...)`; empty for nothing."""
     found = []
     for suffix, count in sorted(counts.items(), key=lambda each: (-each[1], each[0])):
         command = _of_decoders().get(suffix)
