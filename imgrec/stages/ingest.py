@@ -53,8 +53,7 @@ class Ingest(Stage):
         for extractor in extractors:
             run.uses("extractor", extractor.name)
         spaces = [Space.of(extractor) for extractor in extractors]
-        if line := what_alone_is_seen(self.store, extractors):
-            run.note(line)
+        seen = what_alone_is_seen(self.store, extractors)
         report = IngestReport()
         try:
             with run.timed("ingest"):
@@ -80,6 +79,8 @@ class Ingest(Stage):
         except BaseException:
             self._print_report(run, report, spaces)
             raise
+        if seen:
+            run.note(seen)
         below = set(roots)
         with self.store as store:
             held = [r.digest for r in store.records() if not r.missing and images.is_inside(r.path, below)]
