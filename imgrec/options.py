@@ -276,9 +276,11 @@ class OptionRow:
 
 
 def option_rows(cls: type) -> list[OptionRow]:
-    """The options of a component class, without those that hold one component."""
+    """The options of a component class, without those that hold one component: its own come first."""
     known, rows = default_values(cls), []
-    for spec in dataclasses.fields(cls):
+    owners = [vars(base).get("__annotations__", {}) for base in cls.__mro__]
+    owner_of = {name: i for i, names in reversed(list(enumerate(owners))) for name in names}
+    for spec in sorted(dataclasses.fields(cls), key=lambda spec: owner_of[spec.name]):
         if "group" not in spec.metadata or holds_several(spec):
             values = values_of(cls, spec)
             default = known.get(spec.name, "...")

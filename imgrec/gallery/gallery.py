@@ -14,7 +14,9 @@ from imgrec import registry
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import fitted, recorded, similarity
-from imgrec.gallery.query import Query, Resolved, as_queries, resolve
+from imgrec.gallery.narrowing import Where, filter_of
+from imgrec.gallery.query import Query, Resolved, as_queries
+from imgrec.gallery.resolving import resolve
 from imgrec.gallery.results import Filter, Match, Matches, label_of
 from imgrec.gallery.rows import GalleryRows
 from imgrec.kinds import Doubles, Extractor, Form, Index, Record, Recorded, Reducer, Reranker, Store, Vectors
@@ -48,7 +50,7 @@ class Gallery(GalleryRows):
         self,
         queries: Iterable[Any],
         k: int = 5,
-        among: Filter | None = None,
+        among: Filter | Mapping[str, Any] | None = None,
         *,
         copies: bool = False,
         rerank: Reranker | None = None,
@@ -60,7 +62,8 @@ class Gallery(GalleryRows):
         Args:
             queries: each a `Query`, resolved or not, or what `Query.of` takes.
             k: how many; fewer if the gallery has fewer.
-            among: the files that may be found; None for all. Nothing that is fitted depends on it.
+            among: the files that may be found, a function of a record or options, `{"label": "hat"}`; None: all.
+                Nothing that is fitted depends on it.
             copies: whether files of one content take a rank each; otherwise they share one.
             rerank: makes better queries for a second search.
 
@@ -70,7 +73,7 @@ class Gallery(GalleryRows):
         if not isinstance(k, int | np.integer) or k < 1:
             raise UsageError(f"k is at least 1, not {k!r}")
         check_component(rerank, Reranker, "rerank")
-        _check_filter(among, "among")
+        among = filter_of(among, "among")
         if not (asked := self._asked(queries)):
             return []
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
@@ -79,7 +82,9 @@ class Gallery(GalleryRows):
         )
         return self._with_queries(asked, found)
 
-    def within(self, queries: Iterable[Any], distance: float, among: Filter | None = None) -> list[Matches]:
+    def within(
+        self, queries: Iterable[Any], distance: float, among: Filter | Mapping[str, Any] | None = None
+    ) -> list[Matches]:
         """All images within a distance of each query, exactly; in the order of `search`.
 
         Args:
@@ -93,7 +98,7 @@ class Gallery(GalleryRows):
         """
         if not isinstance(distance, float | int | np.number) or not distance >= 0:
             raise UsageError(f"distance is at least 0, not {distance!r}")
-        _check_filter(among, "among")
+        among = filter_of(among, "among")
         if not (asked := self._asked(queries)):
             return []
 
@@ -205,6 +210,8 @@ class Gallery(GalleryRows):
             return np.array(self._usable)
         mask = np.zeros(len(self._usable), np.bool_)
         mask[self._rows_of([record for record in self.records if among(record)])] = True
+        if isinstance(among, Where) and not mask.any():
+            raise among.refusal(self.records)
         return mask
 
     def _answers(
@@ -293,7 +300,7 @@ def opened(
     store: Store,
     metric: str | None = None,
     *,
-    where: Filter | None = None,
+    where: Filter | Mapping[str, Any] | None = None,
     space: str | None = None,
     extractor: Extractor | Recorded | Mapping[str, Any] | None = None,
     projection: Reducer | None = None,
@@ -304,7 +311,8 @@ def opened(
     Args:
         store: filled by `ingest`.
         metric: the name of one, such as `euclidean` or `cosine`; None: those of a fusion's parts, else Euclidean.
-        where: the files that the gallery consists of, also for projections and usual distances; None for all.
+        where: the files that the gallery consists of, also for projections and usual distances: a function of a
+            record, or options, `{"label": "hat"}`; None for all.
         space: which space or fusion, if the store has several: its key or a prefix of it.
         extractor: chooses the space by identity, and extracts queries; for several, a `Fusion`.
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
@@ -329,18 +337,11 @@ def opened(
         raise UsageError(f"imgrec.open takes a store, imgrec.build('store', 'sqlite', path=...), not {store!r}")
     check_component(projection, Reducer, "projection")
     check_component(index, Index, "index")
-    _check_filter(where, "where")
+    where = filter_of(where)
     with store, store.snapshot():
         chosen = similarity.choose(store, space, extractor, projection, metric)
         recorded.warn_of_older_decoding(store, [term.space.key for term in chosen.terms])
         yield Gallery(store, chosen, where, index)
-
-
-def _check_filter(keeps: object, name: str) -> None:
-    if keeps is not None and not callable(keeps):
-        raise UsageError(
-            f"{name} takes a function of a record, lambda record: '/hat/' in record.path, not {keeps!r:.60}"
-        )
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,7 @@
-"""Queries: what is looked for, and its vectors in a gallery."""
+"""Queries: what is looked for, not yet resolved."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from imgrec import images
 from imgrec.errors import UsageError
-from imgrec.extraction import extract
-from imgrec.gallery.similarity import Similarity, Term
-from imgrec.kinds import Form, Store, Vectors
+from imgrec.kinds import Vectors
 from imgrec.paths import expanded
-
-log = logging.getLogger(__name__)
 
 COMBINE = ("mean", "nearest")
 
@@ -123,69 +117,3 @@ class Resolved:
 
     picture: str | None
     """The path of a picture to show for the query; None if it has none."""
-
-
-def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
-    """Resolve a query: its vectors come from the store if it has the contents, else they are extracted.
-
-    Raises:
-        UsageError: a picture does not exist or cannot be read, an extractor cannot be built, or a term has no
-            vector.
-    """
-    known = [each if isinstance(each, Known) else _of_picture(each, store, similarity) for each in query.items]
-    vectors = {term.name: _stacked(known, term) for term in similarity.terms}
-    contents: list[str | None] = [each.digest for each in known]
-    if query.combine == "mean" and len(known) > 1:
-        vectors = {term.name: _mean(vectors[term.name], term) for term in similarity.terms}
-        contents = [None]
-    pictures = [each for each in query.items if isinstance(each, str)]
-    digests = frozenset(each.digest for each in known if each.digest)
-    left_out = frozenset[str]() if query.include_self else digests
-    return Resolved(vectors, contents, digests, left_out, pictures[0] if pictures else None)
-
-
-def _stacked(known: Sequence[Known], term: Term) -> Vectors:
-    if not all(term.name in each.vectors for each in known):
-        raise UsageError(f"the query has no vector for {term.name or 'the only term'} of the gallery")
-    vectors = [np.asarray(each.vectors[term.name], dtype=np.float32) for each in known]
-    if len({each.shape for each in vectors}) > 1 or vectors[0].ndim != 1:
-        raise UsageError(
-            f"the query's vectors have other lengths: {', '.join(str(each.shape) for each in vectors)}"
-        )
-    if not all(np.isfinite(each).all() for each in vectors):
-        raise UsageError("the query's vectors have values that are not finite")
-    return np.stack(vectors)
-
-
-def _mean(vectors: Vectors, term: Term) -> Vectors:
-    """The mean vector, `float32 (1, dim)`; of unit vectors if the metric compares these."""
-    given = term.metric.as_euclidean(vectors) if term.metric.form is Form.UNIT else vectors
-    mean: Vectors = given.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
-    return mean
-
-
-def _of_picture(path: str, store: Store, similarity: Similarity) -> Known:
-    if not path:
-        raise UsageError("query is empty: name a picture")
-    if (file := images.state(path)) is None:
-        raise UsageError(f"query {path!r} does not exist")
-    if file.problem == images.NOT_REGULAR:
-        raise UsageError(f"query {path!r} is a folder or device, not a picture")
-    try:
-        data, digest = images.read(path)
-        return Known({term.name: _vector(path, data, digest, store, term) for term in similarity.terms}, digest)
-    except images.UnreadableImageError as error:
-        raise UsageError(f"query {path!r} cannot be read: {error}") from None
-
-
-def _vector(path: str, data: bytes, digest: str, store: Store, term: Term) -> Vectors:
-    _, found = store.vectors(term.space, [digest])
-    if not len(found):
-        extractor = term.ready_extractor()
-        with images.warned.heard() as warnings:
-            image = images.decode(data, extractor.side)
-        for warning in warnings:
-            log.warning("query %r is read with damage: %s", path, warning)
-        found = extract(extractor, [image], [path])
-    vector: Vectors = found[0]
-    return vector

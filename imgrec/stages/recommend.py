@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import images
 from imgrec.gallery import titles
 from imgrec.gallery.gallery import opened
+from imgrec.gallery.narrowing import Narrowing
 from imgrec.gallery.query import Query
 from imgrec.gallery.results import Match
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
-from imgrec.run import Run, progress, table, to_json
+from imgrec.run import Run, progress, table
+from imgrec.run.listing import FORMATS, Column, Listing
 
 COPIES_TOLD = 5
 """How many copies of an image a table lists at most; JSON has all."""
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("table", "json", "paths", "paths0")
-"""`paths` is a path a line; `paths0` ends each with a null byte, as `xargs -0` reads them."""
-
 
 @dataclass(kw_only=True)
-class Recommend(Stage):
+class Recommend(Narrowing, Stage):
     """Find the images of the gallery that are most similar to a query picture."""
 
     positional: ClassVar[str | None] = "query"
@@ -67,7 +66,7 @@ class Recommend(Stage):
                 key = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             with run.timed("search"):
-                (matches,) = gallery.search([resolved], self.k, copies=self.copies, rerank=self.rerank)
+                (matches,) = gallery.search([resolved], self.k, self.where, copies=self.copies, rerank=self.rerank)
             about = gallery.about()
         if len(matches) < self.k:
             log.warning("the gallery has only %d images to recommend: k=%d is more", len(matches), self.k)
@@ -88,17 +87,23 @@ class Recommend(Stage):
 
             picture = run.folder / "recommendations.png"
             contact_sheet(self.query, matches, picture, titles.title(similarity))
-        if self.format == "json":
-            run.print(to_json(result))
-        elif self.format == "paths":
-            run.print("\n".join(match.path for match in matches))
-            if broken := sum("\n" in match.path for match in matches):
-                log.warning("%d of these names have line breaks: format=paths0 ends each with a null byte", broken)
-        elif self.format == "paths0":
-            run.print("".join(f"{match.path}\0" for match in matches), end="")
-        else:
-            run.print(_as_table(matches))
+        run.print(_listing(matches, result).text(self.format), end="")
         run.note(f"drawn in {picture}")
+
+
+def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
+    """The matches as rows; for a fusion, with each part's share of the distance."""
+    parts = list(matches[0].shares) if matches else []
+    columns = [
+        Column("rank", is_number=True),
+        Column("distance", lambda distance: f"{distance:.6g}", is_number=True),
+        *(Column(name, lambda share: f"{share:.0%}", is_number=True) for name in parts),
+        Column("copies", lambda paths: str(len(paths)), is_number=True),
+        Column("label"),
+        Column("path"),
+    ]
+    rows = [{**match.to_json(), **match.shares} for match in matches]
+    return Listing(columns, rows, data=result, table=_as_table(matches))
 
 
 def _as_table(matches: Sequence[Match]) -> str:
