@@ -13,7 +13,7 @@ from imgrec import images, presets, registry
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.extraction import extract
 from imgrec.ingestion.steps import Ingestion, IngestReport, process
-from imgrec.kinds import Engine, Extractor, Space, Store
+from imgrec.kinds import Component, Engine, Extractor, Space, Store
 from imgrec.kinds.component import check_component
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
@@ -93,6 +93,7 @@ def ingest(
         stack.enter_context(only_writer(store, backup))
         _check_backup(store, backup)
         stores = [stack.enter_context(store.open(create=True))]
+        store.keep_paths()
         if backup is not None:
             stores.append(stack.enter_context(backup.open(create=True)))
             backup.copy_from(store, exactly=True)
@@ -124,7 +125,8 @@ def ingest(
 
 def _check_components(extractor: object, *others: object) -> None:
     """Refuse what is no component of its kind: the name of one, say."""
-    for component, base, name in zip(others, (Store, Store, Engine), ("store", "backup", "engine"), strict=True):
+    bases: tuple[type[Component], ...] = (Store, Store, Engine)
+    for component, base, name in zip(others, bases, ("store", "backup", "engine"), strict=True):
         check_component(component, base, name)
     for each in extractor if isinstance(extractor, list | tuple) else [extractor]:
         check_component(each, Extractor, "extractor")
@@ -170,7 +172,10 @@ def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     Raises:
         UsageError: there is none, or one does not exist, and never did as far as the store knows.
     """
-    return images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
+    found = images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
+    with contextlib.suppress(NoStoreError), store:
+        return images.roots([store.named(path) for path in found], may_be_gone=lambda _: True)
+    return found
 
 
 def knows_any(store: Store, roots: Sequence[str]) -> bool:

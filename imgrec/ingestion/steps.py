@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -25,6 +26,7 @@ from imgrec.kinds import (
     Record,
     Space,
     Store,
+    places,
 )
 
 log = logging.getLogger(__name__)
@@ -246,10 +248,17 @@ class Ingestion:
         if any(record.path == item.file.path for record in known):
             item.counts_as = "unchanged"  # touched, or to be extracted into one more space
             return
-        gone = [r.path for r in known if r.path not in self._moved_from and images.state(r.path) is None]
+        gone = [r.path for r in known if r.path not in self._moved_from and self._is_gone(r.path)]
         if gone:
             item.counts_as, item.forgets = "moved", gone[:1]
             self._moved_from.update(item.forgets)
+
+    def _is_gone(self, path: str) -> bool:
+        """Whether a recorded file is gone for certain, not on another computer that shares a travelling store."""
+        folder = self.store.folder
+        if folder is not None and self.store.keeps == places.RELATIVE and not images.is_inside(path, {folder}):
+            return images.state(path) is None and images.is_there(os.path.split(path)[0])
+        return images.state(path) is None
 
     def _lacking(self, digests: Sequence[str]) -> dict[str, list[Space]]:
         """For each content, the spaces in which it has no vector yet."""

@@ -84,14 +84,16 @@ class Ingest(Stage):
         below = set(roots)
         with self.store as store:
             held = [r.digest for r in store.records() if not r.missing and images.is_inside(r.path, below)]
+            keeps = store.keeps
         run.reads(len(held), files.fingerprint(set(held)), spaces)
-        self._print_report(run, report, spaces)
+        self._print_report(run, report, spaces, keeps)
 
-    def _print_report(self, run: Run, report: IngestReport, spaces: list[Space]) -> None:
+    def _print_report(self, run: Run, report: IngestReport, spaces: list[Space], paths: str | None = None) -> None:
         run.print(f"{self.store.location}: {report}")
         run.counts.update(asdict(report))
         keys = [space.key for space in spaces]
-        run.write_json("results.json", {"store": self.store.location, "spaces": keys, **asdict(report)})
+        found = {"store": self.store.location, "paths": paths, "spaces": keys, **asdict(report)}
+        run.write_json("results.json", found)
 
     @classmethod
     def reproducible(cls, results: Mapping[str, Any]) -> Mapping[str, Any]:
