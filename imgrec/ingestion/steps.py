@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -194,6 +195,12 @@ class Ingestion:
                     continue
                 advance(1)
             self._write(Batch(records=back))
+
+    def to_do(self, files: Iterable[ImageFile]) -> Iterator[ImageFile]:
+        """The files that `changed` would yield; nothing is counted, told or written."""
+        dry = copy.copy(self)
+        dry.stores, dry.report, dry._is_told = [], IngestReport(), True
+        return dry.changed(files, lambda _: None)
 
     def _is_done(self, record: Record, file: ImageFile) -> bool:
         """Whether a record holds for a file as it is, and as it is decoded now."""

@@ -337,7 +337,7 @@ def relative_paths_travel_with_the_store(subject: Subject) -> None:
     if store.folder is None or type(store).metadata is Store.metadata:
         return
     before, there = store.folder, above / "there, moved"
-    names = [*(f"{before}{path}" for path in PATHS), *PATHS, f"{before}2/a.jpg", "s3://photos/a.jpg"]
+    names = [f"{before}/photos/{i}.jpg" for i in range(4)] + ["/a.jpg", f"{before}2/a.jpg", "s3://photos/a.jpg"]
     digests = [f"{i:02x}" for i in range(len(names))]
     records = [record(path, digest) for path, digest in zip(names, digests, strict=True)]
     store.write(Batch(records[:-2], vectors={SPACES[0]: (digests[:-2], rows(*range(len(names) - 2)))}))
