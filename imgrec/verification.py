@@ -17,7 +17,7 @@ from imgrec import images
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import fitted, recorded
-from imgrec.kinds import Batch, Record, Space, Store
+from imgrec.kinds import Batch, Record, Space, Store, places
 from imgrec.kinds.differences import differences
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
@@ -314,6 +314,6 @@ def _only_in_backup(store: Store, backup: Store) -> Iterator[str]:
         )
     for path in sorted(store.dismissed() ^ backup.dismissed()):
         yield f"{path}: it is dismissed in only one of store and backup"
-    ours, theirs = store.metadata(), backup.metadata()
+    ours, theirs = ({**each.metadata(), places.NOTE: None} for each in (store, backup))
     for name in sorted(name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)):
         yield f"the metadata {name}: the backup has a different value"

@@ -396,6 +396,13 @@ class Lines(Sqlite):
         return (r for r in super().records(paths=paths, digests=digests) if "\n" not in r.path)
 
 
+class Rooted(Sqlite):
+    """Keeps paths absolute, whatever it is asked for."""
+
+    def keep_paths(self, how: str | None = None) -> None:
+        """Nothing."""
+
+
 class LosesMoved(Sqlite):
     def write(self, batch: Batch) -> None:
         if batch.forgotten and not batch.failures:
@@ -509,6 +516,7 @@ STORES: dict[str, type[Sqlite]] = {
     "a_batch_is_written_whole_or_not_at_all": InParts,
     "dismissed_paths_are_kept": AllDismissed,
     "paths_have_any_character": Lines,
+    "relative_paths_travel_with_the_store": Rooted,
     "vectors_follow_the_content": LosesMoved,
     "a_path_has_a_record_or_a_failure": Both,
     "ten_thousand_rows_are_kept": Small,

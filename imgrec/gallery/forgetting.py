@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from imgrec import images
 from imgrec.batches import chunks
@@ -32,7 +32,8 @@ def forget_images(store: Store, patterns: Sequence[str], *, force: bool = False)
         known = [*records, *(failure.path for failure in store.failures()), *sorted(store.dismissed())]
         found: set[str] = set()
         for pattern in patterns:
-            if not (matching := _matching(pattern, known)):
+            absolute = images.absolute(pattern)
+            if not (matching := _matching({pattern, absolute, store.named(absolute)}, known)):
                 example = f", such as {known[0]}" if known else ""
                 raise UsageError(
                     f"{pattern} matches none of the {len(known):,} files of {store.location}{example}"
@@ -47,13 +48,11 @@ def forget_images(store: Store, patterns: Sequence[str], *, force: bool = False)
     return sorted(found)
 
 
-def _matching(pattern: str, paths: Sequence[str]) -> list[str]:
-    absolute = images.absolute(pattern)
+def _matching(patterns: Set[str], paths: Sequence[str]) -> list[str]:
     return [
         path
         for path in paths
-        if any(fnmatch.fnmatchcase(path, each) for each in {pattern, absolute})
-        or images.is_inside(path, {absolute})
+        if any(fnmatch.fnmatchcase(path, each) for each in patterns) or images.is_inside(path, patterns)
     ]
 
 

@@ -37,6 +37,7 @@ def describe(store: Store) -> dict[str, Any]:
     return {
         "store": store.location,
         "bytes": store.size(),
+        "paths": store.keeps,
         **records,
         "contents": len(contents),
         "default": default,

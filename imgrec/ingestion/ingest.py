@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from imgrec import images, presets, registry
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.extraction import extract
+from imgrec.ingestion.estimate import MANY, Estimate, estimate
 from imgrec.ingestion.steps import Ingestion, IngestReport, process
-from imgrec.kinds import Engine, Extractor, Space, Store
+from imgrec.kinds import Component, Engine, Extractor, Space, Store
 from imgrec.kinds.component import check_component
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
@@ -41,6 +43,9 @@ def ingest(
     force: bool = False,
     report: IngestReport | None = None,
     show_progress: bool = False,
+    before: Callable[[Estimate], bool] | None = None,
+    before_from: int = MANY,
+    seed: int = 0,
 ) -> IngestReport:
     """Bring a store up to date with the images under a source.
 
@@ -64,6 +69,10 @@ def ingest(
         force: prune although more than half of the gallery is missing.
         report: counts to add to, which are then known even if the call fails.
         show_progress: whether to show a progress bar on stderr.
+        before: called first with an estimate of what it will take, from a probe of 64 files; where it returns
+            False, nothing is done. None: there is no probe.
+        before_from: how many files must be new at the least for this.
+        seed: of the choice of files that are probed.
 
     Returns:
         How many files were new, unchanged, moved, missing and failed.
@@ -79,8 +88,7 @@ def ingest(
     _check_components(extractor, store, backup, engine)
     roots = roots_of(source, store)
     extractors = extractors_of(extractor)
-    if not extractors or batch_size < 1:
-        raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
+    _check_batches(extractors, batch_size)
     exclusion = images.Exclusion(roots, exclude)
     present = [root for root in roots if images.state(root) is not None]
     total, passed_over = images.count(present, exclusion)
@@ -88,11 +96,23 @@ def ingest(
         but = f", but {images.passed_over(passed_over)}" if passed_over else ""
         raise UsageError(f"there are no images in {', '.join(roots)}{but}")
     spaces = {Space.of(each): each for each in extractors}
+
+    def takes(path: str) -> bool:
+        return bring_back or path in roots
+
     _check_before(store, backup, extractors)
+    found = IngestReport() if report is None else report
+    if before is not None and total - _known(store, roots, spaces) >= before_from:
+        ingestion = Ingestion(
+            spaces, [store], IngestReport(), exclusion, retry_failed=retry_failed, bring_back=takes
+        )
+        if not before(_estimated(ingestion, present, backup, engine or _usual_engine(), batch_size, seed)):
+            return found
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_writer(store, backup))
         _check_backup(store, backup)
         stores = [stack.enter_context(store.open(create=True))]
+        store.keep_paths()
         if backup is not None:
             stores.append(stack.enter_context(backup.open(create=True)))
             backup.copy_from(store, exactly=True)
@@ -100,10 +120,10 @@ def ingest(
         ingestion = Ingestion(
             spaces,
             stores,
-            report or IngestReport(),
+            found,
             exclusion,
             retry_failed=retry_failed,
-            bring_back=lambda path: bring_back or path in roots,
+            bring_back=takes,
         )
         ingestion.report.passed_over = passed_over
         ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
@@ -124,10 +144,16 @@ def ingest(
 
 def _check_components(extractor: object, *others: object) -> None:
     """Refuse what is no component of its kind: the name of one, say."""
-    for component, base, name in zip(others, (Store, Store, Engine), ("store", "backup", "engine"), strict=True):
+    bases: tuple[type[Component], ...] = (Store, Store, Engine)
+    for component, base, name in zip(others, bases, ("store", "backup", "engine"), strict=True):
         check_component(component, base, name)
     for each in extractor if isinstance(extractor, list | tuple) else [extractor]:
         check_component(each, Extractor, "extractor")
+
+
+def _check_batches(extractors: Sequence[Extractor], batch_size: int) -> None:
+    if not extractors or batch_size < 1:
+        raise UsageError("ingest wants an extractor at least, and batches of 1 image at least")
 
 
 def what_alone_is_seen(store: Store, extractors: Sequence[Extractor]) -> str | None:
@@ -145,6 +171,34 @@ def what_alone_is_seen(store: Store, extractors: Sequence[Extractor]) -> str | N
     others = [name for name, plugin in plugins.items() if plugin and getattr(plugin.cls, "sees", "") is None]
     what = " and ".join(dict.fromkeys(filter(None, seen)))
     return f"images are compared by {what} alone; by what they show with extractor=, one of {', '.join(others)}"
+
+
+def _known(store: Store, roots: Sequence[str], spaces: Mapping[Space, Extractor]) -> int:
+    """How many files below the roots the store has; none, if it lacks a space, into which all are extracted."""
+    below = set(roots)
+    with contextlib.suppress(NoStoreError), store:
+        if spaces.keys() <= set(store.spaces()):
+            return sum(images.is_inside(row.path, below) for row in store.records())
+    return 0
+
+
+def _estimated(
+    ingestion: Ingestion, present: Sequence[str], backup: Store | None, engine: Engine, batch_size: int, seed: int
+) -> Estimate:
+    files, store = images.find(present, ingestion.exclusion), ingestion.store
+    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
+    stores = [store] if backup is None else [store, backup]
+    with contextlib.suppress(NoStoreError), store:
+        todo = ingestion.to_do(files)
+        return estimate(
+            todo,
+            ingestion.spaces,
+            engine,
+            stores,
+            is_held=lambda *one: bool(store.digests(one[0], one[1:])),
+            **options,
+        )
+    return estimate(files, ingestion.spaces, engine, stores, is_held=lambda *_: False, **options)
 
 
 def _usual_engine() -> Engine:
@@ -170,7 +224,10 @@ def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     Raises:
         UsageError: there is none, or one does not exist, and never did as far as the store knows.
     """
-    return images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
+    found = images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
+    with contextlib.suppress(NoStoreError), store:
+        return images.roots([store.named(path) for path in found], may_be_gone=lambda _: True)
+    return found
 
 
 def knows_any(store: Store, roots: Sequence[str]) -> bool:

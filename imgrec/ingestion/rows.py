@@ -9,6 +9,16 @@ from imgrec import images
 from imgrec.images import versions
 from imgrec.kinds import Failure, ImageFile, Item, Record, Space
 
+ALSO = " also "
+"""Between the stamps of a record, the latest first."""
+
+STAMPS = 4
+"""How many stamps a record has at most.
+
+Computers that share a disk may see other times of the same file (exFAT, SMB): each reads it once, and trusts its
+own stamp from then on, as long as the content is the same.
+"""
+
 
 def record(item: Item, before: Record | None, spaces: Iterable[Space]) -> Record:
     """The record of an item that was read.
@@ -18,15 +28,16 @@ def record(item: Item, before: Record | None, spaces: Iterable[Space]) -> Record
         before: what its path had for a record.
         spaces: those of the ingest, in which its vectors are now of the present decoding.
     """
-    file, current = item.file, {space.key for space in spaces}
+    file, current, stamp = item.file, {space.key for space in spaces}, item.file.stamp
     if before and before.digest == item.digest:
         current |= versions.spaces_of(before.path, before.stamp)
+        stamp = stamp and ALSO.join([stamp, *(each for each in _stamps(before) if each != stamp)][:STAMPS])
     return Record(
         file.path,
         item.digest,
         file.size,
         file.mtime_ns,
-        stamp=versions.noted(file.path, file.stamp, current),
+        stamp=versions.noted(file.path, stamp, current),
         width=item.width,
         height=item.height,
         taken=item.taken,
@@ -42,11 +53,17 @@ def failure(item: Item) -> Failure:
 
 def is_same(known: Record, file: ImageFile) -> bool:
     """Whether a file is unchanged; without a stamp, size and mtime are trusted."""
-    stamp = versions.stamp_of(known.stamp)
-    if known.width is None and stamp is None and file.stamp is not None:
+    stamps = _stamps(known)
+    if known.width is None and not stamps and file.stamp is not None:
         return False  # of an older imgrec, which kept neither stamps nor sizes
-    is_stamped = stamp is not None and file.stamp is not None
-    return (known.size, known.mtime_ns) == (file.size, file.mtime_ns) and not (is_stamped and stamp != file.stamp)
+    if stamps and file.stamp is not None:
+        return known.size == file.size and file.stamp in stamps
+    return (known.size, known.mtime_ns) == (file.size, file.mtime_ns)
+
+
+def _stamps(known: Record) -> list[str]:
+    stamp = versions.stamp_of(known.stamp)
+    return stamp.split(ALSO) if stamp else []
 
 
 def outdated(records: Sequence[Record], spaces: Iterable[Space]) -> list[Space]:

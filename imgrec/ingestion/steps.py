@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -25,6 +27,7 @@ from imgrec.kinds import (
     Record,
     Space,
     Store,
+    places,
 )
 
 log = logging.getLogger(__name__)
@@ -193,6 +196,12 @@ class Ingestion:
                 advance(1)
             self._write(Batch(records=back))
 
+    def to_do(self, files: Iterable[ImageFile]) -> Iterator[ImageFile]:
+        """The files that `changed` would yield; nothing is counted, told or written."""
+        dry = copy.copy(self)
+        dry.stores, dry.report, dry._is_told = [], IngestReport(), True
+        return dry.changed(files, lambda _: None)
+
     def _is_done(self, record: Record, file: ImageFile) -> bool:
         """Whether a record holds for a file as it is, and as it is decoded now."""
         outdated = rows.outdated([record], self.spaces)
@@ -246,10 +255,17 @@ class Ingestion:
         if any(record.path == item.file.path for record in known):
             item.counts_as = "unchanged"  # touched, or to be extracted into one more space
             return
-        gone = [r.path for r in known if r.path not in self._moved_from and images.state(r.path) is None]
+        gone = [r.path for r in known if r.path not in self._moved_from and self._is_gone(r.path)]
         if gone:
             item.counts_as, item.forgets = "moved", gone[:1]
             self._moved_from.update(item.forgets)
+
+    def _is_gone(self, path: str) -> bool:
+        """Whether a recorded file is gone for certain, not on another computer that shares a travelling store."""
+        folder = self.store.folder
+        if folder is not None and self.store.keeps == places.RELATIVE and not images.is_inside(path, {folder}):
+            return images.state(path) is None and images.is_there(os.path.split(path)[0])
+        return images.state(path) is None
 
     def _lacking(self, digests: Sequence[str]) -> dict[str, list[Space]]:
         """For each content, the spaces in which it has no vector yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,14 @@ from typing import Any, ClassVar, Self
 
 from imgrec import locks
 from imgrec.batches import chunks
+from imgrec.errors import UsageError
+from imgrec.kinds import places
 from imgrec.kinds.component import Component, Group
 from imgrec.kinds.differences import Differences, differences
 from imgrec.kinds.extractor import Space, Vectors
+from imgrec.options import option
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Record:
     """One image file of a gallery."""
 
     path: str
-    """Absolute."""
+    """Absolute; only the methods of a store's plugin see it relative to its folder, where `paths=relative`."""
 
     digest: str
     """SHA-256 of the file's bytes, in hexadecimal: identifies the content, whatever its path."""
@@ -92,12 +98,16 @@ class Batch:
         return any((self.records, self.failures, self.forgotten, self.dismissed, self.vectors, self.metadata))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Store(Component):
     """Keeps records of image files, and vectors by the digest of the content that they describe.
 
     So a renamed file keeps its vectors, copies share them, and an edited file has none until it is extracted
     again. Vectors of contents that no record has are dropped.
+
+    All paths that its methods take and return are absolute. With `paths=relative` those below `folder` are kept
+    relative to it: a plugin need not care, as the paths that its methods are given are as they are to be kept, and
+    those that they return are made absolute (`kinds.places`). The store's metadata say which way it is.
 
     >>> import tempfile, imgrec
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -113,8 +123,22 @@ class Store(Component):
         Group("backup", none="none", beside="store"),
     )
 
+    paths: str | None = option(
+        None,
+        choices=(places.ABSOLUTE, places.RELATIVE),
+        help="how paths below the store's folder are kept: a change converts all of them with the next ingest; "
+        "relative ones travel with it; null: as they are, absolute in a new store",
+    )
+
     transaction_size: ClassVar[int] = 1
     """The smallest worthwhile transaction, in images: an ingest plans and writes at least so many at a time."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let a plugin's methods see paths as they are kept, and their callers absolute ones."""
+        super().__init_subclass__(**kwargs)
+        for name, around in places.AROUND.items():
+            if name in vars(cls):
+                setattr(cls, name, around(vars(cls)[name]))
 
     @property
     @abstractmethod
@@ -213,6 +237,54 @@ class Store(Component):
         """The lock file of writers, beside the store; None if they need no lock."""
         return None
 
+    @property
+    def folder(self) -> str | None:
+        """The folder that it lies in, an absolute path: that of its lock file. None if it lies in none."""
+        return None if self.lock_file is None else os.path.abspath(self.lock_file.parent)
+
+    @property
+    def keeps(self) -> str:
+        """How it keeps paths now: `absolute` or `relative`."""
+        return places.RELATIVE if self.metadata().get(places.NOTE) == places.RELATIVE else places.ABSOLUTE
+
+    def named(self, path: str) -> str:
+        """An absolute path as a store with relative paths has it: one that leads over links into its folder.
+
+        That begins with the folder then, as the working directory may be `/private/tmp` where `/tmp` was typed.
+        """
+        folder = self.folder
+        if folder is None or "://" in path or places.kept(path, folder) != path or self.keeps == places.ABSOLUTE:
+            return path
+        real, start = (os.path.realpath(each) for each in (path, folder))
+        if real == start:
+            return folder
+        below = places.kept(real, start)
+        return path if below == real else places.whole(below, folder)
+
+    def keep_paths(self, how: str | None = None) -> None:
+        """Keep all paths absolute or relative from now on, in one transaction; by default as the option says.
+
+        Raises:
+            UsageError: the option asks for relative ones, and the store lies in no folder or keeps no metadata.
+        """
+        with self.writing():
+            if (how := how or self.paths) in (None, self.keeps):
+                return
+            folder = self.folder
+            if folder is None or type(self).metadata is Store.metadata:
+                if self.paths == places.RELATIVE:
+                    why = "lies in no folder" if folder is None else "keeps no metadata"
+                    raise UsageError(f"store={self.name} {why}, so its paths can only be absolute")
+                return
+            records = [row for row in self.records() if places.kept(row.path, folder) != row.path]
+            failures = [row for row in self.failures() if places.kept(row.path, folder) != row.path]
+            dismissed = [path for path in sorted(self.dismissed()) if places.kept(path, folder) != path]
+            paths = [*(row.path for row in records), *(row.path for row in failures), *dismissed]
+            metadata = {places.NOTE: places.RELATIVE if how == places.RELATIVE else None}
+            self.write(Batch(records, failures, forgotten=paths, dismissed=dismissed, metadata=metadata))
+        if paths:
+            log.warning("%s: %s paths below %s are kept %s now", self.location, f"{len(paths):,}", folder, how)
+
     def writing(self) -> AbstractContextManager[None]:
         """Hold the exclusive lock of writers, across processes and threads; `write` takes it for its own batch.
 
@@ -238,13 +310,15 @@ class Store(Component):
 
         Args:
             other: the store to copy from, open.
-            exactly: forget what `other` does not hold, as a backup does.
+            exactly: forget what `other` does not hold, and keep paths as it does, as a backup does.
             only_lacking: keep what differs here, since it may be newer.
             batch_size: images a transaction.
 
         Returns:
             How many images were copied or completed.
         """
+        # A backup travels as its store does, and so does what is restored, unless told otherwise.
+        self.keep_paths(self.paths or (other.keeps if exactly or self._is_empty() else None))
         copied = 0
         for found in differences(other, self, batch_size):
             kept = self._kept(found) if only_lacking else {}
@@ -276,8 +350,11 @@ class Store(Component):
         kept: dict[str, str | None] = dict.fromkeys(self.dismissed(paths=[row.path for row in found.changed]))
         return kept | {path: getattr(row, "digest", None) for path, row in found.others.items()}
 
+    def _is_empty(self) -> bool:
+        return not (any(True for _ in self.records()) or any(True for _ in self.failures()) or self.dismissed())
+
     def _copy_small(self, other: Store, *, exactly: bool, only_lacking: bool) -> None:
-        kept, given = self.metadata(), other.metadata()
+        kept, given = ({**store.metadata(), places.NOTE: None} for store in (self, other))
         if only_lacking:
             given = {name: value for name, value in given.items() if name not in kept}
         metadata = {name: value for name, value in given.items() if kept.get(name) != value}

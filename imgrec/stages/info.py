@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from imgrec.errors import UsageError
 from imgrec.gallery.holdings import describe
-from imgrec.kinds import Stage, Store
+from imgrec.kinds import Stage, Store, places
 from imgrec.options import component, option
 from imgrec.run import Run, table, to_json
 
@@ -39,7 +39,8 @@ def as_text(result: dict[str, Any], failures: int) -> str:
     counts = {name: result[name] for name in ("images", "contents", "missing")} | {"failed": len(result["failed"])}
     summary = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     named = f" ({result['named_by']})" if result["named_by"] else ""
-    lines = [f"{result['store']}{named}: {summary}{size}"]
+    paths = ", relative paths" if result["paths"] == places.RELATIVE else ""
+    lines = [f"{result['store']}{named}: {summary}{size}{paths}"]
     default = result["default"]
     rows = [[f"{s['vectors']:,}", s["dim"], _megabytes(s["bytes"]), _marked(s, default)] for s in result["spaces"]]
     if rows:

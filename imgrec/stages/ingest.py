@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from imgrec import images
 from imgrec.errors import UsageError
 from imgrec.gallery import similarity
+from imgrec.ingestion.estimate import MANY, Estimate
 from imgrec.ingestion.ingest import extractors_of, ingest, roots_of, what_alone_is_seen
 from imgrec.ingestion.steps import IngestReport
 from imgrec.kinds import Engine, Extractor, Recorded, Space, Stage, Store
@@ -43,8 +44,12 @@ class Ingest(Stage):
         False, help="prune although more than half of the gallery is missing, or the source's drive may be away"
     )
 
+    estimate: bool = option(
+        False, help="only say what it will take, from a probe of 64 files; nothing is written to the store"
+    )
+
     def execute(self, run: Run) -> None:
-        """Ingest, and print how many files were new, unchanged, moved, missing and failed."""
+        """Ingest, and print how many files were new, unchanged, moved, missing, failed; or only what it takes."""
         roots = roots_of(self.source, self.store)
         if run.gives("default_extractor"):
             similarity.check_default(self.store, self.extractor, self.default_extractor)
@@ -54,7 +59,14 @@ class Ingest(Stage):
             run.uses("extractor", extractor.name)
         spaces = [Space.of(extractor) for extractor in extractors]
         seen = what_alone_is_seen(self.store, extractors)
-        report = IngestReport()
+        report, estimates = IngestReport(), list[Estimate]()
+
+        def before(found: Estimate) -> bool:
+            estimates.append(found)
+            if not self.estimate:
+                run.note(str(found))
+            return not self.estimate
+
         try:
             with run.timed("ingest"):
                 ingest(
@@ -71,6 +83,9 @@ class Ingest(Stage):
                     force=self.force,
                     report=report,
                     show_progress=True,
+                    before=before,
+                    before_from=0 if self.estimate else MANY + 1,
+                    seed=self.seed,
                 )
         except UsageError:  # the run's folder, with its results, will be removed
             if any(asdict(report).values()):
@@ -79,19 +94,25 @@ class Ingest(Stage):
         except BaseException:
             self._print_report(run, report, spaces)
             raise
+        if self.estimate:
+            run.print(f"{self.store.location}: {estimates[0]}")
+            run.write_json("results.json", {"store": self.store.location, **asdict(estimates[0])})
+            return
         if seen:
             run.note(seen)
         below = set(roots)
         with self.store as store:
             held = [r.digest for r in store.records() if not r.missing and images.is_inside(r.path, below)]
+            keeps = store.keeps
         run.reads(len(held), files.fingerprint(set(held)), spaces)
-        self._print_report(run, report, spaces)
+        self._print_report(run, report, spaces, keeps)
 
-    def _print_report(self, run: Run, report: IngestReport, spaces: list[Space]) -> None:
+    def _print_report(self, run: Run, report: IngestReport, spaces: list[Space], paths: str | None = None) -> None:
         run.print(f"{self.store.location}: {report}")
         run.counts.update(asdict(report))
         keys = [space.key for space in spaces]
-        run.write_json("results.json", {"store": self.store.location, "spaces": keys, **asdict(report)})
+        found = {"store": self.store.location, "paths": paths, "spaces": keys, **asdict(report)}
+        run.write_json("results.json", found)
 
     @classmethod
     def reproducible(cls, results: Mapping[str, Any]) -> Mapping[str, Any]:

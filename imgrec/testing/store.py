@@ -325,6 +325,49 @@ def paths_have_any_character(subject: Subject) -> None:
         _same("digests", each.digests(SPACES[0]), set(digests))
 
 
+def relative_paths_travel_with_the_store(subject: Subject) -> None:
+    """With `paths=relative`, a store that is moved has the paths below its folder where that is now.
+
+    Paths elsewhere stay, and converted back nothing differs. A store that lies in no folder, or keeps no metadata,
+    is left out.
+    """
+    above = subject.folder()
+    (here := above / "here").mkdir()
+    store = subject.opened(here)
+    if store.folder is None or type(store).metadata is Store.metadata:
+        return
+    before, there = store.folder, above / "there, moved"
+    names = [f"{before}/photos/{i}.jpg" for i in range(4)] + ["/a.jpg", f"{before}2/a.jpg", "s3://photos/a.jpg"]
+    digests = [f"{i:02x}" for i in range(len(names))]
+    records = [record(path, digest) for path, digest in zip(names, digests, strict=True)]
+    store.write(Batch(records[:-2], vectors={SPACES[0]: (digests[:-2], rows(*range(len(names) - 2)))}))
+    wanted = snapshot(store)
+    store.keep_paths("relative")
+    _same("converted", snapshot(store), wanted)
+    broken, gone = Failure(f"{before}/broken.jpg", 1, 2, "broken", 3.0), f"{before}/gone.jpg"
+    store.write(Batch(records[-2:], [broken], dismissed=[gone]))
+    store.write(Batch(forgotten=[names[0], names[-1]]))
+    store.close()
+    here.rename(there)
+    moved = subject.opened(there, create=False)
+    after = moved.folder or ""
+
+    def new(path: str) -> str:
+        return after + path[len(before) :] if path.startswith(f"{before}/") else path
+
+    kept = [replace(each, path=new(each.path)) for each in records[1:-1]]
+    _same("moved", sorted(moved.records(), key=lambda r: r.path), sorted(kept, key=lambda r: r.path))
+    _same("by path", {r.path for r in moved.records(paths=[each.path for each in kept])}, {r.path for r in kept})
+    _same("failures", list(moved.failures(paths=[new(broken.path)])), [replace(broken, path=new(broken.path))])
+    _same("dismissed", moved.dismissed(paths=[new(gone), gone]), {new(gone)})
+    before_it = snapshot(moved)
+    moved.keep_paths("absolute")
+    _same("absolute again", snapshot(moved), before_it)
+    moved.close()
+    there.rename(here)
+    _same("absolute and moved", snapshot(subject.opened(here, create=False)), before_it)
+
+
 def vectors_follow_the_content(subject: Subject) -> None:
     """Vectors belong to the content, in every space.
 
@@ -580,6 +623,7 @@ CHECKS = tuple(
             a_batch_is_written_whole_or_not_at_all,
             dismissed_paths_are_kept,
             paths_have_any_character,
+            relative_paths_travel_with_the_store,
             vectors_follow_the_content,
             a_path_has_a_record_or_a_failure,
             ten_thousand_rows_are_kept,

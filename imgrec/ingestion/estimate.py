@@ -1,0 +1,234 @@
+"""What an ingest will take, from a probe of its files: time, disk and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from imgrec.batches import chunks
+from imgrec.extraction import extract
+from imgrec.ingestion import rows
+from imgrec.kinds import Batch, Engine, Extracted, Extractor, ImageFile, Item, Record, Space, Store
+
+MANY = 10_000
+"""An ingest of more files that are new tells its estimate first."""
+
+PROBE, TOGETHER = 64, 16
+"""How many files are tried, and how many of these are extracted at once."""
+
+SAMPLE = 4096
+"""How many files the probe is chosen from, evenly by their sizes."""
+
+WRITTEN = 2048
+"""How many rows are written to a temporary store, to see what they take."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an ingest will take."""
+
+    files: int
+    """That are to be read, as the store does not have them as they are; those that it has count nothing."""
+
+    bytes: int
+    """Of these files."""
+
+    probed: int
+    seconds: float
+
+    disk_bytes: int | None
+    """Of what is added to store and backup, and of new ones when empty, without what searches keep beside them.
+
+    None where one has no `path`.
+    """
+
+    memory_bytes: int
+    """At the peak, of this process: of workers elsewhere nothing is known."""
+
+    def __str__(self) -> str:
+        disk = "" if self.disk_bytes is None else f", {_size(self.disk_bytes)} of disk"
+        return (
+            f"{self.files:,} files ({_size(self.bytes)}) will take about {_duration(self.seconds)}{disk} and "
+            f"{_size(self.memory_bytes)} of memory, from a probe of {self.probed}"
+        )
+
+
+def estimate(
+    files: Iterable[ImageFile],
+    spaces: Mapping[Space, Extractor],
+    engine: Engine,
+    stores: Sequence[Store],
+    *,
+    is_held: Callable[[Space, str], bool],
+    batch_size: int,
+    seed: int,
+) -> Estimate:
+    """Try a few files, and say what all will take. Nothing is written but to temporary stores.
+
+    Seconds are the sum of what was taken to look for files, to load the models and warm them up (once), and for
+    each file to read, decode, extract and write it. The time of a file is a line through the probe's groups by
+    their bytes, at the mean of all files: the regression estimator (Cochran, Sampling Techniques, 1977, chapter
+    7). Bytes on disk are those of temporary stores of the same kinds. Memory is the peak of this process in a full
+    batch and in the probe, and what full batches of the probe's images hold beyond that; three exist at a time.
+
+    Args:
+        files: those to be read.
+        spaces: what they are extracted into, and by what.
+        engine: where the work is done.
+        stores: the store and its backup, of which the kinds and options count.
+        is_held: whether a space has the vector of a digest, which is not extracted then.
+        batch_size: as in `ingest`.
+        seed: of the choice of files.
+    """
+    start = time.perf_counter()
+    chosen, count, total = _chosen(files, random.Random(seed))
+    looked = time.perf_counter() - start
+    if not chosen:
+        return Estimate(0, 0, 0, looked, 0, _peak())
+    start = time.perf_counter()
+    for extractor in spaces.values():
+        side = extractor.side or 512
+        extract(extractor, [np.zeros((side, side, 3), np.uint8)] * batch_size, ["a black image"] * batch_size)
+    started = time.perf_counter() - start
+    held: list[int] = []
+    groups = list(_tried(chosen, spaces, engine, is_held, held))
+    sizes = [np.mean([item.file.size for item in group.items]) for group, _ in groups]
+    seconds = [taken / len(group.items) for group, taken in groups]
+    weights = [len(group.items) for group, _ in groups]
+    mean = np.average(seconds, weights=weights)
+    off = sizes - np.average(sizes, weights=weights)
+    slope = max(0.0, np.average(off * seconds, weights=weights) / (np.average(off**2, weights=weights) or 1))
+    each = max(mean / 4, mean + slope * (total / count - np.average(sizes, weights=weights)))
+    written = [_written(store, [group for group, _ in groups], batch_size) for store in stores]
+    disk = [None if found is None else found[1] + count * found[2] for found in written]
+    each += sum(found[0] for found in written if found)
+    more = 3 * max(0, batch_size - TOGETHER) * float(np.mean(held or [0]))
+    return Estimate(
+        count,
+        total,
+        len(chosen),
+        looked + started + count * float(each),
+        None if None in disk else round(sum(filter(None, disk))),
+        _peak() + round(min(more, 3 * engine.planned_bytes)),
+    )
+
+
+def _chosen(files: Iterable[ImageFile], choice: random.Random) -> tuple[list[ImageFile], int, int]:
+    """A probe, spread over the sizes of a random sample; and how many files there are, with how many bytes."""
+    sample: list[ImageFile] = []
+    count = total = 0
+    for file in files:
+        count, total = count + 1, total + file.size
+        if len(sample) < SAMPLE:
+            sample.append(file)
+        elif (place := choice.randrange(count)) < SAMPLE:
+            sample[place] = file
+    sample.sort(key=lambda file: file.size)
+    step = max(1.0, len(sample) / PROBE)
+    return [sample[int((i + 0.5) * step)] for i in range(min(PROBE, len(sample)))], count, total
+
+
+def _tried(
+    files: Sequence[ImageFile],
+    spaces: Mapping[Space, Extractor],
+    engine: Engine,
+    is_held: Callable[[Space, str], bool],
+    held: list[int],
+) -> Iterator[tuple[Extracted, float]]:
+    """Groups as the engine extracts them, with the seconds since the last one."""
+
+    def planned() -> Iterator[Item]:
+        for item in engine.read(files):
+            if item.reason is None:
+                item.lacks = [space for space in spaces if not is_held(space, item.digest)]
+                item.sides = {spaces[space].side for space in item.lacks}
+            held.append(item.memory())
+            yield item
+
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.close)
+        start = time.perf_counter()
+        engine.open(spaces)
+        for group in engine.extract(planned(), TOGETHER):
+            yield group, (now := time.perf_counter()) - start
+            start = now
+
+
+def _written(store: Store, groups: Sequence[Extracted], batch_size: int) -> tuple[float, int, float] | None:
+    """Of a new store of the same kind: seconds of a file, bytes when empty and of a file; None without `path`."""
+    if "path" not in store.options():
+        return None
+    items = [item for group in groups for item in group.items if item.reason is None]
+    vectors = {
+        space: {
+            name: row for group in groups for name, row in zip(*group.vectors.get(space, ([], [])), strict=True)
+        }
+        for space in {space for group in groups for space in group.vectors}
+    }
+    if not items:
+        return 0.0, 0, 0.0
+    probed = sum(len(group.items) for group in groups)
+    with tempfile.TemporaryDirectory() as folder:
+        made = type(store)(**{**store.options(), "path": str(Path(folder, "store")), "paths": None})
+        with made.open(create=True):
+            before = made.size()
+        start = time.perf_counter()
+        with made:
+            for some in chunks(range(WRITTEN), max(batch_size, made.transaction_size)):
+                batch = Batch()
+                for number in some:
+                    item = items[number % len(items)]
+                    batch.records.append(_copy(rows.record(item, None, vectors), number))
+                for space, known in vectors.items():
+                    numbers = [number for number in some if items[number % len(items)].digest in known]
+                    found = np.array([known[items[number % len(items)].digest] for number in numbers], np.float32)
+                    if numbers:
+                        batch.vectors[space] = ([_name(number) for number in numbers], found)
+                made.write(batch)
+        seconds = time.perf_counter() - start
+        with made:
+            after = made.size()
+    share = len(items) / probed
+    if before is None or after is None:
+        return None
+    return share * seconds / WRITTEN, before, share * (after - before) / WRITTEN
+
+
+def _name(number: int) -> str:
+    return f"{number:064x}"
+
+
+def _copy(record: Record, number: int) -> Record:
+    return replace(record, path=f"{record.path}-{number:06}", digest=_name(number))
+
+
+def _peak() -> int:
+    """The most memory that this process has held, in bytes.
+
+    Linux tells its own; `getrusage` begins with what the parent had, in kilobytes there and in bytes on macOS.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
+        return 1024 * int(found[1])
+    import resource  # Windows has none
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
