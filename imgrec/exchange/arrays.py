@@ -49,7 +49,8 @@ class Numpy(Form):
         to.mkdir()
         (to / SPACE).write_text(json.dumps(about.to_json(), indent=2), encoding="utf-8")
         with ExitStack() as stack:
-            table = csv.writer(stack.enter_context((to / RECORDS).open("w", **TEXT)), lineterminator="\n")
+            # With its own line ends, csv quotes both of their characters, which a name may have.
+            table = csv.writer(stack.enter_context((to / RECORDS).open("w", **TEXT)))
             table.writerow(["path", LABEL, *list(FIELDS)[1:]])
             arrays = {each: stack.enter_context((to / f"{each.name}.npy").open("wb")) for each in about.columns}
             for column, file in arrays.items():

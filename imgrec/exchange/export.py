@@ -226,7 +226,10 @@ def _check_place(target: Path, form: Form, *, force: bool) -> None:
 
 def _is_export(target: Path, form: Form) -> bool:
     if form.suffix:
-        return target.is_file() and target.open("rb").read(4) == b"PAR1"
+        if not target.is_file():
+            return False
+        with target.open("rb") as file:
+            return file.read(4) == b"PAR1"
     return (
         target.is_dir()
         and not target.is_symlink()
