@@ -215,7 +215,7 @@ def swapped(vectors: Any) -> Any:
     return vectors
 
 
-WRONG = {
+WRONG: dict[str, tuple[Callable[[Any], Any], str]] = {
     "other weights": (lambda them: np.random.default_rng(0).random(them.shape), "40 of 40.*Other weights"),
     "one other": (lambda them: np.vstack([them[:9], them[9:10] + 0.1, them[10:]]), "1 of 40 .*Other weights"),
     "shuffled": (
