@@ -40,6 +40,9 @@ KEY = b"imgrec"
 
 BYTES = "path_bytes"
 
+BUFFER = 1 << 20
+"""Bytes of each column that are read ahead, instead of a whole row group's."""
+
 
 def needs_pyarrow() -> None:
     """Refuse to go on without the library.
@@ -85,7 +88,8 @@ class Parquet(Form):
                 for each in about.columns:
                     values = pyarrow.array(block.vectors[each.name].ravel())
                     arrays.append(pyarrow.FixedSizeListArray.from_arrays(values, each.dim))
-                writer.write_batch(pyarrow.record_batch(arrays, schema=schema))
+                # A row group each: batches would be held back until a million rows are full.
+                writer.write_table(pyarrow.table(arrays, schema=schema))
 
 
 def _text(value: Any) -> Any:
@@ -145,7 +149,7 @@ class ParquetFiles(Reader):
             wanted = self._schema.names
         first = 1
         for file in self.files:
-            with _errors_of(file), parquet.ParquetFile(file) as opened:
+            with _errors_of(file), parquet.ParquetFile(file, buffer_size=BUFFER) as opened:
                 for batch in opened.iter_batches(BLOCK, columns=wanted):
                     found = {name: batch.column(name) for name in wanted}
                     raw = found[BYTES].to_pylist() if BYTES in others and BYTES in found else [None] * len(batch)
