@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from imgrec.drawing.map import Map
     from imgrec.drawing.visualise import visualise
     from imgrec.evaluation.evaluate import evaluate_store as evaluate
+    from imgrec.exchange.export import Exported, export_vectors
+    from imgrec.exchange.importing import Imported, import_vectors
     from imgrec.fusion import Fusion
     from imgrec.gallery.gallery import Gallery
     from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
@@ -44,8 +46,10 @@ __version__ = "0.1.0"
 
 # Imported lazily, since it needs OpenCV or more, so that a plugin's `import imgrec` stays fast.
 _LAZY = {
+    "Exported": "imgrec.exchange.export",
     "Fusion": "imgrec.fusion",
     "Gallery": "imgrec.gallery.gallery",
+    "Imported": "imgrec.exchange.importing",
     "IngestReport": "imgrec.ingestion.steps",
     "LazyPicture": "imgrec.images.lazy",
     "LinearReducer": "imgrec.linear",
@@ -58,8 +62,10 @@ _LAZY = {
     "UnreadableImageError": "imgrec.images",
     "decode_item": "imgrec.ingestion.items",
     "evaluate": "imgrec.evaluation.evaluate:evaluate_store",
+    "export_vectors": "imgrec.exchange.export",
     "extract_items": "imgrec.ingestion.items",
     "image_suffixes": "imgrec.images",
+    "import_vectors": "imgrec.exchange.importing",
     "ingest": "imgrec.ingestion.ingest",
     "open": "imgrec.gallery.gallery:opened",
     "read_item": "imgrec.ingestion.items",
@@ -71,9 +77,11 @@ _LAZY = {
 
 # What one needs to use it from Python, then what plugins need besides: README.md of this folder lists them.
 __all__ = [
+    "Exported",
     "Fusion",
     "Gallery",
     "ImgrecError",
+    "Imported",
     "IngestReport",
     "Map",
     "Match",
@@ -84,6 +92,8 @@ __all__ = [
     "available",
     "build",
     "evaluate",
+    "export_vectors",
+    "import_vectors",
     "ingest",
     "load_plugin",
     "open",

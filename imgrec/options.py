@@ -30,6 +30,7 @@ def option(
     maximum: float | None = None,
     path: bool = False,
     text: bool = False,
+    is_output: bool = False,
     changes_vectors: bool = True,
 ) -> Any:
     """A dataclass field that is an option, with metadata for `--help`, validation and identity.
@@ -45,6 +46,7 @@ def option(
         path: the value names a file or folder, or holds such names: `~` and `$HOME` are expanded in it, and the
             command line accepts any characters. An option of the type `Path` is one anyway.
         text: the value is free text: the command line accepts any characters.
+        is_output: the value names what is written, so that a replay leaves it out.
         changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
     """
     metadata = {
@@ -54,6 +56,7 @@ def option(
         "maximum": maximum,
         "path": path,
         "text": text,
+        "is_output": is_output,
         "changes_vectors": changes_vectors,
     }
     if isinstance(default, list | dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import json
 import logging
 import os
@@ -172,6 +173,9 @@ def _stage_on_new_store(record: Mapping[str, Any], folder: Path) -> Stage:
             if "path" not in option_names(plugin.cls):
                 raise UsageError(f"store={plugin.name} has no option path: no temporary one can be made")
             configuration[part] = {**options, "path": str(folder / part)}
+    for spec in dataclasses.fields(cls) if cls else ():
+        if spec.metadata.get("is_output"):
+            configuration.pop(spec.name, None)
     return registry.stage(record["stage"], configuration, plugins)
 
 

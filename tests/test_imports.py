@@ -14,7 +14,7 @@ import pytest
 
 import imgrec
 
-HEAVY = ["torch", "timm", "openvino", "sklearn", "pandas", "matplotlib", "umap", "openTSNE", "scipy"]
+HEAVY = ["torch", "pyarrow", "timm", "openvino", "sklearn", "pandas", "matplotlib", "umap", "openTSNE", "scipy"]
 
 REPORT = """
 import json, sys
@@ -95,14 +95,14 @@ BROUGHT = {"imgrec_timm": {"huggingface_hub", "safetensors"}, "imgrec_umap": {"p
 
 
 def test_every_library_that_is_imported_is_declared() -> None:
-    """In the dependencies, or for a plugin in an extra: that of its own library."""
+    """In the dependencies, or in an extra: that of a plugin's own library, or of the module's name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     base = named(project["dependencies"])
     extras = {name: named(needed) for name, needed in project["optional-dependencies"].items()}
     undeclared = set()
     for file in sorted([*(ROOT / "imgrec").rglob("*.py"), *(ROOT / "plugins").rglob("*.py")]):
         plugin = file.relative_to(ROOT / "plugins").parts[0].removesuffix(".py") if "plugins" in file.parts else ""
-        extra = extras.get(plugin.removeprefix("imgrec_"), set())
+        extra = extras.get(plugin.removeprefix("imgrec_") or file.stem, set())
         if plugin == "imgrec_timm":
             extra |= extras["openvino"]
         imported = top_level_imports(file) - sys.stdlib_module_names - BROUGHT.get(plugin, set())

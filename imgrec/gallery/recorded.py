@@ -24,6 +24,9 @@ DEFAULT = "default"
 """The metadata name of the space or fusion by which a gallery's images are compared unless another is named."""
 
 
+IMPORTED = "imported"
+"""What spaces name as their extractor whose vectors were imported."""
+
 DECODING = "decoding"
 """The metadata name of the version of decoding of which all vectors are, by the keys of their spaces."""
 
@@ -69,14 +72,15 @@ def fusion_key(fusion_spec: Mapping[str, Any]) -> str:
 def fusion_specs(store: Store) -> dict[str, dict[str, Any]]:
     """The fusions that a store records, by name."""
     found = {name: spec for name, spec in store.metadata().items() if name.startswith(FUSION_PREFIX)}
-    if damaged := [name for name, spec in found.items() if not _is_fusion_spec(spec)]:
+    if damaged := [name for name, spec in found.items() if not is_fusion_spec(spec)]:
         raise ImgrecError(
             f"the metadata {damaged[0]} of {store.location} is damaged: restore a backup, or ingest anew"
         )
     return found
 
 
-def _is_fusion_spec(spec: Any) -> bool:
+def is_fusion_spec(spec: Any) -> bool:
+    """Whether this is what a store records of a fusion."""
     if not isinstance(spec, Mapping) or "projected_from" not in spec:
         return False
     by_term = [spec.get(what) for what in ("weights", "spaces", "projections", "metrics")]
@@ -238,6 +242,11 @@ def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Ex
     Raises:
         UsageError: it cannot be built here, or would now fill another space.
     """
+    if space.extractor == IMPORTED:
+        raise UsageError(
+            f"the gallery's space {space.key} has vectors of {space.options.get('file')}, and nothing here makes "
+            "more of them: ask with a picture that it holds, or choose another space="
+        )
     if space.extractor not in registry.available("extractor"):
         raise UsageError(
             f"the gallery's space {space.key} is of the extractor {space.extractor}, which is not installed here"

@@ -164,10 +164,15 @@ class Space:
             **extractor.identity(),
         }
         identity = json.loads(json.dumps(identity, default=_identified))
+        options = {name: _absolute(extractor, name, value) for name, value in extractor.plain_options().items()}
+        return cls.identified(extractor.name, options, identity)
+
+    @classmethod
+    def identified(cls, extractor: str, options: dict[str, Any], identity: dict[str, Any]) -> Space:
+        """The space of an identity, which its key is a digest of."""
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(canonical.encode()).hexdigest()[:12]
-        options = {name: _absolute(extractor, name, value) for name, value in extractor.plain_options().items()}
-        return cls(f"{extractor.name}-{digest}", extractor.name, options, identity)
+        return cls(f"{extractor}-{digest}", extractor, options, identity)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for a store to keep; the inverse of `from_json`."""
