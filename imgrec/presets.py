@@ -13,7 +13,7 @@ from typing import Any
 
 from imgrec import registry
 from imgrec.errors import PluginError, UsageError
-from imgrec.kinds import GROUPS, Stage, kind_of
+from imgrec.kinds import GROUPS, KINDS, Stage, kind_of
 from imgrec.options import component_fields, holds_several
 
 
@@ -44,9 +44,9 @@ def _folders_of(packages: Any, source: registry.Origin) -> Iterator[ConfFolder]:
         yield from (ConfFolder(folder, registry.origin(source)) for folder in spec.submodule_search_locations)
 
 
-def is_kind(group: str) -> bool:
-    """Whether a config group has the name of its components' kind, as `extractor` has and `backup` has not."""
-    return group in GROUPS and group == kind_of(group)
+def _plugins(group: str) -> dict[str, registry.Plugin]:
+    """The plugins that a config group chooses from; none for a folder that is no group of components."""
+    return registry.available(kind_of(group)) if group in GROUPS else {}
 
 
 def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
@@ -55,7 +55,7 @@ def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
     Raises:
         UsageError: two plugins bring a preset of one name, or one has the name of a plugin.
     """
-    claimed = {name: plugin.origin for name, plugin in registry.available(group).items()} if is_kind(group) else {}
+    claimed = {name: plugin.origin for name, plugin in _plugins(group).items()}
     found: dict[str, Path] = {}
     for folder in conf_folders():
         for file in sorted(Path(folder.path, group).glob("*.yaml")):
@@ -70,28 +70,28 @@ def files(group: str, user_folders: Iterable[str] = ()) -> dict[str, Path]:
     return found
 
 
-def begins_with(kind: str, name: str, user_folders: Iterable[str] = ()) -> str | None:
+def begins_with(group: str, name: str, user_folders: Iterable[str] = ()) -> str | None:
     """The plugin that a choice stands for: itself, or the one that a preset extends; None if none."""
-    _, begins = _presets_under(kind, name, user_folders)
+    _, begins = _presets_under(group, name, user_folders)
     return begins
 
 
-def settings(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, Any]:
+def settings(group: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, Any]:
     """The options set by a preset and by the presets that it extends; empty for a plugin."""
     found: dict[str, Any] = {}
-    for file in reversed(_presets_under(kind, name, user_folders)[0]):
+    for file in reversed(_presets_under(group, name, user_folders)[0]):
         found = _merged(found, _read(file))
     return {option: value for option, value in found.items() if option != "defaults"}
 
 
-def inside(kind: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, str]:
+def inside(group: str, name: str, user_folders: Iterable[str] = ()) -> dict[str, str]:
     """What a preset chooses for nested components, by their dotted names: `{"parts.hog": "hog"}`."""
     found: dict[str, str] = {}
-    for file in reversed(_presets_under(kind, name, user_folders)[0]):
+    for file in reversed(_presets_under(group, name, user_folders)[0]):
         for entry in _defaults(file):
-            for group, choice in entry.items() if isinstance(entry, Mapping) else ():
-                path = str(group).rpartition("@")[2]
-                if path != group and isinstance(choice, str):
+            for key, choice in entry.items() if isinstance(entry, Mapping) else ():
+                path = str(key).rpartition("@")[2]
+                if path != key and isinstance(choice, str):
                     found[path] = choice
     return found
 
@@ -132,14 +132,14 @@ def comment(file: Path) -> str:
     return line.removeprefix("#").strip() if line.startswith("#") else ""
 
 
-def _presets_under(kind: str, name: str, user_folders: Iterable[str]) -> tuple[list[Path], str | None]:
+def _presets_under(group: str, name: str, user_folders: Iterable[str]) -> tuple[list[Path], str | None]:
     """The files of a preset and of those that it extends, and the plugin that these extend; None if none."""
-    folders, known = list(user_folders), registry.available(kind)
+    folders, known = list(user_folders), _plugins(group)
     found: list[Path] = []
     for _ in range(10):  # presets on presets
         if name in known:
             return found, name
-        if (preset := files(kind, folders).get(name)) is None:
+        if (preset := files(group, folders).get(name)) is None:
             break
         found.append(preset)
         defaults = _defaults(preset)
@@ -147,9 +147,9 @@ def _presets_under(kind: str, name: str, user_folders: Iterable[str]) -> tuple[l
     return found, None
 
 
-def plugin_of(kind: str, name: str, user_folders: Iterable[str] = ()) -> registry.Plugin | None:
+def plugin_of(group: str, name: str, user_folders: Iterable[str] = ()) -> registry.Plugin | None:
     """The plugin that a choice stands for; None if there is none."""
-    return registry.available(kind).get(begins_with(kind, name, user_folders) or "")
+    return _plugins(group).get(begins_with(group, name, user_folders) or "")
 
 
 def experiments(user_folders: Iterable[str] = ()) -> dict[str, list[str]]:
@@ -165,16 +165,14 @@ def experiments(user_folders: Iterable[str] = ()) -> dict[str, list[str]]:
 
 def names(kind: str, user_folders: Iterable[str] = ()) -> list[str]:
     """The names of a kind's plugins, and of the YAML presets that extend them."""
-    return sorted({*registry.available(kind), *files(kind, user_folders)})
+    folders = [group.name for group in KINDS[kind].groups] or [kind]
+    return sorted({*registry.available(kind), *(name for each in folders for name in files(each, user_folders))})
 
 
 def choices(group: str, user_folders: Sequence[str] = ()) -> list[str]:
     """What can be chosen in a config group."""
-    plugins = registry.available(kind_of(group))
-    refused = {name for name, plugin in plugins.items() if GROUPS[group].refuses(plugin.cls)}
-    found = [name for name in names(kind_of(group), user_folders) if name not in refused]
-    if not is_kind(group):
-        found += files(group, user_folders)
+    taken = [name for name, plugin in _plugins(group).items() if not GROUPS[group].refuses(plugin.cls)]
+    found = sorted({*taken, *files(group, user_folders)})
     none = GROUPS[group].none
     return [*found, none] if none else found
 

@@ -16,7 +16,7 @@ import numpy as np
 from imgrec import images
 from imgrec.batches import chunks
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.gallery import fitted, recorded
+from imgrec.gallery import fitted, recorded, smoothing
 from imgrec.kinds import Batch, Record, Space, Store, places
 from imgrec.kinds.differences import differences
 from imgrec.kinds.store import only_writer
@@ -250,8 +250,9 @@ def _forget(store: Store, records: Sequence[Record]) -> int:
 def _cache(finding: Finding, store: Store) -> Repair:
     """Cache files agree with the store's current content."""
     bad = []
-    whole = (files.check(files.whole(store, space)) for space in store.spaces())
-    for folder, problem in itertools.chain(*whole, fitted.check(store), approximate.check(store)):
+    whole = [files.whole(store, space) for space in store.spaces()]
+    plain = itertools.chain(*map(files.check, whole), *map(smoothing.check, whole))
+    for folder, problem in itertools.chain(plain, fitted.check(store), approximate.check(store)):
         finding.looked_at += 1
         if problem is not None:
             finding.wrong.append(f"{folder}: {problem}")

@@ -178,7 +178,7 @@ def test_too_few_images_of_a_label_are_told(store: imgrec.Store) -> None:
 
 def test_held_out_labels_are_not_to_be_had(store: imgrec.Store) -> None:
     filled(store, np.ones((4, 2), np.float32), list("abab"))
-    gallery = opened(store, None).without_labels_of([f"{0:064x}"])
+    gallery = opened(store, None).without_learning_from([f"{0:064x}"])
     assert gallery._labels_of([f"{1:064x}"]) == ["b"]
     with pytest.raises(ValueError, match="must not be learned from"):
         gallery._labels_of([f"{i:064x}" for i in range(2)])

@@ -103,6 +103,26 @@ def test_the_identity_changes_with_vectors_and_only_with_them() -> None:
     assert key not in keys
 
 
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_flipped_it_is_the_mean_of_an_image_and_its_mirror_image(some: list[Image], runtime: str) -> None:
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in some]
+    plain, flipped = (random_model(runtime=runtime, flip=flip) for flip in (False, True))
+    mean = (plain.extract(some).astype(float) + plain.extract(mirrored)) / 2
+    found = flipped.extract(some)
+    np.testing.assert_allclose(found, mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(flipped.extract(mirrored), found, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(found, plain.extract(some), rtol=1e-2)
+    unit = random_model(runtime=runtime, flip=True, normalise=True).extract(some)
+    np.testing.assert_allclose(unit, mean / np.linalg.norm(mean, axis=1, keepdims=True), rtol=1e-4, atol=1e-5)
+
+
+def test_spaces_from_before_flip_was_an_option_are_the_same() -> None:
+    assert "flip" not in random_model().identity()
+    assert random_model(flip=True).identity()["flip"] is True
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """Weights of a small model with a classifier of five classes, as a user's training leaves them."""

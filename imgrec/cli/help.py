@@ -121,10 +121,10 @@ def _of_choice(group: str, name: str, user_folders: Sequence[str]) -> str:
         raise UsageError(f"there is no {group} {name!r}{suggestion(name, known)}: there are {', '.join(known)}")
     if name == GROUPS[group].none:
         return f"{group}={name}: without"
-    plugin = presets.begins_with(kind, name, user_folders) or name
-    lines = _component(group, group, plugin, presets.settings(kind, name, user_folders))
+    plugin = presets.begins_with(group, name, user_folders) or name
+    lines = _component(group, group, plugin, presets.settings(group, name, user_folders))
     if plugin != name:
-        about = presets.comment(presets.files(kind, user_folders)[name]) or "a preset"
+        about = presets.comment(presets.files(group, user_folders)[name]) or "a preset"
         lines = [f"{group}={name}: {about}", f"  a preset of {lines[0].strip()}", *lines[1:]]
     return "\n".join([lines[0].strip(), *lines[1:]])
 
@@ -149,7 +149,7 @@ def _components(key: str, group: str, chosen: Sequence[str], user_folders: Seque
     kind = kind_of(group)
     for name in chosen:
         _of_choice(group, name, user_folders)  # raises if there is no such choice
-    meant = {presets.begins_with(kind, name, user_folders) for name in chosen} - {None}
+    meant = {presets.begins_with(group, name, user_folders) for name in chosen} - {None}
     possible = [name for name in registry.available(kind) if name in presets.choices(group, user_folders)]
     return [line for name in possible if not meant or name in meant for line in _component(key, group, name, {})]
 

@@ -77,7 +77,7 @@ def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Se
             return Key(owners, path, name, group, inner in inside)
         choice = given.get(inner, inside.get(inner)) or defaults.get(inner) or ""
         for each in choice.split(","):
-            below = presets.inside(kind_of(group), each, folders)
+            below = presets.inside(group, each, folders)
             inside |= {f"{inner}.{name}": value for name, value in below.items()}
         owners = chosen_by(choice, group, folders) or [p.cls for p in registry.available(kind_of(group)).values()]
         path = inner
@@ -85,5 +85,5 @@ def resolved(stage: type[Stage], key: str, given: Mapping[str, str], folders: Se
 
 def chosen_by(choices: str, group: str, folders: Sequence[str] = ()) -> list[type[Component]]:
     """The classes of choices from a group (`a,b` in a sweep); of a preset, that of the plugin it extends."""
-    plugins = [presets.plugin_of(kind_of(group), choice, folders) for choice in choices.split(",")]
+    plugins = [presets.plugin_of(group, choice, folders) for choice in choices.split(",")]
     return [plugin.cls for plugin in plugins if plugin is not None]

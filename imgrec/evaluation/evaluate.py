@@ -71,6 +71,7 @@ def evaluate(
         queries.grouped_by: by_class(per_query, queries.groups),
         "folds": asked.folds,
         "projection": learned if asked.folds and any(learned) else learned[0],
+        "smoothing": gallery.about_smoothing(),
         "rerank": {"reranker": rerank.name, **rerank.plain_options()} if rerank else None,
         "images_per_s": once(_sample_of(gallery, extractors), lambda: _images_per_s(gallery, extractors)),
         "query_ms": _query_ms(gallery, queries, k),
@@ -90,6 +91,7 @@ def evaluate_store(
     space: str | None = None,
     extractor: Extractor | None = None,
     projection: Reducer | None = None,
+    smoothing: Reranker | None = None,
     rerank: Reranker | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -106,6 +108,7 @@ def evaluate_store(
         space: which space or fusion, if the store has several: its key or a prefix of it.
         extractor: chooses the space by identity.
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
+        smoothing: moves the gallery's vectors towards their own neighbours, and no queries.
         rerank: makes better queries for a second search.
         seed: of the sample, the alterations and the confidence intervals.
 
@@ -125,7 +128,7 @@ def evaluate_store(
             if each is not None:
                 stack.enter_context(each)
                 stack.enter_context(each.snapshot())
-        similarity = similarities.choose(store, space, extractor, projection, metric)
+        similarity = similarities.choose(store, space, extractor, projection, metric, smoothing)
         gallery = Gallery(store, similarity)
         extractors = [term.ready_extractor() for term in similarity.terms]
         apart = None if queries is None else Gallery(queries, similarity)

@@ -1,4 +1,4 @@
-"""Folds: whatever learns from labels does so without those of the images that are asked for."""
+"""Folds: whatever learns from labels, or moves vectors, does so without the images that are asked for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Galleries of the same images to ask, in none of which anything has learned from labels of its queries."""
+    """Galleries of the same images to ask, in none of which anything has learned from its queries."""
 
     galleries: Sequence[Gallery]
 
@@ -41,7 +41,10 @@ class HeldOut:
 
 
 def held_out(gallery: Gallery, queries: Queries, rerank: Reranker | None, seed: int) -> HeldOut:
-    """A gallery ready to be asked: once as it is, or in folds if something learns from labels of the queries.
+    """A gallery ready to be asked: once as it is, or in folds if something in it learns from the queries.
+
+    Learning is from labels, or smoothing: vectors that were moved towards a query would be found by it too easily.
+    Altered copies are not in the gallery, so that nothing moves towards them.
 
     Args:
         gallery: of the images that may be found.
@@ -53,7 +56,8 @@ def held_out(gallery: Gallery, queries: Queries, rerank: Reranker | None, seed: 
         UsageError: something learns from labels, and there are none, or too few without those of a fold.
     """
     everything = HeldOut([gallery], [0] * len(queries.asked))
-    if not (learners := _learners(gallery, rerank)):
+    learners, is_smoothed = _learners(gallery, rerank), any(term.smoothing for term in gallery.similarity.terms)
+    if not learners and (not is_smoothed or queries.alterations):
         return everything
     if queries.grouped_by != "by_class":
         raise UsageError(
@@ -64,10 +68,10 @@ def held_out(gallery: Gallery, queries: Queries, rerank: Reranker | None, seed: 
     asked = [record.digest for record in queries.records]
     if queries.is_apart:
         copies = labels.keys() & set(asked)
-        return HeldOut([gallery.without_labels_of(copies)], everything.gallery_of) if copies else everything
+        return HeldOut([gallery.without_learning_from(copies)], everything.gallery_of) if copies else everything
     fold_of = folds(labels, seed)
     galleries = [
-        gallery.without_labels_of(digest for digest, each in fold_of.items() if each == fold)
+        gallery.without_learning_from(digest for digest, each in fold_of.items() if each == fold)
         for fold in range(FOLDS)
     ]
     try:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from imgrec import registry
 from imgrec.errors import ImgrecError, UsageError
+from imgrec.gallery import smoothing
 from imgrec.kinds import GROUPS, Reducer, Space, Store, Vectors
 from imgrec.search import files
 from imgrec.search.bounds import pruning_index
@@ -134,8 +135,9 @@ def load(
         with contextlib.suppress(OSError):  # the disk may be full or read-only
             _keep(made, space, kept)
             if found:
-                for cached in (kept.parent.parent, kept.parent.parent / "indexes"):  # vectors and their indexes
-                    shutil.rmtree(cached / found.space.key, ignore_errors=True)
+                for pattern in (f"{found.space.key}*", f"indexes/{found.space.key}*"):  # smoothed ones among them
+                    for cached in kept.parent.parent.glob(pattern):
+                        shutil.rmtree(cached, ignore_errors=True)
     projected = project(made, whole)
     source = source_of(store, space, made)
     if kept and revision is not None and files.is_large(source, projected):
@@ -287,7 +289,7 @@ def _keep(made: FittedReducer, space: Space, folder: Path) -> None:
 
 
 def check(store: Store) -> Iterator[tuple[Path, str | None]]:
-    """Each cached folder of a store's projections and projected vectors, and what is wrong with it, if anything.
+    """Each cached folder of a store's projections and of their vectors, and what is wrong with it, if anything.
 
     Those whose reducer is not installed are skipped with a warning.
     """
@@ -309,3 +311,4 @@ def check(store: Store) -> Iterator[tuple[Path, str | None]]:
         else:
             yield folder, None
             yield from files.check(source_of(store, space, found))
+            yield from smoothing.check(source_of(store, space, found))

@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from imgrec import registry
 from imgrec.batches import chunks
-from imgrec.errors import ImgrecError, UsageError
+from imgrec.errors import UsageError
 from imgrec.gallery import fitted, recorded, similarity
 from imgrec.gallery.narrowing import Where, filter_of
 from imgrec.gallery.query import Query, Resolved, as_queries
 from imgrec.gallery.resolving import resolve
 from imgrec.gallery.results import Filter, Match, Matches, label_of
 from imgrec.gallery.rows import GalleryRows
-from imgrec.kinds import Doubles, Extractor, Form, Index, Record, Recorded, Reducer, Reranker, Store, Vectors
+from imgrec.gallery.smoothing import expanded
+from imgrec.kinds import Doubles, Extractor, Index, Record, Recorded, Reducer, Reranker, Store, Vectors
 from imgrec.kinds.component import check_component
 from imgrec.search import approximate, exact
 from imgrec.search.bounds import Rows
-from imgrec.search.exact import Found, Mask, VectorField
+from imgrec.search.exact import Found, Mask
 
 RANKED_AT_ONCE = 64
 """Queries whose full rankings are in memory at a time."""
@@ -150,14 +150,16 @@ class Gallery(GalleryRows):
         """The vectors of all variants of all queries, projected."""
         contents = [content for query in asked for content in query.contents]
         vectors = []
-        for term, (table, projection) in zip(self.similarity.terms, self._loaded, strict=True):
+        for term, (table, projection, _) in zip(self.similarity.terms, self._loaded, strict=True):
             rows = [query.vectors[term.name] for query in asked]
             if len({each.shape[1] for each in rows}) > 1:
                 raise UsageError("the queries' vectors have different numbers of values")
             given = np.concatenate(rows)
             if projection is not None:
-                known = contents, table.digests, table.vectors
-                given = fitted.project_queries(projection.reducer, given, *known)
+                # Where the gallery's vectors were moved, queries still stay where they are.
+                known = contents if term.smoothing is None else [None] * len(contents)
+                rows_of = table.digests, table.vectors
+                given = fitted.project_queries(projection.reducer, given, known, *rows_of)
             if table.vectors.size and given.shape[1:] != table.vectors.shape[1:]:
                 raise UsageError(
                     f"the query has {given.shape[1:]} values, and the gallery's vectors {table.vectors.shape[1:]}"
@@ -180,7 +182,7 @@ class Gallery(GalleryRows):
         nearest = self._nearest(alone, rerank.neighbours, self._allowed(among))
         rows = [found[: rerank.neighbours] for found, _ in nearest]
         vectors = [
-            np.stack([_expanded(rerank, field, *each) for each in zip(some, rows, strict=True)])
+            np.stack([expanded(rerank, field, *each) for each in zip(some, rows, strict=True)])
             for field, some in zip(self.fields, targets.vectors, strict=True)
         ]
         return replace(targets, vectors=vectors)
@@ -304,6 +306,7 @@ def opened(
     space: str | None = None,
     extractor: Extractor | Recorded | Mapping[str, Any] | None = None,
     projection: Reducer | None = None,
+    smoothing: Reranker | None = None,
     index: Index | None = None,
 ) -> Iterator[Gallery]:
     """Open a store, and a gallery on a snapshot of it.
@@ -316,6 +319,7 @@ def opened(
         space: which space or fusion, if the store has several: its key or a prefix of it.
         extractor: chooses the space by identity, and extracts queries; for several, a `Fusion`.
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
+        smoothing: moves the gallery's vectors towards their own neighbours, and no queries.
         index: finds candidates approximately; None: every search is exact.
 
     Raises:
@@ -336,10 +340,11 @@ def opened(
     if not isinstance(store, Store):
         raise UsageError(f"imgrec.open takes a store, imgrec.build('store', 'sqlite', path=...), not {store!r}")
     check_component(projection, Reducer, "projection")
+    check_component(smoothing, Reranker, "smoothing")
     check_component(index, Index, "index")
     where = filter_of(where)
     with store, store.snapshot():
-        chosen = similarity.choose(store, space, extractor, projection, metric)
+        chosen = similarity.choose(store, space, extractor, projection, metric, smoothing)
         recorded.warn_of_older_decoding(store, [term.space.key for term in chosen.terms])
         yield Gallery(store, chosen, where, index)
 
@@ -382,18 +387,3 @@ def _cut(found: Found, k: int) -> Found:
     rows, distances = found
     near = distances <= distances[k - 1] if len(rows) > k else slice(None)
     return rows[near], distances[near]
-
-
-def _expanded(reranker: Reranker, field: VectorField, query: Vectors, rows: Rows) -> Vectors:
-    nearest = field.of(rows)
-    if not len(nearest):
-        return query
-    if field.metric.form is Form.UNIT:
-        query, nearest = field.metric.as_euclidean(query[None])[0], field.metric.as_euclidean(nearest)
-    expanded: object = reranker.expand(query, nearest)
-    if not (isinstance(expanded, np.ndarray) and expanded.shape == query.shape and np.isfinite(expanded).all()):
-        raise ImgrecError(
-            f"reranker {reranker.name} of {registry.origin_of(reranker)} returned no finite vector "
-            f"of {len(query)} values"
-        )
-    return expanded.astype(np.float32, copy=False)

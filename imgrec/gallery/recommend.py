@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import Query
@@ -19,6 +20,7 @@ def recommend(
     *,
     extractor: Extractor | None = None,
     projection: Reducer | None = None,
+    smoothing: Reranker | None = None,
     rerank: Reranker | None = None,
     index: Index | None = None,
     include_self: bool = False,
@@ -34,6 +36,7 @@ def recommend(
         space: which space or fusion, if the store has several: its key or a prefix of it.
         extractor: chooses the space by identity, and extracts the query; for several, a `Fusion`.
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
+        smoothing: moves the gallery's vectors towards their own neighbours, and no queries.
         rerank: makes a better query for a second search.
         index: finds candidates approximately; None: the search is exact.
         include_self: whether the query's own content (the same bytes) may be found.
@@ -42,6 +45,7 @@ def recommend(
     Raises:
         UsageError: there is no such query or store, the query is no image, the space is ambiguous, or k below 1.
     """
-    with opened(store, metric, space=space, extractor=extractor, projection=projection, index=index) as gallery:
+    how: Any = {"space": space, "extractor": extractor, "projection": projection, "smoothing": smoothing}
+    with opened(store, metric, index=index, **how) as gallery:
         (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, copies=copies, rerank=rerank)
     return matches

@@ -7,22 +7,23 @@ import functools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from imgrec.errors import UsageError
-from imgrec.gallery import fitted
+from imgrec.gallery import fitted, smoothing
 from imgrec.gallery.fitted import FittedReducer
 from imgrec.gallery.results import Filter, label_of
 from imgrec.gallery.similarity import Similarity, Term
+from imgrec.gallery.smoothing import Smoothed
 from imgrec.kinds import Form, Index, Record, Space, Store, Vectors
 from imgrec.search import approximate, exact, files
 from imgrec.search.approximate import TermIndex
 from imgrec.search.bounds import Rows
 from imgrec.search.exact import Mask, VectorField
-from imgrec.search.files import VectorTable
+from imgrec.search.files import Source, VectorTable
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,16 @@ SAMPLE = 256
 
 
 DERIVED = ("_loaded", "_tables", "fields", "indexes")
-"""Cached properties that depend on what was learned from labels."""
+"""Cached properties that depend on which contents were learned from."""
+
+
+class Loaded(NamedTuple):
+    """A term's vectors as they are compared."""
+
+    table: VectorTable
+    projection: FittedReducer | None
+    source: Source
+    """Where they come from."""
 
 
 class GalleryRows:
@@ -42,7 +52,7 @@ class GalleryRows:
     ) -> None:
         self.similarity, self._index = similarity, index
         self._label_of: Callable[[str], str] = label_of
-        self._unlabelled: frozenset[bytes] = frozenset()
+        self._held_out: frozenset[bytes] = frozenset()
         self._store, self._where = store, where
         if where is None:
             _ = self.fields  # loaded now, not at first use: the store may change
@@ -64,13 +74,13 @@ class GalleryRows:
             )
         self._label_of = label_of
 
-    def without_labels_of(self, digests: Iterable[str]) -> Self:
-        """This gallery, but nothing in it learns from the labels of some contents.
+    def without_learning_from(self, digests: Iterable[str]) -> Self:
+        """This gallery, but nothing in it learns from the labels of some contents, or moves towards their vectors.
 
-        Their vectors stay, and may be found. What learns does so from the labels of the others, at first use.
+        They stay, and may be found. What learns or moves does so by the others, at first use.
         """
         other = copy.copy(self)
-        other._unlabelled = frozenset(digest.encode() for digest in digests)
+        other._held_out = frozenset(digest.encode() for digest in digests)
         other._where = self._where or (lambda _: True)  # with a filter, nothing that was learned is cached
         for name in DERIVED:
             vars(other).pop(name, None)
@@ -84,60 +94,80 @@ class GalleryRows:
         return [files.load(self._store, term.space) for term in self.similarity.terms]
 
     @functools.cached_property
-    def _loaded(self) -> list[tuple[VectorTable, FittedReducer | None]]:
-        """For each term its vectors as they are compared, and the projection that made them."""
+    def _loaded(self) -> list[Loaded]:
+        """For each term its vectors as they are compared, and what made them."""
         found = (
             self._fitted_here()
             if self._where is not None
             else [self._load(term) for term in self.similarity.terms]
         )
         if all(term.is_projected_if_larger for term in self.similarity.terms) and not any(
-            made for _, made in found
+            made for _, made, _ in found
         ):
             raise UsageError(
                 "projection= has no effect: no part has more dimensions than projection.n_components="
             )
         return found
 
-    def _load(self, term: Term) -> tuple[VectorTable, FittedReducer | None]:
+    def _load(self, term: Term) -> Loaded:
         if term.projection is None:
-            return files.load(self._store, term.space), None
-        projection, table = fitted.load(
-            self._store,
-            term.space,
-            term.projection,
-            self._labels_of,
-            term.projected_from,
-            only_if_larger=term.is_projected_if_larger,
-        )
-        return table, projection
+            found = self._as_loaded(term, files.load(self._store, term.space), None)
+        else:
+            projection, table = fitted.load(
+                self._store,
+                term.space,
+                term.projection,
+                self._labels_of,
+                term.projected_from,
+                only_if_larger=term.is_projected_if_larger,
+            )
+            found = self._as_loaded(term, table, projection)
+        if isinstance(found.source, Smoothed):
+            found = found._replace(table=smoothing.load(found.source))
+        return found
 
-    def _fitted_here(self) -> list[tuple[VectorTable, FittedReducer | None]]:
-        """`_loaded` of a gallery with a filter: projections are fitted on its own files."""
-        found: list[tuple[VectorTable, FittedReducer | None]] = []
+    def _as_loaded(self, term: Term, table: VectorTable, projection: FittedReducer | None) -> Loaded:
+        """A term's vectors with their source; they are not smoothed yet."""
+        whole = files.whole(self._store, term.space)
+        source = fitted.source_of(self._store, term.space, projection) if projection else whole
+        if term.smoothing is not None:
+            source = Smoothed.of(source, table, term.smoothing, term.metric)
+        return Loaded(table, projection, source)
+
+    def _fitted_here(self) -> list[Loaded]:
+        """`_loaded` of a gallery with a filter: projections are fitted and vectors smoothed on its own files."""
+        found: list[Loaded] = []
         for term, table in zip(self.similarity.terms, self._stored, strict=True):
             usable = np.isin(table.digests, list(self._scope))
-            is_small = term.is_projected_if_larger and fitted.is_small(table.vectors, term.projection)
-            if term.projection is None or is_small or usable.sum() < term.projected_from:
-                found.append((table, None))
-                continue
-            if term.projection.supervised and self._unlabelled:
-                usable &= ~np.isin(table.digests, list(self._unlabelled))
-            rows = table.digests, table.vectors
-            reducer = copy.copy(term.projection)  # galleries that learn from other labels share the similarity
-            made = fitted.fit(reducer, term.space, *rows, self._labels_of, usable)
-            found.append((fitted.project(made, table), made))
+            loaded = self._as_loaded(term, *self._projected_here(term, table, usable))
+            if isinstance(loaded.source, Smoothed):
+                among = usable & ~np.isin(table.digests, list(self._held_out))
+                loaded = loaded._replace(table=smoothing.smoothed(loaded.source, usable, among))
+            found.append(loaded)
         return found
+
+    def _projected_here(
+        self, term: Term, table: VectorTable, usable: Mask
+    ) -> tuple[VectorTable, FittedReducer | None]:
+        is_small = term.is_projected_if_larger and fitted.is_small(table.vectors, term.projection)
+        if term.projection is None or is_small or usable.sum() < term.projected_from:
+            return table, None
+        if term.projection.supervised and self._held_out:
+            usable = usable & ~np.isin(table.digests, list(self._held_out))
+        rows = table.digests, table.vectors
+        reducer = copy.copy(term.projection)  # galleries that learn from other labels share the similarity
+        made = fitted.fit(reducer, term.space, *rows, self._labels_of, usable)
+        return fitted.project(made, table), made
 
     @property
     def projections(self) -> dict[str, FittedReducer]:
         """The fitted projections by the names of terms; a single term is named ''."""
         by_term = zip(self.similarity.terms, self._loaded, strict=True)
-        return {term.name: projection for term, (_, projection) in by_term if projection is not None}
+        return {term.name: projection for term, (_, projection, _) in by_term if projection is not None}
 
     @functools.cached_property
     def _tables(self) -> list[VectorTable]:
-        return self._stored if self._where is not None else [table for table, _ in self._loaded]
+        return self._stored if self._where is not None else [each.table for each in self._loaded]
 
     @functools.cached_property
     def _alignment(self) -> tuple[npt.NDArray[np.bytes_], list[Rows | None]]:
@@ -177,7 +207,7 @@ class GalleryRows:
         Raises:
             ValueError: one of them must not be learned from.
         """
-        if not self._unlabelled.isdisjoint(digest.encode() for digest in digests):
+        if not self._held_out.isdisjoint(digest.encode() for digest in digests):
             raise ValueError("the labels of these contents must not be learned from")
         paths: dict[str, str] = {}
         for record in self._store.records(digests=digests):
@@ -193,7 +223,8 @@ class GalleryRows:
         """
         by_term = zip(self.similarity.terms, self._loaded, self._alignment[1], strict=True)
         fields = [
-            VectorField(table.vectors, term.metric, 1.0, rows, table.pruning) for term, (table, _), rows in by_term
+            VectorField(table.vectors, term.metric, 1.0, rows, table.pruning)
+            for term, (table, _, _), rows in by_term
         ]
         if not any(term.is_scaled for term in self.similarity.terms):
             return fields
@@ -214,12 +245,7 @@ class GalleryRows:
         if self._index is None:
             return []
         found = []
-        for term, (table, projection) in zip(self.similarity.terms, self._loaded, strict=True):
-            source = (
-                fitted.source_of(self._store, term.space, projection)
-                if projection
-                else files.whole(self._store, term.space)
-            )
+        for term, (table, _, source) in zip(self.similarity.terms, self._loaded, strict=True):
             is_kept = self._where is None
             if (loaded := approximate.load(self._index, source, table, term.metric, is_kept=is_kept)) is None:
                 log.warning(
@@ -248,23 +274,26 @@ class GalleryRows:
 
     @property
     def spaces(self) -> list[Space]:
-        """The space of each term, after projection if there is one."""
-        by_term = zip(self.similarity.terms, self._loaded, strict=True)
-        return [projection.space if projection else term.space for term, (_, projection) in by_term]
+        """The space of each term, after projection and smoothing if there are any."""
+        found = []
+        for term, (_, projection, _) in zip(self.similarity.terms, self._loaded, strict=True):
+            space = projection.space if projection else term.space
+            found.append(smoothing.space_of(space, term.smoothing, term.metric) if term.smoothing else space)
+        return found
 
     @property
     def key(self) -> str:
-        """The key for results: that of the fusion, or of the only space, after projection if there is one."""
+        """The key for results: that of the fusion, or of the only space as `spaces` has it."""
         return self.similarity.key or self.spaces[0].key
 
     @property
     def vectors(self) -> Vectors:
         """The vectors of the only term as they are compared, `float32 (contents, dim)`."""
-        ((table, _),) = self._loaded
+        ((table, _, _),) = self._loaded
         return table.vectors
 
     def about(self) -> dict[str, Any]:
-        """What a run records of the similarity: projections, index and a fusion's terms; JSON data."""
+        """What a run records of the similarity: projections, smoothing, index and a fusion's terms; JSON data."""
         about: dict[str, Any] = {}
         if self.similarity.names:
             about["parts"] = {
@@ -278,6 +307,8 @@ class GalleryRows:
             }
         if self.projections:
             about["projection"] = self.about_projections()
+        if moved := self.about_smoothing():
+            about["smoothing"] = moved
         if self.indexes and self._index is not None:
             about["index"] = {
                 "index": self._index.name,
@@ -290,6 +321,11 @@ class GalleryRows:
         """What a run records of projections, by the names of terms or of the only one; JSON data."""
         about = {name: each.about() for name, each in self.projections.items()}
         return about if self.similarity.names else about.get("")
+
+    def about_smoothing(self) -> dict[str, Any] | None:
+        """What a run records of smoothing, which is that of all terms; JSON data."""
+        moved = self.similarity.terms[0].smoothing
+        return smoothing.about(moved) if moved else None
 
     # --- all of it ------------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ from imgrec.gallery.recorded import (
     space_of,
     whole_fusions,
 )
-from imgrec.kinds import Extractor, Form, Metric, Progress, Recorded, Reducer, Space, Store
-from imgrec.kinds.metric import metric_of
+from imgrec.kinds import Extractor, Form, Metric, Progress, Recorded, Reducer, Reranker, Space, Store
+from imgrec.kinds.metric import metric_of, names_with_form
 from imgrec.options import check_option_names, option_names
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,9 @@ class Term:
 
     is_projected_if_larger: bool = False
     """Whether vectors stay as they are that have no more dimensions than the projection would leave."""
+
+    smoothing: Reranker | None = None
+    """Moves the gallery's vectors, after projection, towards their own neighbours."""
 
     @property
     def is_scaled(self) -> bool:
@@ -101,10 +104,11 @@ class Similarity:
         return [term.name for term in self.terms if term.name]
 
     def show_progress(self, progress: Progress) -> None:
-        """Show the progress of projections that are fitted."""
+        """Show the progress of projections that are fitted, and of smoothing."""
         for term in self.terms:
-            if term.projection is not None:
-                term.projection.progress = progress
+            for each in (term.projection, term.smoothing):
+                if each is not None:
+                    each.progress = progress
 
     def sources(self) -> tuple[list[Space], dict[str, Any]]:
         """What it uses of a store: spaces, before projection, and the metadata of a fusion."""
@@ -130,6 +134,7 @@ def choose(
     extractor: Extractor | Recorded | Mapping[str, Any] | None = None,
     projection: Reducer | None = None,
     metric: str | None = None,
+    smoothing: Reranker | None = None,
     *,
     loosely: bool = True,
 ) -> Similarity:
@@ -142,11 +147,13 @@ def choose(
         projection: a reducer to fit on the gallery, or fitted on it before; of a fusion, one like it is fitted for
             each part that has more dimensions than it leaves.
         metric: the name of the metric of all terms; None: their own, else Euclidean.
+        smoothing: moves the gallery's vectors, of each term by its own, towards their neighbours.
         loosely: whether an extractor may stand for the only space of its model.
 
     Raises:
         UsageError: none matches, or several do; the message lists them. Or the options to change are not the
-            extractor's, or would make another space. Or the extractor is not of the space wanted.
+            extractor's, or would make another space. Or the extractor is not of the space wanted, or a term cannot
+            be smoothed.
     """
     if metric is not None:
         metric_of(metric)
@@ -163,11 +170,25 @@ def choose(
     else:
         changes = extractor.changes if isinstance(extractor, Recorded) else extractor or {}
         chosen = _recorded(store, wanted, changes, metric)
-    if projection is None:
-        return chosen
-    if not chosen.names:
-        return replace(chosen, terms=(replace(chosen.terms[0], projection=projection),))
-    return replace(chosen, terms=tuple(_projected_if_larger(term, projection) for term in chosen.terms))
+    terms = chosen.terms
+    if projection is not None:
+        terms = tuple(
+            _projected_if_larger(term, projection) if term.name else replace(term, projection=projection)
+            for term in terms
+        )
+    if smoothing is not None:
+        terms = tuple(_smoothed(term, smoothing) for term in terms)
+    return replace(chosen, terms=terms)
+
+
+def _smoothed(term: Term, smoothing: Reranker) -> Term:
+    if term.metric.form is Form.NONE:
+        of_part = f" of {term.name}" if term.name else ""
+        raise UsageError(
+            f"smoothing= moves vectors to means of them, and metric={term.metric.name}{of_part} has no Euclidean "
+            f"form: take one of {', '.join(names_with_form())}"
+        )
+    return replace(term, smoothing=smoothing)
 
 
 def _projected_if_larger(term: Term, projection: Reducer) -> Term:

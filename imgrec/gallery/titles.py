@@ -36,6 +36,8 @@ def title(similarity: Similarity, *, with_metric: bool = True) -> str:
         words = _words_of(term.space)
         if term.projection is not None:
             words.append(_projected(term.projection))
+    if smoothing := terms[0].smoothing:
+        words.append(f"smoothed by {smoothing.neighbours} neighbours")
     return ", ".join([*words, f"{metric} distance"] if metric else words)
 
 

@@ -6,13 +6,13 @@ help, its methods do its work. Constructors only store options; models, files an
 
 from __future__ import annotations
 
-from imgrec.kinds.component import Component, Group, Progress
+from imgrec.kinds.component import Component, Group, Progress, no_progress
 from imgrec.kinds.decoder import Decoder
 from imgrec.kinds.engine import Engine, Extracted, Item
 from imgrec.kinds.extractor import Extractor, Image, Recorded, Space, TermSpec, Vectors
 from imgrec.kinds.index import Index, Numbers
 from imgrec.kinds.metric import Doubles, Form, Metric, Number, as_euclidean
-from imgrec.kinds.reducer import Reducer, check_labels, no_progress
+from imgrec.kinds.reducer import Reducer, check_labels
 from imgrec.kinds.reranker import Reranker
 from imgrec.kinds.source import ImageFile, Source
 from imgrec.kinds.stage import Ranking, Stage

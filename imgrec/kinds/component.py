@@ -7,7 +7,7 @@ import json
 import os
 from abc import ABC
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
@@ -18,6 +18,11 @@ from imgrec.options import Options
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 """Makes a progress bar from a description and a total: a context manager that yields a callback to advance it."""
+
+
+def no_progress(description: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Show no progress bar: the default of components."""
+    return nullcontext(lambda _: None)
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy.typing as npt
 
 from imgrec.errors import UsageError
-from imgrec.kinds.component import Component, Group, Progress
+from imgrec.kinds.component import Component, Group, Progress, no_progress
 from imgrec.kinds.extractor import Vectors
 from imgrec.kinds.metric import names_with_form
 from imgrec.options import option
@@ -33,11 +32,6 @@ def check_labels(labels: Sequence[str] | None, count: int, reducer: Reducer) -> 
     if counts[rarest] < 3:
         raise UsageError(f"{reducer.name} needs 3 images of each label: {rarest!r} has {counts[rarest]}")
     return list(labels)
-
-
-def no_progress(description: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-    """Show no progress bar: the default of reducers."""
-    return nullcontext(lambda _: None)
 
 
 PROJECTING = ("fit", "transform", "state", "restore")

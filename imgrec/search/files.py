@@ -15,8 +15,8 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,9 @@ class VectorTable:
 
     pruning: PruningIndex
 
+    made_of: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """What the vectors were made of, by name and row by row: kept to make only some anew in a later revision."""
+
 
 def fingerprint(digests: Collection[str] | npt.NDArray[np.bytes_]) -> str:
     """A digest of a gallery's contents, independent of their order.
@@ -91,6 +94,16 @@ class Source:
 
     project: Callable[[Vectors], Vectors] | None = None
     """Projects the store's vectors, row by row; None: they are not projected."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the table of the store's revision is cached; None if none can be."""
+        revision, cache = self.store.revision(self.space), self.store.cache_folder
+        return None if revision is None or cache is None else cache / self.key / revision
+
+    def about(self) -> dict[str, Any]:
+        """What is kept with the table to say how it was made; JSON data."""
+        return {}
 
     def vectors(self, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
         """Row-aligned digests and vectors: all, or those of the given digests."""
@@ -134,15 +147,12 @@ def load_from(source: Source) -> VectorTable:
     It is cached at the second search of the same revision: during an ingest, or for a single search, writing the
     files would cost more than it saves.
     """
-    store, space = source.store, source.space
-    revision, folder = store.revision(space), store.cache_folder
-    if revision is None or folder is None:
+    if (kept := source.folder) is None:
         return _from(source)
-    kept = folder / source.key / revision
-    if (found := _mapped(kept, source)) is not None:
+    if (found := mapped(kept, source)) is not None:
         return found
     made = _from(source)
-    return keep(source, made, revision) if is_large(source, made) and _is_second_look(kept) else made
+    return keep(source, made, kept.name) if is_large(source, made) and _is_second_look(kept) else made
 
 
 def is_large(source: Source, made: VectorTable) -> bool:
@@ -151,7 +161,7 @@ def is_large(source: Source, made: VectorTable) -> bool:
 
 
 def keep(source: Source, made: VectorTable, revision: str) -> VectorTable:
-    """Add the pruning index to a table, and cache both for later searches, unless the store has changed since.
+    """Add the pruning index to a large table, and cache it for later searches, unless the store has changed since.
 
     Args:
         source: where it comes from.
@@ -160,11 +170,14 @@ def keep(source: Source, made: VectorTable, revision: str) -> VectorTable:
     """
     folder = source.store.cache_folder
     assert folder is not None
-    log.warning("making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder)
-    made = replace(made, pruning=pruning_index(made.vectors))
+    if is_large(source, made):
+        log.warning(
+            "making a search index of %s vectors, once; it is kept in %s", f"{len(made.digests):,}", folder
+        )
+        made = replace(made, pruning=pruning_index(made.vectors))
     if source.store.revision(source.space) == revision:
         with contextlib.suppress(OSError):  # the disk may be full or read-only
-            _keep(made, folder / source.key / revision)
+            _keep(made, folder / source.key / revision, source.about())
     return made
 
 
@@ -242,13 +255,14 @@ def clear_others(folder: Path) -> None:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def _keep(table: VectorTable, folder: Path) -> None:
+def _keep(table: VectorTable, folder: Path, how: Mapping[str, Any]) -> None:
     """Write a table's files, and remove those of older revisions."""
     levels = table.pruning.levels
     with put_in_place(folder) as aside:
         arrays = {name: getattr(table, name) for name in ROWS} | {"squares": table.pruning.squares}
         for i, level in enumerate(levels):
             arrays |= {f"{name}-{i}": getattr(level, name) for name in LEVEL}
+        arrays |= {f"of-{name}": array for name, array in table.made_of.items()}
         for name, array in arrays.items():
             with (aside / f"{name}.npy").open("wb") as file:
                 np.save(file, array)
@@ -258,17 +272,19 @@ def _keep(table: VectorTable, folder: Path) -> None:
             "images": table.images,
             "fingerprint": table.fingerprint,
             "leaks": [level.leak for level in levels],
+            "made_of": list(table.made_of),
+            **how,
         }
         (aside / "about.json").write_text(json.dumps(about))
     clear_others(folder)
 
 
-def _mapped(folder: Path, source: Source) -> VectorTable | None:
+def mapped(folder: Path, source: Source) -> VectorTable | None:
     """The memory-mapped table in a folder; None if there is none, or it is not valid."""
     if not os.path.exists(folder):
         return None
     try:
-        table = _read(folder)
+        table = read(folder)
         problem = None if _agrees(table, source) else "it does not agree with the store"
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         problem = str(error)
@@ -279,7 +295,13 @@ def _mapped(folder: Path, source: Source) -> VectorTable | None:
     return None
 
 
-def _read(folder: Path) -> VectorTable:
+def read(folder: Path) -> VectorTable:
+    """The memory-mapped table in a folder, not yet compared with the store.
+
+    Raises:
+        OSError, EOFError, ValueError, KeyError, TypeError: it cannot be read.
+    """
+
     def array(name: str) -> Any:
         return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
@@ -298,6 +320,7 @@ def _read(folder: Path) -> VectorTable:
         images=about["images"],
         fingerprint=about["fingerprint"],
         pruning=PruningIndex(array("squares"), levels),
+        made_of={name: array(f"of-{name}") for name in about.get("made_of", ())},
     )
 
 
@@ -313,13 +336,14 @@ def _is_sound(about: dict[str, Any]) -> bool:
 def _agrees(table: VectorTable, source: Source) -> bool:
     """Whether a table is well-formed, and its first, middle and last row agree with the store."""
     count = len(table.digests)
-    if not count or not _is_well_formed(table):
+    if not count or not is_well_formed(table):
         return False
     rows = sorted({0, count // 2, count - 1})
     return source.agrees([table.digests[row].decode() for row in rows], table.vectors[rows])
 
 
-def _is_well_formed(table: VectorTable) -> bool:
+def is_well_formed(table: VectorTable) -> bool:
+    """Whether the arrays of a table have the types and shapes that they should."""
     count, dim, levels = len(table.digests), table.vectors.shape[-1], table.pruning.levels
     wanted: list[tuple[npt.NDArray[Any], type[np.generic], tuple[int, ...]]] = [
         (table.digests, np.bytes_, (count,)),
@@ -332,6 +356,7 @@ def _is_well_formed(table: VectorTable) -> bool:
         wanted += [(level.axes, np.float32, (dim, size)), (level.columns, np.float32, (count, size))]
         wanted += [(level.rests, np.float32, (count,))]
     are_shaped = all(array.dtype.type is kind and array.shape == shape for array, kind, shape in wanted)
+    are_shaped = are_shaped and all(len(array) == count for array in table.made_of.values())
     return are_shaped and not np.isnan(table.pruning.squares).any()
 
 
@@ -340,15 +365,14 @@ def _is_well_formed(table: VectorTable) -> bool:
 
 def check(source: Source) -> Iterator[tuple[Path, str | None]]:
     """The folder with a source's current table, if it is cached, and what is wrong with it, if anything."""
-    revision, cache = source.store.revision(source.space), source.store.cache_folder
-    if revision and cache and (folder := cache / source.key / revision).exists():
+    if (folder := source.folder) and folder.exists():
         yield folder, _problem(source, folder)
 
 
 def _problem(source: Source, folder: Path) -> str | None:
     """What is wrong with cached files, comparing every row with the store; None if nothing is."""
     try:
-        table = _read(folder)
+        table = read(folder)
         if not _agrees(table, source):
             return "it does not agree with the store"
         names = [digest.decode() for digest in table.digests.tolist()]

@@ -59,6 +59,7 @@ class Evaluate(Stage):
     extractor: Extractor | Recorded = component("extractor")
     default_extractor: Extractor = component("extractor", is_fallback=True)
     projection: Reducer | None = component("projection")
+    smoothing: Reranker | None = component("smoothing")
     rerank: Reranker | None = component("rerank")
 
     def execute(self, run: Run) -> None:
@@ -146,7 +147,8 @@ class Evaluate(Stage):
             is_inside = inside is None or images.is_inside(record.path, inside)
             return is_inside and not images.is_inside(record.path, outside)
 
-        similarity = similarities.choose(store, self.space, chosen, self.projection, self.metric, loosely=False)
+        how = self.projection, self.metric, self.smoothing
+        similarity = similarities.choose(store, self.space, chosen, *how, loosely=False)
         gallery = Gallery(store, similarity, where=counts)
         if not gallery.records:
             raise UsageError("the gallery is empty: there are only queries, or nothing below source=")

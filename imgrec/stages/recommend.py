@@ -42,20 +42,23 @@ class Recommend(Narrowing, Stage):
     store: Store = component("store")
     extractor: Extractor | Recorded = component("extractor")
     projection: Reducer | None = component("projection")
+    smoothing: Reranker | None = component("smoothing")
     rerank: Reranker | None = component("rerank")
     index: Index | None = component("index")
 
     def execute(self, run: Run) -> None:
         """Search, print the matches, and write `results.json` and `recommendations.png`."""
         query = Query.of(self.query, include_self=self.include_self)
-        if self.projection is not None:
-            self.projection.progress = progress
+        for each in (self.projection, self.smoothing):
+            if each is not None:
+                each.progress = progress
         with opened(
             self.store,
             self.metric,
             space=self.space,
             extractor=self.extractor,
             projection=self.projection,
+            smoothing=self.smoothing,
             index=self.index,
         ) as gallery:
             similarity = gallery.similarity

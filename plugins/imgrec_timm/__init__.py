@@ -63,6 +63,7 @@ class Timm(imgrec.Extractor):
         "fast", choices=("fast", "exact"), help="OpenCV's area resampling, or Pillow's as timm's own"
     )
     normalise: bool = option(False, help="vectors of unit length")
+    flip: bool = option(False, help="mean of an image's vector and that of its mirror image, for twice the work")
     precision: str = option(
         "float32", choices=("float32", "bfloat16"), help="bfloat16: faster where the hardware has it, less exact"
     )
@@ -100,6 +101,8 @@ class Timm(imgrec.Extractor):
     def extract(self, images: Sequence[Image]) -> Vectors:
         """The features before the classifier, `float32 (n, number of features)`."""
         vectors = self._runtime(images)
+        if self.flip:
+            vectors = (vectors + self._runtime([image[:, ::-1] for image in images])) / np.float32(2)
         if vectors.ndim != 2:
             raise imgrec.UsageError(
                 f"{self.model} gives features of shape {vectors.shape[1:]}, not a vector: choose pooling=avg"
@@ -113,6 +116,8 @@ class Timm(imgrec.Extractor):
         decided = super().identity()
         for name in ("pretrained", "checkpoint"):
             del decided[name]
+        if not self.flip:  # there are spaces from before it was an option
+            del decided["flip"]
         made_of = self._resolved.made_of(self)
         return {**decided, **made_of, **self._resolved.preprocessing, "weights": self._resolved.weights}
 

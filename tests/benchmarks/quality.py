@@ -52,6 +52,11 @@ def run() -> Report:
             ],
             "`mobilenetv2`, 128 principal components": [*v2, "projection=pca"],
             "`mobilenetv2`, the same with query expansion": [*v2, "projection=pca", "rerank=query_expansion"],
+            "`mobilenetv2`, the same with smoothing": [*v2, "projection=pca", "smoothing=neighbours"],
+            "`mobilenetv2`, the same with mirror images": [
+                *[*v2, "extractor.flip=true"],
+                *["projection=pca", "smoothing=neighbours"],
+            ],
             "`mobilenetv2`, `lda`": [*v2, "projection=lda"],
             "`mobilenetv2`, `lda` with query expansion": [*v2, "projection=lda", "rerank=query_expansion"],
             "`mobilenetv2` of unit length, `logistic`": [*unit, "projection=logistic"],

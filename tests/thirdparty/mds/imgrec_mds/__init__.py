@@ -8,12 +8,14 @@ class MDS(imgrec.Reducer):
     """Multidimensional scaling (Kruskal, 1964): distances on the map approximate those of the vectors."""
 
     def fit_transform(self, vectors, labels=None):
-        from sklearn.manifold import MDS as Model
+        from sklearn.manifold import smacof
+        from sklearn.metrics import pairwise_distances
 
         if len(vectors) < 3:
             raise imgrec.UsageError(f"mds needs at least 3 images, and there are {len(vectors)}")
-        model = Model(self.n_components, n_init=1, init="random", random_state=self.seed)
-        return model.fit_transform(imgrec.as_euclidean(vectors, self.metric)).astype("float32")
+        distances = pairwise_distances(imgrec.as_euclidean(vectors, self.metric))
+        places, _ = smacof(distances, n_components=self.n_components, n_init=1, random_state=self.seed)
+        return places.astype("float32")
 
 
 @imgrec.hookimpl
