@@ -100,15 +100,16 @@ def estimate(
         extract(extractor, [np.zeros((side, side, 3), np.uint8)] * batch_size, ["a black image"] * batch_size)
     started = time.perf_counter() - start
     held: list[int] = []
-    groups = list(_tried(chosen, spaces, engine, is_held, held))
-    sizes = [np.mean([item.file.size for item in group.items]) for group, _ in groups]
-    seconds = [taken / len(group.items) for group, taken in groups]
-    weights = [len(group.items) for group, _ in groups]
+    tried = list(_tried(chosen, spaces, engine, is_held, held))
+    sizes = [np.mean([file.size for file in some]) for some, _, _ in tried]
+    seconds = [taken / len(some) for some, _, taken in tried]
+    weights = [len(some) for some, _, _ in tried]
+    groups = [group for _, found, _ in tried for group in found]
     mean = np.average(seconds, weights=weights)
     off = sizes - np.average(sizes, weights=weights)
     slope = max(0.0, np.average(off * seconds, weights=weights) / (np.average(off**2, weights=weights) or 1))
     each = max(mean / 4, mean + slope * (total / count - np.average(sizes, weights=weights)))
-    written = [_written(store, [group for group, _ in groups], batch_size) for store in stores]
+    written = [_written(store, groups, batch_size) for store in stores]
     disk = [None if found is None else found[1] + count * found[2] for found in written]
     each += sum(found[0] for found in written if found)
     more = 3 * max(0, batch_size - TOGETHER) * float(np.mean(held or [0]))
@@ -143,11 +144,15 @@ def _tried(
     engine: Engine,
     is_held: Callable[[Space, str], bool],
     held: list[int],
-) -> Iterator[tuple[Extracted, float]]:
-    """Groups as the engine extracts them, with the seconds since the last one."""
+) -> Iterator[tuple[Sequence[ImageFile], list[Extracted], float]]:
+    """Groups of files, what the engine made of them, and the seconds that it took.
 
-    def planned() -> Iterator[Item]:
-        for item in engine.read(files):
+    Each goes through the engine alone, or it would work ahead on the next ones in the time of the first. The first
+    is tried twice, since what is made at first use counts once.
+    """
+
+    def planned(some: Sequence[ImageFile]) -> Iterator[Item]:
+        for item in engine.read(some):
             if item.reason is None:
                 item.lacks = [space for space in spaces if not is_held(space, item.digest)]
                 item.sides = {spaces[space].side for space in item.lacks}
@@ -156,11 +161,12 @@ def _tried(
 
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
-        start = time.perf_counter()
         engine.open(spaces)
-        for group in engine.extract(planned(), TOGETHER):
-            yield group, (now := time.perf_counter()) - start
-            start = now
+        list(engine.extract(planned(files[:TOGETHER]), TOGETHER))
+        for some in chunks(files, TOGETHER):
+            start = time.perf_counter()
+            found = list(engine.extract(planned(some), TOGETHER))
+            yield some, found, time.perf_counter() - start
 
 
 def _written(store: Store, groups: Sequence[Extracted], batch_size: int) -> tuple[float, int, float] | None:
