@@ -109,7 +109,7 @@ class Torch:
         import torch
 
         features = []
-        # Convolutions on a GPU round to TF32 unless told otherwise: float32 by name, and other vectors in other batches.
+        # Else convolutions on a GPU round to TF32, and vectors depend on the batch.
         exactly = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         bfloat16 = torch.autocast(self._device, torch.bfloat16, enabled=self._is_bfloat16)
         with torch.inference_mode(), exactly, bfloat16:
