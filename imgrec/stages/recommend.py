@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 from imgrec import images
 from imgrec.gallery import titles
+from imgrec.gallery.asking import Asking, as_told
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.narrowing import Narrowing
-from imgrec.gallery.query import Query
 from imgrec.gallery.results import Match
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
@@ -27,15 +27,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Recommend(Narrowing, Stage):
-    """Find the images of the gallery that are most similar to a query picture."""
+class Recommend(Asking, Narrowing, Stage):
+    """Find the images of the gallery that are most similar to a picture, or to several."""
 
     positional: ClassVar[str | None] = "query"
 
-    query: str = option(path=True, help="a picture, inside or outside the gallery")
     k: int = option(5, minimum=1, help="how many")
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
-    include_self: bool = option(False, help="let the query's own content be found")
     copies: bool = option(False, help="let files of the same content take a rank each")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     format: str = option("table", choices=FORMATS, help="of the result on stdout")
@@ -48,7 +46,7 @@ class Recommend(Narrowing, Stage):
 
     def execute(self, run: Run) -> None:
         """Search, print the matches, and write `results.json` and `recommendations.png`."""
-        query = Query.of(self.query, include_self=self.include_self)
+        query = self.asked
         for each in (self.projection, self.smoothing):
             if each is not None:
                 each.progress = progress
@@ -64,7 +62,9 @@ class Recommend(Narrowing, Stage):
             similarity = gallery.similarity
             with run.timed("query"):
                 resolved = gallery.resolve(query)
-            run.inputs["query"] = "".join(resolved.digests)
+            run.inputs["query"] = "".join(sorted(resolved.digests))
+            if query.unlike:
+                run.inputs["unlike"] = "".join(sorted(resolved.left_out - resolved.digests))
             with run.timed("load"):
                 key = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
@@ -76,7 +76,7 @@ class Recommend(Narrowing, Stage):
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
-            "query": images.absolute(self.query),
+            **as_told(query),
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
@@ -89,7 +89,7 @@ class Recommend(Narrowing, Stage):
             from imgrec.drawing.contact_sheet import contact_sheet
 
             picture = run.folder / "recommendations.png"
-            contact_sheet(self.query, matches, picture, titles.title(similarity))
+            contact_sheet(matches.query, matches, picture, titles.title(similarity), matches.unlike)
         run.print(_listing(matches, result).text(self.format), end="")
         run.note(f"drawn in {picture}")
 
@@ -97,11 +97,13 @@ class Recommend(Narrowing, Stage):
 def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
     """The matches as rows; for a fusion, with each part's share of the distance."""
     parts = list(matches[0].shares) if matches else []
+    variants = [Column("variant")] if any(match.variant for match in matches) else []
     columns = [
         Column("rank", is_number=True),
         Column("distance", lambda distance: f"{distance:.6g}", is_number=True),
         *(Column(name, lambda share: f"{share:.0%}", is_number=True) for name in parts),
         Column("copies", lambda paths: str(len(paths)), is_number=True),
+        *variants,
         Column("label"),
         Column("path"),
     ]
@@ -115,13 +117,16 @@ def _as_table(matches: Sequence[Match]) -> str:
     digits = 4 if any(match.distance >= 1 for match in matches) else 6
     width = max((len(f"{match.distance:.{digits}f}") for match in matches), default=0)
     has_copies = any(match.copies for match in matches)
+    has_variants = any(match.variant for match in matches)
     rows: list[list[Any]] = []
     for match in matches:
         shares = [f"{match.shares[name]:{len(name)}.0%}" for name in parts]
         distance = f"{match.distance:{width}.{digits}f}"
         copies = [len(match.copies) or ""] if has_copies else []
-        rows.append([f"{match.rank:4}", distance, *shares, *copies, match.path])
+        variant = [match.variant] if has_variants else []
+        rows.append([f"{match.rank:4}", distance, *shares, *copies, *variant, match.path])
         told = match.copies if len(match.copies) <= COPIES_TOLD else match.copies[: COPIES_TOLD - 1]
         more = [f"and {len(match.copies) - len(told):,} more"] if len(told) < len(match.copies) else []
-        rows += [["", "", *[""] * len(shares), "", path] for path in [*told, *more]]
-    return table(rows, header=["rank", "distance", *parts, *(["copies"] if has_copies else []), "path"])
+        rows += [["", "", *[""] * (len(shares) + len(variant)), "", path] for path in [*told, *more]]
+    added = [*(["copies"] if has_copies else []), *(["variant"] if has_variants else [])]
+    return table(rows, header=["rank", "distance", *parts, *added, "path"])
