@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,13 @@ import PIL.Image
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 import imgrec
 from conftest import Cli
+from imgrec import images
 from imgrec.errors import UsageError
+from imgrec.gallery.each import AT_ONCE, answers
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.query import Known, Query
 from imgrec.gallery.similarity import Similarity, Term
@@ -246,3 +253,76 @@ def test_from_the_shell(here: Cli, few: Path) -> None:
     )
     assert "unlike_weight= has no effect" in here("recommend", a, "unlike_weight=0.5", code=2).err
     assert "query is empty" in here("recommend", "query=[]", code=2).err
+
+
+# --- each picture of a folder -----------------------------------------------------------------------------------
+
+
+def test_each_picture_is_a_query_of_its_own(
+    here: Cli, few: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some of the gallery, others not, one broken: as they are answered one by one, in batches of three."""
+    monkeypatch.setattr("imgrec.gallery.each.AT_ONCE", 3)
+    monkeypatch.setattr("imgrec.stages.recommend.WRITTEN_AT_ONCE", 2)
+    here("ingest", photos, "extractor=fusion", "extractor.weights={colour: 1, hog: 1}")
+    (few / "broken.jpg").write_bytes(b"no picture")
+    words = ["recommend", few, "each=true", "variants=turns", "unlike=few/china/china-0-0.jpg", "k=3"]
+    done = here(*words)
+    run = done.runs()[-1]
+    result = json.loads((run / "results.json").read_text())
+    assert (result["queries"], result["unreadable"], result["matches"]) == (13, 1, 36)
+    assert result["failures"] == [{"path": str(few / "broken.jpg"), "reason": result["failures"][0]["reason"]}]
+    assert "broken.jpg' cannot be read" in done.err
+    rows = parquet.read_table(run / "results.parquet").to_pylist()
+    for path in sorted(few.rglob("*-*.jpg"))[::4]:
+        alone = here("recommend", path, *words[3:], "format=json").json()["matches"]
+        own = [row for row in rows if row["query"] == str(path)]
+        for name in ("rank", "path", "label", "variant", "copies"):
+            assert [row[name] for row in own] == [match[name] for match in alone]
+        np.testing.assert_allclose(
+            [row["distance"] for row in own], [match["distance"] for match in alone], rtol=1e-4
+        )
+        assert [row["share_hog"] for row in own] == pytest.approx(
+            [match["shares"]["hog"] for match in alone], rel=1e-3
+        )
+    assert here("replay", run).out == "identical\n"
+    table = list(csv.DictReader(io.StringIO(here(*words, "format=csv").out)))
+    assert [(row["query"], row["path"]) for row in table] == [(row["query"], row["path"]) for row in rows]
+    lines = here(*words, "format=jsonl").out.splitlines()
+    assert [json.loads(line)["distance"] for line in lines] == [row["distance"] for row in rows]
+    assert len(here(*words, "format=markdown").out.splitlines()) == 36 + 2
+    assert here(*words, "format=json").json()["sha256"] == result["sha256"]
+
+
+def test_what_each_refuses(here: Cli, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here("ingest", few, "extractor=colour")
+    (few / "empty").mkdir()
+    for words, message in (
+        (["few/empty", "each=true"], "has no pictures"),
+        (["nofile", "each=true"], "query 'nofile' does not exist"),
+        (["few", "each=true", "combine=nearest"], "combine= has no effect with each=true"),
+        (["few"], "each=true asks with each picture"),
+    ):
+        assert message in here("recommend", *words, code=2).err
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert "Parquet needs pyarrow" in here("recommend", "few", "each=true", code=2).err
+
+
+def test_pictures_are_read_as_they_are_answered(filled: imgrec.Store, photos: Path) -> None:
+    """A few batches ahead, and not all at once, which bounds the memory needed."""
+    taken = 0
+
+    def files() -> Iterator[imgrec.ImageFile]:
+        nonlocal taken
+        for file in list(images.find([str(photos)])) * 100:
+            taken += 1
+            yield file
+
+    with (
+        imgrec.open(filled) as gallery,
+        contextlib.closing(answers(gallery, filled, Query.of("-"), files(), 2)) as found,
+    ):
+        first = next(found)
+        assert first.matches is not None
+        assert len(first.matches) == 2
+        assert taken < 2 * AT_ONCE

@@ -18,7 +18,7 @@ from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, captions, 
 
 CELL, GAP, MARGIN, HEAD, CAPTION, COLUMNS = 240, 20, 28, 62, 62, 5
 
-SMALL, LINE, SECTION = (CELL - GAP) // 2, 26, 34
+SMALL, LINE, HEADING = (CELL - GAP) // 2, 26, 34
 """The side of one of several pictures that are asked for, the line below it, and the heading above them."""
 
 MOST = 100
@@ -52,7 +52,7 @@ def contact_sheet(
     rows = max(1, -(-len(matches) // columns))
     left = MARGIN + (CELL + 2 * GAP if query or unlike else 0)
     top = MARGIN + HEAD
-    below = top + (_height(query) + SECTION if query else 0)
+    below = top + (_height(query) + GAP // 2 + HEADING if query else 0)
     bottoms = [top + _height(query), below + _height(unlike, small=True) if unlike else 0]
     height = max(rows * (CELL + CAPTION + GAP) - GAP, *(bottom - top for bottom in bottoms))
     size = (left + columns * (CELL + GAP) - GAP + MARGIN, top + height + MARGIN)
@@ -72,7 +72,7 @@ def contact_sheet(
     elif query:
         _small_cells(sheet, top, query, ACCENT)
     if unlike:
-        heading_at = below - SECTION if query else MARGIN - 6
+        heading_at = below - HEADING if query else MARGIN - 6
         pen.text((MARGIN, heading_at), _heading("Unlike", unlike), font=font(20, bold=True), fill=INK)
         _small_cells(sheet, below, unlike, INK)
     for i, (match, name) in enumerate(zip(matches, captions([match.path for match in matches]), strict=True)):

@@ -32,6 +32,7 @@ class Asking(Options):
         choices=(*variants.SETS,),
         help="of the picture: the nearest of 8 orientations, 5 crops or all counts",
     )
+    each: bool = option(False, help="of a folder or several pictures, each is a query of its own")
     include_self: bool = option(False, help="let the query's own content be found")
 
     @property
@@ -43,6 +44,8 @@ class Asking(Options):
         """
         if self.unlike is None and self.unlike_weight != UNLIKE_WEIGHT:
             raise UsageError("unlike_weight= has no effect without unlike=, what to keep away from")
+        if self.each and self.combine != "mean":
+            raise UsageError("combine= has no effect with each=true, where each picture is a query of its own")
         return Query.of(
             self.query,
             combine=self.combine,
@@ -53,13 +56,13 @@ class Asking(Options):
         )
 
 
-def as_told(query: Query) -> Mapping[str, Any]:
+def as_told(query: Query, *, each: bool = False) -> Mapping[str, Any]:
     """For results: the pictures that are asked for, a path or a list of several, and the options that count."""
-    pictures = [images.absolute(each) for each in query.items if isinstance(each, str)]
-    unlike = [images.absolute(each) for each in query.unlike if isinstance(each, str)]
+    pictures = [images.absolute(path) for path in query.items if isinstance(path, str)]
+    unlike = [images.absolute(path) for path in query.unlike if isinstance(path, str)]
     return {
         "query": pictures[0] if len(pictures) == 1 else pictures,
-        **({"combine": query.combine} if len(query.items) > 1 else {}),
+        **({"each": True} if each else {"combine": query.combine} if len(query.items) > 1 else {}),
         **({"unlike": unlike, "unlike_weight": query.unlike_weight} if query.unlike else {}),
         **({"variants": query.variants} if query.variants else {}),
     }

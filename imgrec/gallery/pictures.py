@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from imgrec.extraction import extract
 from imgrec.gallery import variants
 from imgrec.gallery.query import Known
 from imgrec.gallery.similarity import Similarity
-from imgrec.kinds import Extractor, Image, Store, Vectors
+from imgrec.kinds import Extractor, Image, ImageFile, Store, Vectors
 from imgrec.threads import ahead, cores
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,8 @@ class Pictures:
         if (file := images.state(path)) is None:
             raise UsageError(f"{option} {path!r} does not exist")
         if file.problem == images.NOT_REGULAR:
-            raise UsageError(f"{option} {path!r} is a folder or device, not a picture")
+            hint = ": each=true asks with each picture of a folder" if option == "query" else ""
+            raise UsageError(f"{option} {path!r} is a folder or device, not a picture{hint}")
         picture = _read(path)
         self._look_up([picture])
         self._decode(picture)
@@ -103,7 +105,7 @@ class Pictures:
         self._extract([picture])
         return picture.known()
 
-    def many(self, paths: Iterable[str]) -> Iterator[Picture]:
+    def many(self, files: Iterable[ImageFile]) -> Iterator[Picture]:
         """Pictures with their vectors, in order; those that cannot be read have a reason and no vectors.
 
         They are read and decoded ahead of extraction, as far as memory allows.
@@ -111,16 +113,14 @@ class Pictures:
         Raises:
             ImgrecError: an extractor cannot be built, or failed.
         """
-        at_once = max(cores(), max((images.source_of(path).at_once for path in list(paths)[:1]), default=1))
-        with ThreadPoolExecutor(at_once) as readers, ThreadPoolExecutor(cores()) as decoders:
-            read = ahead(readers, _read, paths, 4 * at_once)
-            looked_up = (
-                picture
-                for some in groups(read, AT_ONCE, lambda each: len(each.data), READ_AHEAD)
-                for picture in self._look_up(some)
-            )
-            most = cores() * DECODED_AHEAD
-            decoded = ahead(decoders, self._decode, looked_up, 4 * cores(), self._cost, most)
+        looked_up = (
+            picture
+            for some in groups(_read_ahead(files), AT_ONCE, lambda each: len(each.data), READ_AHEAD)
+            for picture in self._look_up(some)
+        )
+        most = cores() * DECODED_AHEAD
+        with ThreadPoolExecutor(cores()) as pool:
+            decoded = ahead(pool, self._decode, looked_up, 4 * cores(), self._cost, most)
             for some in groups(decoded, AT_ONCE, Picture.memory, BATCH):
                 yield from self._extract(some)
 
@@ -184,6 +184,14 @@ def _read(path: str) -> Picture:
     with _noted(picture):
         picture.data, picture.digest = images.read(path)
     return picture
+
+
+def _read_ahead(files: Iterable[ImageFile]) -> Iterator[Picture]:
+    """Pictures that are read ahead, with each source's own number of threads."""
+    for source, some in itertools.groupby(files, lambda file: images.source_of(file.path)):
+        with ThreadPoolExecutor(source.at_once) as pool:
+            read, weight = (lambda file: _read(file.path)), (lambda file: file.size)
+            yield from ahead(pool, read, some, 4 * source.at_once, weight, READ_AHEAD)
 
 
 def _open(picture: Picture) -> None:

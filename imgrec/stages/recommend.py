@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import images
+from imgrec.batches import chunks
+from imgrec.exchange.answers import AnswersFile
+from imgrec.exchange.parquet import needs_pyarrow
 from imgrec.gallery import titles
 from imgrec.gallery.asking import Asking, as_told
-from imgrec.gallery.gallery import opened
+from imgrec.gallery.each import Answer, answers, pictures_of
+from imgrec.gallery.gallery import Gallery, opened
 from imgrec.gallery.narrowing import Narrowing
 from imgrec.gallery.results import Match
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
@@ -22,6 +29,18 @@ from imgrec.run.listing import FORMATS, Column, Listing
 
 COPIES_TOLD = 5
 """How many copies of an image a table lists at most; JSON has all."""
+
+WRITTEN_AT_ONCE = 256
+"""How many queries' answers are written together."""
+
+ROWS_TOLD = 100
+"""How many matches the table of many queries lists at most."""
+
+FAILURES_TOLD = 100
+"""How many of many queries that cannot be read are told of one by one; all are counted."""
+
+STREAMED = ("jsonl", "csv", "paths", "paths0")
+"""Formats of many answers that are printed as these come."""
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +64,20 @@ class Recommend(Asking, Narrowing, Stage):
     index: Index | None = component("index")
 
     def execute(self, run: Run) -> None:
-        """Search, print the matches, and write `results.json` and `recommendations.png`."""
-        query = self.asked
+        """Search, print the matches, and write `results.json` and `recommendations.png`.
+
+        With `each`, the matches are in `results.parquet` and nothing is drawn.
+        """
+        if self.each:
+            self._each(run)
+        else:
+            self._together(run)
+
+    def _opened(self) -> AbstractContextManager[Gallery]:
         for each in (self.projection, self.smoothing):
             if each is not None:
                 each.progress = progress
-        with opened(
+        return opened(
             self.store,
             self.metric,
             space=self.space,
@@ -58,7 +85,11 @@ class Recommend(Asking, Narrowing, Stage):
             projection=self.projection,
             smoothing=self.smoothing,
             index=self.index,
-        ) as gallery:
+        )
+
+    def _together(self, run: Run) -> None:
+        query = self.asked
+        with self._opened() as gallery:
             similarity = gallery.similarity
             with run.timed("query"):
                 resolved = gallery.resolve(query)
@@ -93,22 +124,99 @@ class Recommend(Asking, Narrowing, Stage):
         run.print(_listing(matches, result).text(self.format), end="")
         run.note(f"drawn in {picture}")
 
+    def _each(self, run: Run) -> None:
+        needs_pyarrow()
+        query, told = self.asked, Told()
+        files, shown = pictures_of(query), list[dict[str, Any]]()
+        file = run.folder / "results.parquet"
+        with self._opened() as gallery, AnswersFile(file, gallery.similarity.names) as written:
+            similarity = gallery.similarity
+            with run.timed("load"):
+                key = gallery.key
+            run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
+            how: Any = {"copies": self.copies, "rerank": self.rerank}
+            found = answers(gallery, self.store, query, files, self.k, self.where, **how)
+            columns = [Column("query"), *_columns(similarity.names, has_variants=query.variants is not None)]
+            with run.timed("answers"), progress("queries", len(files)) as advance:
+                for some in chunks(found, WRITTEN_AT_ONCE):
+                    told.add(some)
+                    answered = [(each.query, each.matches) for each in some if each.matches is not None]
+                    written.write(answered)
+                    rows = [{"query": path, **_row(match)} for path, matches in answered for match in matches]
+                    if self.format in STREAMED:
+                        run.print(
+                            Listing(columns, rows).text(self.format, is_continued=told.count > len(some)), end=""
+                        )
+                    else:
+                        shown += rows if self.format in ("markdown", "html") else rows[: ROWS_TOLD - len(shown)]
+                    advance(len(some))
+            about = gallery.about()
+        run.inputs["query"] = told.queries.hexdigest()
+        counts = {"queries": told.count, "unreadable": told.unreadable, "matches": told.matches}
+        run.counts.update(gallery=len(gallery), **counts)
+        result = {
+            **as_told(query, each=True),
+            "space": key,
+            "metric": similarity.metric,
+            "k": self.k,
+            **about,
+            **counts,
+            "failures": told.failures,
+            "sha256": told.results.hexdigest(),
+        }
+        run.write_json("results.json", result)
+        if self.format not in STREAMED:
+            run.print(Listing(columns, shown, data=result).text(self.format), end="")
+        if self.format == "table" and told.matches > len(shown):
+            run.note(f"the first {len(shown):,} of {told.matches:,} matches; format=csv and jsonl print all")
+        if told.unreadable:
+            log.warning("%d of %d queries cannot be read", told.unreadable, told.count)
+        run.note(f"written to {file}")
 
-def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
-    """The matches as rows; for a fusion, with each part's share of the distance."""
-    parts = list(matches[0].shares) if matches else []
-    variants = [Column("variant")] if any(match.variant for match in matches) else []
-    columns = [
+
+class Told:
+    """What `results.json` tells of many answers: counts, the first failures, and digests of all."""
+
+    def __init__(self) -> None:
+        self.count = self.unreadable = self.matches = 0
+        self.failures: list[dict[str, str | None]] = []
+        self.queries, self.results = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, some: Sequence[Answer]) -> None:
+        """Count some more answers."""
+        self.count += len(some)
+        for each in some:
+            self.queries.update(each.digest.encode())
+            matches = None if each.matches is None else [match.to_json() for match in each.matches]
+            self.results.update(json.dumps([each.query, matches, each.reason]).encode())
+            self.matches += len(matches or ())
+            if each.reason is not None:
+                self.unreadable += 1
+                if len(self.failures) < FAILURES_TOLD:
+                    log.warning("query %r cannot be read: %s", each.query, each.reason)
+                    self.failures.append({"path": each.query, "reason": each.reason})
+
+
+def _columns(parts: Sequence[str], *, has_variants: bool) -> list[Column]:
+    """The columns of a match; for a fusion, with each part's share of the distance."""
+    return [
         Column("rank", is_number=True),
         Column("distance", lambda distance: f"{distance:.6g}", is_number=True),
         *(Column(name, lambda share: f"{share:.0%}", is_number=True) for name in parts),
         Column("copies", lambda paths: str(len(paths)), is_number=True),
-        *variants,
+        *([Column("variant")] if has_variants else []),
         Column("label"),
         Column("path"),
     ]
-    rows = [{**match.to_json(), **match.shares} for match in matches]
-    return Listing(columns, rows, data=result, table=_as_table(matches))
+
+
+def _row(match: Match) -> dict[str, Any]:
+    return {**match.to_json(), **match.shares}
+
+
+def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
+    columns = _columns(list(matches[0].shares) if matches else [], has_variants="variants" in result)
+    return Listing(columns, list(map(_row, matches)), data=result, table=_as_table(matches))
 
 
 def _as_table(matches: Sequence[Match]) -> str:
