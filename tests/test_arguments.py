@@ -40,6 +40,8 @@ def test_an_existing_files_name_comes_through_omegaconf_too(name: str) -> None:
         ("+stage=recommend query=a.jpg", ["+stage=recommend", "query='a.jpg'"]),
         ("stage=recommend query=a.jpg", ["+stage=recommend", "query='a.jpg'"]),
         ("recommend a.jpg k=10", ["+stage=recommend", "query='a.jpg'", "k=10"]),
+        ("recommend a.jpg b.jpg k=10", ["+stage=recommend", "query=['a.jpg','b.jpg']", "k=10"]),
+        ("recommend query=[a.jpg,b.jpg]", ["+stage=recommend", "query=['a.jpg','b.jpg']"]),
         (
             "+experiment=image_recommender +stage=recommend",
             ["+stage=recommend", "+experiment=image_recommender/recommend"],
@@ -82,7 +84,7 @@ def test_an_existing_file_is_one_value_in_a_sweep(tmp_path: Path, monkeypatch: p
     assert arguments.path_value(f"c{os.extsep}jpg,d", is_multirun=True) == "'c.jpg','d'"
 
 
-@pytest.mark.parametrize("words", ["frobnicate", "info a.jpg", "recommend a b"])
+@pytest.mark.parametrize("words", ["frobnicate", "info a.jpg", "replay a b"])
 def test_what_is_not_understood(words: str) -> None:
     with pytest.raises(UsageError):
         arguments.read(words.split())

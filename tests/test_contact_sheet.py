@@ -44,10 +44,16 @@ def matches_of(*paths: str) -> list[imgrec.Match]:
     return [imgrec.Match(i + 1, path, 0.5 * i + 0.25, "x") for i, path in enumerate(paths)]
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 9, 120])
-def test_no_text_runs_into_another_or_out_of_the_sheet(tmp_path: Path, written: Written, count: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "asked", "unlike"),
+    [*((count, 1, 0) for count in (0, 1, 2, 3, 5, 9, 120)), (5, 2, 0), (1, 1, 1), (6, 9, 3), (3, 0, 20)],
+)
+def test_no_text_runs_into_another_or_out_of_the_sheet(
+    tmp_path: Path, written: Written, count: int, asked: int, unlike: int
+) -> None:
     matches = matches_of(*(f"/photos/{i % 3}/{i}-{LONG.replace('/', '-')}" for i in range(count)))
-    contact_sheet(LONG, matches, tmp_path / "sheet.png", "a preset of a name that is long, cosine distance, " * 3)
+    subtitle = "a preset of a name that is long, cosine distance, " * 3
+    contact_sheet([LONG] * asked, matches, tmp_path / "sheet.png", subtitle, [LONG] * unlike)
     with PIL.Image.open(tmp_path / "sheet.png") as sheet:
         width, height = sheet.size
     for i, (text, (left, top, right, bottom)) in enumerate(written):
@@ -61,7 +67,7 @@ def test_no_text_runs_into_another_or_out_of_the_sheet(tmp_path: Path, written: 
 
 def test_distances_are_called_so(tmp_path: Path, written: Written) -> None:
     contact_sheet(
-        "q.jpg", matches_of("/a/1.jpg", "/a/2.jpg"), tmp_path / "sheet.png", "colour, euclidean distance"
+        ["q.jpg"], matches_of("/a/1.jpg", "/a/2.jpg"), tmp_path / "sheet.png", "colour, euclidean distance"
     )
     texts = [text for text, _ in written]
     assert "distance 0.2500" in texts
@@ -97,7 +103,7 @@ def test_captions_of_different_files_differ(paths: list[list[str]]) -> None:
 
 
 def test_a_query_that_is_no_file_has_no_place(tmp_path: Path, written: Written) -> None:
-    contact_sheet(None, matches_of("/a/1.jpg"), tmp_path / "sheet.png", "colour")
+    contact_sheet([], matches_of("/a/1.jpg"), tmp_path / "sheet.png", "colour")
     assert "Query" not in [text for text, _ in written]
 
 
@@ -106,7 +112,7 @@ def test_a_contact_sheet_with_a_file_that_is_gone_and_names_that_are_long(tmp_pa
     names = [str(query), str(tmp_path / "gone.jpg"), str(tmp_path / ("ä山" * 60 + "\udcff.jpg"))]
     matches = matches_of(*names * 3)
     for count in (0, 1, 5, 9):
-        contact_sheet(query, matches[:count], tmp_path / "sheet.png", "colour, euclidean distance")
+        contact_sheet([str(query)], matches[:count], tmp_path / "sheet.png", "colour, euclidean distance")
         with PIL.Image.open(tmp_path / "sheet.png") as sheet:
             assert sheet.width <= 1700
             assert sheet.height == 28 + 62 + max(1, -(-count // 5)) * (240 + 62 + 20) - 20 + 28

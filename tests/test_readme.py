@@ -78,7 +78,7 @@ def folder(few: Path, tmp_path: Path) -> Path:
     """A folder that has what the examples name: `photos` of `china` and `hat`, a picture, others."""
     (few / "flower").rename(few / "hat")
     (few / "china" / "china-0-0.jpg").rename(tmp_path / "img.jpg")
-    for name in ("a", "b"):
+    for name in ("a", "b", "c"):
         shutil.copy(few / "china" / "china-0-1.jpg", tmp_path / f"{name}.jpg")
     shutil.copytree(few, tmp_path / "others")
     few.rename(tmp_path / "photos")

@@ -18,30 +18,44 @@ from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, captions, 
 
 CELL, GAP, MARGIN, HEAD, CAPTION, COLUMNS = 240, 20, 28, 62, 62, 5
 
+SMALL, LINE, HEADING = (CELL - GAP) // 2, 26, 34
+"""The side of one of several pictures that are asked for, the line below it, and the heading above them."""
+
 MOST = 100
 """The maximum number of neighbours, for a sheet 6,500 pixels high."""
 
+MOST_ASKED = 8
+"""The maximum number of pictures of the query, and of those that it keeps away from."""
+
 
 def contact_sheet(
-    query: str | os.PathLike[str] | None, matches: Sequence[Match], file: Path | IO[bytes], subtitle: str
+    query: Sequence[str],
+    matches: Sequence[Match],
+    file: Path | IO[bytes],
+    subtitle: str,
+    unlike: Sequence[str] = (),
 ) -> None:
     """Draw a query beside its neighbours as a PNG: each with rank, distance and what tells it from the others.
 
     Args:
-        query: the query's image file; None for one that is no file.
+        query: the query's image files; empty for one that is no file. Only the first `MOST_ASKED` are drawn.
         matches: its neighbours, nearest first; only the first `MOST` are drawn. An unreadable file is drawn as an
             empty frame.
         file: where to write.
         subtitle: for example the model and metric; it is shortened to the sheet's width.
+        unlike: the image files that the query keeps away from, drawn below it.
     """
     heading = "The most similar" if len(matches) == 1 else f"The {len(matches):,} most similar"
     heading += f", {MOST} of them drawn" if len(matches) > MOST else ""
     matches = matches[:MOST]
     columns = max(1, min(COLUMNS, len(matches)))
     rows = max(1, -(-len(matches) // columns))
-    left = MARGIN + (CELL + 2 * GAP if query is not None else 0)
+    left = MARGIN + (CELL + 2 * GAP if query or unlike else 0)
     top = MARGIN + HEAD
-    size = (left + columns * (CELL + GAP) - GAP + MARGIN, top + rows * (CELL + CAPTION + GAP) - GAP + MARGIN)
+    below = top + (_height(query) + GAP // 2 + HEADING if query else 0)
+    bottoms = [top + _height(query), below + _height(unlike, small=True) if unlike else 0]
+    height = max(rows * (CELL + CAPTION + GAP) - GAP, *(bottom - top for bottom in bottoms))
+    size = (left + columns * (CELL + GAP) - GAP + MARGIN, top + height + MARGIN)
     sheet = PIL.Image.new("RGB", size, PAPER)
     pen = PIL.ImageDraw.Draw(sheet)
     for text, line, (letters, colour) in (
@@ -49,16 +63,69 @@ def contact_sheet(
         (subtitle, MARGIN + 24, (font(14), FAINT)),
     ):
         pen.text((left, line), shortened(text, letters, size[0] - left - MARGIN), font=letters, fill=colour)
-    if query is not None:
-        pen.text((MARGIN, MARGIN - 6), "Query", font=font(20, bold=True), fill=ACCENT)
+    if query or unlike:
         pen.line([(left - GAP, top), (left - GAP, size[1] - MARGIN)], fill=BLANK, width=2)
-        _cell(sheet, (MARGIN, top), os.fspath(query), Path(query).name, "", ACCENT)
+    if query:
+        pen.text((MARGIN, MARGIN - 6), _heading("Query", query), font=font(20, bold=True), fill=ACCENT)
+    if len(query) == 1:
+        _cell(sheet, (MARGIN, top), query[0], Path(query[0]).name, "", ACCENT)
+    elif query:
+        _small_cells(sheet, top, query, ACCENT)
+    if unlike:
+        heading_at = below - HEADING if query else MARGIN - 6
+        pen.text((MARGIN, heading_at), _heading("Unlike", unlike), font=font(20, bold=True), fill=INK)
+        _small_cells(sheet, below, unlike, INK)
     for i, (match, name) in enumerate(zip(matches, captions([match.path for match in matches]), strict=True)):
         corner = (left + i % columns * (CELL + GAP), top + i // columns * (CELL + CAPTION + GAP))
         distance = f"distance {match.distance:#.4g}".rstrip(".")
         _cell(sheet, corner, match.path, name, f"{match.rank}", INK, distance, len(match.copies))
     # four times as fast as the default, for a slightly larger file
     sheet.save(file, format="PNG", compress_level=1)
+
+
+def _heading(what: str, paths: Sequence[str]) -> str:
+    if len(paths) == 1:
+        return what
+    return (
+        f"{what}: {len(paths):,} pictures"
+        if len(paths) <= MOST_ASKED
+        else f"{what}: {MOST_ASKED} of {len(paths):,}"
+    )
+
+
+def _height(paths: Sequence[str], *, small: bool = False) -> int:
+    """Of the cells of pictures that are asked for, without a gap below them."""
+    if len(paths) == 1 and not small:
+        return CELL + CAPTION
+    return -(-min(len(paths), MOST_ASKED) // 2) * (SMALL + LINE)
+
+
+def _small_cells(sheet: PIL.Image.Image, top: int, paths: Sequence[str], colour: str) -> None:
+    """Pictures that are asked for, two in a row, each with its name below."""
+    pen = PIL.ImageDraw.Draw(sheet)
+    for i, path in enumerate(paths[:MOST_ASKED]):
+        x, y = MARGIN + i % 2 * (SMALL + GAP), top + i // 2 * (SMALL + LINE)
+        _framed(sheet, (x, y), path, SMALL, colour, 2)
+        pen.text((x, y + SMALL + 4), shortened(Path(path).name, font(12), SMALL), font=font(12), fill=FAINT)
+
+
+def _framed(
+    sheet: PIL.Image.Image, corner: tuple[int, int], path: str, side: int, colour: str, width: int
+) -> None:
+    """A picture in a frame; without a picture an empty one that says why."""
+    pen = PIL.ImageDraw.Draw(sheet)
+    x, y = corner
+    picture = thumbnail(path, side)
+    if picture is None:
+        pen.rectangle([x, y, x + side - 1, y + side - 1], fill=BLANK)
+        why = "cannot be read" if images.is_there(path) else "file not found"
+        pen.text((x + side // 2, y + side // 2), why, font=font(15), fill=FAINT, anchor="mm")
+        return
+    # Aligned at the bottom, so that all pictures of a row stand on one line.
+    left, top = x + (side - picture.width) // 2, y + side - picture.height
+    sheet.paste(picture, (left, top))
+    frame = [left - width, top - width, left + picture.width + width - 1, y + side + width - 1]
+    pen.rectangle(frame, outline=colour, width=width)
 
 
 def _cell(
@@ -73,18 +140,7 @@ def _cell(
 ) -> None:
     pen = PIL.ImageDraw.Draw(sheet)
     x, y = corner
-    picture = thumbnail(path, CELL)
-    if picture is None:
-        pen.rectangle([x, y, x + CELL - 1, y + CELL - 1], fill=BLANK)
-        why = "cannot be read" if images.is_there(path) else "file not found"
-        pen.text((x + CELL // 2, y + CELL // 2), why, font=font(15), fill=FAINT, anchor="mm")
-    else:
-        # Aligned at the bottom, so that all pictures of a row stand on one line.
-        sheet.paste(picture, (x + (CELL - picture.width) // 2, y + CELL - picture.height))
-        width = 1 if rank else 3
-        left, top = x + (CELL - picture.width) // 2 - width, y + CELL - picture.height - width
-        frame = [left, top, left + picture.width + 2 * width - 1, y + CELL + width - 1]
-        pen.rectangle(frame, outline=BLANK if rank else colour, width=width)
+    _framed(sheet, corner, path, CELL, BLANK if rank else colour, 1 if rank else 3)
     line = y + CELL + (8 if rank else -18)
     if rank:
         pen.text((x, line), rank, font=font(19, bold=True), fill=colour)

@@ -83,8 +83,7 @@ class Parquet(Form):
                 arrays = [
                     pyarrow.array([_text(row[name]) for row in rows], schema.field(name).type) for name in columns
                 ]
-                raw = [os.fsencode(row["path"]) for row in rows]
-                arrays.append(pyarrow.array([None if _is_utf8(each) else each for each in raw], pyarrow.binary()))
+                arrays.append(pyarrow.array([utf8(row["path"])[1] for row in rows], pyarrow.binary()))
                 for each in about.columns:
                     values = pyarrow.array(block.vectors[each.name].ravel())
                     arrays.append(pyarrow.FixedSizeListArray.from_arrays(values, each.dim))
@@ -94,14 +93,16 @@ class Parquet(Form):
 
 def _text(value: Any) -> Any:
     """A value with what is not UTF-8 in it replaced."""
-    return os.fsencode(value).decode(errors="replace") if isinstance(value, str) else value
+    return utf8(value)[0] if isinstance(value, str) else value
 
 
-def _is_utf8(name: bytes) -> bool:
-    with contextlib.suppress(UnicodeDecodeError):
-        name.decode()
-        return True
-    return False
+def utf8(name: str) -> tuple[str, bytes | None]:
+    """A name with what is not UTF-8 in it replaced, and in that case its bytes."""
+    raw = os.fsencode(name)
+    try:
+        return raw.decode(), None
+    except UnicodeDecodeError:
+        return raw.decode(errors="replace"), raw
 
 
 class ParquetFiles(Reader):

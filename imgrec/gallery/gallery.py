@@ -165,7 +165,8 @@ class Gallery(GalleryRows):
                     f"the query has {given.shape[1:]} values, and the gallery's vectors {table.vectors.shape[1:]}"
                 )
             vectors.append(given)
-        return _Targets(vectors, [len(query.contents) for query in asked], [query.left_out for query in asked])
+        counts = [len(query.contents) for query in asked]
+        return _Targets(vectors, counts, [query.left_out for query in asked], [query.variants for query in asked])
 
     def _reranked(self, asked: Sequence[Resolved], rerank: Reranker, among: Filter | None) -> _Targets:
         """The vectors of the second search, each made from that of the first and its results."""
@@ -235,13 +236,13 @@ class Gallery(GalleryRows):
             usable[gone] = False  # their records were removed after the vectors were loaded
         variants = [[each[a:b] for each in targets.vectors] for a, b in itertools.pairwise(targets.ends())]
         return [
-            self._matches(some, *each, records, k, copies=copies)
-            for some, each in zip(variants, found, strict=True)
+            self._matches(some, names, *each, records, k, copies=copies)
+            for some, names, each in zip(variants, targets.names, found, strict=True)
         ]
 
     def _with_queries(self, asked: Sequence[Resolved], found: Sequence[list[Match]]) -> list[Matches]:
         pairs = zip(found, asked, strict=True)
-        return [Matches.of(matches, query.picture, self.similarity) for matches, query in pairs]
+        return [Matches.of(matches, query.pictures, query.unlike, self.similarity) for matches, query in pairs]
 
     def _records_of(self, rows: Collection[int], among: Filter | None) -> dict[int, list[Record]]:
         """The files of each row that has any."""
@@ -256,6 +257,7 @@ class Gallery(GalleryRows):
     def _matches(
         self,
         query: Sequence[Vectors],
+        variants: Sequence[str],
         rows: Rows,
         distances: Doubles,
         records: Mapping[int, Sequence[Record]],
@@ -276,16 +278,25 @@ class Gallery(GalleryRows):
             Match(rank, path, distance, label_of(path), copies=others)
             for rank, (distance, path, _, others) in enumerate(nearest, start=1)
         ]
-        if not (names := self.similarity.names):
+        names = self.similarity.names
+        if not (names or variants):
             return matches
-        shares = self._shares(query, np.array([row for _, _, row, _ in nearest], dtype=np.intp))
+        shares, nearest_of = self._shares(query, np.array([row for _, _, row, _ in nearest], dtype=np.intp))
         return [
-            replace(match, shares=dict(zip(names, each.tolist(), strict=True)))
-            for match, each in zip(matches, shares, strict=True)
+            replace(
+                match,
+                shares=dict(zip(names, each.tolist(), strict=True)) if names else {},
+                variant=variants[i] if variants else None,
+            )
+            for match, each, i in zip(matches, shares, nearest_of.tolist(), strict=True)
         ]
 
-    def _shares(self, query: Sequence[Vectors], rows: Rows) -> Doubles:
-        """Each term's share of the distance of rows from a query's nearest variant, `float64 (rows, terms)`."""
+    def _shares(self, query: Sequence[Vectors], rows: Rows) -> tuple[Doubles, Rows]:
+        """Each term's share of the distance of rows from a query's nearest variant, and which that is.
+
+        Returns:
+            `float64 (rows, terms)` and `(rows,)`.
+        """
         weights = np.array([field.weight for field in self.fields])[:, None]
         by_variant = [
             np.array(list(exact.measured_by(self.fields, variant, rows))) * weights
@@ -294,7 +305,7 @@ class Gallery(GalleryRows):
         nearest = np.argmin([each.sum(axis=0) for each in by_variant], axis=0)
         by_term = np.array(by_variant)[nearest, :, np.arange(len(rows))]
         shares: Doubles = by_term / np.maximum(by_term.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        return shares
+        return shares, nearest
 
 
 @contextlib.contextmanager
@@ -361,6 +372,9 @@ class _Targets:
 
     digests: Sequence[frozenset[str]]
     """The contents that each query must not find."""
+
+    names: Sequence[Sequence[str]]
+    """What the variants of each query are; empty if it asked for none."""
 
     def ends(self) -> list[int]:
         """The offsets at which each query's variants begin, and the end of the last."""

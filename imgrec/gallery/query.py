@@ -10,10 +10,15 @@ from typing import Any
 import numpy as np
 
 from imgrec.errors import UsageError
+from imgrec.gallery.variants import SETS
 from imgrec.kinds import Vectors
 from imgrec.paths import expanded
 
 COMBINE = ("mean", "nearest")
+
+UNLIKE_WEIGHT = 0.15
+"""Rocchio's gamma where alpha is 1, as C. Manning, P. Raghavan and H. Schütze have them, Introduction to
+Information Retrieval, 2008, section 9.1.1. J. Rocchio himself had, in 1971, a gamma as large as alpha."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +49,35 @@ class Query:
     include_self: bool = False
     """Whether the query's own contents may be found."""
 
+    unlike: tuple[str | Known, ...] = ()
+    """Pictures and known vectors to keep away from, whose contents are never found."""
+
+    unlike_weight: float = UNLIKE_WEIGHT
+    """How far the query moves away from these, from 0 to below 1; see `resolving.pushed`."""
+
+    variants: str | None = None
+    """Which variants of its pictures are looked for as well, one of `variants.SETS`; None: none."""
+
     def __post_init__(self) -> None:
+        if self.variants is not None and self.variants not in SETS:
+            raise UsageError(f"variants is one of {', '.join(SETS)}, not {self.variants!r}")
+        if not 0 <= self.unlike_weight < 1:
+            raise UsageError(f"unlike_weight is from 0 to below 1, not {self.unlike_weight!r}")
         if self.combine not in COMBINE:
             raise UsageError(f"combine is one of {', '.join(COMBINE)}, not {self.combine!r}")
         if not self.items:
             raise UsageError("query is empty: name a picture")
 
     @classmethod
-    def of(cls, *what: Any, combine: str = "mean", include_self: bool = False) -> Query:
+    def of(
+        cls,
+        *what: Any,
+        combine: str = "mean",
+        include_self: bool = False,
+        unlike: Any = (),
+        unlike_weight: float = UNLIKE_WEIGHT,
+        variants: str | None = None,
+    ) -> Query:
         """A query of pictures and vectors.
 
         Args:
@@ -59,11 +85,15 @@ class Query:
                 names of its terms; or a sequence of these.
             combine: how several items count; see the class.
             include_self: whether the query's own contents may be found.
+            unlike: what to keep away from: the same as `what`, one or several.
+            unlike_weight: how far, from 0 to below 1; see `resolving.pushed`.
+            variants: `turns`, `crops` or `all`: variants of its pictures that are looked for as well.
 
         Raises:
             UsageError: there is nothing to look for, or an item is none of these.
         """
-        return cls(tuple(item for each in what for item in _items(each)), combine, include_self)
+        items = tuple(item for each in what for item in _items(each))
+        return cls(items, combine, include_self, tuple(_items(unlike)), unlike_weight, variants)
 
 
 def as_queries(what: object) -> list[Query | Resolved]:
@@ -113,7 +143,13 @@ class Resolved:
     """The query's contents."""
 
     left_out: frozenset[str]
-    """Those of them that must not be found."""
+    """The contents that must not be found."""
 
-    picture: str | None
-    """The path of a picture to show for the query; None if it has none."""
+    pictures: Sequence[str] = ()
+    """The paths of pictures to show for the query."""
+
+    unlike: Sequence[str] = ()
+    """The paths of pictures that it keeps away from."""
+
+    variants: Sequence[str] = ()
+    """What each variant is of its picture; empty if none were asked for."""

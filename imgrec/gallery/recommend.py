@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from imgrec.gallery.gallery import opened
-from imgrec.gallery.query import Query
+from imgrec.gallery.query import UNLIKE_WEIGHT, Query
 from imgrec.gallery.results import Matches
 from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
 
 
 def recommend(
-    query: str | os.PathLike[str],
+    query: Any,
     store: Store,
     k: int = 5,
     metric: str | None = None,
@@ -25,11 +24,15 @@ def recommend(
     index: Index | None = None,
     include_self: bool = False,
     copies: bool = False,
+    combine: str = "mean",
+    unlike: Any = (),
+    unlike_weight: float = UNLIKE_WEIGHT,
+    variants: str | None = None,
 ) -> Matches:
-    """The k images of a store that are most similar to a query picture, the nearest first; a list of `Match`.
+    """The k images of a store that are most similar to a picture or several, nearest first; a list of `Match`.
 
     Args:
-        query: an image file, inside the gallery or not.
+        query: an image file, inside the gallery or not; or a list of several. `Query.of` takes the same.
         store: filled by `ingest`.
         k: how many; fewer if the gallery has fewer.
         metric: the name of one, such as `euclidean` or `cosine`; None: those of a fusion's parts, else Euclidean.
@@ -41,11 +44,23 @@ def recommend(
         index: finds candidates approximately; None: the search is exact.
         include_self: whether the query's own content (the same bytes) may be found.
         copies: whether files of one content take a rank each; otherwise the others are a match's `copies`.
+        combine: how several pictures count: `mean`, images like their mean; `nearest`, like any of them.
+        unlike: pictures to keep away from, one or several.
+        unlike_weight: how far, from 0 to below 1; see `resolving.pushed`.
+        variants: `turns`, `crops` or `all`: the nearest of these variants of the picture counts.
 
     Raises:
         UsageError: there is no such query or store, the query is no image, the space is ambiguous, or k below 1.
     """
+    asked = Query.of(
+        query,
+        combine=combine,
+        include_self=include_self,
+        unlike=unlike,
+        unlike_weight=unlike_weight,
+        variants=variants,
+    )
     how: Any = {"space": space, "extractor": extractor, "projection": projection, "smoothing": smoothing}
     with opened(store, metric, index=index, **how) as gallery:
-        (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, copies=copies, rerank=rerank)
+        (matches,) = gallery.search([asked], k, copies=copies, rerank=rerank)
     return matches

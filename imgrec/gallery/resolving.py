@@ -2,38 +2,82 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 import numpy as np
 
-from imgrec import images
 from imgrec.errors import UsageError
-from imgrec.extraction import extract
+from imgrec.gallery import variants
+from imgrec.gallery.pictures import Pictures
 from imgrec.gallery.query import Known, Query, Resolved
 from imgrec.gallery.similarity import Similarity, Term
-from imgrec.kinds import Form, Store, Vectors
-
-log = logging.getLogger(__name__)
+from imgrec.kinds import Doubles, Form, Store, Vectors
 
 
 def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
     """Resolve a query: its vectors come from the store if it has the contents, else they are extracted.
 
     Raises:
-        UsageError: a picture does not exist or cannot be read, an extractor cannot be built, or a term has no
-            vector.
+        UsageError: a picture does not exist or cannot be read, an extractor cannot be built, a term has no
+            vector, or variants of what is no picture are asked for.
     """
-    known = [each if isinstance(each, Known) else _of_picture(each, store, similarity) for each in query.items]
+    if query.variants and any(isinstance(each, Known) for each in query.items):
+        raise UsageError(f"variants={query.variants} are of pictures, and this query has vectors")
+    asked = Pictures(store, similarity, query.variants)
+    items = [[each] if isinstance(each, Known) else asked.one(each) for each in query.items]
+    return resolved(query, items, unlike_of(query, store, similarity), similarity)
+
+
+def unlike_of(query: Query, store: Store, similarity: Similarity) -> list[Known]:
+    """What a query keeps away from.
+
+    Raises:
+        UsageError: as `resolve`.
+    """
+    apart = Pictures(store, similarity)
+    return [
+        known
+        for each in query.unlike
+        for known in ([each] if isinstance(each, Known) else apart.one(each, "unlike"))
+    ]
+
+
+def resolved(
+    query: Query, items: Sequence[Sequence[Known]], unlike: Sequence[Known], similarity: Similarity
+) -> Resolved:
+    """A query whose items are known.
+
+    Args:
+        query: how they count.
+        items: for each item its variants, as many of each.
+        unlike: what it keeps away from.
+        similarity: whose terms have the vectors.
+
+    Raises:
+        UsageError: a term has no vector, or vectors of other lengths.
+    """
+    known = [each for some in items for each in some]
     vectors = {term.name: _stacked(known, term) for term in similarity.terms}
     contents: list[str | None] = [each.digest for each in known]
-    if query.combine == "mean" and len(known) > 1:
-        vectors = {term.name: _mean(vectors[term.name], term) for term in similarity.terms}
-        contents = [None]
-    pictures = [each for each in query.items if isinstance(each, str)]
+    names = variants.names(query.variants) * len(items)
+    if (query.combine == "mean" and len(items) > 1) or unlike:
+        count = len(items) if query.combine == "mean" else 1
+        for term in similarity.terms:
+            away = _stacked(unlike, term) if unlike else None
+            vectors[term.name] = _moved(vectors[term.name], count, away, query.unlike_weight, term)
+        contents = [None] * (len(known) // count)
+        names = names[: len(contents)]
     digests = frozenset(each.digest for each in known if each.digest)
-    left_out = frozenset[str]() if query.include_self else digests
-    return Resolved(vectors, contents, digests, left_out, pictures[0] if pictures else None)
+    left_out = frozenset(each.digest for each in unlike if each.digest)
+    return Resolved(
+        vectors,
+        contents,
+        digests,
+        left_out if query.include_self else left_out | digests,
+        [each for each in query.items if isinstance(each, str)],
+        [each for each in query.unlike if isinstance(each, str)],
+        names if query.variants else (),
+    )
 
 
 def _stacked(known: Sequence[Known], term: Term) -> Vectors:
@@ -49,35 +93,42 @@ def _stacked(known: Sequence[Known], term: Term) -> Vectors:
     return np.stack(vectors)
 
 
-def _mean(vectors: Vectors, term: Term) -> Vectors:
-    """The mean vector, `float32 (1, dim)`; of unit vectors if the metric compares these."""
+def _moved(vectors: Vectors, count: int, unlike: Vectors | None, weight: float, term: Term) -> Vectors:
+    """The means of a query's vectors, moved away from others; of unit vectors if the metric compares these.
+
+    They are not projected yet: a linear projection of a mean is the mean of the projections.
+
+    Args:
+        vectors: `float32 (items x variants, dim)`, item by item.
+        count: how many items are averaged.
+        unlike: `float32 (any, dim)`; None: the means stay where they are.
+        weight: of these, see `pushed`.
+        term: whose vectors these are.
+    """
+    means = _comparable(vectors, term).reshape(count, -1, vectors.shape[1]).mean(axis=0)
+    if unlike is not None:
+        if unlike.shape[1] != vectors.shape[1]:
+            raise UsageError(f"unlike has {unlike.shape[1]} values, and the query {vectors.shape[1]}")
+        means = pushed(means, _comparable(unlike, term).mean(axis=0), weight)
+    found: Vectors = means.astype(np.float32)
+    return found
+
+
+def _comparable(vectors: Vectors, term: Term) -> Doubles:
     given = term.metric.as_euclidean(vectors) if term.metric.form is Form.UNIT else vectors
-    mean: Vectors = given.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
-    return mean
+    return given.astype(np.float64)
 
 
-def _of_picture(path: str, store: Store, similarity: Similarity) -> Known:
-    if not path:
-        raise UsageError("query is empty: name a picture")
-    if (file := images.state(path)) is None:
-        raise UsageError(f"query {path!r} does not exist")
-    if file.problem == images.NOT_REGULAR:
-        raise UsageError(f"query {path!r} is a folder or device, not a picture")
-    try:
-        data, digest = images.read(path)
-        return Known({term.name: _vector(path, data, digest, store, term) for term in similarity.terms}, digest)
-    except images.UnreadableImageError as error:
-        raise UsageError(f"query {path!r} cannot be read: {error}") from None
+def pushed(vectors: Doubles, unlike: Doubles, weight: float) -> Doubles:
+    """Vectors moved away from one, `(vector - weight * unlike) / (1 - weight)`.
 
+    This is the method of J. Rocchio, Relevance feedback in information retrieval, 1971, without relevant images
+    beside the query's own. Dividing by the sum of the weights changes no direction, and so nothing under cosine;
+    under distances that compare lengths it keeps the vector among those of pictures, on the line from `unlike`
+    through it. Values below 0 become 0 as his do, where neither side has any: histograms stay histograms.
 
-def _vector(path: str, data: bytes, digest: str, store: Store, term: Term) -> Vectors:
-    _, found = store.vectors(term.space, [digest])
-    if not len(found):
-        extractor = term.ready_extractor()
-        with images.warned.heard() as warnings:
-            image = images.decode(data, extractor.side)
-        for warning in warnings:
-            log.warning("query %r is read with damage: %s", path, warning)
-        found = extract(extractor, [image], [path])
-    vector: Vectors = found[0]
-    return vector
+    >>> pushed(np.array([[4.0, 1.0]]), np.array([0.0, 4.0]), 0.5)
+    array([[8., 0.]])
+    """
+    moved: Doubles = (vectors - weight * unlike) / (1 - weight)
+    return np.maximum(moved, 0) if vectors.min() >= 0 and unlike.min() >= 0 else moved

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,11 @@ class Match:
     copies: tuple[str, ...] = ()
     """The paths of other files with the same content, if they share this rank."""
 
+    variant: str | None = None
+    """Which variant of the query's picture is so near; None if none were asked for."""
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `shares` only for a fusion."""
+        """Plain data; `shares` only for a fusion, `variant` only where variants were asked for."""
         data = {
             "rank": self.rank,
             "path": self.path,
@@ -47,14 +50,18 @@ class Match:
             "label": self.label,
             "copies": list(self.copies),
         }
-        return {**data, "shares": dict(self.shares)} if self.shares else data
+        variant = {} if self.variant is None else {"variant": self.variant}
+        return {**data, **variant, **({"shares": dict(self.shares)} if self.shares else {})}
 
 
 class Matches(list[Match]):
     """The neighbours of a query, nearest first. A notebook shows them as a contact sheet."""
 
-    query: str | None = None
-    """The picture of the query; None if it has none."""
+    query: Sequence[str] = ()
+    """The pictures of the query."""
+
+    unlike: Sequence[str] = ()
+    """Those that it keeps away from."""
 
     similarity: Similarity | None = None
     """What they were compared by."""
@@ -66,14 +73,16 @@ class Matches(list[Match]):
 
         subtitle = titles.title(self.similarity) if self.similarity else ""
         data = io.BytesIO()
-        contact_sheet(self.query, self, data, subtitle)
+        contact_sheet(self.query, self, data, subtitle, self.unlike)
         return data.getvalue()
 
     @classmethod
-    def of(cls, matches: Iterable[Match], query: str | None, similarity: Similarity) -> Matches:
+    def of(
+        cls, matches: Iterable[Match], query: Sequence[str], unlike: Sequence[str], similarity: Similarity
+    ) -> Matches:
         """Some matches, with what they are of."""
         found = cls(matches)
-        found.query, found.similarity = query, similarity
+        found.query, found.unlike, found.similarity = query, unlike, similarity
         return found
 
 

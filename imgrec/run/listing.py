@@ -60,8 +60,8 @@ class Listing:
     table: str | None = None
     """What `format=table` prints, where that is more than the rows."""
 
-    def text(self, form: str) -> str:
-        """The listing in one of `FORMATS`, with the line break at its end."""
+    def text(self, form: str, *, is_continued: bool = False) -> str:
+        """The listing in one of `FORMATS`, with the line break at its end; continued, CSV has no header."""
         if form in ("paths", "paths0"):
             return self._paths("\n" if form == "paths" else "\0")
         if form == "json":
@@ -69,7 +69,7 @@ class Listing:
         if form == "jsonl":
             return "".join(json.dumps(dict(row), default=str) + "\n" for row in self.rows)
         if form == "csv":
-            return self._csv()
+            return self._csv(has_header=not is_continued)
         if form == "markdown":
             return self._markdown()
         if form == "html":
@@ -88,10 +88,11 @@ class Listing:
             log.warning("%d of these names have line breaks: format=paths0 ends each with a null byte", broken)
         return "".join(path + end for path in paths)
 
-    def _csv(self) -> str:
+    def _csv(self, *, has_header: bool) -> str:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self._names())
+        if has_header:
+            writer.writerow(self._names())
         for row in self.rows:
             writer.writerow([_plain(row[name]) for name in self._names()])
         return text.getvalue()

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import images
+from imgrec.batches import chunks
+from imgrec.exchange.answers import AnswersFile
+from imgrec.exchange.parquet import needs_pyarrow
 from imgrec.gallery import titles
-from imgrec.gallery.gallery import opened
+from imgrec.gallery.asking import Asking, as_told
+from imgrec.gallery.each import Answer, answers, pictures_of
+from imgrec.gallery.gallery import Gallery, opened
 from imgrec.gallery.narrowing import Narrowing
-from imgrec.gallery.query import Query
 from imgrec.gallery.results import Match
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
@@ -23,19 +30,29 @@ from imgrec.run.listing import FORMATS, Column, Listing
 COPIES_TOLD = 5
 """How many copies of an image a table lists at most; JSON has all."""
 
+WRITTEN_AT_ONCE = 256
+"""How many queries' answers are written together."""
+
+ROWS_TOLD = 100
+"""How many matches the table of many queries lists at most."""
+
+FAILURES_TOLD = 100
+"""How many of many queries that cannot be read are told of one by one; all are counted."""
+
+STREAMED = ("jsonl", "csv", "paths", "paths0")
+"""Formats of many answers that are printed as these come."""
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Recommend(Narrowing, Stage):
-    """Find the images of the gallery that are most similar to a query picture."""
+class Recommend(Asking, Narrowing, Stage):
+    """Find the images of the gallery that are most similar to a picture, or to several."""
 
     positional: ClassVar[str | None] = "query"
 
-    query: str = option(path=True, help="a picture, inside or outside the gallery")
     k: int = option(5, minimum=1, help="how many")
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
-    include_self: bool = option(False, help="let the query's own content be found")
     copies: bool = option(False, help="let files of the same content take a rank each")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     format: str = option("table", choices=FORMATS, help="of the result on stdout")
@@ -47,12 +64,20 @@ class Recommend(Narrowing, Stage):
     index: Index | None = component("index")
 
     def execute(self, run: Run) -> None:
-        """Search, print the matches, and write `results.json` and `recommendations.png`."""
-        query = Query.of(self.query, include_self=self.include_self)
+        """Search, print the matches, and write `results.json` and `recommendations.png`.
+
+        With `each`, the matches are in `results.parquet` and nothing is drawn.
+        """
+        if self.each:
+            self._each(run)
+        else:
+            self._together(run)
+
+    def _opened(self) -> AbstractContextManager[Gallery]:
         for each in (self.projection, self.smoothing):
             if each is not None:
                 each.progress = progress
-        with opened(
+        return opened(
             self.store,
             self.metric,
             space=self.space,
@@ -60,11 +85,17 @@ class Recommend(Narrowing, Stage):
             projection=self.projection,
             smoothing=self.smoothing,
             index=self.index,
-        ) as gallery:
+        )
+
+    def _together(self, run: Run) -> None:
+        query = self.asked
+        with self._opened() as gallery:
             similarity = gallery.similarity
             with run.timed("query"):
                 resolved = gallery.resolve(query)
-            run.inputs["query"] = "".join(resolved.digests)
+            run.inputs["query"] = "".join(sorted(resolved.digests))
+            if query.unlike:
+                run.inputs["unlike"] = "".join(sorted(resolved.left_out - resolved.digests))
             with run.timed("load"):
                 key = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
@@ -76,7 +107,7 @@ class Recommend(Narrowing, Stage):
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
-            "query": images.absolute(self.query),
+            **as_told(query),
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
@@ -89,24 +120,103 @@ class Recommend(Narrowing, Stage):
             from imgrec.drawing.contact_sheet import contact_sheet
 
             picture = run.folder / "recommendations.png"
-            contact_sheet(self.query, matches, picture, titles.title(similarity))
+            contact_sheet(matches.query, matches, picture, titles.title(similarity), matches.unlike)
         run.print(_listing(matches, result).text(self.format), end="")
         run.note(f"drawn in {picture}")
 
+    def _each(self, run: Run) -> None:
+        needs_pyarrow()
+        query, told = self.asked, Told()
+        files, shown = pictures_of(query), list[dict[str, Any]]()
+        file = run.folder / "results.parquet"
+        with self._opened() as gallery, AnswersFile(file, gallery.similarity.names) as written:
+            similarity = gallery.similarity
+            with run.timed("load"):
+                key = gallery.key
+            run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
+            how: Any = {"copies": self.copies, "rerank": self.rerank}
+            found = answers(gallery, self.store, query, files, self.k, self.where, **how)
+            columns = [Column("query"), *_columns(similarity.names, has_variants=query.variants is not None)]
+            with run.timed("answers"), progress("queries", len(files)) as advance:
+                for some in chunks(found, WRITTEN_AT_ONCE):
+                    told.add(some)
+                    answered = [(each.query, each.matches) for each in some if each.matches is not None]
+                    written.write(answered)
+                    rows = [{"query": path, **_row(match)} for path, matches in answered for match in matches]
+                    if self.format in STREAMED:
+                        run.print(
+                            Listing(columns, rows).text(self.format, is_continued=told.count > len(some)), end=""
+                        )
+                    else:
+                        shown += rows if self.format in ("markdown", "html") else rows[: ROWS_TOLD - len(shown)]
+                    advance(len(some))
+            about = gallery.about()
+        run.inputs["query"] = told.queries.hexdigest()
+        counts = {"queries": told.count, "unreadable": told.unreadable, "matches": told.matches}
+        run.counts.update(gallery=len(gallery), **counts)
+        result = {
+            **as_told(query, each=True),
+            "space": key,
+            "metric": similarity.metric,
+            "k": self.k,
+            **about,
+            **counts,
+            "failures": told.failures,
+            "sha256": told.results.hexdigest(),
+        }
+        run.write_json("results.json", result)
+        if self.format not in STREAMED:
+            run.print(Listing(columns, shown, data=result).text(self.format), end="")
+        if self.format == "table" and told.matches > len(shown):
+            run.note(f"the first {len(shown):,} of {told.matches:,} matches; format=csv and jsonl print all")
+        if told.unreadable:
+            log.warning("%d of %d queries cannot be read", told.unreadable, told.count)
+        run.note(f"written to {file}")
 
-def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
-    """The matches as rows; for a fusion, with each part's share of the distance."""
-    parts = list(matches[0].shares) if matches else []
-    columns = [
+
+class Told:
+    """What `results.json` tells of many answers: counts, the first failures, and digests of all."""
+
+    def __init__(self) -> None:
+        self.count = self.unreadable = self.matches = 0
+        self.failures: list[dict[str, str | None]] = []
+        self.queries, self.results = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, some: Sequence[Answer]) -> None:
+        """Count some more answers."""
+        self.count += len(some)
+        for each in some:
+            self.queries.update(each.digest.encode())
+            matches = None if each.matches is None else [match.to_json() for match in each.matches]
+            self.results.update(json.dumps([each.query, matches, each.reason]).encode())
+            self.matches += len(matches or ())
+            if each.reason is not None:
+                self.unreadable += 1
+                if len(self.failures) < FAILURES_TOLD:
+                    log.warning("query %r cannot be read: %s", each.query, each.reason)
+                    self.failures.append({"path": each.query, "reason": each.reason})
+
+
+def _columns(parts: Sequence[str], *, has_variants: bool) -> list[Column]:
+    """The columns of a match; for a fusion, with each part's share of the distance."""
+    return [
         Column("rank", is_number=True),
         Column("distance", lambda distance: f"{distance:.6g}", is_number=True),
         *(Column(name, lambda share: f"{share:.0%}", is_number=True) for name in parts),
         Column("copies", lambda paths: str(len(paths)), is_number=True),
+        *([Column("variant")] if has_variants else []),
         Column("label"),
         Column("path"),
     ]
-    rows = [{**match.to_json(), **match.shares} for match in matches]
-    return Listing(columns, rows, data=result, table=_as_table(matches))
+
+
+def _row(match: Match) -> dict[str, Any]:
+    return {**match.to_json(), **match.shares}
+
+
+def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
+    columns = _columns(list(matches[0].shares) if matches else [], has_variants="variants" in result)
+    return Listing(columns, list(map(_row, matches)), data=result, table=_as_table(matches))
 
 
 def _as_table(matches: Sequence[Match]) -> str:
@@ -115,13 +225,16 @@ def _as_table(matches: Sequence[Match]) -> str:
     digits = 4 if any(match.distance >= 1 for match in matches) else 6
     width = max((len(f"{match.distance:.{digits}f}") for match in matches), default=0)
     has_copies = any(match.copies for match in matches)
+    has_variants = any(match.variant for match in matches)
     rows: list[list[Any]] = []
     for match in matches:
         shares = [f"{match.shares[name]:{len(name)}.0%}" for name in parts]
         distance = f"{match.distance:{width}.{digits}f}"
         copies = [len(match.copies) or ""] if has_copies else []
-        rows.append([f"{match.rank:4}", distance, *shares, *copies, match.path])
+        variant = [match.variant] if has_variants else []
+        rows.append([f"{match.rank:4}", distance, *shares, *copies, *variant, match.path])
         told = match.copies if len(match.copies) <= COPIES_TOLD else match.copies[: COPIES_TOLD - 1]
         more = [f"and {len(match.copies) - len(told):,} more"] if len(told) < len(match.copies) else []
-        rows += [["", "", *[""] * len(shares), "", path] for path in [*told, *more]]
-    return table(rows, header=["rank", "distance", *parts, *(["copies"] if has_copies else []), "path"])
+        rows += [["", "", *[""] * (len(shares) + len(variant)), "", path] for path in [*told, *more]]
+    added = [*(["copies"] if has_copies else []), *(["variant"] if has_variants else [])]
+    return table(rows, header=["rank", "distance", *parts, *added, "path"])

@@ -1,0 +1,97 @@
+"""Many pictures, each a query of its own: read and extracted ahead, asked in batches, answered in order."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from imgrec import images
+from imgrec.batches import chunks
+from imgrec.errors import UsageError
+from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.pictures import Pictures
+from imgrec.gallery.query import Known, Query
+from imgrec.gallery.resolving import resolved, unlike_of
+from imgrec.gallery.results import Filter, Matches
+from imgrec.kinds import ImageFile, Reranker, Store
+
+AT_ONCE = 1024
+"""Queries that are searched together, and whose vectors and answers are in memory."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found for one picture."""
+
+    query: str
+    """The picture's path."""
+
+    digest: str = ""
+    """That of its content."""
+
+    matches: Matches | None = None
+    """None if the picture cannot be read."""
+
+    reason: str | None = None
+    """Why it cannot."""
+
+
+def pictures_of(query: Query) -> list[ImageFile]:
+    """The files of all pictures of a query whose items are pictures and folders.
+
+    Raises:
+        UsageError: an item is neither, or there are no pictures.
+    """
+    for each in query.items:
+        if isinstance(each, Known):
+            raise UsageError("each=true asks with pictures, and this query has vectors")
+        if not each:
+            raise UsageError("query is empty: name a folder or pictures")
+        if images.state(each) is None:
+            raise UsageError(f"query {each!r} does not exist")
+    given = [each for each in query.items if isinstance(each, str)]
+    files = list(images.find(images.roots(given)))
+    if not files:
+        raise UsageError(f"query {', '.join(given)} has no pictures")
+    return files
+
+
+def answers(
+    gallery: Gallery,
+    store: Store,
+    query: Query,
+    files: Iterable[ImageFile],
+    k: int,
+    among: Filter | Mapping[str, Any] | None = None,
+    *,
+    copies: bool = False,
+    rerank: Reranker | None = None,
+) -> Generator[Answer, None, None]:
+    """The answers to many pictures, in order, some at a time, which bounds the memory needed.
+
+    Args:
+        gallery: of the store.
+        store: open.
+        query: how each picture is asked for; its items do not count.
+        files: of the pictures.
+        k: how many images for each.
+        among: the files that may be found; None for all.
+        copies: whether files of one content take a rank each.
+        rerank: makes better queries for a second search.
+
+    Raises:
+        UsageError: as `Gallery.search`.
+    """
+    similarity = gallery.similarity
+    unlike = unlike_of(query, store, similarity)
+    for some in chunks(Pictures(store, similarity, query.variants).many(files), AT_ONCE):
+        asked = [
+            resolved(replace(query, items=(picture.path,)), [picture.known()], unlike, similarity)
+            for picture in some
+            if picture.reason is None
+        ]
+        found = iter(gallery.search(asked, k, among, copies=copies, rerank=rerank))
+        for picture in some:
+            matches = None if picture.reason is not None else next(found)
+            yield Answer(picture.path, picture.digest, matches, picture.reason)
