@@ -45,7 +45,8 @@ class PHash(imgrec.Extractor):
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
         small = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA)
         waves = cv2.dct(small)[1 : side + 1, 1 : side + 1]
-        return (waves > np.median(waves) + FAINT).ravel().astype(np.float32)
+        bits: Vectors = (waves > np.median(waves) + FAINT).ravel().astype(np.float32)
+        return bits
 
 
 @imgrec.hookimpl

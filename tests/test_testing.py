@@ -55,6 +55,7 @@ RERANKERS: dict[str, dict[str, Any]] = {"query_expansion": {"alpha": 0.5}}
 STAGES: dict[str, dict[str, Any]] = {
     "compare": {"runs": ["run", "run"]},
     "default": {},
+    "duplicates": {},
     "evaluate": {"labels": "folder", "default_extractor": "colour"},
     "failures": {},
     "forget": {"images": "pictures/a/0.png"},

@@ -55,6 +55,11 @@ class PCALevel:
     leak: float
     """|A'r| is at most this share of |x|."""
 
+    @functools.cached_property
+    def exact_axes(self) -> Doubles:
+        """The axes in float64."""
+        return self.axes.astype(np.float64)
+
 
 @dataclass(frozen=True)
 class PruningIndex:
@@ -160,7 +165,7 @@ class _Products:
         # Stability of Numerical Algorithms, 3.1); the rounding of the terms is added here, and the sum doubled.
         slack, unseen = (self.points.shape[1] + 20) * EPS * lengths, np.zeros(len(targets))
         if self.level:
-            axes = self.level.axes.astype(np.float64)
+            axes = self.level.exact_axes
             seen = targets @ axes
             unseen = np.linalg.norm(targets - seen @ axes.T, axis=1) * (1 + 1e-6)
             slack += 2 * self.level.leak * np.linalg.norm(seen, axis=1)
