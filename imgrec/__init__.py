@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from imgrec.exchange.export import Exported, export_vectors
     from imgrec.exchange.importing import Imported, import_vectors
     from imgrec.fusion import Fusion
+    from imgrec.gallery.duplicates import Duplicates, duplicates
     from imgrec.gallery.gallery import Gallery
     from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
     from imgrec.gallery.query import Query
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 
 # Imported lazily, since it needs OpenCV or more, so that a plugin's `import imgrec` stays fast.
 _LAZY = {
+    "Duplicates": "imgrec.gallery.duplicates",
     "Exported": "imgrec.exchange.export",
     "Fusion": "imgrec.fusion",
     "Gallery": "imgrec.gallery.gallery",
@@ -61,6 +63,7 @@ _LAZY = {
     "Run": "imgrec.run",
     "UnreadableImageError": "imgrec.images",
     "decode_item": "imgrec.ingestion.items",
+    "duplicates": "imgrec.gallery.duplicates",
     "evaluate": "imgrec.evaluation.evaluate:evaluate_store",
     "export_vectors": "imgrec.exchange.export",
     "extract_items": "imgrec.ingestion.items",
@@ -77,6 +80,7 @@ _LAZY = {
 
 # What one needs to use it from Python, then what plugins need besides: README.md of this folder lists them.
 __all__ = [
+    "Duplicates",
     "Exported",
     "Fusion",
     "Gallery",
@@ -91,6 +95,7 @@ __all__ = [
     "UsageError",
     "available",
     "build",
+    "duplicates",
     "evaluate",
     "export_vectors",
     "import_vectors",

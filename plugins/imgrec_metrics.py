@@ -107,7 +107,33 @@ class Chi2(imgrec.Metric):
         _check_shares(vectors, self.name)
 
 
+@dataclass
+class Hamming(imgrec.Metric):
+    """Hamming distance: how many bits differ, of vectors of 0 and 1 such as those of `phash`."""
+
+    form: ClassVar[Form] = Form.SAME
+
+    def distances(self, query: Doubles, vectors: Doubles) -> Doubles:
+        """See `Metric.distances`."""
+        found: Doubles = np.square(vectors - query).sum(
+            axis=1
+        )  # a difference of bits is 0 or 1, and its square too
+        return found
+
+    def least(self, apart: Number) -> Number:
+        """The squared distance."""
+        return apart * apart
+
+    def check(self, vectors: Vectors) -> None:
+        """Reject what is not a bit."""
+        if not ((vectors == 0) | (vectors == 1)).all():
+            raise imgrec.UsageError(
+                "metric=hamming compares bits, and these vectors have values other than 0 and 1: "
+                "take metric=euclidean or metric=cosine, or extractor=phash"
+            )
+
+
 @imgrec.hookimpl
 def imgrec_components() -> list[type[imgrec.Metric]]:
     """This plugin's components."""
-    return [Euclidean, Cosine, Manhattan, Hellinger, Chi2]
+    return [Euclidean, Cosine, Manhattan, Hellinger, Chi2, Hamming]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,8 @@ from imgrec.search.bounds import FLOAT, PruningIndex, Rows, pruning_index
 from imgrec.search.exact import Found, VectorField
 
 SCIPY = {"euclidean": "euclidean", "cosine": "cosine", "manhattan": "cityblock"}
-METRICS = names()
+METRICS = [name for name in names() if name != "hamming"]
+"""Those of any vectors from 0 on; hamming is of bits alone."""
 
 
 def expected(metric: str, query: Vectors, vectors: Vectors) -> Doubles:
@@ -343,3 +345,49 @@ def test_no_bound_of_several_fields_is_above_the_distance(seed: int, metrics: li
         assert all(lower[row] <= step.limit(distance) for row, distance in zip(rows, distances, strict=True))
         (some,) = step.bounds([vector[None] for vector in query], rows[:50])
         assert all(low <= step.limit(distance) for low, distance in zip(some, distances, strict=False))
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.lists(st.sampled_from([*METRICS, "hamming"]), min_size=1, max_size=3),
+    st.integers(1, 60),
+    st.integers(1, 80),
+)
+def test_pairs_are_those_of_a_plain_loop(seed: int, metrics: list[str], count: int, at_once: int) -> None:
+    """Also at just the distance, near zero, among copies but for rounding, and of some of the images."""
+    rng = np.random.default_rng(seed)
+    fields = several_fields(rng, count, metrics)
+    for i, field in enumerate(fields):
+        vectors = field.vectors.copy()
+        chosen = rng.integers(len(vectors), size=len(vectors) // 2)
+        vectors[: len(chosen)] = vectors[chosen] * np.float32(1 + rng.choice([0, 1e-7, 1e-5]))
+        if field.metric.name == "hamming":
+            vectors = (vectors > 0.3).astype(np.float32)
+        known = pruning_index(vectors, (1, 3)) if rng.random() < 0.7 else None
+        fields[i] = replace(field, vectors=vectors, known=known)
+    usable = rng.random(len(fields[0])) < rng.choice([0.5, 1])
+    images = np.arange(len(usable))
+    every = sum(
+        (
+            field.weight * np.array([field.metric.distances(each, points) for each in points])
+            for field in fields
+            for points in [field.of(images).astype(np.float64)]
+        ),
+        np.zeros((len(images), len(images))),
+    )
+    first, second = np.triu_indices(len(usable), 1)
+    is_used = usable[first] & usable[second]
+    first, second = first[is_used], second[is_used]
+    apart = every[first, second]
+    limits = [0.0, *(rng.choice(apart, 1).tolist() if len(apart) else []), float(apart.max(initial=0))]
+    for distance in [*limits, 1e-9]:
+        near = apart <= distance
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(exact, "AT_ONCE", at_once)
+            patched.setattr(exact, "FIRST_LOOK", 3)
+            found = list(exact.pairs(fields, distance, usable))
+        assert [image for image, *_ in found] == np.flatnonzero(usable).tolist()
+        pairs = [(i, *pair) for i, rows, far in found for pair in zip(rows.tolist(), far.tolist(), strict=True)]
+        true = zip(first[near].tolist(), second[near].tolist(), apart[near].tolist(), strict=True)
+        assert sorted(pairs) == sorted(true)

@@ -38,6 +38,7 @@ from imgrec.testing import (
 EXTRACTORS: dict[str, dict[str, Any]] = {
     "colour": {"colour_space": "lab"},
     "hog": {"clip": 0.2},
+    "phash": {"side_bits": 6},
     "timm": {"model": "mobilenetv3_small_050", "pretrained": False, "device": "cpu"},
 }
 STORES: dict[str, dict[str, Any]] = {"csv": {}, "sqlite": {}}
@@ -54,6 +55,7 @@ RERANKERS: dict[str, dict[str, Any]] = {"query_expansion": {"alpha": 0.5}}
 STAGES: dict[str, dict[str, Any]] = {
     "compare": {"runs": ["run", "run"]},
     "default": {},
+    "duplicates": {},
     "evaluate": {"labels": "folder", "default_extractor": "colour"},
     "failures": {},
     "forget": {"images": "pictures/a/0.png"},
@@ -75,7 +77,7 @@ def test_no_plugin_is_left_out() -> None:
     listed = {
         "extractor": EXTRACTORS.keys() | {"fusion"},
         "store": STORES,
-        "metric": {"chi2", "cosine", "euclidean", "hellinger", "manhattan"},
+        "metric": {"chi2", "cosine", "euclidean", "hamming", "hellinger", "manhattan"},
         "index": set(),
         "reducer": REDUCERS,
         "reranker": RERANKERS,

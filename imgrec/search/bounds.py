@@ -28,6 +28,9 @@ SHORTEST = 1e-15
 Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
 
+Some = npt.NDArray[np.intp] | slice | None
+"""Some rows, or all; a slice copies nothing."""
+
 
 # --- computed before any query ------------------------------------------------------------------------------
 
@@ -51,6 +54,11 @@ class PCALevel:
 
     leak: float
     """|A'r| is at most this share of |x|."""
+
+    @functools.cached_property
+    def exact_axes(self) -> Doubles:
+        """The axes in float64."""
+        return self.axes.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ def _level(vectors: Vectors, axes: Vectors) -> PCALevel:
 class Scan(Protocol):
     """A pass over all vectors, or some, that bounds their distances."""
 
-    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+    def bounds(self, queries: Vectors, rows: Some = None) -> Iterator[Floats]:
         """For each query, lower bounds of its distances from all rows or some, `float32 (n,)`; -inf if unknown."""
 
 
@@ -150,19 +158,19 @@ class _Products:
 
     level: PCALevel | None = None
 
-    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+    def bounds(self, queries: Vectors, rows: Some = None) -> Iterator[Floats]:
         seen = targets = queries.astype(np.float64)
         lengths = np.linalg.norm(targets, axis=1)
         # A dot product of n terms, summed in any order, is off by at most n eps / 2 |x||q| (Higham, Accuracy and
         # Stability of Numerical Algorithms, 3.1); the rounding of the terms is added here, and the sum doubled.
         slack, unseen = (self.points.shape[1] + 20) * EPS * lengths, np.zeros(len(targets))
         if self.level:
-            axes = self.level.axes.astype(np.float64)
+            axes = self.level.exact_axes
             seen = targets @ axes
             unseen = np.linalg.norm(targets - seen @ axes.T, axis=1) * (1 + 1e-6)
             slack += 2 * self.level.leak * np.linalg.norm(seen, axis=1)
         # Gathering this many rows would cost more than scanning all.
-        are_most = rows is not None and 4 * len(rows) > len(self.points)
+        are_most = isinstance(rows, np.ndarray) and 4 * len(rows) > len(self.points)
         among = None if are_most else rows
         products = self._products(seen, among)
         for product, *query in zip(products, lengths, slack, unseen, strict=True):
@@ -170,14 +178,12 @@ class _Products:
             yield lower[rows] if are_most else lower
 
     @np.errstate(over="ignore", invalid="ignore")
-    def _products(self, seen: Doubles, rows: Rows | None) -> Vectors:
+    def _products(self, seen: Doubles, rows: Some) -> Vectors:
         points, targets = self.points if rows is None else self.points[rows], seen.astype(np.float32)
         return targets @ points.T if len(targets) > 1 else (points @ targets[0])[None]
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-    def _bounds_of_one(
-        self, product: Floats, rows: Rows | None, length: float, slack: float, unseen: float
-    ) -> Floats:
+    def _bounds_of_one(self, product: Floats, rows: Some, length: float, slack: float, unseen: float) -> Floats:
         def of(values: Floats) -> Floats:
             return values if rows is None else values[rows]
 
@@ -207,7 +213,7 @@ class _OwnForm:
     points: Vectors
     metric: Metric
 
-    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+    def bounds(self, queries: Vectors, rows: Some = None) -> Iterator[Floats]:
         points, targets = self.points if rows is None else self.points[rows], self.metric.as_euclidean(queries)
         lower = np.empty((len(queries), len(points)), np.float32)
         for start in range(0, len(points), 2**15):  # in blocks: allocating the forms of all is slow
@@ -224,7 +230,7 @@ class _Whole:
     points: Vectors
     metric: Metric
 
-    def bounds(self, queries: Vectors, rows: Rows | None = None) -> Iterator[Floats]:
+    def bounds(self, queries: Vectors, rows: Some = None) -> Iterator[Floats]:
         points = self.points if rows is None else self.points[rows]
         return (self._bounds_of_one(points, query) for query in queries)
 

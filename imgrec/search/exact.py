@@ -17,7 +17,7 @@ import numpy.typing as npt
 from imgrec.kinds import Doubles, Metric, Vectors
 from imgrec.kinds.extractor import are_equal
 from imgrec.search import bounds
-from imgrec.search.bounds import EPS, FLOAT, Floats, PruningIndex, Rows, Scan
+from imgrec.search.bounds import EPS, FLOAT, Floats, PruningIndex, Rows, Scan, Some
 
 Mask = npt.NDArray[np.bool_]
 
@@ -128,15 +128,68 @@ def within(
     found = []
     for query, lower in _first_bounds(fields, queries, steps, usable):
         rows = np.flatnonzero(lower <= steps[0].limit(distance))
-        for step in steps[1:]:
-            if len(rows) <= FIRST_LOOK:
-                break
-            (finer,) = step.bounds([target[None] for target in query], rows)
-            rows = rows[finer <= step.limit(distance)]
-        rows, distances = measured(fields, query, rows)
-        near = distances <= distance
-        found.append((rows[near], distances[near]))
+        found.append(_near(fields, query, rows, steps[1:], distance))
     return found
+
+
+def pairs(
+    fields: Sequence[VectorField], distance: float, usable: Mask | None = None
+) -> Iterator[tuple[int, Rows, Doubles]]:
+    """All pairs of images within a distance of each other, exactly; memory does not grow with their number.
+
+    Args:
+        fields: of the same images; their weighted distances are added.
+        distance: at least 0; pairs at just this distance are included.
+        usable: `bool (images,)`: those that count; None for all.
+
+    Yields:
+        Each image that counts, in turn, with the later ones near it and their distances, nearest first.
+
+    Raises:
+        UsageError: vectors that the metric does not allow.
+
+    >>> import imgrec
+    >>> points = np.array([[0], [5], [2], [1]], np.float32)
+    >>> field = VectorField(points, imgrec.build("metric", "euclidean"))
+    >>> [(image, rows.tolist()) for image, rows, _ in pairs([field], 1)]
+    [(0, [3]), (1, []), (2, [3]), (3, [])]
+    """
+    steps, count = _steps(fields), len(fields[0])
+    limit, size = steps[0].limit(distance), _at_once(fields)
+    for start in range(0, count, size):
+        block = np.arange(start, min(start + size, count))
+        queries = [field.of(block) for field in fields]
+        by_query = zip(zip(*queries, strict=True), steps[0].bounds(queries, slice(start, None)), strict=True)
+        for image, (query, lower) in enumerate(by_query, start):
+            if usable is not None and not usable[image]:
+                continue
+            rows = image + 1 + np.flatnonzero(lower[image + 1 - start :] <= limit)
+            if usable is not None:
+                rows = rows[usable[rows]]
+            yield image, *_near(fields, query, rows, steps[1:], distance)
+
+
+def _near(
+    fields: Sequence[VectorField],
+    query: Sequence[Vectors],
+    rows: Rows,
+    steps: Sequence[_Step],
+    distance: float,
+) -> Found:
+    """Those of some images that are within a distance of a query, by finer scans and then measured."""
+    for step in steps:
+        if len(rows) <= FIRST_LOOK:
+            break
+        (finer,) = step.bounds([target[None] for target in query], rows)
+        rows = rows[finer <= step.limit(distance)]
+    rows, distances = measured(fields, query, rows)
+    near = distances <= distance
+    return rows[near], distances[near]
+
+
+def _at_once(fields: Sequence[VectorField]) -> int:
+    """How many queries are scanned for together."""
+    return max(1, min(AT_ONCE, AT_ONCE_BYTES // (4 * max(1, len(fields[0])) * len(fields))))
 
 
 def rankings(fields: Sequence[VectorField], queries: Sequence[Vectors], usable: Mask | None = None) -> list[Found]:
@@ -207,7 +260,7 @@ def _first_bounds(
     fields: Sequence[VectorField], queries: Sequence[Vectors], steps: Sequence[_Step], usable: Mask | None
 ) -> Iterator[tuple[Sequence[Vectors], Floats]]:
     """Each query with the first step's bounds of all images, infinite for unusable ones."""
-    at_once = max(1, min(AT_ONCE, AT_ONCE_BYTES // (4 * max(1, len(fields[0])) * len(fields))))
+    at_once = _at_once(fields)
     for start in range(0, len(queries[0]), at_once):
         some = [targets[start : start + at_once] for targets in queries]
         for query, lower in zip(zip(*some, strict=True), steps[0].bounds(some), strict=True):
@@ -288,7 +341,7 @@ class _Step:
     fields: Sequence[VectorField]
     scans: Sequence[Scan]
 
-    def bounds(self, queries: Sequence[Vectors], rows: Rows | None = None) -> Iterator[Floats]:
+    def bounds(self, queries: Sequence[Vectors], rows: Some = None) -> Iterator[Floats]:
         """For each query, bounds of its distances from all images or some; of one field, those of its scan."""
         by_field = [
             _bounds_of_images(field, scan, targets, rows)
@@ -313,7 +366,7 @@ class _Step:
         return np.nextafter(np.float32(min(distance, float(FLOAT.max))), FLOAT.max)  # type: ignore[no-any-return]
 
 
-def _bounds_of_images(field: VectorField, scan: Scan, queries: Vectors, rows: Rows | None) -> Iterator[Floats]:
+def _bounds_of_images(field: VectorField, scan: Scan, queries: Vectors, rows: Some) -> Iterator[Floats]:
     if field.rows is None:
         return scan.bounds(queries, rows)
     if rows is None:
