@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import Query
-from imgrec.gallery.results import Matches
+from imgrec.gallery.results import Filter, Matches
 from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
 
 
@@ -25,6 +26,7 @@ def recommend(
     index: Index | None = None,
     include_self: bool = False,
     copies: bool = False,
+    where: Filter | Mapping[str, Any] | None = None,
 ) -> Matches:
     """The k images of a store that are most similar to a query picture, the nearest first; a list of `Match`.
 
@@ -41,11 +43,14 @@ def recommend(
         index: finds candidates approximately; None: the search is exact.
         include_self: whether the query's own content (the same bytes) may be found.
         copies: whether files of one content take a rank each; otherwise the others are a match's `copies`.
+        where: the files that may be found: a function of a record, or options, `{"label": "hat"}`; None: all.
 
     Raises:
-        UsageError: there is no such query or store, the query is no image, the space is ambiguous, or k below 1.
+        UsageError: there is no such query or store, the query is no image, the space is ambiguous, k is below 1,
+            or options of `where` leave no image.
     """
     how: Any = {"space": space, "extractor": extractor, "projection": projection, "smoothing": smoothing}
     with opened(store, metric, index=index, **how) as gallery:
-        (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, copies=copies, rerank=rerank)
+        asked = Query.of(query, include_self=include_self)
+        (matches,) = gallery.search([asked], k, where, copies=copies, rerank=rerank)
     return matches

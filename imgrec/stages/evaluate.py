@@ -17,6 +17,8 @@ from imgrec.evaluation.labels import digest_of, is_file
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery import titles
 from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.narrowing import Narrowing, both, narrowed
+from imgrec.gallery.results import Filter
 from imgrec.gallery.similarity import Similarity
 from imgrec.ingestion.ingest import ingest
 from imgrec.kinds import Extractor, Ranking, Record, Recorded, Reducer, Reranker, Stage, Store
@@ -33,7 +35,7 @@ WORST = 10
 
 
 @dataclass(kw_only=True)
-class Evaluate(Stage):
+class Evaluate(Narrowing, Stage):
     """Measure how well similar images are found: by labels, or without any by altered copies."""
 
     positional: ClassVar[str | None] = "source"
@@ -65,12 +67,13 @@ class Evaluate(Stage):
     def execute(self, run: Run) -> None:
         """Evaluate, print the figures, and write `results.json`, `queries.csv` and `worst.png`."""
         self._check_effects(run)
+        where = self.where  # understood before anything is ingested
         chosen = self._chosen()
         with run.timed("ingest"):
             if self.source is not None:
                 ingest(self.source, self._to_extract(chosen), self.store, show_progress=True)
         with self.store as store, store.snapshot():
-            self._evaluate(run, self._gallery(store, chosen))
+            self._evaluate(run, self._gallery(store, chosen, where))
 
     def _check_effects(self, run: Run) -> None:
         """Refuse options that would have no effect."""
@@ -113,6 +116,7 @@ class Evaluate(Stage):
         run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.FIGURES)})
         if found["folds"]:
             run.counts["folds"] = found["folds"]
+        found["where"] = self.given
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
         worst = evaluation.worst(per_query, WORST)
@@ -138,8 +142,8 @@ class Evaluate(Stage):
             )
         return registry.changed(self.default_extractor, self.extractor.changes)
 
-    def _gallery(self, store: Store, chosen: Extractor | Recorded) -> Gallery:
-        """The gallery of the images below the source, without the queries."""
+    def _gallery(self, store: Store, chosen: Extractor | Recorded, where: Filter | None) -> Gallery:
+        """The gallery of the images below the source that pass the filter, without the queries."""
         inside = None if self.source is None else set(images.roots(self.source))
         outside = set() if self.queries is None else set(images.roots(self.queries))
 
@@ -149,8 +153,9 @@ class Evaluate(Stage):
 
         how = self.projection, self.metric, self.smoothing
         similarity = similarities.choose(store, self.space, chosen, *how, loosely=False)
-        gallery = Gallery(store, similarity, where=counts)
+        gallery = Gallery(store, similarity, both(counts, where))
         if not gallery.records:
+            narrowed([each for each in store.records() if not each.missing and counts(each)], where)
             raise UsageError("the gallery is empty: there are only queries, or nothing below source=")
         return gallery
 

@@ -80,6 +80,7 @@ class Recommend(Narrowing, Stage):
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
+            "where": self.given,
             **about,
             "matches": [match.to_json() for match in matches],
         }
