@@ -167,9 +167,17 @@ def test_bad_ones_are_a_line(here: Cli, gallery: imgrec.Store, few: Path, tmp_pa
             imgrec.recommend(
                 picture, gallery, where={name: int(value) if value.isdigit() and "side" in name else value}
             )
-    for where in ({"label": []}, {"label": [""]}, {"among": {"a": 1}}, {"folder": [None]}, "label=hat", {"": 1}):
+    wrong: list[Any] = [
+        {"label": []},
+        {"label": [""]},
+        {"among": {"a": 1}},
+        {"folder": [None]},
+        "label=hat",
+        {"": 1},
+    ]
+    for where in wrong:
         with pytest.raises(UsageError):
-            filter_of(where)  # type: ignore[arg-type]
+            filter_of(where)
     assert not (tmp_path / "x").exists()
 
 
@@ -252,7 +260,8 @@ def test_a_folder_is_the_same_by_each_way_there(
 def test_a_store_with_relative_paths_is_narrowed_by_whole_ones(few: Path, tmp_path: Path) -> None:
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite"), paths="relative")
     imgrec.ingest(few, COLOUR, store)
-    for where in ({"folder": few / "china"}, {"among": f"{few}/china/*"}):
+    filters: list[dict[str, Any]] = [{"folder": few / "china"}, {"among": f"{few}/china/*"}]
+    for where in filters:
         with imgrec.open(store, where=where) as gallery:
             assert len(gallery) == 6
 

@@ -25,7 +25,9 @@ from imgrec.kinds import Extractor, Ranking, Record, Recorded, Reducer, Reranker
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
-from imgrec.run import Run, progress, table, to_json
+from imgrec.run import Run, progress, table
+from imgrec.run.listing import FORMATS, Column, Listing
+from imgrec.run.viewer import Opens
 from imgrec.search import files
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ WORST = 10
 
 
 @dataclass(kw_only=True)
-class Evaluate(Narrowing, Stage):
+class Evaluate(Opens, Narrowing, Stage):
     """Measure how well similar images are found: by labels, or without any by altered copies."""
 
     positional: ClassVar[str | None] = "source"
@@ -56,7 +58,7 @@ class Evaluate(Narrowing, Stage):
         1000, minimum=1, help="at most so many of the gallery's own images or copies are queries; null: all"
     )
     space: str | None = option(None, help="which space, where the gallery has several: a key or its beginning")
-    format: str = option("table", choices=("table", "json"), help="of the result on stdout")
+    format: str = option("table", choices=FORMATS[:-2], help="of the result on stdout")
     store: Store = component("store")
     extractor: Extractor | Recorded = component("extractor")
     default_extractor: Extractor = component("extractor", is_fallback=True)
@@ -126,8 +128,9 @@ class Evaluate(Narrowing, Stage):
 
             rows = evaluation.answers(ready, asked, worst, k=self.k, rerank=self.rerank, seed=self.seed)
             worst_queries(rows, run.folder / "worst.png", title)
-        run.print(to_json(found) if self.format == "json" else _as_table(found, asked.grouped_by, title))
+        run.show(_listing(found, asked.grouped_by, title), self.format)
         run.note(f"the {len(worst)} worst are drawn in {run.folder / 'worst.png'}")
+        self.show(run, run.folder / "worst.png")
 
     def _chosen(self) -> Extractor | Recorded:
         """The extractor chosen or recorded; the default for a new gallery."""
@@ -194,14 +197,27 @@ def _write_queries(file: Path, asked: Queries, per_query: Sequence[evaluation.Qu
             writer.writerow([record.path, group, *quality])
 
 
+NAMES = {
+    "precision_at_k": "precision",
+    "recall_at_k": "recall",
+    "map": "mAP, whole ranking",
+    "hit_rate": "hit rate",
+}
+"""The figures of a class, and what a table calls them."""
+
+
+def _listing(found: dict[str, Any], grouped_by: str, title: str) -> Listing:
+    """A row for all queries, without a label, and one for each class or alteration."""
+    figures = [Column(name, lambda value: f"{value:.4f}", is_number=True) for name in NAMES]
+    label = Column("label", lambda label: "all" if label is None else str(label))
+    names = ["label", "queries", *NAMES]
+    rows = [{name: group[name] for name in names} for group in ({"label": None, **found}, *found[grouped_by])]
+    table = _as_table(found, grouped_by, title)
+    return Listing([label, Column("queries", is_number=True), *figures], rows, data=found, table=table)
+
+
 def _as_table(found: dict[str, Any], grouped_by: str, title: str) -> str:
-    header = ["", f"{found['k']} nearest", "95% confidence"]
-    names = {
-        "precision_at_k": "precision",
-        "recall_at_k": "recall",
-        "map": "mAP, whole ranking",
-        "hit_rate": "hit rate",
-    }
+    header, names = ["", f"{found['k']} nearest", "95% confidence"], NAMES
     rows = [
         [title_of, f"{found[name]:.4f}", "{:.4f} to {:.4f}".format(*found["confidence"][name])]
         for name, title_of in names.items()

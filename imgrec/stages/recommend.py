@@ -19,6 +19,7 @@ from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, progress, table
 from imgrec.run.listing import FORMATS, Column, Listing
+from imgrec.run.viewer import Opens
 
 COPIES_TOLD = 5
 """How many copies of an image a table lists at most; JSON has all."""
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Recommend(Narrowing, Stage):
+class Recommend(Opens, Narrowing, Stage):
     """Find the images of the gallery that are most similar to a query picture."""
 
     positional: ClassVar[str | None] = "query"
@@ -91,8 +92,9 @@ class Recommend(Narrowing, Stage):
 
             picture = run.folder / "recommendations.png"
             contact_sheet(self.query, matches, picture, titles.title(similarity))
-        run.print(_listing(matches, result).text(self.format), end="")
+        run.show(_listing(matches, result), self.format)
         run.note(f"drawn in {picture}")
+        self.show(run, picture)
 
 
 def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:

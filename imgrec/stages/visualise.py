@@ -15,13 +15,14 @@ from imgrec.gallery.narrowing import Narrowing
 from imgrec.kinds import Extractor, Recorded, Reducer, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run, progress
+from imgrec.run.viewer import Opens
 
 MOST_PIXELS = 20_000
 """The most that a map is wide: it is at most one and a half times as high, which takes 2.4 GB to draw."""
 
 
 @dataclass(kw_only=True)
-class Visualise(Narrowing, Stage):
+class Visualise(Opens, Narrowing, Stage):
     """Draw a map of all images on which similar ones lie close together."""
 
     positional: ClassVar[str | None] = None
@@ -79,3 +80,4 @@ class Visualise(Narrowing, Stage):
             )
         run.counts["thumbnails"] = shown
         run.print(f"{picture}\n{run.folder / 'map.csv'}")
+        self.show(run, picture)
