@@ -13,6 +13,8 @@ from imgrec.evaluation.labels import is_file, labels_of
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery import titles
 from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.narrowing import filter_of, narrowed
+from imgrec.gallery.results import Filter
 from imgrec.kinds import Extractor, Recorded, Reducer, Store
 from imgrec.kinds.component import check_component
 from imgrec.run import progress
@@ -35,6 +37,7 @@ def visualise(
     sample: int | None = None,
     space: str | None = None,
     extractor: Extractor | Recorded | Mapping[str, Any] | None = None,
+    where: Filter | Mapping[str, Any] | None = None,
     seed: int = 0,
     show_progress: bool = False,
 ) -> Map:
@@ -50,6 +53,8 @@ def visualise(
         space: the space or fusion, if the store has several: its key or a prefix of it. For a fusion, the vectors
             of all parts are concatenated, scaled by weight and usual distance.
         extractor: selects the space by its identity; or options to change on the recorded extractor.
+        where: the images that are drawn: a function of a record, or options, `{"label": "hat"}`; None: all. A
+            fusion's usual distances stay those of the whole gallery.
         seed: of the sample.
         show_progress: show progress bars on stderr.
 
@@ -57,16 +62,18 @@ def visualise(
         A `Map`; `map.save("map.png")` draws it.
 
     Raises:
-        UsageError: no such store, an ambiguous space, too few images, or a pattern without matches.
+        UsageError: no such store, an ambiguous space, too few images, or a pattern or filter without
+            matches.
     """
     check_component(store, Store, "store")
     check_component(reducer, Reducer, "reducer")
     similarities.check_selects(extractor)
+    where = filter_of(where)
     if show_progress:
         reducer.progress = progress
     with store, store.snapshot():
         gallery = Gallery(store, similarities.choose(store, space, extractor))
-        return map_of(gallery, reducer, labels, highlight, sample, seed)
+        return map_of(gallery, reducer, labels, highlight, sample, seed, where)
 
 
 def map_of(
@@ -76,13 +83,14 @@ def map_of(
     highlight: str | None,
     sample: int | None,
     seed: int,
+    where: Filter | None = None,
 ) -> Map:
     """Compute the map of an open gallery; see `visualise`."""
     if reducer.n_components != 2:
         raise UsageError(f"a map has 2 dimensions: reducer.n_components is {reducer.n_components}")
     if sample is not None and sample < 1:
         raise UsageError(f"sample is at least 1, not {sample}")
-    records = gallery.records
+    records = narrowed(gallery.records, where)
     if sample is not None and sample < len(records):
         chosen = np.random.default_rng(seed).choice(len(records), sample, replace=False)
         records = [records[i] for i in sorted(chosen)]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,6 +19,8 @@ from imgrec.evaluation.folds import HeldOut, held_out
 from imgrec.evaluation.queries import Queries, asked_of, decoded_for, picture, relevant
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.narrowing import filter_of, narrowed
+from imgrec.gallery.results import Filter
 from imgrec.kinds import Extractor, Image, Record, Reducer, Reranker, Store
 from imgrec.search import exact
 from imgrec.search.exact import Mask
@@ -93,6 +95,7 @@ def evaluate_store(
     projection: Reducer | None = None,
     smoothing: Reranker | None = None,
     rerank: Reranker | None = None,
+    where: Filter | Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure how well a store's similar images are found: by labels, or without any by altered copies.
@@ -110,6 +113,8 @@ def evaluate_store(
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
         smoothing: moves the gallery's vectors towards their own neighbours, and no queries.
         rerank: makes better queries for a second search.
+        where: the images that the gallery consists of: a function of a record, or options, `{"label": "hat"}`;
+            None: all. Images of `queries` are asked for whatever it says.
         seed: of the sample, the alterations and the confidence intervals.
 
     Returns:
@@ -117,19 +122,23 @@ def evaluate_store(
         `hit_rate` from 0 to 1, `confidence` with their 95% intervals, `by_class`, and what the answers cost.
 
     Raises:
-        UsageError: there is no such store, the space is ambiguous, or there are no labels that are needed.
+        UsageError: there is no such store, the space is ambiguous, there are no labels that are needed, or no
+            image is left.
     """
     if k < 1:
         raise UsageError(f"k is at least 1, not {k!r}")
     if sample is not None and sample < 1:
         raise UsageError(f"sample is at least 1, not {sample!r}")
+    where = filter_of(where)
     with contextlib.ExitStack() as stack:
         for each in (store, queries):
             if each is not None:
                 stack.enter_context(each)
                 stack.enter_context(each.snapshot())
         similarity = similarities.choose(store, space, extractor, projection, metric, smoothing)
-        gallery = Gallery(store, similarity)
+        gallery = Gallery(store, similarity, where)
+        if not gallery.records:
+            narrowed([record for record in store.records() if not record.missing], where)
         extractors = [term.ready_extractor() for term in similarity.terms]
         apart = None if queries is None else Gallery(queries, similarity)
         asked = asked_of(gallery, extractors, labels=labels, sample=sample, apart=apart, seed=seed)

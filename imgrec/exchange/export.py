@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from imgrec.exchange.contents import BLOCK, About, Block, Column, Form
 from imgrec.exchange.duckdb import DuckDB
 from imgrec.exchange.parquet import Parquet
 from imgrec.gallery import similarity as similarities
+from imgrec.gallery.narrowing import Where, filter_of
 from imgrec.gallery.results import Filter
 from imgrec.gallery.similarity import Similarity
 from imgrec.images import versions
@@ -64,7 +65,7 @@ def export_vectors(
     form: str = "parquet",
     *,
     space: str | None = None,
-    where: Filter | None = None,
+    where: Filter | Mapping[str, Any] | None = None,
     force: bool = False,
     show_progress: bool = False,
 ) -> Exported:
@@ -76,7 +77,7 @@ def export_vectors(
         form: `parquet`; `numpy`, a folder of arrays with a CSV file; or `duckdb`, a folder with a script
             that loads it.
         space: which space or fusion, of which all spaces are written; None: what images are compared by.
-        where: which files; None for all.
+        where: which files: a function of a record, or options, `{"label": "hat"}`; None for all.
         force: replace an earlier export.
         show_progress: whether to show a progress bar on stderr.
 
@@ -96,12 +97,15 @@ def export_vectors(
     """
     if form not in FORMS:
         raise UsageError(f"form is one of {', '.join(FORMS)}, not {form!r}")
+    where = filter_of(where)
     target = Path(expanded(os.fspath(to))).absolute()
     _check_place(target, FORMS[form], force=force)
     with store, store.snapshot():
         chosen = _Chosen(store, similarities.choose(store, space), where)
         blocks = chosen.blocks()
         if (first := next(blocks, None)) is None:
+            if isinstance(where, Where) and not chosen.paths and not chosen.missing and chosen.all:
+                raise where.refusal(store.records())
             raise UsageError(f"there is nothing to export: of {chosen.told()} are left")
         about = chosen.about(FORMS[form].vectors, first)
         noted = _Noted(about)

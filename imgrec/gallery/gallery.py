@@ -357,7 +357,10 @@ def opened(
     with store, store.snapshot():
         chosen = similarity.choose(store, space, extractor, projection, metric, smoothing)
         recorded.warn_of_older_decoding(store, [term.space.key for term in chosen.terms])
-        yield Gallery(store, chosen, where, index)
+        gallery = Gallery(store, chosen, where, index)
+        if isinstance(where, Where) and not gallery.records:
+            raise where.refusal(record for record in store.records() if not record.missing)
+        yield gallery
 
 
 @dataclass(frozen=True)

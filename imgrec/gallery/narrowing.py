@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
@@ -38,19 +40,27 @@ class Narrowing(Options):
     folder: Any = option(None, path=True, help="only images below this folder; or a list of folders")
 
     @property
+    def given(self) -> dict[str, Any] | None:
+        """The options that are given, by name, as results tell them; None if none is."""
+        values = {spec.name: getattr(self, spec.name) for spec in fields(Narrowing)}
+        return {name: value for name, value in values.items() if value is not None} or None
+
+    @property
     def where(self) -> Where | None:
         """The filter that these options make; None if none is given.
 
         Raises:
             UsageError: an option cannot be understood.
         """
-        given = {spec.name: getattr(self, spec.name) for spec in fields(Narrowing)}
-        given = {name: value for name, value in given.items() if value is not None}
-        return Where(given) if given else None
+        return Where(self.given) if self.given else None
 
 
 class Where:
-    """A predicate on records: all of the given options at once."""
+    """A predicate on records: all of the given options at once.
+
+    Raises:
+        UsageError: an option cannot be understood.
+    """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self.given = dict(given)
@@ -67,9 +77,30 @@ class Where:
         """The error that says that no image is left, and how many each option leaves."""
         held = list(records)
         left = [f"{name}={self.given[name]} leaves {sum(map(test, held)):,}" for name, test in self._tests.items()]
-        unknown = sum(record.width is None for record in held) if self.given.keys() & {"min_side", "taken"} else 0
-        hint = f"; the sizes of {unknown:,} are not known: ingest them again" if unknown else ""
-        return UsageError(f"no image is left: of {len(held):,}, {', '.join(left)}{hint}")
+        hints = [HINTS[name](held) for name in self.given if name in HINTS]
+        return UsageError(
+            "; ".join([f"no image is left: of {len(held):,}, {', '.join(left)}", *filter(None, hints)])
+        )
+
+
+def both(first: Filter | None, second: Filter | None) -> Filter | None:
+    """What passes two filters."""
+    if first is None or second is None:
+        return first or second
+    return lambda record: first(record) and second(record)
+
+
+def narrowed(records: Sequence[Record], where: Filter | None) -> Sequence[Record]:
+    """The records that pass a filter.
+
+    Raises:
+        UsageError: none does; it says how many each option leaves.
+    """
+    left = records if where is None else [record for record in records if where(record)]
+    if where is not None and not left:
+        error = f"no image is left: where= leaves none of {len(records):,}"
+        raise where.refusal(records) if isinstance(where, Where) else UsageError(error)
+    return left
 
 
 def filter_of(where: Filter | Mapping[str, Any] | None, name: str = "where") -> Filter | None:
@@ -89,23 +120,37 @@ def filter_of(where: Filter | Mapping[str, Any] | None, name: str = "where") -> 
     return Narrowing(**where).where
 
 
-def _several(value: Any) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+def _several(name: str, value: Any) -> list[str]:
+    """One text or several; numbers are taken as text, since folders may be called 2024."""
+    given = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    texts = [str(each) for each in given if isinstance(each, str | int | os.PathLike)]
+    if not all(texts) or not texts or len(texts) < len(given):
+        raise UsageError(f"{name} takes a text or a list of some, none of them empty, not {value!r:.60}")
+    return texts
 
 
 def _among(value: Any) -> Test:
-    patterns = [re.compile(fnmatch.translate(each)).match for each in _several(value)]
+    patterns = [re.compile(fnmatch.translate(each)).match for each in _several("among", value)]
     return lambda record: any(is_like(record.path) for is_like in patterns)
 
 
 def _label(value: Any) -> Test:
-    names = set(_several(value))
+    names = set(_several("label", value))
     return lambda record: label_of(record.path) in names
 
 
 def _folder(value: Any) -> Test:
-    roots = {images.absolute(each) for each in _several(value)}
-    return lambda record: images.is_inside(record.path, roots)
+    """Below a folder by its path as it was ingested, or where links lead."""
+    roots = {images.absolute(each) for each in _several("folder", value)}
+    real = {each if "://" in each else os.path.realpath(each) for each in roots}
+    real_folder = functools.lru_cache(100_000)(os.path.realpath)
+
+    def is_below(record: Record) -> bool:
+        if images.is_inside(record.path, roots):
+            return True
+        return "://" not in record.path and images.is_inside(real_folder(os.path.split(record.path)[0]), real)
+
+    return is_below
 
 
 def _min_side(value: int) -> Test:
@@ -123,15 +168,15 @@ LENGTHS = (4, 7, 10, 13, 16, 19)
 
 
 def _taken(value: str) -> Test:
-    first, dots, last = (part.strip() for part in str(value).partition(".."))
+    first, dots, last = (re.sub(r"(?<=-\d\d) (?=\d)", "T", part.strip()) for part in value.partition(".."))
     last = last if dots else first
     if not (first or last):
         raise UsageError(f"taken={value} names no time: 2024, 2024-05-31, 2024-01..2024-06 or 2024-06..")
     for part in filter(None, (first, last)):
         try:
-            if len(part) not in LENGTHS:
+            whole = part + EARLIEST[len(part) :]
+            if len(part) not in LENGTHS or datetime.fromisoformat(whole).isoformat() != whole:
                 raise ValueError
-            datetime.fromisoformat(part + EARLIEST[len(part) :])
         except ValueError:
             raise UsageError(f"taken={value}: {part} is no time like 2024, 2024-05 or 2024-05-31") from None
     if last and first[: len(last)] > last:
@@ -152,3 +197,19 @@ TESTS: dict[str, Callable[[Any], Test]] = {
     "folder": _folder,
 }
 """What makes each option a test of a record."""
+
+
+def _unknown(name: str, what: str) -> Callable[[list[Record]], str]:
+    def hint(records: list[Record]) -> str:
+        unknown = sum(getattr(record, name) is None for record in records)
+        return f"{what} of {unknown:,} is not known" if unknown else ""
+
+    return hint
+
+
+HINTS: dict[str, Callable[[list[Record]], str]] = {
+    "among": lambda _: "among= takes patterns of whole paths, like '*/hat/*'",
+    "taken": _unknown("taken", "the time"),
+    "min_side": _unknown("width", "the size"),
+}
+"""What may be the reason that an option leaves no image."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import UNLIKE_WEIGHT, Query
-from imgrec.gallery.results import Matches
+from imgrec.gallery.results import Filter, Matches
 from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
 
 
@@ -28,6 +29,7 @@ def recommend(
     unlike: Any = (),
     unlike_weight: float = UNLIKE_WEIGHT,
     variants: str | None = None,
+    where: Filter | Mapping[str, Any] | None = None,
 ) -> Matches:
     """The k images of a store that are most similar to a picture or several, nearest first; a list of `Match`.
 
@@ -48,9 +50,11 @@ def recommend(
         unlike: pictures to keep away from, one or several.
         unlike_weight: how far, from 0 to below 1; see `resolving.pushed`.
         variants: `turns`, `crops` or `all`: the nearest of these variants of the picture counts.
+        where: the files that may be found: a function of a record, or options, `{"label": "hat"}`; None: all.
 
     Raises:
-        UsageError: there is no such query or store, the query is no image, the space is ambiguous, or k below 1.
+        UsageError: there is no such query or store, the query is no image, the space is ambiguous, k is below 1,
+            or options of `where` leave no image.
     """
     asked = Query.of(
         query,
@@ -62,5 +66,5 @@ def recommend(
     )
     how: Any = {"space": space, "extractor": extractor, "projection": projection, "smoothing": smoothing}
     with opened(store, metric, index=index, **how) as gallery:
-        (matches,) = gallery.search([asked], k, copies=copies, rerank=rerank)
+        (matches,) = gallery.search([asked], k, where, copies=copies, rerank=rerank)
     return matches

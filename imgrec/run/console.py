@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from imgrec.errors import ImgrecError
@@ -27,6 +30,32 @@ def write_results(text: str, stdout: TextIO | None = None) -> None:
         raise
     except OSError as error:
         raise ImgrecError(f"the results cannot be written to stdout: {error.strerror}") from error
+
+
+LAST_PATH = re.compile(rf"(?m)(^|  )({re.escape(os.sep)}\S.*)$")
+"""A path in the last column of a table."""
+
+WITHOUT_LINKS = ("", "dumb", "unknown", "linux", "screen")
+"""Terminals by `TERM` that may print a link's codes."""
+
+
+def linked(text: str, stream: TextIO) -> str:
+    """A table whose paths, in its last column, are links (OSC 8) if a terminal that has them shows it.
+
+    With `NO_COLOR`, or where the stream is no terminal, it stays as it is.
+    """
+    name = os.environ.get("TERM", "windows" if os.name == "nt" else "").partition("-")[0]
+    is_able = name not in WITHOUT_LINKS or (name == "screen" and "TMUX" in os.environ)
+    if not (is_able and stream.isatty()) or os.environ.get("NO_COLOR"):
+        return text
+
+    def link(found: re.Match[str]) -> str:
+        before, path = found.groups()
+        if not os.path.lexists(path):
+            return found[0]
+        return f"{before}\x1b]8;;{Path(path).as_uri()}\x1b\\{path}\x1b]8;;\x1b\\"
+
+    return LAST_PATH.sub(link, text)
 
 
 def to_json(data: Any) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import html
-import io
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from imgrec.run.console import table, to_json
@@ -89,13 +89,14 @@ class Listing:
         return "".join(path + end for path in paths)
 
     def _csv(self, *, has_header: bool) -> str:
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
+        lines: list[str] = []
+        # Its own line ending is \r\n, so that it quotes cells with either.
+        writer = csv.writer(SimpleNamespace(write=lines.append))
         if has_header:
             writer.writerow(self._names())
         for row in self.rows:
             writer.writerow([_plain(row[name]) for name in self._names()])
-        return text.getvalue()
+        return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
 
     def _markdown(self) -> str:
         marks = ["---:" if column.is_number else "---" for column in self.columns]

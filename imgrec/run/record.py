@@ -22,7 +22,8 @@ from imgrec.errors import UsageError
 from imgrec.hookspecs import RunInfo
 from imgrec.kinds import Space, Stage
 from imgrec.locks import only_writer
-from imgrec.run.console import to_json, write_results
+from imgrec.run.console import linked, to_json, write_results
+from imgrec.run.listing import Listing
 
 # Module to distribution; versions are recorded of those that a run has imported.
 LIBRARIES = {
@@ -152,6 +153,15 @@ class Run:
         """
         if not self.is_quiet:
             write_results(text + end, self._stdout)
+
+    def show(self, listing: Listing, form: str) -> None:
+        """Print a listing on stdout in one of `FORMATS`; in a terminal the paths of a table are links.
+
+        Raises:
+            ImgrecError: stdout cannot be written.
+        """
+        text = listing.text(form)
+        self.print(linked(text, self._stdout) if form == "table" else text, end="")
 
     def note(self, text: str) -> None:
         """Print a remark on stderr."""

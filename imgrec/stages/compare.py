@@ -13,6 +13,7 @@ from imgrec.kinds import Stage
 from imgrec.options import option, written
 from imgrec.run import Run, table
 from imgrec.run.comparison import compare, is_number, names_of, pictures_of
+from imgrec.run.viewer import Opens
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -20,7 +21,7 @@ PICTURE = "compare.png"
 
 
 @dataclass(kw_only=True)
-class Compare(Stage):
+class Compare(Opens, Stage):
     """Put runs side by side: what of their configuration differs, their figures, and their pictures."""
 
     positional: ClassVar[str | None] = "runs"
@@ -48,6 +49,9 @@ class Compare(Stage):
             with run.timed("draw"):
                 side_by_side(names, pictures, run.folder / PICTURE)
             run.note(f"side by side in {run.folder / PICTURE}")
+            self.show(run, run.folder / PICTURE)
+        elif self.open:
+            run.note("open=true shows nothing: these runs have no pictures of the same name")
 
 
 def _cells(values: Sequence[Any]) -> list[str]:

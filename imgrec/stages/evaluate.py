@@ -17,13 +17,17 @@ from imgrec.evaluation.labels import digest_of, is_file
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery import titles
 from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.narrowing import Narrowing, both, narrowed
+from imgrec.gallery.results import Filter
 from imgrec.gallery.similarity import Similarity
 from imgrec.ingestion.ingest import ingest
 from imgrec.kinds import Extractor, Ranking, Record, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
-from imgrec.run import Run, progress, table, to_json
+from imgrec.run import Run, progress, table
+from imgrec.run.listing import FORMATS, Column, Listing
+from imgrec.run.viewer import Opens
 from imgrec.search import files
 
 log = logging.getLogger(__name__)
@@ -33,7 +37,7 @@ WORST = 10
 
 
 @dataclass(kw_only=True)
-class Evaluate(Stage):
+class Evaluate(Opens, Narrowing, Stage):
     """Measure how well similar images are found: by labels, or without any by altered copies."""
 
     positional: ClassVar[str | None] = "source"
@@ -54,7 +58,7 @@ class Evaluate(Stage):
         1000, minimum=1, help="at most so many of the gallery's own images or copies are queries; null: all"
     )
     space: str | None = option(None, help="which space, where the gallery has several: a key or its beginning")
-    format: str = option("table", choices=("table", "json"), help="of the result on stdout")
+    format: str = option("table", choices=FORMATS[:-2], help="of the result on stdout")
     store: Store = component("store")
     extractor: Extractor | Recorded = component("extractor")
     default_extractor: Extractor = component("extractor", is_fallback=True)
@@ -65,12 +69,13 @@ class Evaluate(Stage):
     def execute(self, run: Run) -> None:
         """Evaluate, print the figures, and write `results.json`, `queries.csv` and `worst.png`."""
         self._check_effects(run)
+        where = self.where  # understood before anything is ingested
         chosen = self._chosen()
         with run.timed("ingest"):
             if self.source is not None:
                 ingest(self.source, self._to_extract(chosen), self.store, show_progress=True)
         with self.store as store, store.snapshot():
-            self._evaluate(run, self._gallery(store, chosen))
+            self._evaluate(run, self._gallery(store, chosen, where))
 
     def _check_effects(self, run: Run) -> None:
         """Refuse options that would have no effect."""
@@ -113,6 +118,7 @@ class Evaluate(Stage):
         run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.FIGURES)})
         if found["folds"]:
             run.counts["folds"] = found["folds"]
+        found["where"] = self.given
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
         worst = evaluation.worst(per_query, WORST)
@@ -122,8 +128,9 @@ class Evaluate(Stage):
 
             rows = evaluation.answers(ready, asked, worst, k=self.k, rerank=self.rerank, seed=self.seed)
             worst_queries(rows, run.folder / "worst.png", title)
-        run.print(to_json(found) if self.format == "json" else _as_table(found, asked.grouped_by, title))
+        run.show(_listing(found, asked.grouped_by, title), self.format)
         run.note(f"the {len(worst)} worst are drawn in {run.folder / 'worst.png'}")
+        self.show(run, run.folder / "worst.png")
 
     def _chosen(self) -> Extractor | Recorded:
         """The extractor chosen or recorded; the default for a new gallery."""
@@ -138,8 +145,8 @@ class Evaluate(Stage):
             )
         return registry.changed(self.default_extractor, self.extractor.changes)
 
-    def _gallery(self, store: Store, chosen: Extractor | Recorded) -> Gallery:
-        """The gallery of the images below the source, without the queries."""
+    def _gallery(self, store: Store, chosen: Extractor | Recorded, where: Filter | None) -> Gallery:
+        """The gallery of the images below the source that pass the filter, without the queries."""
         inside = None if self.source is None else set(images.roots(self.source))
         outside = set() if self.queries is None else set(images.roots(self.queries))
 
@@ -149,8 +156,9 @@ class Evaluate(Stage):
 
         how = self.projection, self.metric, self.smoothing
         similarity = similarities.choose(store, self.space, chosen, *how, loosely=False)
-        gallery = Gallery(store, similarity, where=counts)
+        gallery = Gallery(store, similarity, both(counts, where))
         if not gallery.records:
+            narrowed([each for each in store.records() if not each.missing and counts(each)], where)
             raise UsageError("the gallery is empty: there are only queries, or nothing below source=")
         return gallery
 
@@ -189,14 +197,27 @@ def _write_queries(file: Path, asked: Queries, per_query: Sequence[evaluation.Qu
             writer.writerow([record.path, group, *quality])
 
 
+NAMES = {
+    "precision_at_k": "precision",
+    "recall_at_k": "recall",
+    "map": "mAP, whole ranking",
+    "hit_rate": "hit rate",
+}
+"""The figures of a class, and what a table calls them."""
+
+
+def _listing(found: dict[str, Any], grouped_by: str, title: str) -> Listing:
+    """A row for all queries, without a label, and one for each class or alteration."""
+    figures = [Column(name, lambda value: f"{value:.4f}", is_number=True) for name in NAMES]
+    label = Column("label", lambda label: "all" if label is None else str(label))
+    names = ["label", "queries", *NAMES]
+    rows = [{name: group[name] for name in names} for group in ({"label": None, **found}, *found[grouped_by])]
+    table = _as_table(found, grouped_by, title)
+    return Listing([label, Column("queries", is_number=True), *figures], rows, data=found, table=table)
+
+
 def _as_table(found: dict[str, Any], grouped_by: str, title: str) -> str:
-    header = ["", f"{found['k']} nearest", "95% confidence"]
-    names = {
-        "precision_at_k": "precision",
-        "recall_at_k": "recall",
-        "map": "mAP, whole ranking",
-        "hit_rate": "hit rate",
-    }
+    header, names = ["", f"{found['k']} nearest", "95% confidence"], NAMES
     rows = [
         [title_of, f"{found[name]:.4f}", "{:.4f} to {:.4f}".format(*found["confidence"][name])]
         for name, title_of in names.items()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec.exchange.export import FORMS, export_vectors
+from imgrec.gallery.narrowing import Narrowing
 from imgrec.kinds import Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Export(Stage):
+class Export(Narrowing, Stage):
     """Write vectors and records for other programs: as Parquet, as NumPy and CSV, or for DuckDB."""
 
     positional: ClassVar[str | None] = "to"
@@ -38,7 +39,13 @@ class Export(Stage):
         to = self.to or str(run.folder / f"gallery{FORMS[self.form].suffix}")
         with run.timed("export"):
             done = export_vectors(
-                self.store, to, self.form, space=self.space, force=self.force, show_progress=True
+                self.store,
+                to,
+                self.form,
+                space=self.space,
+                where=self.where,
+                force=self.force,
+                show_progress=True,
             )
         run.reads(done.images, done.fingerprint, *done.similarity.sources())
         run.counts.update(images=done.images, without_vector=done.without_vector, missing=done.missing)
@@ -49,6 +56,7 @@ class Export(Stage):
                 "form": self.form,
                 "space": done.similarity.stored_key,
                 "spaces": spaces,
+                "where": self.given,
                 "images": done.images,
                 "digest": done.digest,
                 "without_vector": done.without_vector,

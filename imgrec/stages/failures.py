@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +10,8 @@ from typing import ClassVar
 
 from imgrec.kinds import Stage, Store
 from imgrec.options import component, option
-from imgrec.run import Run, table, to_json
+from imgrec.run import Run, table
+from imgrec.run.listing import FORMATS, Column, Listing
 
 COLUMNS = ("path", "reason", "time", "outcome")
 
@@ -27,7 +26,7 @@ class Failures(Stage):
     positional: ClassVar[str | None] = None
     keeps_record: ClassVar[bool] = False
 
-    format: str = option("table", choices=("table", "csv", "json"), help="of the result on stdout")
+    format: str = option("table", choices=FORMATS, help="of the result on stdout")
     store: Store = component("store")
 
     def execute(self, run: Run) -> None:
@@ -38,15 +37,11 @@ class Failures(Stage):
         rows = [row for each in (refused, damaged) for row in sorted(each, key=lambda row: row["path"])]
         reasons = len({row["reason"] for row in refused})
         run.counts.update(failed=len(refused), reasons=reasons, damaged=len(damaged))
-        text = _as_csv(rows)
+        listing = Listing([Column(name) for name in COLUMNS], rows, table=self._as_table(rows))
+        text = listing.text("csv")
         (run.folder / "failures.csv").write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
         run.write_json("results.json", {"store": self.store.location, "failures": rows})
-        if self.format == "json":
-            run.print(to_json(rows))
-        elif self.format == "csv":
-            run.print(text.removesuffix("\n"))
-        else:
-            run.print(self._as_table(rows))
+        run.show(listing, self.format)
 
     def _as_table(self, rows: Sequence[Mapping[str, str]]) -> str:
         if not rows:
@@ -61,11 +56,3 @@ def _row(path: str, reason: str, time: float | None = None) -> dict[str, str]:
     """A line of the list; of an image that was read the time is not kept."""
     tried = "" if time is None else datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
     return dict(zip(COLUMNS, (path, reason, tried, DAMAGED if time is None else REFUSED), strict=True))
-
-
-def _as_csv(rows: Sequence[Mapping[str, str]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

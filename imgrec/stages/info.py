@@ -9,7 +9,12 @@ from imgrec.errors import UsageError
 from imgrec.gallery.holdings import describe
 from imgrec.kinds import Stage, Store, places
 from imgrec.options import component, option
-from imgrec.run import Run, table, to_json
+from imgrec.run import Run, table
+from imgrec.run.listing import FORMATS, Column, Listing
+
+NUMBERS = ("vectors", "dim", "bytes")
+COLUMNS = [Column(name, is_number=name in NUMBERS) for name in ("key", *NUMBERS, "default", "space")]
+"""Of the spaces, a row each."""
 
 
 @dataclass(kw_only=True)
@@ -19,18 +24,24 @@ class Info(Stage):
     positional: ClassVar[str | None] = None
     keeps_record: ClassVar[bool] = False
 
-    format: str = option("table", choices=("table", "json"), help="of the result on stdout")
+    format: str = option("table", choices=FORMATS[:-2], help="of the result on stdout")
     failures: int = option(10, minimum=0, help="how many failed files to list as a table")
     store: Store = component("store")
 
     def execute(self, run: Run) -> None:
         """Print the summary, and write `results.json`."""
-        if self.format == "json" and run.gives("failures"):
-            raise UsageError("failures= has no effect with format=json, which lists all that failed")
+        if self.format != "table" and run.gives("failures"):
+            raise UsageError(f"failures= has no effect with format={self.format}: `imgrec failures` lists all")
         with self.store as store:
             result = {**describe(store), "named_by": next(iter(run.environment), None)}
         run.write_json("results.json", result)
-        run.print(to_json(result) if self.format == "json" else as_text(result, self.failures))
+        rows = [
+            {"key": each["key"], "vectors": each["vectors"], "dim": each["dim"], "bytes": each["bytes"]}
+            | {"default": each["key"] == result["default"], "space": each["summary"]}
+            for each in result["spaces"]
+        ]
+        text = as_text(result, self.failures)
+        run.show(Listing(COLUMNS, rows, data=result, table=text), self.format)
 
 
 def as_text(result: dict[str, Any], failures: int) -> str:

@@ -26,6 +26,7 @@ from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, progress, table
 from imgrec.run.listing import FORMATS, Column, Listing
+from imgrec.run.viewer import Opens
 
 COPIES_TOLD = 5
 """How many copies of an image a table lists at most; JSON has all."""
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Recommend(Asking, Narrowing, Stage):
+class Recommend(Asking, Opens, Narrowing, Stage):
     """Find the images of the gallery that are most similar to a picture, or to several."""
 
     positional: ClassVar[str | None] = "query"
@@ -111,6 +112,7 @@ class Recommend(Asking, Narrowing, Stage):
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
+            "where": self.given,
             **about,
             "matches": [match.to_json() for match in matches],
         }
@@ -121,8 +123,9 @@ class Recommend(Asking, Narrowing, Stage):
 
             picture = run.folder / "recommendations.png"
             contact_sheet(matches.query, matches, picture, titles.title(similarity), matches.unlike)
-        run.print(_listing(matches, result).text(self.format), end="")
+        run.show(_listing(matches, result), self.format)
         run.note(f"drawn in {picture}")
+        self.show(run, picture)
 
     def _each(self, run: Run) -> None:
         needs_pyarrow()

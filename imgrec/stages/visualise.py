@@ -11,16 +11,18 @@ from imgrec.errors import UsageError
 from imgrec.evaluation.labels import digest_of, is_file
 from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.narrowing import Narrowing
 from imgrec.kinds import Extractor, Recorded, Reducer, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run, progress
+from imgrec.run.viewer import Opens
 
 MOST_PIXELS = 20_000
 """The most that a map is wide: it is at most one and a half times as high, which takes 2.4 GB to draw."""
 
 
 @dataclass(kw_only=True)
-class Visualise(Stage):
+class Visualise(Opens, Narrowing, Stage):
     """Draw a map of all images on which similar ones lie close together."""
 
     positional: ClassVar[str | None] = None
@@ -50,6 +52,7 @@ class Visualise(Stage):
     def execute(self, run: Run) -> None:
         """Reduce the vectors, and write `map.png` (or .svg, .pdf) and `map.csv`."""
         similarities.check_selects(self.extractor)
+        where = self.where
         if self.width * self.dpi > MOST_PIXELS:
             raise UsageError(
                 f"width={self.width:g} at dpi={self.dpi} is {self.width * self.dpi:,.0f} pixels wide, "
@@ -61,7 +64,7 @@ class Visualise(Stage):
         with run.timed("reduce"), self.store as store, store.snapshot():
             gallery = Gallery(store, similarities.choose(store, self.space, self.extractor))
             run.reads(len(gallery), gallery.fingerprint, *gallery.similarity.sources())
-            points = map_of(gallery, self.reducer, self.labels, self.highlight, self.sample, self.seed)
+            points = map_of(gallery, self.reducer, self.labels, self.highlight, self.sample, self.seed, where)
         run.counts.update(images=len(points.paths), labels=len(set(points.labels)))
         with (run.folder / "map.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -77,3 +80,4 @@ class Visualise(Stage):
             )
         run.counts["thumbnails"] = shown
         run.print(f"{picture}\n{run.folder / 'map.csv'}")
+        self.show(run, picture)

@@ -1,0 +1,52 @@
+"""Shows a picture with the system's viewer: `open=true`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from imgrec.options import Options, option
+from imgrec.run.record import Run
+
+COMMAND = "open" if sys.platform == "darwin" else "xdg-open"
+
+
+@dataclass(kw_only=True)
+class Opens(Options):
+    """A stage that draws a picture and may show it inherits from this."""
+
+    open: bool = option(False, help="show the picture with the system's viewer")
+
+    def show(self, run: Run, picture: Path) -> None:
+        """Show it if that is asked for, without waiting; a line says where there is no viewer.
+
+        A replay and a sweep's jobs show nothing.
+        """
+        if self.open and not run.is_quiet and (problem := show_picture(picture)):
+            run.note(problem)
+
+
+def show_picture(picture: Path) -> str | None:
+    """Start the system's viewer of a picture and return at once; what is wrong if there is none."""
+    if sys.platform == "win32":
+        os.startfile(picture)
+        return None
+    if (command := shutil.which(COMMAND)) is None:
+        return f"open=true shows nothing: there is no {COMMAND} here"
+    try:
+        viewer = subprocess.Popen(
+            [command, str(picture.absolute())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return f"open=true shows nothing: {command} does not start: {error.strerror}"
+    threading.Thread(target=viewer.wait, daemon=True).start()  # so that no ended process is left behind
+    return None
