@@ -24,7 +24,7 @@ from imgrec.testing.extractor import picture
 
 
 def ingested(folder: Path, extractor: imgrec.Extractor, source: Path) -> imgrec.Store:
-    store = imgrec.build("store", "sqlite", path=str(folder / "gallery.sqlite"))
+    store: imgrec.Store = imgrec.build("store", "sqlite", path=str(folder / "gallery.sqlite"))
     imgrec.ingest(str(source), extractor, store)
     return store
 
@@ -45,7 +45,7 @@ def stored(folder: Path, vectors: np.ndarray[Any, Any], sizes: list[int]) -> img
         Record(f"/photos/{i}.jpg", digest, 9, 0, width=size, height=1)
         for i, (digest, size) in enumerate(zip(digests, sizes, strict=True))
     ]
-    store = imgrec.build("store", "sqlite", path=str(folder / "gallery.sqlite"))
+    store: imgrec.Store = imgrec.build("store", "sqlite", path=str(folder / "gallery.sqlite"))
     with store.open(create=True):
         store.write(Batch(records, vectors={space: (digests, vectors)}))
     return store
