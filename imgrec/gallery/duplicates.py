@@ -350,10 +350,11 @@ class _Preference:
             lambda record: (is_like(record.path) is None, *by_size(record)), (f"its path is like {keep}", *largest)
         )
 
-    def reason(self, kept: Record, other: Record) -> str:
-        """What makes an image better to keep than another one."""
-        pairs = zip(self.reasons, self.key(kept), self.key(other), strict=True)
-        return next((reason for reason, one, two in pairs if one != two), self.reasons[-1])
+    def reason(self, kept: Record, others: Sequence[Record]) -> str:
+        """What makes an image better to keep than each of some others."""
+        one, keys = self.key(kept), sorted(map(self.key, others))
+        decisive = next(i for i, (mine, its) in enumerate(zip(one, keys[0], strict=True)) if mine != its)
+        return ", ".join(self.reasons[i] for i in range(decisive + 1) if any(key[i] != one[i] for key in keys))
 
 
 def _time(record: Record) -> str:
@@ -389,8 +390,8 @@ def _group(
         for record in files[row]
     ]
     kept, others = found[0].record, sorted(found[1:], key=lambda other: (other.distance, other.record.path))
-    best = min((other.record for other in others), key=preference.key)
-    return Group([Duplicate(kept, 0.0, ""), *others], preference.reason(kept, best))
+    reason = preference.reason(kept, [other.record for other in others])
+    return Group([Duplicate(kept, 0.0, ""), *others], reason)
 
 
 def _equal_pixels(

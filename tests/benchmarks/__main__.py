@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.report import Figure, Report, Target
 
-PARTS = ("quality", "ingest", "estimate", "scale", "search", "answer", "maps", "startup")
+PARTS = ("quality", "copies", "ingest", "estimate", "scale", "search", "answer", "maps", "startup")
 """Each is a module here, whose `run` returns a `Report`."""
 
 RESULTS = Path(__file__).parent / "results.json"
