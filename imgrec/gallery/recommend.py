@@ -8,6 +8,7 @@ from typing import Any
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import Query
 from imgrec.gallery.results import Matches
+from imgrec.gallery.selection import ALPHA
 from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
 
 
@@ -25,6 +26,10 @@ def recommend(
     index: Index | None = None,
     include_self: bool = False,
     copies: bool = False,
+    threshold: float | str | None = None,
+    alpha: float = ALPHA,
+    collapse: float | str | None = None,
+    diversity: float = 0.0,
 ) -> Matches:
     """The k images of a store that are most similar to a query picture, the nearest first; a list of `Match`.
 
@@ -41,11 +46,18 @@ def recommend(
         index: finds candidates approximately; None: the search is exact.
         include_self: whether the query's own content (the same bytes) may be found.
         copies: whether files of one content take a rank each; otherwise the others are a match's `copies`.
+        threshold: the largest distance of a match, or `auto`; this and the others are those of `Gallery.search`.
+        alpha: for `auto`, the share of good queries that may be refused.
+        collapse: the distance up to which near-duplicates are folded into one match, or `auto`.
+        diversity: from 0 to 1, how much matches should differ from each other.
 
     Raises:
-        UsageError: there is no such query or store, the query is no image, the space is ambiguous, or k below 1.
+        UsageError: there is no such query or store, the query is no image, the space is ambiguous, or k or
+            another option out of its range.
     """
     how: Any = {"space": space, "extractor": extractor, "projection": projection, "smoothing": smoothing}
+    which: Any = {"threshold": threshold, "alpha": alpha, "collapse": collapse, "diversity": diversity}
+    asked = Query.of(query, include_self=include_self)
     with opened(store, metric, index=index, **how) as gallery:
-        (matches,) = gallery.search([Query.of(query, include_self=include_self)], k, copies=copies, rerank=rerank)
+        (matches,) = gallery.search([asked], k, copies=copies, rerank=rerank, **which)
     return matches

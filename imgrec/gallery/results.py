@@ -23,7 +23,7 @@ class Match:
     """One neighbour of a query."""
 
     rank: int
-    """From 1, the nearest."""
+    """From 1, the nearest, or of a varied answer the first chosen."""
 
     path: str
     distance: float
@@ -38,8 +38,14 @@ class Match:
     copies: tuple[str, ...] = ()
     """The paths of other files with the same content, if they share this rank."""
 
+    near_copies: tuple[str, ...] | None = None
+    """The paths of near-duplicates that it stands for, nearest to it first; None if none were folded."""
+
+    typicality: float | None = None
+    """The share of the gallery's images whose own nearest one is at least as far; None if not asked for."""
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `shares` only for a fusion."""
+        """Plain data; `shares` only for a fusion, `near_copies` and `typicality` only where asked for."""
         data = {
             "rank": self.rank,
             "path": self.path,
@@ -47,6 +53,10 @@ class Match:
             "label": self.label,
             "copies": list(self.copies),
         }
+        if self.near_copies is not None:
+            data["near_copies"] = list(self.near_copies)
+        if self.typicality is not None:
+            data["typicality"] = self.typicality
         return {**data, "shares": dict(self.shares)} if self.shares else data
 
 

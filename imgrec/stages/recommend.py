@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 from imgrec import images
 from imgrec.gallery import titles
-from imgrec.gallery.gallery import opened
+from imgrec.gallery.gallery import Gallery, opened
 from imgrec.gallery.narrowing import Narrowing
 from imgrec.gallery.query import Query
-from imgrec.gallery.results import Match
+from imgrec.gallery.results import Match, Matches
+from imgrec.gallery.selection import AUTO, Selection
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Recommend(Narrowing, Stage):
+class Recommend(Narrowing, Selection, Stage):
     """Find the images of the gallery that are most similar to a query picture."""
 
     positional: ClassVar[str | None] = "query"
@@ -69,10 +70,11 @@ class Recommend(Narrowing, Stage):
                 key = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             with run.timed("search"):
-                (matches,) = gallery.search([resolved], self.k, self.where, copies=self.copies, rerank=self.rerank)
-            about = gallery.about()
-        if len(matches) < self.k:
-            log.warning("the gallery has only %d images to recommend: k=%d is more", len(matches), self.k)
+                (matches,) = gallery.search(
+                    [resolved], self.k, self.where, copies=self.copies, rerank=self.rerank, **self.selection
+                )
+            about = {**gallery.about(), **self._about_selection(gallery)}
+        self._warn(matches)
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
@@ -93,6 +95,29 @@ class Recommend(Narrowing, Stage):
         run.print(_listing(matches, result).text(self.format), end="")
         run.note(f"drawn in {picture}")
 
+    def _about_selection(self, gallery: Gallery) -> dict[str, Any]:
+        """For the results: what was asked for of thresholds, near-duplicates and variety."""
+        about: dict[str, Any] = {}
+        if self.threshold is not None:
+            about["threshold"] = self.threshold
+        if self.threshold == AUTO:
+            about["alpha"] = self.alpha
+        if self.collapse is not None:
+            distance, reason = gallery.nearness if self.collapse == AUTO else (self.collapse, "as asked for")
+            about["collapse"] = {"distance": distance, "reason": reason}
+        if self.diversity:
+            about["diversity"] = self.diversity
+        return about
+
+    def _warn(self, matches: Matches) -> None:
+        if not matches and self.threshold is not None:
+            usual = f"the share of the gallery's images whose own nearest one is as far is below {self.alpha:g}"
+            reason = usual if self.threshold == AUTO else f"no image is within a distance of {self.threshold:g}"
+            log.warning("nothing similar: %s", reason)
+        elif len(matches) < self.k and self.threshold is None:
+            what = "images" if self.collapse is None else "different images"
+            log.warning("the gallery has only %d %s to recommend: k=%d is more", len(matches), what, self.k)
+
 
 def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
     """The matches as rows; for a fusion, with each part's share of the distance."""
@@ -100,8 +125,10 @@ def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
     columns = [
         Column("rank", is_number=True),
         Column("distance", lambda distance: f"{distance:.6g}", is_number=True),
+        *([Column("typicality", lambda share: f"{share:.3f}", is_number=True)] if "alpha" in result else []),
         *(Column(name, lambda share: f"{share:.0%}", is_number=True) for name in parts),
         Column("copies", lambda paths: str(len(paths)), is_number=True),
+        *([Column("near_copies", lambda paths: str(len(paths)), is_number=True)] if "collapse" in result else []),
         Column("label"),
         Column("path"),
     ]
@@ -110,18 +137,27 @@ def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
 
 
 def _as_table(matches: Sequence[Match]) -> str:
-    """Rank, distance and path, with the paths of copies below; for a fusion, each part's share of the distance."""
+    """Rank, distance and path, with those of copies below; for a fusion, each part's share of the distance.
+
+    With the typicality, and how many near-duplicates a match stands for, where that was asked for.
+    """
     parts = list(matches[0].shares) if matches else []
     digits = 4 if any(match.distance >= 1 for match in matches) else 6
     width = max((len(f"{match.distance:.{digits}f}") for match in matches), default=0)
-    has_copies = any(match.copies for match in matches)
+    has_copies, has_near = any(match.copies for match in matches), any(match.near_copies for match in matches)
+    has_typicality = any(match.typicality is not None for match in matches)
+    names = {"typicality": has_typicality, **dict.fromkeys(parts, True), "copies": has_copies, "near": has_near}
+    header = ["rank", "distance", *(name for name, is_shown in names.items() if is_shown), "path"]
     rows: list[list[Any]] = []
     for match in matches:
         shares = [f"{match.shares[name]:{len(name)}.0%}" for name in parts]
         distance = f"{match.distance:{width}.{digits}f}"
+        typicality = [f"{match.typicality:10.3f}"] if has_typicality else []
         copies = [len(match.copies) or ""] if has_copies else []
-        rows.append([f"{match.rank:4}", distance, *shares, *copies, match.path])
-        told = match.copies if len(match.copies) <= COPIES_TOLD else match.copies[: COPIES_TOLD - 1]
-        more = [f"and {len(match.copies) - len(told):,} more"] if len(told) < len(match.copies) else []
-        rows += [["", "", *[""] * len(shares), "", path] for path in [*told, *more]]
-    return table(rows, header=["rank", "distance", *parts, *(["copies"] if has_copies else []), "path"])
+        near = [len(match.near_copies or ()) or ""] if has_near else []
+        rows.append([f"{match.rank:4}", distance, *typicality, *shares, *copies, *near, match.path])
+        others = [*match.copies, *(match.near_copies or ())]
+        told = others if len(others) <= COPIES_TOLD else others[: COPIES_TOLD - 1]
+        more = [f"and {len(others) - len(told):,} more"] if len(told) < len(others) else []
+        rows += [[*[""] * (len(header) - 1), path] for path in [*told, *more]]
+    return table(rows, header=header)
