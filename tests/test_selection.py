@@ -159,7 +159,7 @@ def test_near_duplicates_are_told_from_others_by_the_gallery_itself(seed: int, c
     usual = rng.lognormal(0, 0.2, count)
     copies = 0.01 * rng.lognormal(0, 0.2, int(share * count))
     distance, reason = limit(np.concatenate([usual, copies]))
-    assert max(copies, default=0.0) < distance < np.quantile(usual, 0.02)
+    assert max(copies, default=0.0) < distance < np.quantile(usual, 0.05)
     assert "median" in reason
     assert limit(np.zeros(count)) == (0.0, "only 0 images differ: too few to say what is near")
 
