@@ -46,6 +46,7 @@ def contact_sheet(
         unlike: the image files that the query keeps away from, drawn below it.
     """
     heading = "The most similar" if len(matches) == 1 else f"The {len(matches):,} most similar"
+    heading = heading if matches else "Nothing similar"
     heading += f", {MOST} of them drawn" if len(matches) > MOST else ""
     matches = matches[:MOST]
     columns = max(1, min(COLUMNS, len(matches)))
@@ -78,7 +79,7 @@ def contact_sheet(
     for i, (match, name) in enumerate(zip(matches, captions([match.path for match in matches]), strict=True)):
         corner = (left + i % columns * (CELL + GAP), top + i // columns * (CELL + CAPTION + GAP))
         distance = f"distance {match.distance:#.4g}".rstrip(".")
-        _cell(sheet, corner, match.path, name, f"{match.rank}", INK, distance, len(match.copies))
+        _cell(sheet, corner, match.path, name, f"{match.rank}", INK, distance, _others(match))
     # four times as fast as the default, for a slightly larger file
     sheet.save(file, format="PNG", compress_level=1)
 
@@ -128,6 +129,14 @@ def _framed(
     pen.rectangle(frame, outline=colour, width=width)
 
 
+def _others(match: Match) -> str:
+    """How many images a match stands for besides its own."""
+    near, copies = len(match.near_copies or ()), len(match.copies)
+    if near:
+        return f"+ {near + copies:,} near"
+    return f"+ {copies:,} {'copy' if copies == 1 else 'copies'}" if copies else ""
+
+
 def _cell(
     sheet: PIL.Image.Image,
     corner: tuple[int, int],
@@ -136,7 +145,7 @@ def _cell(
     rank: str,
     colour: str,
     distance: str = "",
-    copies: int = 0,
+    others: str = "",
 ) -> None:
     pen = PIL.ImageDraw.Draw(sheet)
     x, y = corner
@@ -144,11 +153,8 @@ def _cell(
     line = y + CELL + (8 if rank else -18)
     if rank:
         pen.text((x, line), rank, font=font(19, bold=True), fill=colour)
-        if copies:
-            after = x + font(19, bold=True).getlength(rank) + 8
-            pen.text(
-                (after, line + 4), f"+ {copies:,} {'copy' if copies == 1 else 'copies'}", font=font(14), fill=FAINT
-            )
+        after = x + font(19, bold=True).getlength(rank) + 8
+        pen.text((after, line + 4), others, font=font(14), fill=FAINT)
         pen.text((x + CELL, line + 3), distance, font=font(16), fill=colour, anchor="ra")
     folder, _, last = name.rpartition(os.sep)
     folder = shortened(f"{folder}{os.sep}", font(14), CELL) if folder else ""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from imgrec.batches import chunks
 from imgrec.errors import UsageError
-from imgrec.gallery import fitted, recorded, similarity
+from imgrec.gallery import fitted, recorded, similarity, typicality
 from imgrec.gallery.narrowing import Where, filter_of
+from imgrec.gallery.own_images import OwnImages
 from imgrec.gallery.query import Query, Resolved, as_queries
 from imgrec.gallery.resolving import resolve
 from imgrec.gallery.results import Filter, Match, Matches, label_of
-from imgrec.gallery.rows import GalleryRows
+from imgrec.gallery.selection import ALPHA, AUTO, POOL, Selected, Selection, collapsed
 from imgrec.gallery.smoothing import expanded
+from imgrec.gallery.targets import Targets, cut, least
+from imgrec.gallery.typicality import Typical
 from imgrec.kinds import Doubles, Extractor, Index, Record, Recorded, Reducer, Reranker, Store, Vectors
 from imgrec.kinds.component import check_component
 from imgrec.search import approximate, exact
@@ -29,7 +32,7 @@ RANKED_AT_ONCE = 64
 """Queries whose full rankings are in memory at a time."""
 
 
-class Gallery(GalleryRows):
+class Gallery(OwnImages):
     """The images of one store under one similarity, ready to be searched; the store must stay open.
 
     A row is a content, which any number of files may share. Files that were missing at the last ingest are left
@@ -54,6 +57,10 @@ class Gallery(GalleryRows):
         *,
         copies: bool = False,
         rerank: Reranker | None = None,
+        threshold: float | str | None = None,
+        alpha: float = ALPHA,
+        collapse: float | str | None = None,
+        diversity: float = 0.0,
     ) -> list[Matches]:
         """The k images nearest to each query, nearest first, ties in the order of paths.
 
@@ -66,20 +73,35 @@ class Gallery(GalleryRows):
                 Nothing that is fitted depends on it.
             copies: whether files of one content take a rank each; otherwise they share one.
             rerank: makes better queries for a second search.
+            threshold: the largest distance of a match; `auto`: matches are refused that are farther than images of
+                the gallery are from their own nearest ones, see `typicality`; None: none is.
+            alpha: for `auto`, the share of good queries that may be refused, between 0 and 1.
+            collapse: folds images up to this distance from a match into it; `auto`: up to `nearness`; None: none.
+            diversity: from 0 to 1, how much matches should differ: above 0 they are chosen from the nearest
+                `selection.POOL` by `selection.varied`, and in its order.
 
         Raises:
-            UsageError: k below 1, a query that cannot be resolved, or vectors that the metric does not allow.
+            UsageError: k below 1, a query that cannot be resolved, vectors that the metric does not allow, or an
+                option out of its range.
         """
         if not isinstance(k, int | np.integer) or k < 1:
             raise UsageError(f"k is at least 1, not {k!r}")
         check_component(rerank, Reranker, "rerank")
         among = filter_of(among, "among")
+        how = Selection(threshold=threshold, alpha=alpha, collapse=collapse, diversity=diversity)
+        if copies and (how.collapse is not None or how.diversity):
+            raise UsageError(
+                "copies=true gives equal files a rank each: leave it out, or collapse= and diversity="
+            )
         if not (asked := self._asked(queries)):
             return []
+        typical = typicality.typical(self, rerank, how.alpha) if how.threshold == AUTO else None
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
-        found = self._answers(
-            targets, among, lambda some, usable: self._nearest(some, k, usable), k, copies=copies
-        )
+
+        def find(some: Targets, usable: Mask) -> list[Selected]:
+            return self._selected(some, k, usable, among, how, typical)
+
+        found = self._answers(targets, among, find, k, copies=copies, typical=typical)
         return self._with_queries(asked, found)
 
     def within(
@@ -102,9 +124,9 @@ class Gallery(GalleryRows):
         if not (asked := self._asked(queries)):
             return []
 
-        def found(targets: _Targets, usable: Mask) -> list[Found]:
+        def found(targets: Targets, usable: Mask) -> list[Selected]:
             every = exact.within(self.fields, targets.vectors, distance, usable)
-            return [self._merged(some, digests) for some, digests in targets.by_query(every)]
+            return [Selected(*self._merged(some, digests)) for some, digests in targets.by_query(every)]
 
         return self._with_queries(asked, self._answers(self._targets(asked), among, found, None, copies=True))
 
@@ -146,7 +168,7 @@ class Gallery(GalleryRows):
         """For each term the queries' vectors as they are compared, `float32 (variants of all queries, dim)`."""
         return list(self._targets(self._asked(queries)).vectors)
 
-    def _targets(self, asked: Sequence[Resolved]) -> _Targets:
+    def _targets(self, asked: Sequence[Resolved]) -> Targets:
         """The vectors of all variants of all queries, projected."""
         contents = [content for query in asked for content in query.contents]
         vectors = []
@@ -166,9 +188,9 @@ class Gallery(GalleryRows):
                 )
             vectors.append(given)
         counts = [len(query.contents) for query in asked]
-        return _Targets(vectors, counts, [query.left_out for query in asked], [query.variants for query in asked])
+        return Targets(vectors, counts, [query.left_out for query in asked], [query.variants for query in asked])
 
-    def _reranked(self, asked: Sequence[Resolved], rerank: Reranker, among: Filter | None) -> _Targets:
+    def _reranked(self, asked: Sequence[Resolved], rerank: Reranker, among: Filter | None) -> Targets:
         """The vectors of the second search, each made from that of the first and its results."""
         targets = self._targets(asked)
         alone = replace(
@@ -188,100 +210,130 @@ class Gallery(GalleryRows):
         ]
         return replace(targets, vectors=vectors)
 
-    def _nearest(self, targets: _Targets, k: int, usable: Mask) -> list[Found]:
+    def _nearest(self, targets: Targets, k: int, usable: Mask) -> list[Found]:
         """For each query the k nearest rows, and all that tie with the last."""
         most = max((len(digests) for digests in targets.digests), default=0)  # to be left out of what is found
         if self.indexes:
             every = approximate.nearest(self.fields, self.indexes, targets.vectors, k + most, usable)
         else:
             every = exact.nearest(self.fields, targets.vectors, k + most, usable)
-        return [_cut(self._merged(some, digests), k) for some, digests in targets.by_query(every)]
+        return [cut(self._merged(some, digests), k) for some, digests in targets.by_query(every)]
 
     def _merged(self, found: Sequence[Found], left_out: frozenset[str]) -> Found:
         """Merge what the variants of a query found, each row once at its least distance, without some contents."""
-        rows, distances = found[0] if len(found) == 1 else _least(found)
+        rows, distances = found[0] if len(found) == 1 else least(found)
         if left_out:
             others = ~np.isin(self._digests[rows], [digest.encode() for digest in left_out])
             rows, distances = rows[others], distances[others]
         return rows, distances
 
-    # --- from rows to files ---------------------------------------------------------------------------------
+    # --- which of the nearest are the answer ----------------------------------------------------------------
 
-    def _allowed(self, among: Filter | None) -> Mask:
-        """Which rows have a file that may be found."""
-        if among is None:
-            return np.array(self._usable)
-        mask = np.zeros(len(self._usable), np.bool_)
-        mask[self._rows_of([record for record in self.records if among(record)])] = True
-        if isinstance(among, Where) and not mask.any():
-            raise among.refusal(self.records)
-        return mask
+    def _selected(
+        self,
+        targets: Targets,
+        k: int,
+        usable: Mask,
+        among: Filter | None,
+        how: Selection,
+        typical: Typical | None,
+    ) -> list[Selected]:
+        count = max(k, POOL) if how.diversity else k
+        if how.collapse is None:
+            found = [Selected(*each) for each in self._nearest(targets, count, usable)]
+        else:
+            found = [self._collapsed(each, count, usable, among, how.collapse) for each in targets.each()]
+        if typical is not None:
+            found = [each.of(typical.of(each.distances) >= how.alpha) for each in found]
+        elif how.threshold is not None:
+            found = [each.of(each.distances <= how.threshold) for each in found]
+        if how.diversity:
+            found = [
+                self._varied(self._in_order(each, among).of(slice(count)), k, how.diversity) for each in found
+            ]
+        return found
+
+    def _collapsed(
+        self, target: Targets, count: int, usable: Mask, among: Filter | None, distance: float | str
+    ) -> Selected:
+        apart = self.nearness[0] if distance == AUTO else float(distance)
+        allowed = usable & ~np.isin(self._digests, [digest.encode() for digest in target.digests[0]])
+
+        def nearest(number: int, gone: Rows) -> Selected:
+            left = np.array(allowed)
+            left[gone] = False
+            return self._in_order(Selected(*self._nearest(target, number, left)[0]), among)
+
+        return collapsed(nearest, lambda rows: self.near(rows, apart, allowed), count)
+
+    # --- from rows to files ---------------------------------------------------------------------------------
 
     def _answers(
         self,
-        targets: _Targets,
+        targets: Targets,
         among: Filter | None,
-        find: Callable[[_Targets, Mask], list[Found]],
+        find: Callable[[Targets, Mask], list[Selected]],
         k: int | None,
         *,
         copies: bool,
+        typical: Typical | None = None,
     ) -> list[list[Match]]:
         usable = self._allowed(among)
         while True:
             found = find(targets, usable)
-            records = self._records_of({row for rows, _ in found for row in rows.tolist()}, among)
-            gone = [row for rows, _ in found for row in rows.tolist() if row not in records]
-            if not gone:
+            rows = {row for each in found for row in each.all_rows()}
+            records = self._records_of(rows, among)
+            if not (gone := rows - records.keys()):
                 break
-            usable[gone] = False  # their records were removed after the vectors were loaded
-        variants = [[each[a:b] for each in targets.vectors] for a, b in itertools.pairwise(targets.ends())]
+            usable[list(gone)] = False  # their records were removed after the vectors were loaded
         return [
-            self._matches(some, names, *each, records, k, copies=copies)
-            for some, names, each in zip(variants, targets.names, found, strict=True)
+            self._matches(target, each, records, k, copies=copies, typical=typical)
+            for target, each in zip(targets.each(), found, strict=True)
         ]
 
     def _with_queries(self, asked: Sequence[Resolved], found: Sequence[list[Match]]) -> list[Matches]:
         pairs = zip(found, asked, strict=True)
         return [Matches.of(matches, query.pictures, query.unlike, self.similarity) for matches, query in pairs]
 
-    def _records_of(self, rows: Collection[int], among: Filter | None) -> dict[int, list[Record]]:
-        """The files of each row that has any."""
-        row_of = {self._digests[row].decode(): row for row in rows}
-        found: dict[int, list[Record]] = {}
-        for record in self._store.records(digests=list(row_of)):
-            is_here = not record.missing and (self._where is None or self._where(record))
-            if is_here and (among is None or among(record)):
-                found.setdefault(row_of[record.digest], []).append(record)
-        return found
-
     def _matches(
         self,
-        query: Sequence[Vectors],
-        variants: Sequence[str],
-        rows: Rows,
-        distances: Doubles,
+        asked: Targets,
+        found: Selected,
         records: Mapping[int, Sequence[Record]],
         k: int | None,
         *,
         copies: bool,
+        typical: Typical | None,
     ) -> list[Match]:
-        """The k nearest files of some rows, or contents, ties in the order of paths."""
+        """The k nearest files of some rows, or contents, to one query, ties in the order of paths."""
         nearest: list[tuple[float, str, int, tuple[str, ...]]] = []
-        for row, distance in zip(rows.tolist(), distances.tolist(), strict=True):
-            paths = sorted(record.path for record in records[row])
+        paths_of = {row: sorted(record.path for record in some) for row, some in records.items()}
+        for row, distance in zip(found.rows.tolist(), found.distances.tolist(), strict=True):
+            paths = paths_of[row]
             if copies:
                 nearest += [(distance, path, row, ()) for path in paths]
             else:
                 nearest.append((distance, paths[0], row, tuple(paths[1:])))
-        nearest = sorted(nearest)[:k]
+        nearest = (nearest if found.is_ordered else sorted(nearest))[:k]
         matches = [
-            Match(rank, path, distance, label_of(path), copies=others)
-            for rank, (distance, path, _, others) in enumerate(nearest, start=1)
+            Match(
+                rank,
+                path,
+                distance,
+                label_of(path),
+                copies=others,
+                near_copies=found.near_copies(row, paths_of),
+                typicality=None if typical is None else float(typical.of(np.array(distance))),
+            )
+            for rank, (distance, path, row, others) in enumerate(nearest, start=1)
         ]
         names = self.similarity.names
+        (variants,) = asked.names
         if not (names or variants):
             return matches
-        shares, nearest_of = self._shares(query, np.array([row for _, _, row, _ in nearest], dtype=np.intp))
+        shares, nearest_of = self._shares(
+            asked.vectors, np.array([row for _, _, row, _ in nearest], dtype=np.intp)
+        )
         return [
             replace(
                 match,
@@ -361,46 +413,3 @@ def opened(
         if isinstance(where, Where) and not gallery.records:
             raise where.refusal(record for record in store.records() if not record.missing)
         yield gallery
-
-
-@dataclass(frozen=True)
-class _Targets:
-    """What is searched for: the vectors of the variants of all queries, query by query."""
-
-    vectors: Sequence[Vectors]
-    """For each term `float32 (variants of all queries, dim)`."""
-
-    counts: Sequence[int]
-    """How many variants each query has."""
-
-    digests: Sequence[frozenset[str]]
-    """The contents that each query must not find."""
-
-    names: Sequence[Sequence[str]]
-    """What the variants of each query are; empty if it asked for none."""
-
-    def ends(self) -> list[int]:
-        """The offsets at which each query's variants begin, and the end of the last."""
-        return [0, *itertools.accumulate(self.counts)]
-
-    def by_query(self, found: Sequence[Found]) -> Iterator[tuple[Sequence[Found], frozenset[str]]]:
-        """For each query what its variants found, and the contents that it must not find."""
-        for (start, end), digests in zip(itertools.pairwise(self.ends()), self.digests, strict=True):
-            yield found[start:end], digests
-
-
-def _least(found: Sequence[Found]) -> Found:
-    """Merge several results: each row once at its least distance, nearest first."""
-    rows, distances = (np.concatenate([each[i] for each in found]) for i in range(2))
-    order = np.lexsort((rows, distances))
-    rows, distances = rows[order], distances[order]
-    _, first = np.unique(rows, return_index=True)
-    first.sort()
-    return rows[first], distances[first]
-
-
-def _cut(found: Found, k: int) -> Found:
-    """The k nearest rows, and all that tie with the k-th."""
-    rows, distances = found
-    near = distances <= distances[k - 1] if len(rows) > k else slice(None)
-    return rows[near], distances[near]

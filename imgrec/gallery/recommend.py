@@ -8,6 +8,7 @@ from typing import Any
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import UNLIKE_WEIGHT, Query
 from imgrec.gallery.results import Filter, Matches
+from imgrec.gallery.selection import ALPHA
 from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
 
 
@@ -30,6 +31,10 @@ def recommend(
     unlike_weight: float = UNLIKE_WEIGHT,
     variants: str | None = None,
     where: Filter | Mapping[str, Any] | None = None,
+    threshold: float | str | None = None,
+    alpha: float = ALPHA,
+    collapse: float | str | None = None,
+    diversity: float = 0.0,
 ) -> Matches:
     """The k images of a store that are most similar to a picture or several, nearest first; a list of `Match`.
 
@@ -51,10 +56,14 @@ def recommend(
         unlike_weight: how far, from 0 to below 1; see `resolving.pushed`.
         variants: `turns`, `crops` or `all`: the nearest of these variants of the picture counts.
         where: the files that may be found: a function of a record, or options, `{"label": "hat"}`; None: all.
+        threshold: the largest distance of a match, or `auto`; this and the others are those of `Gallery.search`.
+        alpha: for `auto`, the share of good queries that may be refused.
+        collapse: the distance up to which near-duplicates are folded into one match, or `auto`.
+        diversity: from 0 to 1, how much matches should differ from each other.
 
     Raises:
-        UsageError: there is no such query or store, the query is no image, the space is ambiguous, k is below 1,
-            or options of `where` leave no image.
+        UsageError: there is no such query or store, the query is no image, the space is ambiguous, k or another
+            option is out of its range, or options of `where` leave no image.
     """
     asked = Query.of(
         query,
@@ -65,6 +74,7 @@ def recommend(
         variants=variants,
     )
     how: Any = {"space": space, "extractor": extractor, "projection": projection, "smoothing": smoothing}
+    which: Any = {"threshold": threshold, "alpha": alpha, "collapse": collapse, "diversity": diversity}
     with opened(store, metric, index=index, **how) as gallery:
-        (matches,) = gallery.search([asked], k, where, copies=copies, rerank=rerank)
+        (matches,) = gallery.search([asked], k, where, copies=copies, rerank=rerank, **which)
     return matches

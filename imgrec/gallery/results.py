@@ -23,7 +23,7 @@ class Match:
     """One neighbour of a query."""
 
     rank: int
-    """From 1, the nearest."""
+    """From 1, the nearest, or of a varied answer the first chosen."""
 
     path: str
     distance: float
@@ -41,8 +41,14 @@ class Match:
     variant: str | None = None
     """Which variant of the query's picture is so near; None if none were asked for."""
 
+    near_copies: tuple[str, ...] | None = None
+    """The paths of near-duplicates that it stands for, nearest to it first; None if none were folded."""
+
+    typicality: float | None = None
+    """The share of the gallery's images whose own nearest one is at least as far; None if not asked for."""
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `shares` only for a fusion, `variant` only where variants were asked for."""
+        """Plain data; `shares` only for a fusion, `variant` and the others only where asked for."""
         data = {
             "rank": self.rank,
             "path": self.path,
@@ -50,8 +56,13 @@ class Match:
             "label": self.label,
             "copies": list(self.copies),
         }
-        variant = {} if self.variant is None else {"variant": self.variant}
-        return {**data, **variant, **({"shares": dict(self.shares)} if self.shares else {})}
+        if self.variant is not None:
+            data["variant"] = self.variant
+        if self.near_copies is not None:
+            data["near_copies"] = list(self.near_copies)
+        if self.typicality is not None:
+            data["typicality"] = self.typicality
+        return {**data, "shares": dict(self.shares)} if self.shares else data
 
 
 class Matches(list[Match]):

@@ -31,7 +31,7 @@ SAMPLE = 256
 """Images from which the usual distance in a space is computed."""
 
 
-DERIVED = ("_loaded", "_tables", "fields", "indexes")
+DERIVED = ("_loaded", "_tables", "fields", "indexes", "nearness")
 """Cached properties that depend on which contents were learned from."""
 
 
@@ -229,7 +229,7 @@ class GalleryRows:
         if not any(term.is_scaled for term in self.similarity.terms):
             return fields
         counted = np.arange(len(self._digests)) if self._where is None else np.flatnonzero(self._usable)
-        chosen = counted[np.argsort(self._digests[counted], kind="stable")[:SAMPLE]]
+        chosen = self._first(counted, SAMPLE)
         for field in fields:
             field.metric.check(field.of(chosen))
         return [
@@ -238,6 +238,10 @@ class GalleryRows:
             else field
             for field, term in zip(fields, self.similarity.terms, strict=True)
         ]
+
+    def _first(self, rows: Rows, count: int) -> Rows:
+        """Those of the first digests, which are as good as chosen at random, and always the same."""
+        return rows[np.argsort(self._digests[rows], kind="stable")[:count]]
 
     @functools.cached_property
     def indexes(self) -> list[TermIndex]:
@@ -345,9 +349,12 @@ class GalleryRows:
 
     def stored_vectors(self, records: Sequence[Record]) -> dict[str, Vectors]:
         """By the names of terms, row-aligned vectors of records, as the store has them."""
-        chosen = self._rows_of(records)
-        by_term = zip(self.similarity.terms, self._stored, self._alignment[1], strict=True)
-        return {t.name: table.vectors[chosen if rows is None else rows[chosen]] for t, table, rows in by_term}
+        found = self._stored_of(self._rows_of(records))
+        return {term.name: vectors for term, vectors in zip(self.similarity.terms, found, strict=True)}
+
+    def _stored_of(self, chosen: Rows) -> list[Vectors]:
+        by_term = zip(self._stored, self._alignment[1], strict=True)
+        return [table.vectors[chosen if rows is None else rows[chosen]] for table, rows in by_term]
 
     def points(self, records: Sequence[Record]) -> Vectors:
         """The vectors of records as one matrix, for a map: those of a fusion are scaled and put side by side.

@@ -19,7 +19,8 @@ from imgrec.gallery.asking import Asking, as_told
 from imgrec.gallery.each import Answer, answers, pictures_of
 from imgrec.gallery.gallery import Gallery, opened
 from imgrec.gallery.narrowing import Narrowing
-from imgrec.gallery.results import Match
+from imgrec.gallery.results import Match, Matches
+from imgrec.gallery.selection import AUTO, Selection
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Recommend(Asking, Opens, Narrowing, Stage):
+class Recommend(Asking, Opens, Narrowing, Selection, Stage):
     """Find the images of the gallery that are most similar to a picture, or to several."""
 
     positional: ClassVar[str | None] = "query"
@@ -101,10 +102,11 @@ class Recommend(Asking, Opens, Narrowing, Stage):
                 key = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             with run.timed("search"):
-                (matches,) = gallery.search([resolved], self.k, self.where, copies=self.copies, rerank=self.rerank)
-            about = gallery.about()
-        if len(matches) < self.k:
-            log.warning("the gallery has only %d images to recommend: k=%d is more", len(matches), self.k)
+                (matches,) = gallery.search(
+                    [resolved], self.k, self.where, copies=self.copies, rerank=self.rerank, **self.selection
+                )
+            about = {**gallery.about(), **self._about_selection(gallery)}
+        self._warn(matches)
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
@@ -137,9 +139,10 @@ class Recommend(Asking, Opens, Narrowing, Stage):
             with run.timed("load"):
                 key = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
-            how: Any = {"copies": self.copies, "rerank": self.rerank}
+            how: Any = {"copies": self.copies, "rerank": self.rerank, **self.selection}
+            about = {**as_told(query, each=True), **gallery.about(), **self._about_selection(gallery)}
             found = answers(gallery, self.store, query, files, self.k, self.where, **how)
-            columns = [Column("query"), *_columns(similarity.names, has_variants=query.variants is not None)]
+            columns = [Column("query"), *_columns(similarity.names, about)]
             with run.timed("answers"), progress("queries", len(files)) as advance:
                 for some in chunks(found, WRITTEN_AT_ONCE):
                     told.add(some)
@@ -153,15 +156,14 @@ class Recommend(Asking, Opens, Narrowing, Stage):
                     else:
                         shown += rows if self.format in ("markdown", "html") else rows[: ROWS_TOLD - len(shown)]
                     advance(len(some))
-            about = gallery.about()
         run.inputs["query"] = told.queries.hexdigest()
         counts = {"queries": told.count, "unreadable": told.unreadable, "matches": told.matches}
         run.counts.update(gallery=len(gallery), **counts)
         result = {
-            **as_told(query, each=True),
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
+            "where": self.given,
             **about,
             **counts,
             "failures": told.failures,
@@ -175,6 +177,29 @@ class Recommend(Asking, Opens, Narrowing, Stage):
         if told.unreadable:
             log.warning("%d of %d queries cannot be read", told.unreadable, told.count)
         run.note(f"written to {file}")
+
+    def _about_selection(self, gallery: Gallery) -> dict[str, Any]:
+        """For the results: what was asked for of thresholds, near-duplicates and variety."""
+        about: dict[str, Any] = {}
+        if self.threshold is not None:
+            about["threshold"] = self.threshold
+        if self.threshold == AUTO:
+            about["alpha"] = self.alpha
+        if self.collapse is not None:
+            distance, reason = gallery.nearness if self.collapse == AUTO else (self.collapse, "as asked for")
+            about["collapse"] = {"distance": distance, "reason": reason}
+        if self.diversity:
+            about["diversity"] = self.diversity
+        return about
+
+    def _warn(self, matches: Matches) -> None:
+        if not matches and self.threshold is not None:
+            usual = f"the share of the gallery's images whose own nearest one is as far is below {self.alpha:g}"
+            reason = usual if self.threshold == AUTO else f"no image is within a distance of {self.threshold:g}"
+            log.warning("nothing similar: %s", reason)
+        elif len(matches) < self.k and self.threshold is None:
+            what = "images" if self.collapse is None else "different images"
+            log.warning("the gallery has only %d %s to recommend: k=%d is more", len(matches), what, self.k)
 
 
 class Told:
@@ -200,14 +225,21 @@ class Told:
                     self.failures.append({"path": each.query, "reason": each.reason})
 
 
-def _columns(parts: Sequence[str], *, has_variants: bool) -> list[Column]:
-    """The columns of a match; for a fusion, with each part's share of the distance."""
+def _columns(parts: Sequence[str], shown: Mapping[str, Any]) -> list[Column]:
+    """The columns of a match; for a fusion, with each part's share of the distance.
+
+    Args:
+        parts: the names of a fusion's.
+        shown: the results, which name what was asked for.
+    """
     return [
         Column("rank", is_number=True),
         Column("distance", lambda distance: f"{distance:.6g}", is_number=True),
+        *([Column("typicality", lambda share: f"{share:.3f}", is_number=True)] if "alpha" in shown else []),
         *(Column(name, lambda share: f"{share:.0%}", is_number=True) for name in parts),
         Column("copies", lambda paths: str(len(paths)), is_number=True),
-        *([Column("variant")] if has_variants else []),
+        *([Column("near_copies", lambda paths: str(len(paths)), is_number=True)] if "collapse" in shown else []),
+        *([Column("variant")] if "variants" in shown else []),
         Column("label"),
         Column("path"),
     ]
@@ -218,26 +250,40 @@ def _row(match: Match) -> dict[str, Any]:
 
 
 def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
-    columns = _columns(list(matches[0].shares) if matches else [], has_variants="variants" in result)
+    columns = _columns(list(matches[0].shares) if matches else [], result)
     return Listing(columns, list(map(_row, matches)), data=result, table=_as_table(matches))
 
 
 def _as_table(matches: Sequence[Match]) -> str:
-    """Rank, distance and path, with the paths of copies below; for a fusion, each part's share of the distance."""
+    """Rank, distance and path, with those of copies below; for a fusion, each part's share of the distance.
+
+    With the typicality, and how many near-duplicates a match stands for, where that was asked for.
+    """
     parts = list(matches[0].shares) if matches else []
     digits = 4 if any(match.distance >= 1 for match in matches) else 6
     width = max((len(f"{match.distance:.{digits}f}") for match in matches), default=0)
-    has_copies = any(match.copies for match in matches)
-    has_variants = any(match.variant for match in matches)
+    asked = {
+        "typicality": any(match.typicality is not None for match in matches),
+        **dict.fromkeys(parts, True),
+        "copies": any(match.copies for match in matches),
+        "near": any(match.near_copies for match in matches),
+        "variant": any(match.variant for match in matches),
+    }
+    added = [name for name, is_shown in asked.items() if is_shown]
     rows: list[list[Any]] = []
     for match in matches:
         shares = [f"{match.shares[name]:{len(name)}.0%}" for name in parts]
         distance = f"{match.distance:{width}.{digits}f}"
-        copies = [len(match.copies) or ""] if has_copies else []
-        variant = [match.variant] if has_variants else []
-        rows.append([f"{match.rank:4}", distance, *shares, *copies, *variant, match.path])
-        told = match.copies if len(match.copies) <= COPIES_TOLD else match.copies[: COPIES_TOLD - 1]
-        more = [f"and {len(match.copies) - len(told):,} more"] if len(told) < len(match.copies) else []
-        rows += [["", "", *[""] * (len(shares) + len(variant)), "", path] for path in [*told, *more]]
-    added = [*(["copies"] if has_copies else []), *(["variant"] if has_variants else [])]
-    return table(rows, header=["rank", "distance", *parts, *added, "path"])
+        cells = {
+            "typicality": f"{match.typicality or 0:10.3f}",
+            **dict(zip(parts, shares, strict=True)),
+            "copies": len(match.copies) or "",
+            "near": len(match.near_copies or ()) or "",
+            "variant": match.variant,
+        }
+        rows.append([f"{match.rank:4}", distance, *(cells[name] for name in added), match.path])
+        others = [*match.copies, *(match.near_copies or ())]
+        told = others if len(others) <= COPIES_TOLD else others[: COPIES_TOLD - 1]
+        more = [f"and {len(others) - len(told):,} more"] if len(told) < len(others) else []
+        rows += [["", "", *[""] * len(added), path] for path in [*told, *more]]
+    return table(rows, header=["rank", "distance", *added, "path"])

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.report import Figure, Report, Target
 
-PARTS = ("quality", "copies", "ingest", "estimate", "scale", "search", "answer", "maps", "startup")
+PARTS = ("quality", "copies", "strangers", "ingest", "estimate", "scale", "search", "answer", "maps", "startup")
 """Each is a module here, whose `run` returns a `Report`."""
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -64,7 +64,7 @@ def markdown() -> str:
             part["about"],
             [Figure(**each) for each in part["figures"]],
             [Target(**each) for each in part["targets"]],
-            part["notes"],
+            part["metadata"],
         )
         parts.append(f"## {name}\n\n{part['day']}, {part['machine']}. {report.markdown()}\n")
     return "\n".join(parts)
