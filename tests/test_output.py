@@ -33,7 +33,7 @@ PRINTED = {
     "evaluate": ("", r"colour, euclidean.*: 12 (.*\n)+.* bytes an image\n", rf"the 10 worst.*{RUN}/worst.png\n"),
     "duplicates": ("", r"no duplicates\n", r"duplicates are images within a distance of .*\n"),
     "export": ("", rf"{RUN}/gallery.parquet\n", r"12 images, with .*\n"),
-    "import": ("{exported}", r"outputs/gallery.sqlite: 0 new, 12 known, in imported-\S+\n", r"they claim .* proves\n"),
+    "import": ("{exported}", r"outputs/\S+: 0 new, 12 known, in imported-\S+\n", r"they claim .* proves\n"),
     "default": ("", r"outputs/gallery.sqlite: compared by colour-\S+\n", ""),
     "forget": ("*/china-0-0.jpg", r"outputs/gallery.sqlite: 1 files .*\n", ""),
     "info": ("", r"outputs/gallery.sqlite: 12 images(.*\n)+", ""),
