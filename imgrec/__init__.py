@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from imgrec.fusion import Fusion
     from imgrec.gallery.duplicates import Duplicates, duplicates
     from imgrec.gallery.gallery import Gallery
-    from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
     from imgrec.gallery.query import Query
     from imgrec.gallery.recommend import recommend
     from imgrec.gallery.results import Match, Matches
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from imgrec.ingestion.ingest import ingest
     from imgrec.ingestion.items import decode_item, extract_items, read_item
     from imgrec.ingestion.steps import IngestReport
+    from imgrec.interactive import open_gallery as open  # noqa: A004 - it is imgrec.open
     from imgrec.linear import LinearReducer
     from imgrec.neighbours import NeighbourReducer
     from imgrec.run import Run
@@ -70,7 +70,7 @@ _LAZY = {
     "image_suffixes": "imgrec.images",
     "import_vectors": "imgrec.exchange.importing",
     "ingest": "imgrec.ingestion.ingest",
-    "open": "imgrec.gallery.gallery:opened",
+    "open": "imgrec.interactive:open_gallery",
     "read_item": "imgrec.ingestion.items",
     "recommend": "imgrec.gallery.recommend",
     "source_of": "imgrec.images",

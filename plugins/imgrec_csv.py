@@ -85,6 +85,11 @@ class Csv(imgrec.Store):
         self._is_open = self._is_fixed = False
         self._alone = threading.RLock()
 
+    @classmethod
+    def recognises(cls, path: str) -> bool:
+        """Whether it is a folder with a schema, or with the tables of the first one."""
+        return any(Path(path, name).is_file() for name in (SCHEMA, "records.csv"))
+
     @property
     def location(self) -> str:
         """The folder."""

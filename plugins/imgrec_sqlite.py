@@ -115,6 +115,16 @@ class Sqlite(imgrec.Store):
         self._local = threading.local()  # one connection per thread
         self._connections: list[sqlite3.Connection] = []
 
+    @classmethod
+    def recognises(cls, path: str) -> bool:
+        """Whether it is a SQLite database with imgrec's mark."""
+        try:
+            with Path(path).open("rb") as file:
+                header = file.read(72)
+        except OSError:
+            return False
+        return header.startswith(b"SQLite format 3\0") and header[68:] == APPLICATION_ID.to_bytes(4, "big")
+
     @property
     def location(self) -> str:
         """The database file."""

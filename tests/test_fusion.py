@@ -181,7 +181,7 @@ def test_a_fusion_checks_its_parts(options: dict[str, Any], told: str) -> None:
 def test_a_gallery_is_asked_with_numbers(photos: Path, tmp_path: Path) -> None:
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "g.sqlite"))
     imgrec.ingest(photos, _colour(), store)
-    with pytest.raises(UsageError, match="takes a store"), imgrec.open(str(tmp_path)):  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="takes a store"), imgrec.open(5):  # type: ignore[arg-type]
         pass
     query = str(next(photos.rglob("*.jpg")))
     with imgrec.open(store) as gallery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import shlex
@@ -128,7 +129,7 @@ def test_every_python_block_is_run() -> None:
     assert {name: len(blocks(name, "python")) for name in PAGES} == {
         "README.md": 2,
         "conf": 0,
-        "imgrec": 1,
+        "imgrec": 3,
         "plugins": 2,
         "tests": 0,
         "tests/benchmarks": 0,
@@ -172,7 +173,9 @@ def test_the_python_example(folder: Path) -> None:
 
 def test_the_longer_python_example(folder: Path) -> None:
     """Without the network: `colour` in the place of a neural extractor."""
-    lines = told(python("imgrec", "import imgrec").replace('"timm", model="resnet18"', '"colour"'), folder)
+    lines = told(
+        python("imgrec", "import imgrec\n\nextractor").replace('"timm", model="resnet18"', '"colour"'), folder
+    )
     assert lines[0].startswith("11 new")
     assert [line.split()[0] for line in lines[1:6]] == ["1", "2", "3", "4", "5"]
     shares = ast.literal_eval(lines[6])
@@ -181,6 +184,13 @@ def test_the_longer_python_example(folder: Path) -> None:
     assert (folder / "map.png").stat().st_size > 10_000
     assert 0 < float(lines[7]) <= 1
     assert "hat" in lines[8]
+    (line,) = told(python("imgrec", "import imgrec\n\ngallery"), folder)
+    assert line.startswith("6 {'hat'} ")
+    assert line.endswith("<Map of 6 images with 1 labels>")
+    if importlib.util.find_spec("pyarrow"):
+        block = python("imgrec", "import json")
+        before = "import imgrec; store = imgrec.build('store', 'sqlite', path='gallery.sqlite')\n"
+        assert "colour" in told(before + block, folder)[-1]
 
 
 def test_the_first_page_is_short_and_shows_its_pictures() -> None:

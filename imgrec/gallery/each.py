@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+import hashlib
+import json
+import logging
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +21,12 @@ from imgrec.kinds import ImageFile, Reranker, Store
 
 AT_ONCE = 1024
 """Queries that are searched together, and whose vectors and answers are in memory."""
+
+
+FAILURES_TOLD = 100
+"""How many of many queries that cannot be read are told of one by one; all are counted."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,3 +104,26 @@ def answers(
         for picture in some:
             matches = None if picture.reason is not None else next(found)
             yield Answer(picture.path, picture.digest, matches, picture.reason)
+
+
+class Summary:
+    """What is told of many answers: counts, the first failures, and digests of all."""
+
+    def __init__(self) -> None:
+        self.count = self.unreadable = self.matches = 0
+        self.failures: list[dict[str, str | None]] = []
+        self.queries, self.results = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, some: Sequence[Answer]) -> None:
+        """Count some more answers."""
+        self.count += len(some)
+        for each in some:
+            self.queries.update(each.digest.encode())
+            matches = None if each.matches is None else [match.to_json() for match in each.matches]
+            self.results.update(json.dumps([each.query, matches, each.reason]).encode())
+            self.matches += len(matches or ())
+            if each.reason is not None:
+                self.unreadable += 1
+                if len(self.failures) < FAILURES_TOLD:
+                    log.warning("query %r cannot be read: %s", each.query, each.reason)
+                    self.failures.append({"path": each.query, "reason": each.reason})

@@ -371,8 +371,9 @@ def opened(
     projection: Reducer | None = None,
     smoothing: Reranker | None = None,
     index: Index | None = None,
+    made_as: type[Gallery] = Gallery,
 ) -> Iterator[Gallery]:
-    """Open a store, and a gallery on a snapshot of it.
+    """Open a store, and a gallery on a snapshot of it; `imgrec.open` is this for many questions.
 
     Args:
         store: filled by `ingest`.
@@ -384,24 +385,15 @@ def opened(
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
         smoothing: moves the gallery's vectors towards their own neighbours, and no queries.
         index: finds candidates approximately; None: every search is exact.
+        made_as: the class of the gallery.
 
     Raises:
         UsageError: there is no such store, space or metric, or the space is ambiguous.
-
-    >>> import imgrec, tempfile
-    >>> from pathlib import Path
-    >>> from imgrec.testing import write_pictures
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_pictures(Path(folder, "photos"))
-    ...     store = imgrec.build("store", "sqlite", path=f"{folder}/gallery.sqlite")
-    ...     _ = imgrec.ingest(f"{folder}/photos", imgrec.build("extractor", "colour"), store)
-    ...     with imgrec.open(store, "cosine", where=lambda record: "/c/" not in record.path) as gallery:
-    ...         (matches,) = gallery.search([f"{folder}/photos/a/0.png"], k=2)
-    >>> [match.label for match in matches]
-    ['a', 'a']
     """
     if not isinstance(store, Store):
-        raise UsageError(f"imgrec.open takes a store, imgrec.build('store', 'sqlite', path=...), not {store!r}")
+        raise UsageError(
+            f"imgrec.open takes a store, imgrec.build('store', NAME, ...), or its path, not {store!r}"
+        )
     check_component(projection, Reducer, "projection")
     check_component(smoothing, Reranker, "smoothing")
     check_component(index, Index, "index")
@@ -409,7 +401,13 @@ def opened(
     with store, store.snapshot():
         chosen = similarity.choose(store, space, extractor, projection, metric, smoothing)
         recorded.warn_of_older_decoding(store, [term.space.key for term in chosen.terms])
-        gallery = Gallery(store, chosen, where, index)
-        if isinstance(where, Where) and not gallery.records:
-            raise where.refusal(record for record in store.records() if not record.missing)
-        yield gallery
+        yield _made(made_as, store, chosen, where, index)
+
+
+def _made(
+    made_as: type[Gallery], store: Store, chosen: similarity.Similarity, where: Filter | None, index: Index | None
+) -> Gallery:
+    gallery = made_as(store, chosen, where, index)
+    if isinstance(where, Where) and not gallery.records:
+        raise where.refusal(record for record in store.records() if not record.missing)
+    return gallery

@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import PIL.Image
 
 from imgrec import images
 from imgrec.errors import ImgrecError
@@ -103,6 +102,8 @@ def altered(gallery: Gallery, paths: Sequence[str], alter: Alter) -> tuple[list[
 
 
 def _copied(data: bytes, side: int | None) -> Sequence[Image]:
+    import PIL.Image
+
     image = images.decode(data)
     height, width = (max(1, length // 2) for length in image.shape[:2])
     file = io.BytesIO()

@@ -140,6 +140,14 @@ class Store(Component):
             if name in vars(cls):
                 setattr(cls, name, around(vars(cls)[name]))
 
+    @classmethod
+    def recognises(cls, path: str) -> bool:
+        """Whether a file or folder is a store of this kind, whose option `path` names it; by default never.
+
+        `imgrec.open("gallery.sqlite")` asks all of them. Look at what is there, not at its name.
+        """
+        return False
+
     @property
     @abstractmethod
     def location(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,11 +10,10 @@ from typing import Any, ClassVar
 
 from imgrec import images
 from imgrec.batches import chunks
-from imgrec.exchange.answers import AnswersFile
-from imgrec.exchange.parquet import needs_pyarrow
+from imgrec.exchange.parquet import AnswersFile, needs_pyarrow
 from imgrec.gallery import titles
 from imgrec.gallery.asking import Asking, as_told
-from imgrec.gallery.each import Answer, answers, pictures_of
+from imgrec.gallery.each import Summary, answers, pictures_of
 from imgrec.gallery.gallery import Gallery, opened
 from imgrec.gallery.narrowing import Narrowing
 from imgrec.gallery.results import Match, Matches
@@ -37,9 +34,6 @@ WRITTEN_AT_ONCE = 256
 
 ROWS_TOLD = 100
 """How many matches the table of many queries lists at most."""
-
-FAILURES_TOLD = 100
-"""How many of many queries that cannot be read are told of one by one; all are counted."""
 
 STREAMED = ("jsonl", "csv", "paths", "paths0")
 """Formats of many answers that are printed as these come."""
@@ -131,7 +125,7 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
 
     def _each(self, run: Run) -> None:
         needs_pyarrow()
-        query, told = self.asked, Told()
+        query, told = self.asked, Summary()
         files, shown = pictures_of(query), list[dict[str, Any]]()
         file = run.folder / "results.parquet"
         with self._opened() as gallery, AnswersFile(file, gallery.similarity.names) as written:
@@ -200,29 +194,6 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
         elif len(matches) < self.k and self.threshold is None:
             what = "images" if self.collapse is None else "different images"
             log.warning("the gallery has only %d %s to recommend: k=%d is more", len(matches), what, self.k)
-
-
-class Told:
-    """What `results.json` tells of many answers: counts, the first failures, and digests of all."""
-
-    def __init__(self) -> None:
-        self.count = self.unreadable = self.matches = 0
-        self.failures: list[dict[str, str | None]] = []
-        self.queries, self.results = hashlib.sha256(), hashlib.sha256()
-
-    def add(self, some: Sequence[Answer]) -> None:
-        """Count some more answers."""
-        self.count += len(some)
-        for each in some:
-            self.queries.update(each.digest.encode())
-            matches = None if each.matches is None else [match.to_json() for match in each.matches]
-            self.results.update(json.dumps([each.query, matches, each.reason]).encode())
-            self.matches += len(matches or ())
-            if each.reason is not None:
-                self.unreadable += 1
-                if len(self.failures) < FAILURES_TOLD:
-                    log.warning("query %r cannot be read: %s", each.query, each.reason)
-                    self.failures.append({"path": each.query, "reason": each.reason})
 
 
 def _columns(parts: Sequence[str], shown: Mapping[str, Any]) -> list[Column]:

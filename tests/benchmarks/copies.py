@@ -26,8 +26,8 @@ KINDS = (*ALTERATIONS, "turn", "tiny")
 def run() -> Report:
     """Each extractor on the same files: pairs of an original and its copy are to be found, and no others."""
     report = Report(
-        f"{PHOTOGRAPHS} photographs of clothes, a copy of each by {len(KINDS)} alterations, at `distance=auto` and"
-        " without `turned=true`. Recall: the share of copies that are within the distance of their originals. "
+        f"{PHOTOGRAPHS} photographs of clothes, a copy of each by {len(KINDS)} alterations, at `distance=auto` "
+        "and without `turned=true`. Recall: the share of copies that are within the distance of their originals. "
         "Precision: the share of the images within the distance of an original that are of the same photograph"
     )
     ways = {

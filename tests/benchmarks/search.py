@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.report import Report
+from imgrec.gallery.each import AT_ONCE
 from imgrec.kinds.metric import metric_of
 from imgrec.search import exact
 from imgrec.search.bounds import PruningIndex, pruning_index
@@ -27,6 +28,9 @@ FEW = 0.01
 
 QUERIES = 1_000
 """Whose proved neighbours are compared with the whole scan's."""
+
+EACH = 10_000
+"""Queries of one run with `each=true`."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -52,6 +56,7 @@ def run() -> Report:
         "imgrec, whole scan, 256 at once, each": lambda: whole(many),
         "imgrec, proved scan, 256 at once, each": lambda: proved(many),
         f"imgrec, proved scan, a filter of {FEW:.0%}": lambda: proved(one[None], few),
+        "imgrec, proved scan, 8 variants of a query, together": lambda: proved(queries[:8]),
     }
     times = _in_turns(ways)
     ms = {}
@@ -62,6 +67,13 @@ def run() -> Report:
     report.hold("whole scan, its time over one product's", scan / product, at_most=1.2)
     report.hold("proved scan over the whole scan", scan / ms["imgrec, proved scan"], at_least=5)
     at_once = ms["imgrec, whole scan, 256 at once, each"]
+    asked = like_real_ones(EACH, rng)
+    start = time.perf_counter()
+    for some in np.split(asked, range(AT_ONCE, EACH, AT_ONCE)):
+        proved(some)
+    report.add(
+        f"imgrec, proved scan, {EACH:,} queries in a run, {AT_ONCE:,} at once", time.perf_counter() - start, "s"
+    )
     report.hold("256 queries at once over one at a time, whole scan", scan / at_once, at_least=5)
     filtered = ms[f"imgrec, proved scan, a filter of {FEW:.0%}"]
     report.hold("a filter's time over that of no filter", filtered / ms["imgrec, proved scan"], at_most=2)
