@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import shlex
@@ -128,7 +129,7 @@ def test_every_python_block_is_run() -> None:
     assert {name: len(blocks(name, "python")) for name in PAGES} == {
         "README.md": 2,
         "conf": 0,
-        "imgrec": 1,
+        "imgrec": 2,
         "plugins": 2,
         "tests": 0,
         "tests/benchmarks": 0,
@@ -181,6 +182,9 @@ def test_the_longer_python_example(folder: Path) -> None:
     assert (folder / "map.png").stat().st_size > 10_000
     assert 0 < float(lines[7]) <= 1
     assert "hat" in lines[8]
+    if importlib.util.find_spec("pyarrow"):
+        before = "import imgrec; store = imgrec.build('store', 'sqlite', path='gallery.sqlite')\n"
+        assert "colour" in told(before + python("imgrec", "import json"), folder)[-1]
 
 
 def test_the_first_page_is_short_and_shows_its_pictures() -> None:
