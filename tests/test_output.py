@@ -31,6 +31,8 @@ PRINTED = {
     "recommend": ("few/china/china-0-0.jpg k=2", r"rank .*\n( .*\n){2}", rf"drawn in {RUN}/recommendations.png\n"),
     "visualise": ("reducer=pca", rf"{RUN}/map.png\n{RUN}/map.csv\n", ""),
     "evaluate": ("", r"colour, euclidean.*: 12 (.*\n)+.* bytes an image\n", rf"the 10 worst.*{RUN}/worst.png\n"),
+    "export": ("", rf"{RUN}/gallery.parquet\n", r"12 images, with .*\n"),
+    "import": ("{exported}", r"outputs/\S+: 0 new, 12 known, in imported-\S+\n", r"they claim .* proves\n"),
     "default": ("", r"outputs/gallery.sqlite: compared by colour-\S+\n", ""),
     "forget": ("*/china-0-0.jpg", r"outputs/gallery.sqlite: 1 files .*\n", ""),
     "info": ("", r"outputs/gallery.sqlite: 12 images(.*\n)+", ""),
@@ -62,6 +64,8 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(
     if "{run}" in words:
         here("recommend", "few/china/china-0-0.jpg")
         run = str(next(few.parent.glob("outputs/2*/*")))
+    if "{exported}" in words:
+        imgrec.export_vectors(store, "exported.parquet")
     colour = registry.available("extractor")["colour"].cls
     extract = colour.extract  # type: ignore[attr-defined]
 
@@ -70,7 +74,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(
         return extract(*args)
 
     monkeypatch.setattr(colour, "extract", noisy)
-    done = here(stage, *words.format(run=run).split())
+    done = here(stage, *words.format(run=run, exported="exported.parquet").split())
     assert re.fullmatch(out, done.out)
     assert re.fullmatch(err, done.err.replace("noise of a library\n", ""))
     left = [path.name for path in few.parent.glob("outputs/2*/*") if str(path) != run]

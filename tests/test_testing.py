@@ -55,8 +55,10 @@ STAGES: dict[str, dict[str, Any]] = {
     "compare": {"runs": ["run", "run"]},
     "default": {},
     "evaluate": {"labels": "folder", "default_extractor": "colour"},
+    "export": {},
     "failures": {},
     "forget": {"images": "pictures/a/0.png"},
+    "import": {"file": "exported.parquet"},
     "info": {},
     "ingest": {"source": "pictures", "default_extractor": "colour"},
     "new_plugin": {"name": "foo", "folder": "imgrec-foo"},
@@ -160,6 +162,8 @@ def test_a_stage_keeps_its_contract(name: str) -> None:
         backup = imgrec.build("store", "csv", path=str(folder / "backup"))
         if name != "ingest":
             imgrec.ingest(folder / "pictures", imgrec.build("extractor", "colour"), store, backup)
+        if name == "import":
+            imgrec.export_vectors(store, folder / "exported.parquet")
         values: dict[str, Any] = dict(STAGES[name])
         for field in dataclasses.fields(cls):
             value = values.get(field.name)

@@ -202,6 +202,17 @@ def test_a_device_that_is_not_there() -> None:
         random_model(device="cuda").extract([np.zeros((8, 8, 3), np.uint8)])
 
 
+def test_on_a_gpu_vectors_are_those_of_the_cpu_in_any_batch() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU of NVIDIA's")
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (96, 96, 3), np.uint8) for _ in range(40)]
+    usual = random_model(device="cpu", runtime="torch").extract(pictures)
+    for size in (1, 7, 40):
+        found = random_model(device="cuda", batch_size=size).extract(pictures)
+        assert np.linalg.norm(found - usual, axis=1).max() <= 1e-5 * np.linalg.norm(usual, axis=1).min()
+
+
 def test_model_is_required() -> None:
     with pytest.raises(UsageError, match="needs model"):
         imgrec.build("extractor", "timm")

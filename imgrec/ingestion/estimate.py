@@ -75,10 +75,9 @@ def estimate(
     """Try a few files, and say what all will take. Nothing is written but to temporary stores.
 
     Seconds are the sum of what was taken to look for files, to load the models and warm them up (once), and for
-    each file to read, decode, extract and write it. The time of a file is a line through the probe's groups by
-    their bytes, at the mean of all files: the regression estimator (Cochran, Sampling Techniques, 1977, chapter
-    7). Bytes on disk are those of temporary stores of the same kinds. Memory is the peak of this process in a full
-    batch and in the probe, and what full batches of the probe's images hold beyond that; three exist at a time.
+    each file to read, decode, extract and write it. Bytes on disk are those of temporary stores of the same kinds.
+    Memory is the peak of this process in a full batch and in the probe, and what full batches of the probe's
+    images hold beyond that; three exist at a time.
 
     Args:
         files: those to be read.
@@ -100,15 +99,10 @@ def estimate(
         extract(extractor, [np.zeros((side, side, 3), np.uint8)] * batch_size, ["a black image"] * batch_size)
     started = time.perf_counter() - start
     held: list[int] = []
-    groups = list(_tried(chosen, spaces, engine, is_held, held))
-    sizes = [np.mean([item.file.size for item in group.items]) for group, _ in groups]
-    seconds = [taken / len(group.items) for group, taken in groups]
-    weights = [len(group.items) for group, _ in groups]
-    mean = np.average(seconds, weights=weights)
-    off = sizes - np.average(sizes, weights=weights)
-    slope = max(0.0, np.average(off * seconds, weights=weights) / (np.average(off**2, weights=weights) or 1))
-    each = max(mean / 4, mean + slope * (total / count - np.average(sizes, weights=weights)))
-    written = [_written(store, [group for group, _ in groups], batch_size) for store in stores]
+    tried = list(_tried(chosen, spaces, engine, is_held, held))
+    groups = [group for _, found, _ in tried for group in found]
+    each = _seconds_each([(some, taken) for some, _, taken in tried], total / count)
+    written = [_written(store, groups, batch_size) for store in stores]
     disk = [None if found is None else found[1] + count * found[2] for found in written]
     each += sum(found[0] for found in written if found)
     more = 3 * max(0, batch_size - TOGETHER) * float(np.mean(held or [0]))
@@ -116,7 +110,7 @@ def estimate(
         count,
         total,
         len(chosen),
-        looked + started + count * float(each),
+        looked + started + count * each,
         None if None in disk else round(sum(filter(None, disk))),
         _peak() + round(min(more, 3 * engine.planned_bytes)),
     )
@@ -143,11 +137,15 @@ def _tried(
     engine: Engine,
     is_held: Callable[[Space, str], bool],
     held: list[int],
-) -> Iterator[tuple[Extracted, float]]:
-    """Groups as the engine extracts them, with the seconds since the last one."""
+) -> Iterator[tuple[Sequence[ImageFile], list[Extracted], float]]:
+    """Groups of files, what the engine made of them, and the seconds that it took.
 
-    def planned() -> Iterator[Item]:
-        for item in engine.read(files):
+    Each goes through the engine alone, or it would work ahead on the next ones in the time of the first. The first
+    is tried twice, since what is made at first use counts once.
+    """
+
+    def planned(some: Sequence[ImageFile]) -> Iterator[Item]:
+        for item in engine.read(some):
             if item.reason is None:
                 item.lacks = [space for space in spaces if not is_held(space, item.digest)]
                 item.sides = {spaces[space].side for space in item.lacks}
@@ -156,11 +154,26 @@ def _tried(
 
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
-        start = time.perf_counter()
         engine.open(spaces)
-        for group in engine.extract(planned(), TOGETHER):
-            yield group, (now := time.perf_counter()) - start
-            start = now
+        list(engine.extract(planned(files[:TOGETHER]), TOGETHER))
+        for some in chunks(files, TOGETHER):
+            start = time.perf_counter()
+            found = list(engine.extract(planned(some), TOGETHER))
+            yield some, found, time.perf_counter() - start
+
+
+def _seconds_each(tried: Sequence[tuple[Sequence[ImageFile], float]], size: float) -> float:
+    """The seconds of a file of some bytes, on a line through groups of files with the seconds that each took.
+
+    At the mean of all files it is the regression estimator: W. Cochran, Sampling Techniques, 1977, chapter 7.
+    """
+    weights = [len(some) for some, _ in tried]
+    sizes = np.array([np.mean([file.size for file in some]) for some, _ in tried])
+    seconds = np.array([taken / len(some) for some, taken in tried])
+    mean, usual = np.average(seconds, weights=weights), np.average(sizes, weights=weights)
+    off = sizes - usual
+    slope = max(0.0, np.average(off * seconds, weights=weights) / (np.average(off**2, weights=weights) or 1))
+    return float(max(mean / 4, mean + slope * (size - usual)))
 
 
 def _written(store: Store, groups: Sequence[Extracted], batch_size: int) -> tuple[float, int, float] | None:
@@ -226,7 +239,7 @@ def _peak() -> int:
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
-        return f"{seconds:,.0f} s"
+        return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 

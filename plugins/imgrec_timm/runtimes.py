@@ -109,7 +109,10 @@ class Torch:
         import torch
 
         features = []
-        with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, enabled=self._is_bfloat16):
+        # Else convolutions on a GPU round to TF32, and vectors depend on the batch.
+        exactly = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        bfloat16 = torch.autocast(self._device, torch.bfloat16, enabled=self._is_bfloat16)
+        with torch.inference_mode(), exactly, bfloat16:
             for some in chunks(images, self._batch_size):
                 pixels = torch.from_numpy(np.stack(each(self._preprocessing, some)))
                 if self._device == "cuda":
