@@ -81,7 +81,7 @@ class Recommend(Opens, Narrowing, Stage):
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
-            "where": self.given,
+            **self.about,
             **about,
             "matches": [match.to_json() for match in matches],
         }
