@@ -88,7 +88,8 @@ class Csv(imgrec.Store):
     @classmethod
     def recognises(cls, path: str) -> bool:
         """Whether it is a folder with a schema, or with the tables of the first one."""
-        return any(Path(path, name).is_file() for name in (SCHEMA, "records.csv"))
+        first = ("records.csv", "spaces.json")  # an export as arrays has a records.csv too
+        return Path(path, SCHEMA).is_file() or all(Path(path, name).is_file() for name in first)
 
     @property
     def location(self) -> str:
@@ -118,7 +119,7 @@ class Csv(imgrec.Store):
                 raise NoStoreError(message)
             with self.writing():
                 self._make(folder)
-        if not (folder / SCHEMA).is_file() and not (folder / "records.csv").is_file():
+        if not self.recognises(self.path):
             raise imgrec.UsageError(f"{self.path} is not an imgrec store: it has no {SCHEMA}")
         version = _schema_version(folder)
         if version == 2 or (version == 1 and not (folder / "records.csv").is_file()):

@@ -133,6 +133,7 @@ def test_from_the_command_line(here: Cli, few: Path, monkeypatch: pytest.MonkeyP
     done = here("ingest", few, "extractor=colour", "estimate=true", "store.path=g.sqlite")
     assert "12 files (" in done.out
     assert "from a probe of 12" in done.out
+    assert "about 0 s" not in done.out
     assert not Path("g.sqlite").exists()
     results = imgrec.run.read_results(done.runs()[-1])
     assert (results["files"], results["probed"]) == (12, 12)

@@ -277,6 +277,8 @@ def test_another_interpolation_of_a_network_is_found(photos: Path, tmp_path: Pat
 ROWS = [[0.0, 1.0], [1.0, 0.0]]
 MALFORMED: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "no file": (lambda here: here / "x.parquet", {}, "does not exist"),
+    "a picture": (lambda here: _text(here / "x.jpg", "no vectors"), {}, "neither a Parquet file nor an array"),
+    "a file without a name": (lambda here: _text(here / "x", ""), {}, "neither a Parquet file nor an array"),
     "no Parquet": (lambda here: _text(here / "x.parquet", "PAR1 nothing PAR1"), {}, "cannot be read as Parquet"),
     "cut": (lambda here: _cut(as_parquet(here / "x.parquet", ["a", "b"], ROWS)), {}, "cannot be read as Parquet"),
     "pickled": (

@@ -211,6 +211,7 @@ def test_imgrec_run_started(cli: Cli, few: Path, tmp_path: Path) -> None:
         "store": "sqlite",
         "extractor": None,
         "projection": "none",
+        "smoothing": "none",
         "rerank": "none",
         "index": "exact",
     }

@@ -109,3 +109,11 @@ def test_ipython_shows_what_it_returns(path: Path, few: Path) -> None:
         assert shown(gallery.map("pca"))[0]["image/png"]
         assert shown(gallery)[0]["text/html"]
         assert shown(gallery.to_pandas())[0]["text/html"]
+
+
+def test_exported_arrays_are_no_gallery(path: Path, tmp_path: Path) -> None:
+    imgrec.export_vectors(imgrec.open(path)._store, tmp_path / "arrays", form="numpy")
+    with pytest.raises(UsageError, match="arrays is no gallery that an installed store recognises"):
+        imgrec.open(tmp_path / "arrays")
+    with pytest.raises(UsageError, match="arrays is not an imgrec store"):
+        imgrec.open(imgrec.build("store", "csv", path=str(tmp_path / "arrays")))

@@ -163,7 +163,7 @@ def test_the_picture_is_shown_without_waiting(
     here("ingest", few, "extractor=colour", "extractor.bins=2")
     (tmp_path / "bin").mkdir()
     viewer, seen = tmp_path / "bin" / "xdg-open", tmp_path / "seen"
-    viewer.write_text(f'#!/bin/sh\necho "$1" >> {seen}\nsleep 5\n')
+    viewer.write_text(f"#!/bin/sh\necho \"$1\" >> '{seen}'\nsleep 5\n")
     viewer.chmod(stat.S_IRWXU)
     with monkeypatch.context() as patch:
         patch.setenv("PATH", os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]))

@@ -23,7 +23,7 @@ def _no_store_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IMGREC_CONFIG_DIR", raising=False)
 
 
-RUN = r"/\S+/outputs/\S+"
+RUN = r"/.+/outputs/\S+"
 
 PRINTED = {
     # The stage: its words, all of stdout, all of stderr.
@@ -75,7 +75,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(
         return extract(*args)
 
     monkeypatch.setattr(colour, "extract", noisy)
-    done = here(stage, *words.format(run=run, exported="exported.parquet").split())
+    done = here(stage, *(word.format(run=run, exported="exported.parquet") for word in words.split()))
     assert re.fullmatch(out, done.out)
     assert re.fullmatch(err, done.err.replace("noise of a library\n", ""))
     left = [path.name for path in few.parent.glob("outputs/2*/*") if str(path) != run]

@@ -147,7 +147,10 @@ def test_from_the_shell_and_from_yaml(
 )
 def test_as_a_shell_expands(home: Path, path: str) -> None:
     quoted = path.replace(" ", "\\ ").replace("$1", "\\$1")
-    echoed = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, text=True, check=True)
+    # Without IFS the shell does not take a name with spaces apart.
+    echoed = subprocess.run(
+        ["bash", "-c", f"IFS=; printf %s {quoted}"], capture_output=True, text=True, check=True
+    )
     assert expanded(path) == echoed.stdout
 
 

@@ -49,11 +49,10 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_environment_has_the_wheel_and_not_this_checkout(python: Path, tmp_path: Path) -> None:
-    where = (
-        "import imgrec, imgrec_lbp, imgrec_colour as c; print(imgrec.__file__, imgrec_lbp.__file__, c.__file__)"
-    )
+    modules = "imgrec, imgrec_lbp, imgrec_colour"
+    where = f"import {modules}\nfor each in ({modules}): print(each.__file__)"
     seen = subprocess.run([python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert all(Path(file).is_relative_to(python.parent.parent) for file in seen.stdout.split())
+    assert all(Path(file).is_relative_to(python.parent.parent) for file in seen.stdout.splitlines())
 
 
 def test_an_extractor_of_a_third_party(cli: Cli, few: Path, python: Path) -> None:

@@ -81,11 +81,11 @@ def test_it_runs_from_an_unrelated_folder(wheel: Path, cli: Cli, few: Path, tmp_
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     env = {"PYTHONPATH": str(site)}
-    where = "import imgrec, imgrec_colour; print(imgrec.__file__, imgrec_colour.__file__)"
+    where = "import imgrec, imgrec_colour; print(imgrec.__file__, imgrec_colour.__file__, sep=chr(10))"
     seen = subprocess.run(
         [sys.executable, "-c", where], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert seen.stdout.split() == [str(site / "imgrec" / "__init__.py"), str(site / "imgrec_colour.py")]
+    assert seen.stdout.splitlines() == [str(site / "imgrec" / "__init__.py"), str(site / "imgrec_colour.py")]
     cli("ingest", few, "backup=csv", env=env)
     assert cli("recommend", few / "china" / "china-0-0.jpg", "format=paths", env=env).out.count("\n") == 5
     assert "extractor=clip_vit_b32|colour" in cli("--help", env=env).out

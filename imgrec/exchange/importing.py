@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from imgrec import images
 from imgrec.errors import ImgrecError, UsageError
@@ -30,6 +31,9 @@ from imgrec.run import progress
 from imgrec.threads import cores, each
 
 log = logging.getLogger(__name__)
+
+MAGIC = b"PAR1"
+"""How a Parquet file begins."""
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -117,21 +121,10 @@ def import_vectors(
             "root= says where they are"
         )
     extractors = {} if extractor is None else _by_column(extractor, columns, given)
-    again = proof.Again([], {})
     if extractors:
-        again = proof.extracted_again(extractors, proof.chosen(here, seed), source.paths, source.digests, sample)
-        if not again.rows:
-            raise UsageError(
-                f"{given} cannot be proved: none of its files is here as it was, such as {source.paths[0]}"
-            )
-    taken = source.checked(again.rows)
-    for name, made in again.vectors.items():
-        space = Space.of(extractors[name])
-        every = (rows.vectors[name] for rows in source.rows())
-        told = f"{given} is not of {space.key}"
-        apart = proof.check(told, made, taken[name], again.rows, source.paths, every)
-        found.apart = max(found.apart or 0, apart)
-    found.compared = len(again.rows)
+        found.compared, found.apart = _proved(given, source, extractors, here, sample, seed)
+    else:
+        source.checked([])
     spaces = _spaces(given, reader, columns, extractors)
     found.spaces = list(spaces.values())
     if not extractors:
@@ -144,6 +137,34 @@ def import_vectors(
             _write(store, source, rows, spaces, found, is_proved=bool(extractors))
             advance(len(rows.paths))
     return found
+
+
+def _proved(
+    given: Path,
+    source: _Source,
+    extractors: dict[str, Extractor],
+    here: npt.NDArray[np.bool_],
+    sample: int | None,
+    seed: int,
+) -> tuple[int, float]:
+    """How many files were extracted again, and how far these are from the file's vectors, as `proof.apart` has it.
+
+    Raises:
+        UsageError: none can be, or the file is damaged.
+        ImgrecError: the vectors are not those of the extractors.
+    """
+    rows = proof.chosen(here, seed)
+    again = proof.extracted_again(extractors, rows, source.paths, source.digests, sample)
+    if not again.rows:
+        raise UsageError(
+            f"{given} cannot be proved: none of its files is here as it was, such as {source.paths[0]}"
+        )
+    taken, apart = source.checked(again.rows), 0.0
+    for name, made in again.vectors.items():
+        told = f"{given} is not of {Space.of(extractors[name]).key}"
+        every = (rows.vectors[name] for rows in source.rows())
+        apart = max(apart, proof.check(told, made, taken[name], again.rows, source.paths, every))
+    return len(again.rows), apart
 
 
 # --- the file -------------------------------------------------------------------------------------------------
@@ -168,6 +189,7 @@ def _opened(given: Path, wanted: str | None) -> tuple[Reader, list[Column]]:
     elif given.suffix == ".npy":
         reader = Arrays(given.parent, [given])
     else:
+        _check_is_parquet(given)
         reader = ParquetFiles([given])
     names = reader.vector_columns()
     if wanted is not None and wanted not in names:
@@ -182,6 +204,17 @@ def _opened(given: Path, wanted: str | None) -> tuple[Reader, list[Column]]:
             f"vectors= says which are meant of {given}: {', '.join(names) or 'it has no lists of numbers'}"
         )
     return reader, [Column(wanted or names[0], "", 0, Space("", "", {}, {}))]
+
+
+def _check_is_parquet(given: Path) -> None:
+    """Refuse another file before a library is asked for that reads it."""
+    try:
+        with given.open("rb") as file:
+            begins = file.read(len(MAGIC))
+    except OSError as error:
+        raise UsageError(f"{given} cannot be read: {error.strerror}") from None
+    if begins != MAGIC:
+        raise UsageError(f"{given} is neither a Parquet file nor an array, file.npy")
 
 
 class _Source:

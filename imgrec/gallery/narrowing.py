@@ -40,10 +40,15 @@ class Narrowing(Options):
     folder: Any = option(None, path=True, help="only images below this folder; or a list of folders")
 
     @property
-    def given(self) -> dict[str, Any] | None:
-        """The options that are given, by name, as results tell them; None if none is."""
+    def given(self) -> dict[str, Any]:
+        """The options that are given, by name."""
         values = {spec.name: getattr(self, spec.name) for spec in fields(Narrowing)}
-        return {name: value for name, value in values.items() if value is not None} or None
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What results tell of the filter; nothing where there is none, as before there were any."""
+        return {"where": self.given} if self.given else {}
 
     @property
     def where(self) -> Where | None:

@@ -75,10 +75,9 @@ def estimate(
     """Try a few files, and say what all will take. Nothing is written but to temporary stores.
 
     Seconds are the sum of what was taken to look for files, to load the models and warm them up (once), and for
-    each file to read, decode, extract and write it. The time of a file is a line through the probe's groups by
-    their bytes, at the mean of all files: the regression estimator (Cochran, Sampling Techniques, 1977, chapter
-    7). Bytes on disk are those of temporary stores of the same kinds. Memory is the peak of this process in a full
-    batch and in the probe, and what full batches of the probe's images hold beyond that; three exist at a time.
+    each file to read, decode, extract and write it. Bytes on disk are those of temporary stores of the same kinds.
+    Memory is the peak of this process in a full batch and in the probe, and what full batches of the probe's
+    images hold beyond that; three exist at a time.
 
     Args:
         files: those to be read.
@@ -101,14 +100,8 @@ def estimate(
     started = time.perf_counter() - start
     held: list[int] = []
     tried = list(_tried(chosen, spaces, engine, is_held, held))
-    sizes = [np.mean([file.size for file in some]) for some, _, _ in tried]
-    seconds = [taken / len(some) for some, _, taken in tried]
-    weights = [len(some) for some, _, _ in tried]
     groups = [group for _, found, _ in tried for group in found]
-    mean = np.average(seconds, weights=weights)
-    off = sizes - np.average(sizes, weights=weights)
-    slope = max(0.0, np.average(off * seconds, weights=weights) / (np.average(off**2, weights=weights) or 1))
-    each = max(mean / 4, mean + slope * (total / count - np.average(sizes, weights=weights)))
+    each = _seconds_each([(some, taken) for some, _, taken in tried], total / count)
     written = [_written(store, groups, batch_size) for store in stores]
     disk = [None if found is None else found[1] + count * found[2] for found in written]
     each += sum(found[0] for found in written if found)
@@ -117,7 +110,7 @@ def estimate(
         count,
         total,
         len(chosen),
-        looked + started + count * float(each),
+        looked + started + count * each,
         None if None in disk else round(sum(filter(None, disk))),
         _peak() + round(min(more, 3 * engine.planned_bytes)),
     )
@@ -167,6 +160,20 @@ def _tried(
             start = time.perf_counter()
             found = list(engine.extract(planned(some), TOGETHER))
             yield some, found, time.perf_counter() - start
+
+
+def _seconds_each(tried: Sequence[tuple[Sequence[ImageFile], float]], size: float) -> float:
+    """The seconds of a file of some bytes, on a line through groups of files with the seconds that each took.
+
+    At the mean of all files it is the regression estimator: W. Cochran, Sampling Techniques, 1977, chapter 7.
+    """
+    weights = [len(some) for some, _ in tried]
+    sizes = np.array([np.mean([file.size for file in some]) for some, _ in tried])
+    seconds = np.array([taken / len(some) for some, taken in tried])
+    mean, usual = np.average(seconds, weights=weights), np.average(sizes, weights=weights)
+    off = sizes - usual
+    slope = max(0.0, np.average(off * seconds, weights=weights) / (np.average(off**2, weights=weights) or 1))
+    return float(max(mean / 4, mean + slope * (size - usual)))
 
 
 def _written(store: Store, groups: Sequence[Extracted], batch_size: int) -> tuple[float, int, float] | None:
@@ -232,7 +239,7 @@ def _peak() -> int:
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
-        return f"{seconds:,.0f} s"
+        return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 

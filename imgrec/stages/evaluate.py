@@ -118,7 +118,7 @@ class Evaluate(Opens, Narrowing, Stage):
         run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.FIGURES)})
         if found["folds"]:
             run.counts["folds"] = found["folds"]
-        found["where"] = self.given
+        found |= self.about
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
         worst = evaluation.worst(per_query, WORST)

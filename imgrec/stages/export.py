@@ -56,7 +56,7 @@ class Export(Narrowing, Stage):
                 "form": self.form,
                 "space": done.similarity.stored_key,
                 "spaces": spaces,
-                "where": self.given,
+                **self.about,
                 "images": done.images,
                 "digest": done.digest,
                 "without_vector": done.without_vector,

@@ -108,6 +108,8 @@ class Ingest(Stage):
         self._print_report(run, report, spaces, keeps)
 
     def _print_report(self, run: Run, report: IngestReport, spaces: list[Space], paths: str | None = None) -> None:
+        if self.estimate:  # interrupted: nothing was done
+            return
         run.print(f"{self.store.location}: {report}")
         run.counts.update(asdict(report))
         keys = [space.key for space in spaces]

@@ -108,7 +108,7 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
-            "where": self.given,
+            **self.about,
             **about,
             "matches": [match.to_json() for match in matches],
         }

@@ -55,7 +55,7 @@ def run() -> Report:
             if _is_worth(extractor):
                 ways[name] = _ingesting(extractor, Path(folder), photos[0].parent)
             else:
-                report.metadata.append(
+                report.notes.append(
                     f"{name} was not measured: this processor has no bfloat16, and imitating it in torch takes "
                     "many times as long as float32."
                 )
@@ -178,7 +178,7 @@ def _rates(ways: dict[str, Callable[[], int]]) -> dict[str, float]:
 def _add_quality(report: Report) -> None:
     """How the vectors compare with the plain loop's, on labelled photographs where they are."""
     if not (CLOTHING.exists() and WEIGHTS.exists()):
-        report.metadata.append("Without ../shared there are no labelled photographs to compare hits on.")
+        report.notes.append("Without ../shared there are no labelled photographs to compare hits on.")
         return
     gallery, queries = (sorted((CLOTHING / part).rglob("*.jpg")) for part in ("validation", "test"))
     plain = [plain_loop(photos) for photos in (gallery, queries)]

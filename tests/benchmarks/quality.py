@@ -28,7 +28,7 @@ def run() -> Report:
         "that are of the query's class. Chance is 0.117. Projections are fitted on the gallery, by cosine distance"
     )
     if not CLOTHING.exists():
-        report.metadata.append("Not measured: ../shared is not there.")
+        report.notes.append("Not measured: ../shared is not there.")
         return report
     v1, v2 = mobilenet("v1"), mobilenet("v2")
     with tempfile.TemporaryDirectory() as folder:

@@ -54,7 +54,7 @@ class Report:
 
     figures: list[Figure] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
-    metadata: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, what: str, value: float, unit: str) -> float:
         """Keep a figure, and give its value back."""
@@ -69,4 +69,4 @@ class Report:
         parts = [self.about, table(["measured", ""], [[figure.what, str(figure)] for figure in self.figures])]
         if self.targets:
             parts.append(table(["in this run", "reached", "asked", "met"], [t.row() for t in self.targets]))
-        return "\n\n".join([*parts, *self.metadata])
+        return "\n\n".join([*parts, *self.notes])
