@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
+import inspect
 import os
 import weakref
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     import pandas
 
     from imgrec.drawing.map import Map
+    from imgrec.gallery.duplicates import Duplicates
+
+ASKING = frozenset(inspect.signature(Query.of).parameters) - {"what"}
+"""The options of a query; the others are those of a search."""
 
 Filters = Filter | Mapping[str, Any] | None
 
@@ -44,12 +49,10 @@ class OpenGallery(Gallery):
         queries: Iterable[Any],
         k: int = 5,
         among: Filters = None,
-        *,
-        copies: bool = False,
-        rerank: Reranker | None = None,
+        **how: Any,
     ) -> list[Matches]:
         """See `Gallery.search`."""
-        return super().search(queries, k, self._narrowing(among), copies=copies, rerank=rerank)
+        return super().search(queries, k, self._narrowing(among), **how)
 
     def within(self, queries: Iterable[Any], distance: float, among: Filters = None) -> list[Matches]:
         """See `Gallery.within`."""
@@ -61,14 +64,38 @@ class OpenGallery(Gallery):
         k: int = 5,
         *,
         where: Filters = None,
-        rerank: Reranker | None = None,
-        include_self: bool = False,
-        copies: bool = False,
+        **how: Any,
     ) -> Matches:
-        """The k images most similar to a picture, or to whatever `Query.of` takes; see `imgrec.recommend`."""
-        asked = query if isinstance(query, Query) else Query.of(query, include_self=include_self)
-        (matches,) = self.search([asked], k, filter_of(where), copies=copies, rerank=rerank)
+        """The k images most similar to a picture or several, or to whatever `Query.of` takes.
+
+        Args:
+            query: what is looked for.
+            k: how many.
+            where: the files that may be found.
+            how: the options of `Query.of`, such as `unlike` and `variants`, and those of `Gallery.search`, such as
+                `threshold` and `rerank`.
+        """
+        asking = {name: how.pop(name) for name in ASKING & how.keys()}
+        if isinstance(query, Query):
+            if asking:
+                raise UsageError(f"{', '.join(asking)}: a Query that is made has these options itself")
+            asked = query
+        else:
+            asked = Query.of(query, **asking)
+        (matches,) = self.search([asked], k, filter_of(where), **how)
         return matches
+
+    def duplicates(self, distance: float | str = "auto", **how: Any) -> Duplicates:
+        """The groups of near-duplicates among its images; nothing is deleted or moved.
+
+        Args:
+            distance: images that are no farther apart are duplicates; `auto`: as copies are in this gallery.
+            how: `keep` and `turned`, see `imgrec.duplicates`.
+        """
+        from imgrec.gallery import duplicates
+
+        self._session.check()
+        return duplicates.find(self, distance, among=self._among, **how)
 
     def where(self, where: Filters = None, /, **options: Any) -> Self:
         """This gallery with some of its images alone: `gallery.where(label="hat")`, or a function of a record.

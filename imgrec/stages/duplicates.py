@@ -77,7 +77,7 @@ class FindDuplicates(Narrowing, Stage):
             "turned": self.turned,
             "space": key,
             "metric": similarity.metric,
-            "where": None if self.where is None else str(self.where),
+            **self.about,
             **about,
         }
         run.counts.update(gallery=len(gallery), groups=len(found.groups), others=len(found.others))

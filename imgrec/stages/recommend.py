@@ -157,7 +157,7 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
-            "where": self.given,
+            **self.about,
             **about,
             **counts,
             "failures": told.failures,

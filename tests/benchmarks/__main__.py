@@ -64,7 +64,7 @@ def markdown() -> str:
             part["about"],
             [Figure(**each) for each in part["figures"]],
             [Target(**each) for each in part["targets"]],
-            part["metadata"],
+            part["notes"],
         )
         parts.append(f"## {name}\n\n{part['day']}, {part['machine']}. {report.markdown()}\n")
     return "\n".join(parts)

@@ -34,7 +34,7 @@ def run() -> Report:
         "and drawings, and of `odd/`"
     )
     if not CLOTHING.exists():
-        report.metadata.append("Not measured: ../shared is not there.")
+        report.notes.append("Not measured: ../shared is not there.")
         return report
     with tempfile.TemporaryDirectory() as folder:
         others = {name: make(Path(folder, name)) for name, make in KINDS.items()}
