@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import imgrec
 from imgrec import UsageError
+from imgrec.gallery.duplicates import Duplicates
 
 COLOUR = imgrec.build("extractor", "colour", bins=2)
 
@@ -59,6 +61,24 @@ def test_a_gallery_answers_as_the_functions_do(path: Path, few: Path) -> None:
     ):
         with pytest.raises(UsageError, match="is closed"):
             ask()
+
+
+def test_it_finds_duplicates_and_takes_every_option(path: Path, few: Path) -> None:
+    query, other = few / "china" / "china-0-0.jpg", few / "flower" / "flower-0-0.jpg"
+    store = imgrec.open(path)._store  # one of its own, which the calls below close
+    with imgrec.open(path) as gallery:
+        whole = gallery.duplicates(0.5, keep="first")
+        assert whole == imgrec.duplicates(store, distance=0.5, keep="first")
+        china = gallery.where(label="china").duplicates(0.5, keep="first")
+        assert {Path(image.record.path).parent.name for group in china.groups for image in group.images} == {
+            "china"
+        }
+        assert whole._repr_png_().startswith(b"\x89PNG")  # type: ignore[union-attr]
+        assert Duplicates(0.5, "asked for", [], 0)._repr_png_() is None
+        how: Any = {"unlike": other, "variants": "turns", "threshold": 0.4, "collapse": 0.01, "include_self": True}
+        assert gallery.recommend(query, **how) == imgrec.recommend(query, store, **how)
+        with pytest.raises(UsageError, match=r"unlike: a Query that is made has these options itself"):
+            gallery.recommend(imgrec.Query.of(query), unlike=other)
 
 
 def test_it_stays_open_as_long_as_it_is_used(path: Path, few: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import html.parser
 import io
 import json
 import os
 import re
+import shlex
 import stat
 import sys
 import time
@@ -153,6 +155,41 @@ def test_paths_are_links_in_terminals_that_have_them(tmp_path: Path, monkeypatch
     assert linked(text, Terminal()) == text
     monkeypatch.setenv("TMUX", "/tmp/tmux")
     assert linked(text, Terminal()) == shown
+
+
+def in_a_terminal(command: str, cwd: Path) -> str:
+    """What a terminal that answers no questions shows of a shell's command, which succeeds."""
+    pty = pytest.importorskip("pty")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        os.execvpe(
+            "bash", ["bash", "-c", command], {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        )
+    shown = bytearray()
+    with contextlib.suppress(OSError):  # which is how its end is told
+        while data := os.read(terminal, 1 << 16):
+            shown += data
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return shown.decode()
+
+
+def test_the_picture_is_drawn_in_a_terminal(here: Cli, few: Path, tmp_path: Path) -> None:
+    """In one that has no graphics of its own by coloured blocks; elsewhere a line says that nothing is drawn."""
+    here("ingest", few, "extractor=colour", "extractor.bins=2")
+    words = ["recommend", str(few / "china" / "china-0-0.jpg"), "preview=true"]
+    done = here(*words)
+    assert "preview=true shows nothing: stdout is no terminal" in done.err
+    assert "▀" not in done.out
+    pytest.importorskip("textual_image")
+    imgrec_ = f"{shlex.quote(sys.executable)} -m imgrec {shlex.join(words)} 2>err"
+    for size, is_drawn in (("rows 50 cols 100", True), ("rows 0 cols 0", False)):
+        shown = in_a_terminal(f"stty {size}; {imgrec_}", tmp_path)
+        assert (shown.count("▀") > 500) is is_drawn
+        assert ("shows nothing: textual-image fails" in (tmp_path / "err").read_text()) is not is_drawn
+        if is_drawn:
+            assert len(set(re.findall(r"38;2;(\d+;\d+;\d+)", shown))) > 100
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="the viewer has another name there")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import PIL.Image
 import PIL.ImageDraw
@@ -15,7 +16,7 @@ GROUPS, IMAGES = 20, 8
 """How many groups are drawn at most, and of each how many images."""
 
 
-def draw_groups(found: Duplicates, file: Path, subtitle: str) -> None:
+def draw_groups(found: Duplicates, file: Path | IO[bytes], subtitle: str = "") -> None:
     """Draw the first groups as a PNG, a row each: the image to keep, framed, then the others.
 
     Args:
@@ -33,14 +34,15 @@ def draw_groups(found: Duplicates, file: Path, subtitle: str) -> None:
     heading = f"{count:,} group{'s' if count > 1 else ''} of duplicates"
     heading += f", {GROUPS} of them drawn" if count > GROUPS else ""
     pen.text((left, MARGIN - 6), heading, font=font(20, bold=True), fill=INK)
-    told = shortened(f"within {found.distance:.4g}; {subtitle}", font(14), size[0] - 2 * MARGIN)
+    within = "; ".join(filter(None, [f"within {found.distance:.4g}", subtitle]))
+    told = shortened(within, font(14), size[0] - 2 * MARGIN)
     pen.text((left, MARGIN + 24), told, font=font(14), fill=FAINT)
     for i, group in enumerate(groups):
         y, names = top + i * step, captions([image.record.path for image in group.images])
         for j, (image, name) in enumerate(zip(group.images[:IMAGES], names, strict=False)):
             more = len(group.images) - IMAGES if j == IMAGES - 1 else 0
             _cell(sheet, (left + j * (SMALL + GAP), y), image, name, group.reason if j == 0 else "", max(more, 0))
-    sheet.save(file, compress_level=1)
+    sheet.save(file, "PNG", compress_level=1)
 
 
 def _cell(

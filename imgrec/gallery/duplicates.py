@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import io
 import logging
 import math
 import re
@@ -123,6 +124,15 @@ class Duplicates:
     def others(self) -> list[str]:
         """The paths that need not be kept, in the order of groups."""
         return [image.record.path for group in self.groups for image in group.images[1:]]
+
+    def _repr_png_(self) -> bytes | None:
+        """The groups as a notebook shows them; None if there are none."""
+        from imgrec.drawing.groups import draw_groups
+
+        data = io.BytesIO()
+        if self.groups:
+            draw_groups(self, data)
+        return data.getvalue() or None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

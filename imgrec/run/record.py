@@ -99,7 +99,7 @@ class Run:
     directory: Path = field(default_factory=Path.cwd)
     """The working directory, which relative paths refer to."""
 
-    _stdout: TextIO = field(default_factory=lambda: sys.stdout, repr=False)
+    stdout: TextIO = field(default_factory=lambda: sys.stdout, repr=False)
     """As it is when the run begins: meanwhile what else is printed goes to stderr."""
 
     _started: float = field(default_factory=time.time)
@@ -152,7 +152,7 @@ class Run:
             ImgrecError: stdout cannot be written.
         """
         if not self.is_quiet:
-            write_results(text + end, self._stdout)
+            write_results(text + end, self.stdout)
 
     def show(self, listing: Listing, form: str) -> None:
         """Print a listing on stdout in one of `FORMATS`; in a terminal the paths of a table are links.
@@ -161,7 +161,7 @@ class Run:
             ImgrecError: stdout cannot be written.
         """
         text = listing.text(form)
-        self.print(linked(text, self._stdout) if form == "table" else text, end="")
+        self.print(linked(text, self.stdout) if form == "table" else text, end="")
 
     def note(self, text: str) -> None:
         """Print a remark on stderr."""

@@ -1,4 +1,4 @@
-"""Shows a picture with the system's viewer: `open=true`."""
+"""Shows a picture with the system's viewer, `open=true`, or in the terminal, `preview=true`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
+from imgrec.installation import install_command
 from imgrec.options import Options, option
 from imgrec.run.record import Run
 
@@ -21,14 +23,39 @@ class Opens(Options):
     """A stage that draws a picture and may show it inherits from this."""
 
     open: bool = option(False, help="show the picture with the system's viewer")
+    preview: bool = option(False, help="show the picture in the terminal; needs imgrec[preview]")
 
     def show(self, run: Run, picture: Path) -> None:
-        """Show it if that is asked for, without waiting; a line says where there is no viewer.
+        """Show it if that is asked for, without waiting; a line says why it cannot be shown.
 
         A replay and a sweep's jobs show nothing.
         """
-        if self.open and not run.is_quiet and (problem := show_picture(picture)):
-            run.note(problem)
+        if run.is_quiet:
+            return
+        for problem in (
+            self.preview and draw_picture(picture, run.stdout),
+            self.open and show_picture(picture),
+        ):
+            if problem:
+                run.note(problem)
+
+
+def draw_picture(picture: Path, terminal: TextIO) -> str | None:
+    """Draw a picture in a terminal: by its own graphics if it has any, else by coloured blocks; or say why not."""
+    if not terminal.isatty():
+        return "preview=true shows nothing: stdout is no terminal"
+    try:
+        from rich.console import Console
+        from textual_image.renderable import Image
+    except ImportError:
+        return f"preview=true shows nothing: it needs textual-image: {install_command('imgrec[preview]')}"
+    if picture.suffix == ".svg":
+        return "preview=true shows nothing: terminals draw no SVG"
+    try:
+        Console(file=terminal).print(Image(picture))
+    except Exception as error:  # it asks the terminal for its size and abilities; some answer nonsense
+        return f"preview=true shows nothing: textual-image fails in this terminal: {error!r}"
+    return None
 
 
 def show_picture(picture: Path) -> str | None:

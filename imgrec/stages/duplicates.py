@@ -16,12 +16,13 @@ from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
 from imgrec.run import Run, progress, table
 from imgrec.run.listing import FORMATS, Column, Listing
+from imgrec.run.viewer import Opens
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class FindDuplicates(Narrowing, Stage):
+class FindDuplicates(Opens, Narrowing, Stage):
     """Find groups of near-duplicates, and name the one of each to keep. Nothing is deleted or moved."""
 
     name: ClassVar[str] = "duplicates"
@@ -89,7 +90,9 @@ class FindDuplicates(Narrowing, Stage):
                 picture = run.folder / "duplicates.png"
                 draw_groups(found, picture, titles.title(similarity))
             run.note(f"drawn in {picture}")
-        run.print(_listing(found, result).text(self.format), end="")
+        run.show(_listing(found, result), self.format)
+        if found.groups:
+            self.show(run, picture)
 
 
 def _listing(found: Duplicates, result: dict[str, Any]) -> Listing:

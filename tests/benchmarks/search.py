@@ -39,7 +39,7 @@ def run() -> Report:
     """All ways in one process, on the same vectors; rounds take turns."""
     report = Report(f"{K} nearest of {ROWS:,} x {DIM:,} float32, Euclidean; one query, median of {ROUNDS}")
     rng = np.random.default_rng(0)
-    vectors, queries = like_real_ones(ROWS, rng), like_real_ones(QUERIES, rng)
+    vectors, queries = with_copies(like_real_ones(ROWS, rng), rng), like_real_ones(QUERIES, rng)
     start = time.perf_counter()
     known = pruning_index(vectors)
     report.add("compressing, once", time.perf_counter() - start, "s")
@@ -91,9 +91,25 @@ def run() -> Report:
 NEAR = 0.2
 """A distance that copies have, a fifth of that to the nearest other vector."""
 
+COPIES = 2_000
+"""Vectors that are copies of others, moved by up to twice that distance."""
+
+BRUTE = 20_000
+"""The vectors of which all pairs are measured by brute force as well."""
+
 
 def _join(report: Report, vectors: Floats, known: PruningIndex) -> None:
     """All pairs of a gallery: `imgrec duplicates`, files and groups apart."""
+    some = vectors[-BRUTE:]
+    field = VectorField(some, metric_of("euclidean"), known=pruning_index(some))
+    proved = {(image, row) for image, rows, _ in exact.pairs([field], NEAR) for row in rows.tolist()}
+    measured = _pairs_by_brute_force(some)
+    report.hold(
+        f"pairs of {BRUTE:,} found, of the {len(measured):,} by brute force",
+        len(proved & measured) - len(proved - measured),
+        at_least=len(measured),
+        unit="",
+    )
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     field = VectorField(vectors, metric_of("euclidean"), known=known)
     count = sum(len(rows) for _, rows, _ in exact.pairs([field], NEAR))
@@ -102,6 +118,30 @@ def _join(report: Report, vectors: Floats, known: PruningIndex) -> None:
     report.add(f"pairs within {NEAR}: {count:,}", took, "s")
     report.hold("all pairs of the gallery among themselves", took / 60, at_most=10, unit="min")
     report.hold("memory that these take beside what was there", more, at_most=1.5, unit="GB")
+
+
+def _pairs_by_brute_force(vectors: Floats) -> set[tuple[int, int]]:
+    """All pairs within `NEAR`, by float64 products; those that rounding could decide are measured by themselves."""
+    doubles = vectors.astype(np.float64)
+    squares = np.einsum("ij,ij->i", doubles, doubles)
+    found = set()
+    for start in range(0, len(doubles), 1_000):
+        block = doubles[start : start + 1_000]
+        apart = squares[start : start + 1_000, None] + squares[start:] - 2 * block @ doubles[start:].T
+        for image, row in np.argwhere(apart <= NEAR**2 * (1 + 1e-9) + 1e-9).tolist():
+            if image < row and np.linalg.norm(block[image] - doubles[start + row]) <= NEAR:
+                found.add((start + image, start + row))
+    return found
+
+
+def with_copies(vectors: Floats, rng: np.random.Generator) -> Floats:
+    """The same with `COPIES` of them replaced by copies of others near the end, moved by 0 to twice `NEAR`."""
+    moves = rng.standard_normal((COPIES, DIM), dtype=np.float32)
+    moves *= rng.uniform(0, 2 * NEAR, (COPIES, 1)).astype(np.float32) / np.linalg.norm(
+        moves, axis=1, keepdims=True
+    )
+    vectors[-COPIES:] = vectors[-2 * COPIES : -COPIES] + moves
+    return vectors
 
 
 def _nearest(vectors: Floats, known: PruningIndex, queries: Floats, usable: Mask | None = None) -> list[Found]:
