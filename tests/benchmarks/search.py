@@ -121,7 +121,7 @@ def _join(report: Report, vectors: Floats, known: PruningIndex) -> None:
 
 
 def _pairs_by_brute_force(vectors: Floats) -> set[tuple[int, int]]:
-    """All pairs within `NEAR`, by float64 products; those that rounding could decide are measured by themselves."""
+    """All pairs within `NEAR`, by products in float64; what rounding could decide is measured by itself."""
     doubles = vectors.astype(np.float64)
     squares = np.einsum("ij,ij->i", doubles, doubles)
     found = set()
