@@ -203,6 +203,28 @@ def quality_table() -> str:
     )
 
 
+def copies_table() -> str:
+    """How many altered copies are found as duplicates, by extractor and kind, and how much of the found is right."""
+    figures = _measured("copies")
+    ways = dict.fromkeys(what.partition(":")[0] for what in figures)
+    kinds = list(dict.fromkeys(what.partition(": recall of ")[2] for what in figures if ": recall of " in what))
+
+    def share(way: str, what: str) -> str:
+        return f"{float(figures[f'{way}: {what}']):.0%}"
+
+    return table(
+        ["extractor, metric", "distance", "right", "found", *kinds],
+        [
+            [
+                f"`{way}`",
+                f"{float(figures[f'{way}: distance']):.3g}",
+                *(share(way, what) for what in ("precision", "recall", *(f"recall of {kind}" for kind in kinds))),
+            ]
+            for way in ways
+        ],
+    )
+
+
 QUALITIES = (
     ("colour", "", "`colour`, euclidean"),
     ("handcrafted", ", the default", "`handcrafted`"),
