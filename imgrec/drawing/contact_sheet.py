@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imgrec.gallery.results import Match
 from imgrec import images
 from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, captions, font, shortened, thumbnail
+from imgrec.gallery.query import Picture
 
 CELL, GAP, MARGIN, HEAD, CAPTION, COLUMNS = 240, 20, 28, 62, 62, 5
 
@@ -23,12 +24,15 @@ MOST = 100
 
 
 def contact_sheet(
-    query: str | os.PathLike[str] | None, matches: Sequence[Match], file: Path | IO[bytes], subtitle: str
+    query: str | os.PathLike[str] | Picture | None,
+    matches: Sequence[Match],
+    file: Path | IO[bytes],
+    subtitle: str,
 ) -> None:
     """Draw a query beside its neighbours as a PNG: each with rank, distance and what tells it from the others.
 
     Args:
-        query: the query's image file; None for one that is no file.
+        query: the query's image file, or picture; None for one that is neither.
         matches: its neighbours, nearest first; only the first `MOST` are drawn. An unreadable file is drawn as an
             empty frame.
         file: where to write.
@@ -52,7 +56,9 @@ def contact_sheet(
     if query is not None:
         pen.text((MARGIN, MARGIN - 6), "Query", font=font(20, bold=True), fill=ACCENT)
         pen.line([(left - GAP, top), (left - GAP, size[1] - MARGIN)], fill=BLANK, width=2)
-        _cell(sheet, (MARGIN, top), os.fspath(query), Path(query).name, "", ACCENT)
+        shown = query.data if isinstance(query, Picture) else os.fspath(query)
+        name = query.caption if isinstance(query, Picture) else Path(query).name
+        _cell(sheet, (MARGIN, top), shown, name, "", ACCENT)
     for i, (match, name) in enumerate(zip(matches, captions([match.path for match in matches]), strict=True)):
         corner = (left + i % columns * (CELL + GAP), top + i // columns * (CELL + CAPTION + GAP))
         distance = f"distance {match.distance:#.4g}".rstrip(".")
@@ -64,7 +70,7 @@ def contact_sheet(
 def _cell(
     sheet: PIL.Image.Image,
     corner: tuple[int, int],
-    path: str,
+    shown: str | bytes,
     name: str,
     rank: str,
     colour: str,
@@ -73,10 +79,10 @@ def _cell(
 ) -> None:
     pen = PIL.ImageDraw.Draw(sheet)
     x, y = corner
-    picture = thumbnail(path, CELL)
+    picture = thumbnail(shown, CELL)
     if picture is None:
         pen.rectangle([x, y, x + CELL - 1, y + CELL - 1], fill=BLANK)
-        why = "cannot be read" if images.is_there(path) else "file not found"
+        why = "cannot be read" if isinstance(shown, bytes) or images.is_there(shown) else "file not found"
         pen.text((x + CELL // 2, y + CELL // 2), why, font=font(15), fill=FAINT, anchor="mm")
     else:
         # Aligned at the bottom, so that all pictures of a row stand on one line.

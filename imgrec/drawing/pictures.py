@@ -19,10 +19,15 @@ from imgrec.kinds import Image
 INK, FAINT, PAPER, ACCENT, BLANK = "#1f2328", "#6e7781", "#ffffff", "#c2410c", "#eaeef2"
 
 
-def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
-    """An image fitted to a square of `side` pixels, enlarged at most fourfold; None if it cannot be read."""
+def thumbnail(of: str | bytes, side: int) -> PIL.Image.Image | None:
+    """An image fitted to a square of `side` pixels, enlarged at most fourfold; None if it cannot be read.
+
+    Args:
+        of: a path, or the bytes of a file.
+        side: in pixels.
+    """
     try:
-        data, _ = images.read(path)
+        data = of if isinstance(of, bytes) else images.read(of)[0]
         with images.warned.heard():  # the ingest told of damage
             return in_square(images.decode(data, side), side)
     except images.UnreadableImageError:

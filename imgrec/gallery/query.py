@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -28,6 +29,27 @@ class Known:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """An item of a query whose bytes are known: no file of a source, or one that need not be read again."""
+
+    data: bytes
+    """Those of an image file."""
+
+    name: str = "a picture"
+    """Its address, or another name for messages."""
+
+    @property
+    def caption(self) -> str:
+        """What is written below it: of an address the last part.
+
+        >>> Picture(b"", "https://example.org/photos/a.jpg?width=300").caption
+        'a.jpg'
+        """
+        path = urlsplit(self.name).path if "://" in self.name else self.name
+        return {"-": "standard input"}.get(self.name) or path.rstrip("/").rpartition("/")[2] or self.name
+
+
+@dataclass(frozen=True)
 class Query:
     """What is looked for, not yet resolved: one item or several.
 
@@ -35,8 +57,8 @@ class Query:
     'mean'
     """
 
-    items: tuple[str | Known, ...]
-    """Paths of pictures, and items whose vectors are known."""
+    items: tuple[str | Picture | Known, ...]
+    """Paths and addresses of pictures, pictures themselves, and items whose vectors are known."""
 
     combine: str = "mean"
     """How several items count: `mean` finds images like their mean vector, `nearest` like any one of them."""
@@ -55,8 +77,9 @@ class Query:
         """A query of pictures and vectors.
 
         Args:
-            what: each the path of a picture; a vector `float32 (dim,)`, for a fusion a mapping of vectors by the
-                names of its terms; or a sequence of these.
+            what: each the path of a picture, its address `https://`, or the bytes of its file; a vector
+                `float32 (dim,)`, for a fusion a mapping of vectors by the names of its terms; or a sequence of
+                these.
             combine: how several items count; see the class.
             include_self: whether the query's own contents may be found.
 
@@ -72,7 +95,7 @@ def as_queries(what: object) -> list[Query | Resolved]:
     Raises:
         UsageError: this is one query, not several.
     """
-    if isinstance(what, str | os.PathLike | Mapping | Query | Known | Resolved) or (
+    if isinstance(what, str | bytes | os.PathLike | Mapping | Query | Known | Picture | Resolved) or (
         isinstance(what, np.ndarray) and what.ndim != 2
     ):
         raise UsageError(f"queries are several, and this is one: put it into a list, [{what!r:.60}]")
@@ -81,13 +104,15 @@ def as_queries(what: object) -> list[Query | Resolved]:
     return [each if isinstance(each, Query | Resolved) else Query.of(each) for each in what]
 
 
-def _items(what: Any) -> list[str | Known]:
+def _items(what: Any) -> list[str | Picture | Known]:
     if isinstance(what, Query):
         raise UsageError(
             "a query is of pictures and vectors, and this one is of another query: take that as it is"
         )
-    if isinstance(what, Known):
+    if isinstance(what, Known | Picture):
         return [what]
+    if isinstance(what, bytes | bytearray | memoryview):
+        return [Picture(bytes(what))]
     if isinstance(what, str | os.PathLike):
         return [expanded(os.fspath(what))]
     if isinstance(what, np.ndarray) and what.ndim == 1:
@@ -115,5 +140,5 @@ class Resolved:
     left_out: frozenset[str]
     """Those of them that must not be found."""
 
-    picture: str | None
-    """The path of a picture to show for the query; None if it has none."""
+    picture: str | Picture | None
+    """What to show for the query: a path or a picture; None if it has none."""

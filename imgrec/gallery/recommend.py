@@ -12,7 +12,7 @@ from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
 
 
 def recommend(
-    query: str | os.PathLike[str],
+    query: str | bytes | os.PathLike[str],
     store: Store,
     k: int = 5,
     metric: str | None = None,
@@ -29,7 +29,7 @@ def recommend(
     """The k images of a store that are most similar to a query picture, the nearest first; a list of `Match`.
 
     Args:
-        query: an image file, inside the gallery or not.
+        query: an image file, inside the gallery or not; its address `https://`, or its bytes.
         store: filled by `ingest`.
         k: how many; fewer if the gallery has fewer.
         metric: the name of one, such as `euclidean` or `cosine`; None: those of a fusion's parts, else Euclidean.

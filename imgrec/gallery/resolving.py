@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 
@@ -10,7 +11,8 @@ import numpy as np
 from imgrec import images
 from imgrec.errors import UsageError
 from imgrec.extraction import extract
-from imgrec.gallery.query import Known, Query, Resolved
+from imgrec.gallery import elsewhere
+from imgrec.gallery.query import Known, Picture, Query, Resolved
 from imgrec.gallery.similarity import Similarity, Term
 from imgrec.kinds import Form, Store, Vectors
 
@@ -24,13 +26,14 @@ def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
         UsageError: a picture does not exist or cannot be read, an extractor cannot be built, or a term has no
             vector.
     """
-    known = [each if isinstance(each, Known) else _of_picture(each, store, similarity) for each in query.items]
+    items = [_fetched(each) if isinstance(each, str) else each for each in query.items]
+    known = [each if isinstance(each, Known) else _of_picture(each, store, similarity) for each in items]
     vectors = {term.name: _stacked(known, term) for term in similarity.terms}
     contents: list[str | None] = [each.digest for each in known]
     if query.combine == "mean" and len(known) > 1:
         vectors = {term.name: _mean(vectors[term.name], term) for term in similarity.terms}
         contents = [None]
-    pictures = [each for each in query.items if isinstance(each, str)]
+    pictures = [each for each in items if not isinstance(each, Known)]
     digests = frozenset(each.digest for each in known if each.digest)
     left_out = frozenset[str]() if query.include_self else digests
     return Resolved(vectors, contents, digests, left_out, pictures[0] if pictures else None)
@@ -56,18 +59,33 @@ def _mean(vectors: Vectors, term: Term) -> Vectors:
     return mean
 
 
-def _of_picture(path: str, store: Store, similarity: Similarity) -> Known:
+def _fetched(path: str) -> str | Picture:
+    return elsewhere.fetched(path) if elsewhere.is_fetched(path) else path
+
+
+def _of_picture(item: str | Picture, store: Store, similarity: Similarity) -> Known:
+    name = item if isinstance(item, str) else item.name
+    if isinstance(item, str):
+        _check_file(item)
+    try:
+        if isinstance(item, str):
+            data, digest = images.read(item)
+        else:
+            data, digest = item.data, hashlib.sha256(item.data).hexdigest()
+        return Known({term.name: _vector(name, data, digest, store, term) for term in similarity.terms}, digest)
+    except images.UnreadableImageError as error:
+        raise UsageError(f"query {name!r} cannot be read: {error}") from None
+
+
+def _check_file(path: str) -> None:
     if not path:
         raise UsageError("query is empty: name a picture")
     if (file := images.state(path)) is None:
         raise UsageError(f"query {path!r} does not exist")
     if file.problem == images.NOT_REGULAR:
         raise UsageError(f"query {path!r} is a folder or device, not a picture")
-    try:
-        data, digest = images.read(path)
-        return Known({term.name: _vector(path, data, digest, store, term) for term in similarity.terms}, digest)
-    except images.UnreadableImageError as error:
-        raise UsageError(f"query {path!r} cannot be read: {error}") from None
+    if "://" in path and file.problem:
+        raise UsageError(f"query {path!r} {file.problem}")
 
 
 def _vector(path: str, data: bytes, digest: str, store: Store, term: Term) -> Vectors:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from imgrec.kinds import Record
 
 if TYPE_CHECKING:
+    from imgrec.gallery.query import Picture
     from imgrec.gallery.similarity import Similarity
 
 Filter = Callable[[Record], bool]
@@ -53,7 +54,7 @@ class Match:
 class Matches(list[Match]):
     """The neighbours of a query, nearest first. A notebook shows them as a contact sheet."""
 
-    query: str | None = None
+    query: str | Picture | None = None
     """The picture of the query; None if it has none."""
 
     similarity: Similarity | None = None
@@ -70,7 +71,7 @@ class Matches(list[Match]):
         return data.getvalue()
 
     @classmethod
-    def of(cls, matches: Iterable[Match], query: str | None, similarity: Similarity) -> Matches:
+    def of(cls, matches: Iterable[Match], query: str | Picture | None, similarity: Similarity) -> Matches:
         """Some matches, with what they are of."""
         found = cls(matches)
         found.query, found.similarity = query, similarity

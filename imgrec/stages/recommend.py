@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import images
-from imgrec.gallery import titles
+from imgrec.gallery import elsewhere, titles
+from imgrec.gallery.elsewhere import Elsewhere
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.narrowing import Narrowing
-from imgrec.gallery.query import Query
+from imgrec.gallery.query import Picture, Query
 from imgrec.gallery.results import Match
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
@@ -27,12 +28,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Recommend(Narrowing, Stage):
+class Recommend(Narrowing, Elsewhere, Stage):
     """Find the images of the gallery that are most similar to a query picture."""
 
     positional: ClassVar[str | None] = "query"
 
-    query: str = option(path=True, help="a picture, inside or outside the gallery")
+    query: str = option(
+        path=True, help="a picture, inside or outside the gallery: a file, http(s)://, or - for standard input"
+    )
     k: int = option(5, minimum=1, help="how many")
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
     include_self: bool = option(False, help="let the query's own content be found")
@@ -48,7 +51,7 @@ class Recommend(Narrowing, Stage):
 
     def execute(self, run: Run) -> None:
         """Search, print the matches, and write `results.json` and `recommendations.png`."""
-        query = Query.of(self.query, include_self=self.include_self)
+        query = Query.of(self.pictures([self.query], run.repeats), include_self=self.include_self)
         for each in (self.projection, self.smoothing):
             if each is not None:
                 each.progress = progress
@@ -76,7 +79,7 @@ class Recommend(Narrowing, Stage):
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
-            "query": images.absolute(self.query),
+            "query": self.query if isinstance(query.items[0], Picture) else images.absolute(self.query),
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
@@ -84,12 +87,13 @@ class Recommend(Narrowing, Stage):
             "matches": [match.to_json() for match in matches],
         }
         run.counts.update(gallery=len(gallery), matches=len(matches))
+        elsewhere.keep(query.items, run.folder)
         run.write_json("results.json", result)
         with run.timed("draw"):
             from imgrec.drawing.contact_sheet import contact_sheet
 
             picture = run.folder / "recommendations.png"
-            contact_sheet(self.query, matches, picture, titles.title(similarity))
+            contact_sheet(resolved.picture, matches, picture, titles.title(similarity))
         run.print(_listing(matches, result).text(self.format), end="")
         run.note(f"drawn in {picture}")
 
