@@ -12,7 +12,7 @@ import numpy as np
 
 from imgrec.batches import chunks
 from imgrec.errors import UsageError
-from imgrec.gallery import fitted, recorded, similarity
+from imgrec.gallery import colours, fitted, recorded, similarity
 from imgrec.gallery.narrowing import Where, filter_of
 from imgrec.gallery.query import Query, Resolved, as_queries
 from imgrec.gallery.resolving import resolve
@@ -308,6 +308,7 @@ def opened(
     projection: Reducer | None = None,
     smoothing: Reranker | None = None,
     index: Index | None = None,
+    colour_weight: float | None = None,
 ) -> Iterator[Gallery]:
     """Open a store, and a gallery on a snapshot of it.
 
@@ -321,6 +322,8 @@ def opened(
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
         smoothing: moves the gallery's vectors towards their own neighbours, and no queries.
         index: finds candidates approximately; None: every search is exact.
+        colour_weight: how much colours count beside pictures, `Query.of("img.jpg", colours="red")`: 0.5 as much, 1
+            alone. None: queries have no colours, or the gallery compares nothing else.
 
     Raises:
         UsageError: there is no such store, space or metric, or the space is ambiguous.
@@ -345,6 +348,8 @@ def opened(
     where = filter_of(where)
     with store, store.snapshot():
         chosen = similarity.choose(store, space, extractor, projection, metric, smoothing)
+        if colour_weight is not None:
+            chosen = colours.asked_of(chosen, store, metric, colour_weight)
         recorded.warn_of_older_decoding(store, [term.space.key for term in chosen.terms])
         yield Gallery(store, chosen, where, index)
 

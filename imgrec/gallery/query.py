@@ -66,14 +66,19 @@ class Query:
     include_self: bool = False
     """Whether the query's own contents may be found."""
 
+    colours: str | None = None
+    """Colours that count beside the items, or alone: `c03020:0.7,white:0.3`, see `gallery.colours`."""
+
     def __post_init__(self) -> None:
         if self.combine not in COMBINE:
             raise UsageError(f"combine is one of {', '.join(COMBINE)}, not {self.combine!r}")
-        if not self.items:
+        if not self.items and self.colours is None:
             raise UsageError("query is empty: name a picture")
 
     @classmethod
-    def of(cls, *what: Any, combine: str = "mean", include_self: bool = False) -> Query:
+    def of(
+        cls, *what: Any, combine: str = "mean", include_self: bool = False, colours: str | None = None
+    ) -> Query:
         """A query of pictures and vectors.
 
         Args:
@@ -82,11 +87,12 @@ class Query:
                 these.
             combine: how several items count; see the class.
             include_self: whether the query's own contents may be found.
+            colours: names as CSS has them, or hexadecimal digits, with shares or without: `c03020:0.7,white:0.3`.
 
         Raises:
             UsageError: there is nothing to look for, or an item is none of these.
         """
-        return cls(tuple(item for each in what for item in _items(each)), combine, include_self)
+        return cls(tuple(item for each in what for item in _items(each)), combine, include_self, colours)
 
 
 def as_queries(what: object) -> list[Query | Resolved]:

@@ -11,7 +11,7 @@ import numpy as np
 from imgrec import images
 from imgrec.errors import UsageError
 from imgrec.extraction import extract
-from imgrec.gallery import elsewhere
+from imgrec.gallery import colours, elsewhere
 from imgrec.gallery.query import Known, Picture, Query, Resolved
 from imgrec.gallery.similarity import Similarity, Term
 from imgrec.kinds import Form, Store, Vectors
@@ -27,16 +27,23 @@ def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
             vector.
     """
     items = [_fetched(each) if isinstance(each, str) else each for each in query.items]
-    known = [each if isinstance(each, Known) else _of_picture(each, store, similarity) for each in items]
-    vectors = {term.name: _stacked(known, term) for term in similarity.terms}
+    colour_term = colours.checked_term(query, similarity)
+    terms = [term for term in similarity.terms if term is not colour_term]
+    known = [each if isinstance(each, Known) else _of_picture(each, store, terms) for each in items]
+    vectors = {term.name: _stacked(known, term) for term in terms}
     contents: list[str | None] = [each.digest for each in known]
     if query.combine == "mean" and len(known) > 1:
-        vectors = {term.name: _mean(vectors[term.name], term) for term in similarity.terms}
+        vectors = {term.name: _mean(vectors[term.name], term) for term in terms}
         contents = [None]
-    pictures = [each for each in items if not isinstance(each, Known)]
+    shown: list[str | Picture] = [each for each in items if not isinstance(each, Known)]
+    if query.colours is not None and colour_term is not None:
+        asked = colours.parsed(query.colours)
+        contents = [None] * max(1, len(contents))  # a variant is of no content alone
+        vectors[colour_term.name] = np.repeat(colours.vector(asked, colour_term)[None], len(contents), axis=0)
+        shown.append(Picture(colours.swatches(asked), colours.caption(asked)))
     digests = frozenset(each.digest for each in known if each.digest)
     left_out = frozenset[str]() if query.include_self else digests
-    return Resolved(vectors, contents, digests, left_out, pictures[0] if pictures else None)
+    return Resolved(vectors, contents, digests, left_out, shown[0] if shown else None)
 
 
 def _stacked(known: Sequence[Known], term: Term) -> Vectors:
@@ -63,7 +70,7 @@ def _fetched(path: str) -> str | Picture:
     return elsewhere.fetched(path) if elsewhere.is_fetched(path) else path
 
 
-def _of_picture(item: str | Picture, store: Store, similarity: Similarity) -> Known:
+def _of_picture(item: str | Picture, store: Store, terms: Sequence[Term]) -> Known:
     name = item if isinstance(item, str) else item.name
     if isinstance(item, str):
         _check_file(item)
@@ -72,7 +79,7 @@ def _of_picture(item: str | Picture, store: Store, similarity: Similarity) -> Kn
             data, digest = images.read(item)
         else:
             data, digest = item.data, hashlib.sha256(item.data).hexdigest()
-        return Known({term.name: _vector(name, data, digest, store, term) for term in similarity.terms}, digest)
+        return Known({term.name: _vector(name, data, digest, store, term) for term in terms}, digest)
     except images.UnreadableImageError as error:
         raise UsageError(f"query {name!r} cannot be read: {error}") from None
 

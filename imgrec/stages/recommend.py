@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import images
-from imgrec.gallery import elsewhere, titles
+from imgrec.errors import UsageError
+from imgrec.gallery import colours, elsewhere, titles
 from imgrec.gallery.elsewhere import Elsewhere
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.narrowing import Narrowing
-from imgrec.gallery.query import Picture, Query
+from imgrec.gallery.query import Query
 from imgrec.gallery.results import Match
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
@@ -33,9 +34,15 @@ class Recommend(Narrowing, Elsewhere, Stage):
 
     positional: ClassVar[str | None] = "query"
 
-    query: str = option(
-        path=True, help="a picture, inside or outside the gallery: a file, http(s)://, or - for standard input"
+    query: str | None = option(
+        None,
+        path=True,
+        help="a picture, inside or outside the gallery: a file, http(s)://, or - for standard input",
     )
+    colour: str | None = option(
+        None, text=True, help="colours, alone or beside the query: red, c03020, or c03020:0.7,white:0.3"
+    )
+    colour_weight: float = option(0.5, help="how much colours count beside a query, between 0 and 1")
     k: int = option(5, minimum=1, help="how many")
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
     include_self: bool = option(False, help="let the query's own content be found")
@@ -51,7 +58,11 @@ class Recommend(Narrowing, Elsewhere, Stage):
 
     def execute(self, run: Run) -> None:
         """Search, print the matches, and write `results.json` and `recommendations.png`."""
-        query = Query.of(self.pictures([self.query], run.repeats), include_self=self.include_self)
+        if self.query is None and self.colour is None:
+            raise UsageError("recommend needs a query: img.jpg, or colour=red")
+        asked = None if self.colour is None else colours.parsed(self.colour)
+        given = [] if self.query is None else [self.query]
+        query = Query.of(self.pictures(given, run.repeats), include_self=self.include_self, colours=self.colour)
         for each in (self.projection, self.smoothing):
             if each is not None:
                 each.progress = progress
@@ -63,6 +74,7 @@ class Recommend(Narrowing, Elsewhere, Stage):
             projection=self.projection,
             smoothing=self.smoothing,
             index=self.index,
+            colour_weight=self._weight(),
         ) as gallery:
             similarity = gallery.similarity
             with run.timed("query"):
@@ -79,7 +91,8 @@ class Recommend(Narrowing, Elsewhere, Stage):
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
-            "query": self.query if isinstance(query.items[0], Picture) else images.absolute(self.query),
+            "query": self.query if self.query in (None, "-") else images.absolute(self.query),
+            **({"colours": colours.named(asked)} if asked else {}),
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
@@ -96,6 +109,13 @@ class Recommend(Narrowing, Elsewhere, Stage):
             contact_sheet(resolved.picture, matches, picture, titles.title(similarity))
         run.print(_listing(matches, result).text(self.format), end="")
         run.note(f"drawn in {picture}")
+
+    def _weight(self) -> float | None:
+        if self.colour is None:
+            return None
+        if not 0 < self.colour_weight < 1:
+            raise UsageError(f"colour_weight is above 0 and below 1, not {self.colour_weight}")
+        return self.colour_weight if self.query is not None else 1
 
 
 def _listing(matches: Sequence[Match], result: Mapping[str, Any]) -> Listing:
