@@ -198,7 +198,7 @@ def test_a_fusion_equals_a_loop(here: Cli, plain: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ([], "recommend needs a query: img.jpg, or colour=red"),
+        ([], "recommend needs query=, a picture, or colour="),
         (["colour=reddish"], "'reddish' is no colour"),
         (["colour=red", "colour_weight=1.5"], "colour_weight is above 0 and below 1, not 1.5"),
         (["colour=red"], "sees colours alone, which colour= needs: ingest again with extractor=colour"),

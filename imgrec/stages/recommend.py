@@ -59,7 +59,7 @@ class Recommend(Narrowing, Elsewhere, Stage):
     def execute(self, run: Run) -> None:
         """Search, print the matches, and write `results.json` and `recommendations.png`."""
         if self.query is None and self.colour is None:
-            raise UsageError("recommend needs a query: img.jpg, or colour=red")
+            raise UsageError("recommend needs query=, a picture, or colour=")
         asked = None if self.colour is None else colours.parsed(self.colour)
         given = [] if self.query is None else [self.query]
         query = Query.of(self.pictures(given, run.repeats), include_self=self.include_self, colours=self.colour)
