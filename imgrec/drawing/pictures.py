@@ -14,15 +14,16 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from imgrec import images
+from imgrec.gallery.query import Shown
 from imgrec.kinds import Image
 
 INK, FAINT, PAPER, ACCENT, BLANK = "#1f2328", "#6e7781", "#ffffff", "#c2410c", "#eaeef2"
 
 
-def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
+def thumbnail(of: Shown, side: int) -> PIL.Image.Image | None:
     """An image fitted to a square of `side` pixels, enlarged at most fourfold; None if it cannot be read."""
     try:
-        data, _ = images.read(path)
+        data = images.read(of)[0] if isinstance(of, str) else of.data
         with images.warned.heard():  # the ingest told of damage
             return in_square(images.decode(data, side), side)
     except images.UnreadableImageError:

@@ -87,6 +87,12 @@ class Similarity:
     fusion_spec: Mapping[str, Any] | None = None
     """What a store records of a fusion; None for a single term."""
 
+    colours: str | None = None
+    """The name of the term that colours are asked of, see `gallery.colours`; None: it is not for these."""
+
+    basis: Similarity | None = None
+    """What it was made of, for colours: the similarity that a replay has to choose again."""
+
     @property
     def metric(self) -> str | None:
         """The name of the metric that all terms share; None if they have different ones."""
@@ -113,7 +119,11 @@ class Similarity:
     def sources(self) -> tuple[list[Space], dict[str, Any]]:
         """What it uses of a store: spaces, before projection, and the metadata of a fusion."""
         metadata = {self.key: dict(self.fusion_spec)} if self.key and self.fusion_spec else {}
-        return list({term.space.key: term.space for term in self.terms}.values()), metadata
+        spaces = [term.space for term in self.terms]
+        if self.basis is not None:
+            first, metadata = self.basis.sources()
+            spaces = [*first, *spaces]
+        return list({space.key: space for space in spaces}.values()), metadata
 
 
 def of(space: Space, metric: str = EUCLIDEAN, projection: Reducer | None = None) -> Similarity:
