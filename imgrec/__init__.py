@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from imgrec.fusion import Fusion
     from imgrec.gallery.gallery import Gallery
     from imgrec.gallery.gallery import opened as open  # noqa: A004 - it is imgrec.open
-    from imgrec.gallery.query import Query
+    from imgrec.gallery.query import Query, Text
     from imgrec.gallery.recommend import recommend
     from imgrec.gallery.results import Match, Matches
     from imgrec.images import UnreadableImageError, image_suffixes, source_of
@@ -59,6 +59,7 @@ _LAZY = {
     "NeighbourReducer": "imgrec.neighbours",
     "Query": "imgrec.gallery.query",
     "Run": "imgrec.run",
+    "Text": "imgrec.gallery.query",
     "UnreadableImageError": "imgrec.images",
     "decode_item": "imgrec.ingestion.items",
     "evaluate": "imgrec.evaluation.evaluate:evaluate_store",
@@ -88,6 +89,7 @@ __all__ = [
     "Matches",
     "NoStoreError",
     "Query",
+    "Text",
     "UsageError",
     "available",
     "build",

@@ -28,6 +28,17 @@ class Known:
 
 
 @dataclass(frozen=True)
+class Text:
+    """An item of a query in words, for spaces whose extractor takes text."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise UsageError("text is empty: say what is looked for")
+
+
+@dataclass(frozen=True)
 class Query:
     """What is looked for, not yet resolved: one item or several.
 
@@ -35,8 +46,8 @@ class Query:
     'mean'
     """
 
-    items: tuple[str | Known, ...]
-    """Paths of pictures, and items whose vectors are known."""
+    items: tuple[str | Known | Text, ...]
+    """Paths of pictures, items whose vectors are known, and texts."""
 
     combine: str = "mean"
     """How several items count: `mean` finds images like their mean vector, `nearest` like any one of them."""
@@ -52,11 +63,11 @@ class Query:
 
     @classmethod
     def of(cls, *what: Any, combine: str = "mean", include_self: bool = False) -> Query:
-        """A query of pictures and vectors.
+        """A query of pictures, vectors and texts.
 
         Args:
             what: each the path of a picture; a vector `float32 (dim,)`, for a fusion a mapping of vectors by the
-                names of its terms; or a sequence of these.
+                names of its terms; a `Text`; or a sequence of these.
             combine: how several items count; see the class.
             include_self: whether the query's own contents may be found.
 
@@ -72,7 +83,7 @@ def as_queries(what: object) -> list[Query | Resolved]:
     Raises:
         UsageError: this is one query, not several.
     """
-    if isinstance(what, str | os.PathLike | Mapping | Query | Known | Resolved) or (
+    if isinstance(what, str | os.PathLike | Mapping | Query | Known | Text | Resolved) or (
         isinstance(what, np.ndarray) and what.ndim != 2
     ):
         raise UsageError(f"queries are several, and this is one: put it into a list, [{what!r:.60}]")
@@ -81,12 +92,12 @@ def as_queries(what: object) -> list[Query | Resolved]:
     return [each if isinstance(each, Query | Resolved) else Query.of(each) for each in what]
 
 
-def _items(what: Any) -> list[str | Known]:
+def _items(what: Any) -> list[str | Known | Text]:
     if isinstance(what, Query):
         raise UsageError(
             "a query is of pictures and vectors, and this one is of another query: take that as it is"
         )
-    if isinstance(what, Known):
+    if isinstance(what, Known | Text):
         return [what]
     if isinstance(what, str | os.PathLike):
         return [expanded(os.fspath(what))]

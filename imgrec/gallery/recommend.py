@@ -6,13 +6,13 @@ import os
 from typing import Any
 
 from imgrec.gallery.gallery import opened
-from imgrec.gallery.query import Query
+from imgrec.gallery.query import Query, Text
 from imgrec.gallery.results import Matches
 from imgrec.kinds import Extractor, Index, Reducer, Reranker, Store
 
 
 def recommend(
-    query: str | os.PathLike[str],
+    query: str | os.PathLike[str] | Text,
     store: Store,
     k: int = 5,
     metric: str | None = None,
@@ -26,10 +26,10 @@ def recommend(
     include_self: bool = False,
     copies: bool = False,
 ) -> Matches:
-    """The k images of a store that are most similar to a query picture, the nearest first; a list of `Match`.
+    """The k images of a store that are most similar to a query, the nearest first; a list of `Match`.
 
     Args:
-        query: an image file, inside the gallery or not.
+        query: an image file, inside the gallery or not; or a `Text`, where the extractor takes text.
         store: filled by `ingest`.
         k: how many; fewer if the gallery has fewer.
         metric: the name of one, such as `euclidean` or `cosine`; None: those of a fusion's parts, else Euclidean.

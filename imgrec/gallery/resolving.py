@@ -9,9 +9,10 @@ import numpy as np
 
 from imgrec import images
 from imgrec.errors import UsageError
-from imgrec.extraction import extract
-from imgrec.gallery.query import Known, Query, Resolved
+from imgrec.extraction import extract, extract_text
+from imgrec.gallery.query import Known, Query, Resolved, Text
 from imgrec.gallery.similarity import Similarity, Term
+from imgrec.gallery.texts import check_takes_text
 from imgrec.kinds import Form, Store, Vectors
 
 log = logging.getLogger(__name__)
@@ -21,10 +22,10 @@ def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
     """Resolve a query: its vectors come from the store if it has the contents, else they are extracted.
 
     Raises:
-        UsageError: a picture does not exist or cannot be read, an extractor cannot be built, or a term has no
-            vector.
+        UsageError: a picture does not exist or cannot be read, an extractor cannot be built or takes no text, or a
+            term has no vector.
     """
-    known = [each if isinstance(each, Known) else _of_picture(each, store, similarity) for each in query.items]
+    known = [_known(each, store, similarity) for each in query.items]
     vectors = {term.name: _stacked(known, term) for term in similarity.terms}
     contents: list[str | None] = [each.digest for each in known]
     if query.combine == "mean" and len(known) > 1:
@@ -34,6 +35,15 @@ def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
     digests = frozenset(each.digest for each in known if each.digest)
     left_out = frozenset[str]() if query.include_self else digests
     return Resolved(vectors, contents, digests, left_out, pictures[0] if pictures else None)
+
+
+def _known(item: str | Known | Text, store: Store, similarity: Similarity) -> Known:
+    if isinstance(item, Known):
+        return item
+    if isinstance(item, Text):
+        check_takes_text(store, similarity)
+        return Known({term.name: extract_text(term.ready_extractor(), item.text) for term in similarity.terms})
+    return _of_picture(item, store, similarity)
 
 
 def _stacked(known: Sequence[Known], term: Term) -> Vectors:

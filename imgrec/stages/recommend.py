@@ -11,8 +11,9 @@ from imgrec import images
 from imgrec.gallery import titles
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.narrowing import Narrowing
-from imgrec.gallery.query import Query
+from imgrec.gallery.query import Query, Text
 from imgrec.gallery.results import Match
+from imgrec.gallery.texts import space_for_text
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
@@ -28,11 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Recommend(Narrowing, Stage):
-    """Find the images of the gallery that are most similar to a query picture."""
+    """Find the images of the gallery that are most similar to a query picture, or like a text."""
 
     positional: ClassVar[str | None] = "query"
 
-    query: str = option(path=True, help="a picture, inside or outside the gallery")
+    query: str | None = option(None, path=True, help="a picture, inside or outside the gallery")
+    text: str | None = option(None, text=True, help="what is looked for in words, alone or beside a picture")
     k: int = option(5, minimum=1, help="how many")
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
     include_self: bool = option(False, help="let the query's own content be found")
@@ -48,14 +50,17 @@ class Recommend(Narrowing, Stage):
 
     def execute(self, run: Run) -> None:
         """Search, print the matches, and write `results.json` and `recommendations.png`."""
-        query = Query.of(self.query, include_self=self.include_self)
+        pictures = [] if self.query is None else [self.query]
+        texts = [] if self.text is None else [Text(self.text)]
+        query = Query.of(*pictures, *texts, include_self=self.include_self)
+        space = space_for_text(self.store, self.space, self.extractor) if texts else self.space
         for each in (self.projection, self.smoothing):
             if each is not None:
                 each.progress = progress
         with opened(
             self.store,
             self.metric,
-            space=self.space,
+            space=space,
             extractor=self.extractor,
             projection=self.projection,
             smoothing=self.smoothing,
@@ -76,7 +81,8 @@ class Recommend(Narrowing, Stage):
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         result = {
-            "query": images.absolute(self.query),
+            "query": None if self.query is None else images.absolute(self.query),
+            **({} if self.text is None else {"text": self.text}),
             "space": key,
             "metric": similarity.metric,
             "k": self.k,
@@ -88,8 +94,11 @@ class Recommend(Narrowing, Stage):
         with run.timed("draw"):
             from imgrec.drawing.contact_sheet import contact_sheet
 
+            subtitle = (
+                titles.title(similarity) if self.text is None else f"“{self.text}”, {titles.title(similarity)}"
+            )
             picture = run.folder / "recommendations.png"
-            contact_sheet(self.query, matches, picture, titles.title(similarity))
+            contact_sheet(self.query, matches, picture, subtitle)
         run.print(_listing(matches, result).text(self.format), end="")
         run.note(f"drawn in {picture}")
 
