@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import images
+from imgrec.errors import UsageError
 from imgrec.gallery import titles
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.narrowing import Narrowing
@@ -52,6 +53,8 @@ class Recommend(Narrowing, Stage):
         """Search, print the matches, and write `results.json` and `recommendations.png`."""
         pictures = [] if self.query is None else [self.query]
         texts = [] if self.text is None else [Text(self.text)]
+        if not pictures and not texts:
+            raise UsageError("recommend needs query=, a picture, or text=, words")
         query = Query.of(*pictures, *texts, include_self=self.include_self)
         space = space_for_text(self.store, self.space, self.extractor) if texts else self.space
         for each in (self.projection, self.smoothing):
