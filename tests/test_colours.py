@@ -222,7 +222,7 @@ def test_beside_several_turned_and_away(here: Cli, plain: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ([], "recommend needs query=, a picture, or colour="),
+        ([], "recommend needs query=, a picture, text= or colour="),
         (["colour=reddish"], "'reddish' is no colour"),
         (["colour=red", "colour_weight=0.3"], "colour_weight= has no effect without colour= beside query="),
         (["firebrick.png", "colour_weight=0.3"], "colour_weight= has no effect without colour= beside query="),

@@ -39,8 +39,8 @@ def contact_sheet(
     """Draw a query beside its neighbours as a PNG: each with rank, distance and what tells it from the others.
 
     Args:
-        query: the query's image files, or their bytes; empty for one that is none. Only the first `MOST_ASKED` are
-            drawn.
+        query: the query's image files, their bytes, and texts; empty for one of none. Only the first
+            `MOST_ASKED` are drawn.
         matches: its neighbours, nearest first; only the first `MOST` are drawn. An unreadable file is drawn as an
             empty frame.
         file: where to write.
@@ -91,13 +91,7 @@ def _name(shown: Shown) -> str:
 
 
 def _heading(what: str, paths: Sequence[Shown]) -> str:
-    if len(paths) == 1:
-        return what
-    return (
-        f"{what}: {len(paths):,} pictures"
-        if len(paths) <= MOST_ASKED
-        else f"{what}: {MOST_ASKED} of {len(paths):,}"
-    )
+    return what if len(paths) <= MOST_ASKED else f"{what}: {MOST_ASKED} of {len(paths):,}"
 
 
 def _height(paths: Sequence[Shown], *, small: bool = False) -> int:

@@ -11,7 +11,7 @@ from imgrec import images
 from imgrec.errors import UsageError
 from imgrec.gallery import colours, elsewhere, variants
 from imgrec.gallery.elsewhere import STDIN, Elsewhere
-from imgrec.gallery.query import COMBINE, UNLIKE_WEIGHT, Item, Known, Query
+from imgrec.gallery.query import COMBINE, UNLIKE_WEIGHT, Item, PictureBytes, Query, Text
 from imgrec.options import option
 
 COLOUR_WEIGHT = 0.5
@@ -29,10 +29,12 @@ class Asking(Elsewhere):
         help="a picture, inside or outside the gallery: a file, http(s)://, or - for standard input; or a list "
         "[a.jpg,b.jpg]",
     )
+    text: str | None = option(None, text=True, help="what is looked for in words, alone or beside pictures")
     combine: str = option(
         "mean", choices=COMBINE, help="several pictures: images like their mean, or like the nearest of them"
     )
     unlike: Any = option(None, path=True, help="pictures to keep away from: a path or a list [c.jpg]")
+    unlike_text: str | None = option(None, text=True, help="what to keep away from in words")
     unlike_weight: float = option(
         UNLIKE_WEIGHT, minimum=0, maximum=0.99, help="how far away: Rocchio's gamma, where alpha is 1"
     )
@@ -59,19 +61,22 @@ class Asking(Elsewhere):
         Raises:
             UsageError: an option cannot be understood or has no effect, or a picture cannot be fetched.
         """
-        if self.query is None and self.colour is None:
-            raise UsageError("recommend needs query=, a picture, or colour=")
-        if self.unlike is None and self.unlike_weight != UNLIKE_WEIGHT:
-            raise UsageError("unlike_weight= has no effect without unlike=, what to keep away from")
+        if self.query is None and self.text is None and self.colour is None:
+            raise UsageError("recommend needs query=, a picture, text= or colour=")
+        if self.unlike is None and self.unlike_text is None and self.unlike_weight != UNLIKE_WEIGHT:
+            raise UsageError(
+                "unlike_weight= has no effect without unlike= or unlike_text=, what to keep away from"
+            )
         if self.each and self.combine != "mean":
             raise UsageError("combine= has no effect with each=true, where each picture is a query of its own")
         if self.colour is not None:
             colours.parsed(self.colour)
         query = Query.of(
             () if self.query is None else self.query,
+            _words(self.text),
             combine=self.combine,
             include_self=self.include_self,
-            unlike=() if self.unlike is None else self.unlike,
+            unlike=[() if self.unlike is None else self.unlike, _words(self.unlike_text)],
             unlike_weight=self.unlike_weight,
             variants=self.variants,
             colours=self.colour,
@@ -94,9 +99,9 @@ class Asking(Elsewhere):
         Raises:
             UsageError: it is out of its range, or has no effect.
         """
-        is_beside = self.colour is not None and self.query is not None
+        is_beside = self.colour is not None and (self.query is not None or self.text is not None)
         if self.colour_weight != COLOUR_WEIGHT and not is_beside:
-            raise UsageError("colour_weight= has no effect without colour= beside query=")
+            raise UsageError("colour_weight= has no effect without colour= beside query= or text=")
         if not 0 < self.colour_weight < 1:
             raise UsageError(f"colour_weight is above 0 and below 1, not {self.colour_weight}")
         return None if self.colour is None else self.colour_weight if is_beside else 1
@@ -104,20 +109,33 @@ class Asking(Elsewhere):
 
 def as_told(query: Query, *, each: bool = False) -> Mapping[str, Any]:
     """For results: the pictures that are asked for, a path or a list of several, and the options that count."""
-    pictures, unlike = _named(query.items), _named(query.unlike)
+    pictures, texts = _told(query.items)
+    unlike, unlike_texts = _told(query.unlike)
     return {
-        "query": pictures if len(pictures) > 1 else next(iter(pictures), None),
+        "query": _one_or_several(pictures),
+        **({"text": _one_or_several(texts)} if texts else {}),
         **({"each": True} if each else {"combine": query.combine} if len(query.items) > 1 else {}),
-        **({"unlike": unlike, "unlike_weight": query.unlike_weight} if query.unlike else {}),
+        **({"unlike": unlike} if unlike else {}),
+        **({"unlike_text": _one_or_several(unlike_texts)} if unlike_texts else {}),
+        **({"unlike_weight": query.unlike_weight} if query.unlike else {}),
         **({"variants": query.variants} if query.variants else {}),
         **({"colours": colours.named(colours.parsed(query.colours))} if query.colours else {}),
     }
 
 
-def _named(items: Sequence[Item]) -> list[str]:
-    """Pictures by their absolute paths, or what they are called elsewhere."""
-    return [
-        images.absolute(each) if isinstance(each, str) else each.name
+def _told(items: Sequence[Item]) -> tuple[list[str], list[str]]:
+    """Pictures by their absolute paths, or what they are called elsewhere; and texts."""
+    pictures = [
+        each.name if isinstance(each, PictureBytes) else images.absolute(each)
         for each in items
-        if not isinstance(each, Known)
+        if isinstance(each, str | PictureBytes)
     ]
+    return pictures, [each.text for each in items if isinstance(each, Text)]
+
+
+def _one_or_several(values: Sequence[str]) -> str | Sequence[str] | None:
+    return values if len(values) > 1 else next(iter(values), None)
+
+
+def _words(text: str | None) -> list[Text]:
+    return [] if text is None else [Text(text)]

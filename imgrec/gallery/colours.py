@@ -93,8 +93,13 @@ def named(colours: Colours) -> dict[str, float]:
 
 
 def caption(colours: Colours) -> str:
-    """Colours as written below a picture: `c03020 70%, ffffff 30%`."""
-    return ", ".join(f"{name} {share:.0%}" for name, share in named(colours).items())
+    """Colours as written below a picture: `c03020 70%, ffffff 30%`, or how many."""
+    names = named(colours)
+    if len(names) == 1:
+        return next(iter(names))
+    if len(names) > 2:
+        return f"{len(names)} colours"
+    return ", ".join(f"{name} {share:.0%}" for name, share in names.items())
 
 
 def areas(colours: Colours, pixels: int = SIDE * SIDE) -> Image:

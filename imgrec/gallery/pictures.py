@@ -85,7 +85,7 @@ class Pictures:
 
     def __init__(self, store: Store, terms: Sequence[Term], wanted: str | None = None) -> None:
         self.names = variants.names(wanted)
-        self._store, self._terms = store, terms
+        self._store, self.terms = store, terms
 
     def one(self, item: str | PictureBytes, option: str = "query") -> list[Known]:
         """A picture's variants.
@@ -127,7 +127,7 @@ class Pictures:
     def _look_up(self, some: Sequence[Picture]) -> Sequence[Picture]:
         """Take the vectors of known contents from the store, and note what is lacking."""
         readable = [picture for picture in some if picture.reason is None]
-        for term in self._terms:
+        for term in self.terms:
             digests, rows = self._store.vectors(term.space, list({picture.digest for picture in readable}))
             stored = dict(zip(digests, rows, strict=True))
             for picture in readable:
@@ -143,7 +143,7 @@ class Pictures:
 
     @functools.cached_property
     def _extractors(self) -> dict[str, Extractor]:
-        return {term.name: term.ready_extractor() for term in self._terms}
+        return {term.name: term.ready_extractor() for term in self.terms}
 
     def _lacking(self, picture: Picture, term: str) -> list[str]:
         return self.names[len(picture.vectors.get(term, ())) :]
@@ -164,7 +164,7 @@ class Pictures:
 
     def _extract(self, some: Sequence[Picture]) -> Sequence[Picture]:
         """Extract what was decoded, all pictures and variants of a term in one call."""
-        for term in self._terms:
+        for term in self.terms:
             todo = [picture for picture in some if picture.reason is None and term.name in picture.images]
             if not todo:
                 continue

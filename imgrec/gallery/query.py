@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -54,8 +54,21 @@ class PictureBytes:
         return {"-": "standard input"}.get(self.name) or path.rstrip("/").rpartition("/")[2] or self.name
 
 
-Item = str | PictureBytes | Known
-Shown = str | PictureBytes
+@dataclass(frozen=True)
+class Text:
+    """An item of a query in words, for spaces whose extractor takes text."""
+
+    text: str
+
+    caption: ClassVar[str] = "in words"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise UsageError("text is empty: say in words what is meant")
+
+
+Item = str | PictureBytes | Known | Text
+Shown = str | PictureBytes | Text
 """What is drawn for an item."""
 
 
@@ -68,7 +81,7 @@ class Query:
     """
 
     items: tuple[Item, ...]
-    """Paths and addresses of pictures, their bytes, and items whose vectors are known."""
+    """Paths and addresses of pictures, their bytes, items whose vectors are known, and texts."""
 
     combine: str = "mean"
     """How several items count: `mean` finds images like their mean vector, `nearest` like any one of them."""
@@ -77,7 +90,7 @@ class Query:
     """Whether the query's own contents may be found."""
 
     unlike: tuple[Item, ...] = ()
-    """Pictures and known vectors to keep away from, whose contents are never found."""
+    """What to keep away from; contents of these are never found."""
 
     unlike_weight: float = UNLIKE_WEIGHT
     """How far the query moves away from these, from 0 to below 1; see `resolving.pushed`."""
@@ -111,12 +124,12 @@ class Query:
         variants: str | None = None,
         colours: str | None = None,
     ) -> Query:
-        """A query of pictures and vectors.
+        """A query of pictures, vectors and texts.
 
         Args:
             what: each the path of a picture, its address `https://`, or the bytes of its file; a vector
-                `float32 (dim,)`, for a fusion a mapping of vectors by the names of its terms; or a sequence of
-                these.
+                `float32 (dim,)`, for a fusion a mapping of vectors by the names of its terms; a `Text`; or a
+                sequence of these.
             combine: how several items count; see the class.
             include_self: whether the query's own contents may be found.
             unlike: what to keep away from: the same as `what`, one or several.
@@ -137,7 +150,7 @@ def as_queries(what: object) -> list[Query | Resolved]:
     Raises:
         UsageError: this is one query, not several.
     """
-    if isinstance(what, str | bytes | os.PathLike | Mapping | Query | Known | PictureBytes | Resolved) or (
+    if isinstance(what, str | bytes | os.PathLike | Mapping | Query | Known | PictureBytes | Text | Resolved) or (
         isinstance(what, np.ndarray) and what.ndim != 2
     ):
         raise UsageError(f"queries are several, and this is one: put it into a list, [{what!r:.60}]")
@@ -151,7 +164,7 @@ def _items(what: Any) -> list[Item]:
         raise UsageError(
             "a query is of pictures and vectors, and this one is of another query: take that as it is"
         )
-    if isinstance(what, Known | PictureBytes):
+    if isinstance(what, Known | PictureBytes | Text):
         return [what]
     if isinstance(what, bytes | bytearray | memoryview):
         return [PictureBytes(bytes(what))]
@@ -183,7 +196,7 @@ class Resolved:
     """The contents that must not be found."""
 
     pictures: Sequence[Shown] = ()
-    """What to show for the query: paths of pictures, or their bytes."""
+    """What to show for the query: paths of pictures, their bytes, texts."""
 
     unlike: Sequence[Shown] = ()
     """What to show of that which it keeps away from."""

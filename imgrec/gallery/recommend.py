@@ -38,11 +38,11 @@ def recommend(
     collapse: float | str | None = None,
     diversity: float = 0.0,
 ) -> Matches:
-    """The k images of a store that are most similar to pictures or colours, nearest first; a list of `Match`.
+    """The k images of a store that are most similar to what is asked for, nearest first; a list of `Match`.
 
     Args:
-        query: an image file, inside the gallery or not, its address `https://`, or its bytes; or a list of these,
-            empty for colours alone. `Query.of` takes the same.
+        query: an image file, inside the gallery or not, its address `https://`, or its bytes; a `Text`, where
+            the extractor takes text; or a list of these, empty for colours alone. `Query.of` takes the same.
         store: filled by `ingest`.
         k: how many; fewer if the gallery has fewer.
         metric: the name of one, such as `euclidean` or `cosine`; None: those of a fusion's parts, else Euclidean.
@@ -55,7 +55,7 @@ def recommend(
         include_self: whether the query's own content (the same bytes) may be found.
         copies: whether files of one content take a rank each; otherwise the others are a match's `copies`.
         combine: how several pictures count: `mean`, images like their mean; `nearest`, like any of them.
-        unlike: pictures to keep away from, one or several.
+        unlike: what to keep away from, one or several of the same.
         unlike_weight: how far, from 0 to below 1; see `resolving.pushed`.
         variants: `turns`, `crops` or `all`: the nearest of these variants of the picture counts.
         colours: names as CSS has them, or hexadecimal digits, with shares or without: `c03020:0.7,white:0.3`.

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from imgrec.errors import UsageError
+from imgrec.extraction import extract_text
 from imgrec.gallery import colours, elsewhere, variants
 from imgrec.gallery.pictures import Pictures
-from imgrec.gallery.query import Item, Known, Query, Resolved, Shown
+from imgrec.gallery.query import Item, Known, Query, Resolved, Shown, Text
 from imgrec.gallery.similarity import Similarity, Term
+from imgrec.gallery.texts import check_takes_text
 from imgrec.kinds import Doubles, Form, Store, Vectors
 
 
@@ -30,8 +32,8 @@ def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
     """Resolve a query: its vectors come from the store if it has the contents, else they are extracted.
 
     Raises:
-        UsageError: a picture does not exist or cannot be read, an extractor cannot be built, a term has no
-            vector, or colours are asked of a gallery that was not opened for these.
+        UsageError: a picture does not exist or cannot be read, an extractor cannot be built or takes no text, a
+            term has no vector, or colours are asked of a gallery that was not opened for these.
     """
     query = replace(
         query,
@@ -40,7 +42,7 @@ def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
     )
     terms, _ = colours.terms_of(query, similarity)
     asked = Pictures(store, terms, query.variants)
-    items = [_known(each, asked, "query") for each in query.items]
+    items = [_known(each, store, asked, "query") for each in query.items]
     shared = beside(query, store, similarity)
     if not items and shared.colours is not None:
         items = [[shared.colours]]
@@ -56,13 +58,18 @@ def beside(query: Query, store: Store, similarity: Similarity) -> Beside:
     terms, of_colours = colours.terms_of(query, similarity)
     apart = Pictures(store, terms)
     return Beside(
-        [known for each in query.unlike for known in _known(each, apart, "unlike")],
+        [known for each in query.unlike for known in _known(each, store, apart, "unlike")],
         None if of_colours is None else colours.known(query.colours or "", of_colours),
     )
 
 
-def _known(item: Item, pictures: Pictures, option: str) -> list[Known]:
-    return [item] if isinstance(item, Known) else pictures.one(item, option)
+def _known(item: Item, store: Store, pictures: Pictures, option: str) -> list[Known]:
+    if isinstance(item, Known):
+        return [item]
+    if isinstance(item, Text):
+        check_takes_text(store, pictures.terms)
+        return [Known({term.name: extract_text(term.ready_extractor(), item.text) for term in pictures.terms})]
+    return pictures.one(item, option)
 
 
 def resolved(query: Query, items: Sequence[Sequence[Known]], beside: Beside, similarity: Similarity) -> Resolved:

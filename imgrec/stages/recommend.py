@@ -18,6 +18,7 @@ from imgrec.gallery.gallery import Gallery, opened
 from imgrec.gallery.narrowing import Narrowing
 from imgrec.gallery.results import Match, Matches
 from imgrec.gallery.selection import AUTO, Selection
+from imgrec.gallery.texts import space_for_text
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Recommend(Asking, Opens, Narrowing, Selection, Stage):
-    """Find the images of the gallery that are most similar to a picture, to several, or to colours."""
+    """Find the images of the gallery that are most similar to pictures, words or colours."""
 
     positional: ClassVar[str | None] = "query"
 
@@ -73,10 +74,11 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
         for each in (self.projection, self.smoothing):
             if each is not None:
                 each.progress = progress
+        in_words = self.text is not None or self.unlike_text is not None
         return opened(
             self.store,
             self.metric,
-            space=self.space,
+            space=space_for_text(self.store, self.space, self.extractor) if in_words else self.space,
             extractor=self.extractor,
             projection=self.projection,
             smoothing=self.smoothing,
