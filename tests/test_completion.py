@@ -100,6 +100,7 @@ def test_lines_in_bash(tmp_path: Path) -> None:
                 *(
                     "compare ",
                     "default ",
+                    "duplicates ",
                     "evaluate ",
                     "export ",
                     "failures ",

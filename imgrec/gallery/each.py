@@ -18,11 +18,10 @@ from imgrec.gallery.pictures import Pictures
 from imgrec.gallery.query import Query
 from imgrec.gallery.resolving import beside, resolved
 from imgrec.gallery.results import Filter, Matches
-from imgrec.kinds import ImageFile, Reranker, Store
+from imgrec.kinds import ImageFile, Store
 
 AT_ONCE = 1024
 """Queries that are searched together, and whose vectors and answers are in memory."""
-
 
 FAILURES_TOLD = 100
 """How many of many queries that cannot be read are told of one by one; all are counted."""
@@ -74,9 +73,7 @@ def answers(
     files: Iterable[ImageFile],
     k: int,
     among: Filter | Mapping[str, Any] | None = None,
-    *,
-    copies: bool = False,
-    rerank: Reranker | None = None,
+    **how: Any,
 ) -> Generator[Answer, None, None]:
     """The answers to many pictures, in order, some at a time, which bounds the memory needed.
 
@@ -87,8 +84,7 @@ def answers(
         files: of the pictures.
         k: how many images for each.
         among: the files that may be found; None for all.
-        copies: whether files of one content take a rank each.
-        rerank: makes better queries for a second search.
+        how: the other options of `Gallery.search`.
 
     Raises:
         UsageError: as `Gallery.search`.
@@ -102,7 +98,7 @@ def answers(
             for picture in some
             if picture.reason is None
         ]
-        found = iter(gallery.search(asked, k, among, copies=copies, rerank=rerank))
+        found = iter(gallery.search(asked, k, among, **how))
         for picture in some:
             matches = None if picture.reason is not None else next(found)
             yield Answer(picture.path, picture.digest, matches, picture.reason)
