@@ -124,6 +124,7 @@ def test_a_gallery_is_asked_in_words(here: Cli, few: Path, folder: Path) -> None
     for wrong in (["text= "], [pictures[0], "unlike_text="]):
         assert "text is empty" in here("recommend", *wrong, code=2).err
     assert "each=true asks with files" in here("recommend", few, "text=hat", "each=true", code=2).err
+    assert "threshold=auto goes by" in here("recommend", "text=hat", "threshold=auto", code=2).err
     assert "variants=turns are of pictures" in here("recommend", "text=hat", "variants=turns", code=2).err
     # beside colours, which have a space of their own
     here("ingest", few, "extractor=colour")

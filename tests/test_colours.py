@@ -204,7 +204,9 @@ def test_beside_several_turned_and_away(here: Cli, plain: Path, tmp_path: Path) 
         alone = gallery.resolve(imgrec.Query.of(pictures, **how))
     with imgrec.open(store, colour_weight=0.4) as gallery:
         both = gallery.resolve(imgrec.Query.of(pictures, colours="green", **how))
-        assert len(gallery.recommend(pictures, colours="green", threshold="auto", **how)) == 3
+        assert len(gallery.recommend(pictures, colours="green", collapse="auto", diversity=0.3, **how)) == 3
+        with pytest.raises(UsageError, match="threshold=auto goes by distances between pictures"):
+            gallery.recommend(pictures, colours="green", threshold="auto", **how)
         assert gallery.recommend(str(plain / "navy.png"), 1)  # colours may be left out
     for name, rows in alone.vectors.items():
         np.testing.assert_array_equal(both.vectors[name], rows)

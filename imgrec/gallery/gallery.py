@@ -95,6 +95,11 @@ class Gallery(OwnImages):
             )
         if not (asked := self._asked(queries)):
             return []
+        if how.threshold == AUTO and not all(query.is_of_pictures for query in asked):
+            raise UsageError(
+                "threshold=auto goes by distances between pictures, and words and colours are farther from these: "
+                "take a distance"
+            )
         typical = typicality.typical(self, rerank, how.alpha) if how.threshold == AUTO else None
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
 

@@ -203,3 +203,6 @@ class Resolved:
 
     variants: Sequence[str] = ()
     """What each variant is of its picture; empty if none were asked for."""
+
+    is_of_pictures: bool = True
+    """Whether it is as far from images as these are from each other: of neither words nor colours."""

@@ -111,6 +111,7 @@ def resolved(query: Query, items: Sequence[Sequence[Known]], beside: Beside, sim
         [*_shown(query.items), *([colours.shown(query.colours)] if query.colours else [])],
         _shown(query.unlike),
         names if query.variants else (),
+        query.colours is None and not any(isinstance(each, Text) for each in (*query.items, *query.unlike)),
     )
 
 
