@@ -15,8 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import PIL.Image
-import PIL.ImageColor
 
 from imgrec import registry
 from imgrec.errors import UsageError
@@ -69,6 +67,8 @@ def parsed(text: str) -> dict[Colour, float]:
 
 
 def _colour(name: str, text: str) -> Colour:
+    import PIL.ImageColor
+
     digits = name.removeprefix("#")
     if name.lower() in PIL.ImageColor.colormap:
         return PIL.ImageColor.getrgb(name)[:3]
@@ -119,6 +119,8 @@ def as_cloth(colours: Colours) -> Image:
 @functools.lru_cache(maxsize=8)  # many queries have the same
 def shown(text: str) -> PictureBytes:
     """A picture of colours, side by side, with their names."""
+    import PIL.Image
+
     colours, data = parsed(text), io.BytesIO()
     PIL.Image.fromarray(np.repeat(areas(colours, SIDE)[None], SIDE, axis=0)).save(data, "PNG")
     return PictureBytes(data.getvalue(), caption(colours))
