@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from imgrec.fusion import Fusion
     from imgrec.gallery.duplicates import Duplicates, duplicates
     from imgrec.gallery.gallery import Gallery
-    from imgrec.gallery.query import Query
+    from imgrec.gallery.query import Query, Text
     from imgrec.gallery.recommend import recommend
     from imgrec.gallery.results import Match, Matches
     from imgrec.images import UnreadableImageError, image_suffixes, source_of
@@ -61,6 +61,7 @@ _LAZY = {
     "NeighbourReducer": "imgrec.neighbours",
     "Query": "imgrec.gallery.query",
     "Run": "imgrec.run",
+    "Text": "imgrec.gallery.query",
     "UnreadableImageError": "imgrec.images",
     "decode_item": "imgrec.ingestion.items",
     "duplicates": "imgrec.gallery.duplicates",
@@ -92,6 +93,7 @@ __all__ = [
     "Matches",
     "NoStoreError",
     "Query",
+    "Text",
     "UsageError",
     "available",
     "build",

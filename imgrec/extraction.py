@@ -32,6 +32,22 @@ def extract(extractor: Extractor, images: Sequence[Image], names: Sequence[str])
         raise PluginFailedError(f"{name} failed on {where}: {type(error).__name__}: {error}") from error
 
 
+def extract_text(extractor: Extractor, text: str) -> Vectors:
+    """The vector of a text, `float32 (dim,)`, with the extractor's contract checked.
+
+    Raises:
+        ImgrecError: the extractor failed; the message names it, its distribution and the text.
+    """
+    try:
+        vector: Vectors = check_vectors(extractor.extract_text([text]), 1, extractor, "texts")[0]
+    except ImgrecError:
+        raise
+    except Exception as error:
+        name = f"extractor {extractor.name} of {origin_of(extractor)}"
+        raise PluginFailedError(f"{name} failed on {text!r:.60}: {type(error).__name__}: {error}") from error
+    return vector
+
+
 def _fails_alone(extractor: Extractor, image: Image) -> bool:
     try:
         extractor.extract([image])

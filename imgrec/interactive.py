@@ -60,7 +60,7 @@ class OpenGallery(Gallery):
 
     def recommend(
         self,
-        query: Any,
+        query: Any = (),
         k: int = 5,
         *,
         where: Filters = None,
@@ -69,7 +69,7 @@ class OpenGallery(Gallery):
         """The k images most similar to a picture or several, or to whatever `Query.of` takes.
 
         Args:
-            query: what is looked for.
+            query: what is looked for; empty for `colours` alone.
             k: how many.
             where: the files that may be found.
             how: the options of `Query.of`, such as `unlike` and `variants`, and those of `Gallery.search`, such as
@@ -219,6 +219,7 @@ def open_gallery(
     projection: Reducer | None = None,
     smoothing: Reranker | None = None,
     index: Index | None = None,
+    colour_weight: float | None = None,
 ) -> OpenGallery:
     """Open a store, and a gallery on a snapshot of it; in a `with` block, or closed by `close()`.
 
@@ -232,6 +233,7 @@ def open_gallery(
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
         smoothing: moves the gallery's vectors towards their own neighbours, and no queries.
         index: finds candidates approximately; None: every search is exact.
+        colour_weight: for queries with colours; see `imgrec.gallery.gallery.opened`.
 
     Raises:
         UsageError: there is no such store, space or metric, the space is ambiguous, or `where` leaves no image.
@@ -251,6 +253,7 @@ def open_gallery(
     held = _store_at(store) if isinstance(store, str | os.PathLike) else store
     stack = ExitStack()
     how: Any = {"space": space, "extractor": extractor, "projection": projection, "smoothing": smoothing}
+    how["colour_weight"] = colour_weight
     made = opened(held, metric, where=where, index=index, made_as=OpenGallery, **how)
     gallery = cast("OpenGallery", stack.enter_context(made))
     gallery._session = _Session(stack)

@@ -85,6 +85,7 @@ def replay(folder: str | os.PathLike[str], again: Path, run: Run) -> list[Differ
         made = Run(
             record["stage"], again, record["command"], record["configuration"], record["choices"], is_quiet=True
         )
+        made.repeats = before
         made.works_with(stage)
         made_store: Store = getattr(stage, _store_field(type(stage)) or "")
         with run.timed("extract"):

@@ -95,6 +95,12 @@ class Writes(Good):
         return vectors
 
 
+class Pads(Good):
+    def extract_text(self, texts: Sequence[str]) -> Vectors:
+        longest = max(map(len, texts))
+        return np.array([[len(text), longest, 1] for text in texts], np.float32)
+
+
 class HalfSide(Good):
     @property
     def side(self) -> int | None:
@@ -134,6 +140,7 @@ EXTRACTORS: dict[str, type[Good]] = {
     "any_size_is_taken": NoSmall,
     "a_vector_is_the_same_alone_and_in_any_batch": BatchNorm,
     "a_vector_is_the_same_in_another_process": OfThisProcess,
+    "texts_are_vectors_of_the_same_space": Pads,
     "side_says_how_large": HalfSide,
     "options_come_through_yaml": Rounds,
     "identity_follows_what_changes_vectors": Forgets,

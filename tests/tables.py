@@ -204,7 +204,7 @@ def quality_table() -> str:
 
 
 def copies_table() -> str:
-    """How many altered copies are found as duplicates, by extractor and kind, and how much of the found is right."""
+    """How many altered copies are found as duplicates, by extractor and kind, and how many of the found are."""
     figures = _measured("copies")
     ways = dict.fromkeys(what.partition(":")[0] for what in figures)
     kinds = list(dict.fromkeys(what.partition(": recall of ")[2] for what in figures if ": recall of " in what))

@@ -170,7 +170,7 @@ def test_help_of_a_choice(cli: Cli, tmp_path: Path) -> None:
     assert cli("--help", "decoder=heif").out.startswith("decoder=heif: HEIC and HEIF")
     assert "there is no extractor 'nosuch'" in cli("ingest", "--help", "extractor=nosuch", code=2).err
     told = cli("--help", "extractor=colr", code=2).err
-    assert "there is no extractor 'colr' (did you mean colour?): there are clip_vit_b32, colour, " in told
+    assert "there is no extractor 'colr' (did you mean colour?): there are clip, clip_vit_b32, colour, " in told
     (tmp_path / "mine" / "extractor").mkdir(parents=True)
     (tmp_path / "mine" / "extractor" / "coarse.yaml").write_text("defaults: [colour, _self_]\nbins: 2\n")
     (tmp_path / "mine" / "extractor" / "mostly.yaml").write_text(
@@ -191,7 +191,7 @@ def test_every_choice_of_every_group_has_help() -> None:
 
 def test_help_of_everything_and_of_a_stage(cli: Cli, tmp_path: Path) -> None:
     general = cli("--help").out
-    assert "extractor=clip_vit_b32|colour|dinov2_small" in general
+    assert "extractor=clip|clip_vit_b32|colour|dinov2_small" in general
     pages = re.findall(r"\S+\.md", general)
     assert pages == ["README.md", "conf/README.md", "plugins/README.md", "imgrec/README.md"]
     assert all((Path(__file__).parent.parent / page).exists() for page in pages)

@@ -81,7 +81,13 @@ def test_lines_in_bash(tmp_path: Path) -> None:
     assert complete("imgrec +stage=vis", tmp_path) == ["visualise "]
     assert complete("imgrec recommend q.png met", tmp_path) == ["metric="]
     assert complete("imgrec recommend q.png metric=co", tmp_path) == ["cosine "]
-    assert complete("imgrec recommend qu", tmp_path) == ["query=", "query.jpg ", "quick/"]
+    assert complete("imgrec recommend qu", tmp_path) == [
+        "query=",
+        "query_bytes=",
+        "query_seconds=",
+        "query.jpg ",
+        "quick/",
+    ]
     assert complete("imgrec recommend query=qu", tmp_path) == []  # a file, which bash completes itself
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import imgrec
 from imgrec.drawing.contact_sheet import contact_sheet
-from imgrec.drawing.pictures import captions
+from imgrec.drawing.pictures import captions, in_words
 from imgrec.drawing.worst import worst_queries
 from imgrec.gallery import titles
 from imgrec.gallery.similarity import Similarity, Term
@@ -161,3 +161,16 @@ def test_titles_name_preset_or_model_and_distance(terms: list[tuple[str, float, 
     similarity = Similarity(tuple(Term(of, metric_of(metric), name, weight) for name, weight, of, metric in terms))
     assert titles.title(similarity) == title
     assert "{" not in title
+
+
+@pytest.mark.parametrize(
+    "text", ["hat", "a red hat with a broad brim " * 40, "x" * 300, "\u200f帽子 " * 9, "a\nb"]
+)
+@pytest.mark.parametrize("side", [110, 240])
+def test_words_that_are_asked_for_fit_their_square(written: Written, text: str, side: int) -> None:
+    drawn = in_words(text, side)
+    assert drawn.size == (side, side)
+    assert written
+    for line, (left, top, right, bottom) in written:
+        assert min(left, top) >= 0, line
+        assert max(right, bottom) <= side, line

@@ -14,7 +14,7 @@ import pytest
 
 import imgrec
 
-HEAVY = ["torch", "pyarrow", "timm", "openvino", "sklearn", "pandas", "matplotlib", "umap", "openTSNE", "scipy"]
+HEAVY = "torch pyarrow timm open_clip openvino sklearn pandas matplotlib umap openTSNE scipy".split()
 
 REPORT = """
 import json, sys
@@ -83,6 +83,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "hydra": "hydra-core",
     "mlflow": "mlflow-skinny",
+    "open_clip": "open_clip_torch",
     "pillow_heif": "pillow-heif",
     "sklearn": "scikit-learn",
     "umap": "umap-learn",
@@ -90,7 +91,11 @@ DISTRIBUTIONS = {
 }
 """Distributions that are called otherwise than the modules that they bring."""
 
-BROUGHT = {"imgrec_timm": {"huggingface_hub", "safetensors"}, "imgrec_umap": {"pynndescent"}}
+BROUGHT = {
+    "imgrec_clip": {"huggingface_hub"},
+    "imgrec_timm": {"huggingface_hub", "safetensors"},
+    "imgrec_umap": {"pynndescent"},
+}
 """What libraries that are declared require themselves, and plugins import to work with these."""
 
 

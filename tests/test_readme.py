@@ -28,6 +28,9 @@ NOT_RUN = {
     "make ": "the targets of the Makefile take minutes; CI runs them",
     "source .venv/bin/activate": "what Makefile makes; the tests run in it",
     "imgrec ingest photos extractor=mobilenetv2 extractor.checkpoint=": "test_timm.py does, on weights at hand",
+    "imgrec ingest photos extractor=clip ": "its weights are on the network; test_clip.py does, on a small model",
+    "imgrec recommend 'text=": "the same",
+    "imgrec recommend coat.jpg 'text=": "the same",
     "$ imgrec -m evaluate clothing ": "pictures.py does",
 }
 """How commands begin that are not run here, and why."""

@@ -51,7 +51,7 @@ def install(site: Path, name: str, code: str) -> dict[str, str]:
 def test_a_plugin_of_another_distribution_is_typed_listed_and_swept(cli: Cli, few: Path, tmp_path: Path) -> None:
     env = install(tmp_path / "site", "imgrec_grey", GOOD)
     assert (
-        "extractor=clip_vit_b32|colour|dinov2_small|efficientnet_b0|fusion|grey|handcrafted|hog|"
+        "extractor=clip|clip_vit_b32|colour|dinov2_small|efficientnet_b0|fusion|grey|handcrafted|hog|"
         in cli("--help", env=env).out
     )
     assert "extractor.power=1.0" in cli("ingest", "--help", env=env).out
@@ -407,7 +407,7 @@ def test_build_names_what_there_is() -> None:
 
 
 def test_every_component_is_listed_with_its_distribution() -> None:
-    assert set(registry.available("extractor")) == {"colour", "fusion", "hog", "phash", "timm"}
+    assert set(registry.available("extractor")) == {"clip", "colour", "fusion", "hog", "phash", "timm"}
     assert set(registry.available("store")) == {"csv", "sqlite"}
     assert set(registry.available("reducer")) == {"lda", "logistic", "pca", "tsne", "umap"}
     assert "ingest" in registry.available("stage")

@@ -150,7 +150,7 @@ def _split_flags(words: Sequence[str]) -> tuple[list[str], list[str]]:
     flags, rest, remaining = [], [], list(words)
     while remaining:
         word = remaining.pop(0)
-        if not word.startswith("-") or _exists(word):
+        if not word.startswith("-") or word == "-" or _exists(word):
             rest.append(word)
             continue
         flag, _, value = word.partition("=")
@@ -194,13 +194,17 @@ def _split_stage(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def _split_bare(words: list[str], stage: type[Stage] | None) -> tuple[list[str], list[str]]:
-    """Separate overrides from bare words; a file name with `=` is bare unless an option stands before the `=`."""
+    """Separate overrides from bare words; a file name with `=` is bare unless an option stands before the `=`.
+
+    So is an address, `https://`.
+    """
     overrides, bare = [], []
     known = set(option_names(stage)) if stage else set()
     for word in words:
         match = OVERRIDE.fullmatch(word)
         is_file = _exists(word) and not (match and match[2] in known)
-        if (match or word.startswith("~")) and not is_file:
+        is_address = match is not None and "://" in match[2]
+        if (match or word.startswith("~")) and not is_file and not is_address:
             overrides.append(word)
         else:
             bare.append(word)

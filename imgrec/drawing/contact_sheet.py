@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from imgrec.gallery.results import Match
 from imgrec import images
 from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, captions, font, shortened, thumbnail
+from imgrec.gallery.query import Shown
 
 CELL, GAP, MARGIN, HEAD, CAPTION, COLUMNS = 240, 20, 28, 62, 62, 5
 
@@ -29,21 +30,22 @@ MOST_ASKED = 8
 
 
 def contact_sheet(
-    query: Sequence[str],
+    query: Sequence[Shown],
     matches: Sequence[Match],
     file: Path | IO[bytes],
     subtitle: str,
-    unlike: Sequence[str] = (),
+    unlike: Sequence[Shown] = (),
 ) -> None:
     """Draw a query beside its neighbours as a PNG: each with rank, distance and what tells it from the others.
 
     Args:
-        query: the query's image files; empty for one that is no file. Only the first `MOST_ASKED` are drawn.
+        query: the query's image files, their bytes, and texts; empty for one of none. Only the first
+            `MOST_ASKED` are drawn.
         matches: its neighbours, nearest first; only the first `MOST` are drawn. An unreadable file is drawn as an
             empty frame.
         file: where to write.
         subtitle: for example the model and metric; it is shortened to the sheet's width.
-        unlike: the image files that the query keeps away from, drawn below it.
+        unlike: those that the query keeps away from, drawn below it.
     """
     heading = "The most similar" if len(matches) == 1 else f"The {len(matches):,} most similar"
     heading = heading if matches else "Nothing similar"
@@ -69,7 +71,7 @@ def contact_sheet(
     if query:
         pen.text((MARGIN, MARGIN - 6), _heading("Query", query), font=font(20, bold=True), fill=ACCENT)
     if len(query) == 1:
-        _cell(sheet, (MARGIN, top), query[0], Path(query[0]).name, "", ACCENT)
+        _cell(sheet, (MARGIN, top), query[0], _name(query[0]), "", ACCENT)
     elif query:
         _small_cells(sheet, top, query, ACCENT)
     if unlike:
@@ -84,42 +86,41 @@ def contact_sheet(
     sheet.save(file, format="PNG", compress_level=1)
 
 
-def _heading(what: str, paths: Sequence[str]) -> str:
-    if len(paths) == 1:
-        return what
-    return (
-        f"{what}: {len(paths):,} pictures"
-        if len(paths) <= MOST_ASKED
-        else f"{what}: {MOST_ASKED} of {len(paths):,}"
-    )
+def _name(shown: Shown) -> str:
+    return Path(shown).name if isinstance(shown, str) else shown.caption
 
 
-def _height(paths: Sequence[str], *, small: bool = False) -> int:
+def _heading(what: str, paths: Sequence[Shown]) -> str:
+    return what if len(paths) <= MOST_ASKED else f"{what}: {MOST_ASKED} of {len(paths):,}"
+
+
+def _height(paths: Sequence[Shown], *, small: bool = False) -> int:
     """Of the cells of pictures that are asked for, without a gap below them."""
     if len(paths) == 1 and not small:
         return CELL + CAPTION
     return -(-min(len(paths), MOST_ASKED) // 2) * (SMALL + LINE)
 
 
-def _small_cells(sheet: PIL.Image.Image, top: int, paths: Sequence[str], colour: str) -> None:
+def _small_cells(sheet: PIL.Image.Image, top: int, paths: Sequence[Shown], colour: str) -> None:
     """Pictures that are asked for, two in a row, each with its name below."""
     pen = PIL.ImageDraw.Draw(sheet)
     for i, path in enumerate(paths[:MOST_ASKED]):
         x, y = MARGIN + i % 2 * (SMALL + GAP), top + i // 2 * (SMALL + LINE)
         _framed(sheet, (x, y), path, SMALL, colour, 2)
-        pen.text((x, y + SMALL + 4), shortened(Path(path).name, font(12), SMALL), font=font(12), fill=FAINT)
+        pen.text((x, y + SMALL + 4), shortened(_name(path), font(12), SMALL), font=font(12), fill=FAINT)
 
 
 def _framed(
-    sheet: PIL.Image.Image, corner: tuple[int, int], path: str, side: int, colour: str, width: int
+    sheet: PIL.Image.Image, corner: tuple[int, int], shown: Shown, side: int, colour: str, width: int
 ) -> None:
     """A picture in a frame; without a picture an empty one that says why."""
     pen = PIL.ImageDraw.Draw(sheet)
     x, y = corner
-    picture = thumbnail(path, side)
+    picture = thumbnail(shown, side)
     if picture is None:
         pen.rectangle([x, y, x + side - 1, y + side - 1], fill=BLANK)
-        why = "cannot be read" if images.is_there(path) else "file not found"
+        is_there = not isinstance(shown, str) or images.is_there(shown)
+        why = "cannot be read" if is_there else "file not found"
         pen.text((x + side // 2, y + side // 2), why, font=font(15), fill=FAINT, anchor="mm")
         return
     # Aligned at the bottom, so that all pictures of a row stand on one line.
@@ -140,7 +141,7 @@ def _others(match: Match) -> str:
 def _cell(
     sheet: PIL.Image.Image,
     corner: tuple[int, int],
-    path: str,
+    shown: Shown,
     name: str,
     rank: str,
     colour: str,
@@ -149,7 +150,7 @@ def _cell(
 ) -> None:
     pen = PIL.ImageDraw.Draw(sheet)
     x, y = corner
-    _framed(sheet, corner, path, CELL, BLANK if rank else colour, 1 if rank else 3)
+    _framed(sheet, corner, shown, CELL, BLANK if rank else colour, 1 if rank else 3)
     line = y + CELL + (8 if rank else -18)
     if rank:
         pen.text((x, line), rank, font=font(19, bold=True), fill=colour)

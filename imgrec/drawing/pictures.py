@@ -14,15 +14,23 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from imgrec import images
+from imgrec.gallery.query import Shown, Text
 from imgrec.kinds import Image
+
+Letters = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
+
+LEADING = 1.3
+"""The distance of lines of text, of the letters' size."""
 
 INK, FAINT, PAPER, ACCENT, BLANK = "#1f2328", "#6e7781", "#ffffff", "#c2410c", "#eaeef2"
 
 
-def thumbnail(path: str, side: int) -> PIL.Image.Image | None:
+def thumbnail(of: Shown, side: int) -> PIL.Image.Image | None:
     """An image fitted to a square of `side` pixels, enlarged at most fourfold; None if it cannot be read."""
+    if isinstance(of, Text):
+        return in_words(of.text, side)
     try:
-        data, _ = images.read(path)
+        data = images.read(of)[0] if isinstance(of, str) else of.data
         with images.warned.heard():  # the ingest told of damage
             return in_square(images.decode(data, side), side)
     except images.UnreadableImageError:
@@ -37,8 +45,38 @@ def in_square(image: Image, side: int) -> PIL.Image.Image:
     return picture.resize(size, PIL.Image.Resampling.LANCZOS)
 
 
+def in_words(text: str, side: int) -> PIL.Image.Image:
+    """A text on a square of `side` pixels, in letters as large as it allows; cut if it is long."""
+    inside = side - side // 6
+    for size in range(side // 7, 9, -1):
+        letters, most = font(size), int(inside / (size * LEADING))
+        lines = _wrapped(text, letters, inside)
+        if len(lines) <= most and all(letters.getlength(line) <= inside for line in lines):
+            break
+    if len(lines) > most:
+        lines = [*lines[: most - 1], "…"]
+    picture = PIL.Image.new("RGB", (side, side), PAPER)
+    pen = PIL.ImageDraw.Draw(picture)
+    top = (side - len(lines) * size * LEADING) / 2
+    for i, line in enumerate(lines):
+        fitting = shortened(line, letters, inside)
+        pen.text((side / 2, top + (i + 0.5) * size * LEADING), fitting, font=letters, fill=INK, anchor="mm")
+    return picture
+
+
+def _wrapped(text: str, letters: Letters, width: float) -> list[str]:
+    """Lines of whole words; a word that is wider has a line of its own."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and letters.getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
 @functools.cache
-def font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:
+def font(size: int, *, bold: bool = False) -> Letters:
     """DejaVu Sans as shipped by matplotlib, located without importing it; else Pillow's default font."""
     spec = importlib.util.find_spec("matplotlib")
     for folder in (spec.submodule_search_locations or []) if spec else []:
@@ -48,7 +86,7 @@ def font(size: int, *, bold: bool = False) -> PIL.ImageFont.FreeTypeFont | PIL.I
     return PIL.ImageFont.load_default(size)
 
 
-def shortened(text: str, font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont, width: float) -> str:
+def shortened(text: str, font: Letters, width: float) -> str:
     """Shorten text to a width by omitting its middle, as both ends of a file's name are informative."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text)
     keep = len(text)

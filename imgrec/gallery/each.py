@@ -12,10 +12,11 @@ from typing import Any
 from imgrec import images
 from imgrec.batches import chunks
 from imgrec.errors import UsageError
+from imgrec.gallery import colours
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.pictures import Pictures
-from imgrec.gallery.query import Known, Query
-from imgrec.gallery.resolving import resolved, unlike_of
+from imgrec.gallery.query import Query
+from imgrec.gallery.resolving import beside, resolved
 from imgrec.gallery.results import Filter, Matches
 from imgrec.kinds import ImageFile, Store
 
@@ -52,8 +53,8 @@ def pictures_of(query: Query) -> list[ImageFile]:
         UsageError: an item is neither, or there are no pictures.
     """
     for each in query.items:
-        if isinstance(each, Known):
-            raise UsageError("each=true asks with pictures, and this query has vectors")
+        if not isinstance(each, str):
+            raise UsageError("each=true asks with files and folders, and this query has others than these")
         if not each:
             raise UsageError("query is empty: name a folder or pictures")
         if images.state(each) is None:
@@ -89,10 +90,11 @@ def answers(
         UsageError: as `Gallery.search`.
     """
     similarity = gallery.similarity
-    unlike = unlike_of(query, store, similarity)
-    for some in chunks(Pictures(store, similarity, query.variants).many(files), AT_ONCE):
+    terms, _ = colours.terms_of(query, similarity)
+    shared = beside(query, store, similarity)
+    for some in chunks(Pictures(store, terms, query.variants).many(files), AT_ONCE):
         asked = [
-            resolved(replace(query, items=(picture.path,)), [picture.known()], unlike, similarity)
+            resolved(replace(query, items=(picture.path,)), [picture.known()], shared, similarity)
             for picture in some
             if picture.reason is None
         ]

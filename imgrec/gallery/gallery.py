@@ -12,7 +12,7 @@ import numpy as np
 
 from imgrec.batches import chunks
 from imgrec.errors import UsageError
-from imgrec.gallery import fitted, recorded, similarity, typicality
+from imgrec.gallery import colours, fitted, recorded, similarity, typicality
 from imgrec.gallery.narrowing import Where, filter_of
 from imgrec.gallery.own_images import OwnImages
 from imgrec.gallery.query import Query, Resolved, as_queries
@@ -95,6 +95,11 @@ class Gallery(OwnImages):
             )
         if not (asked := self._asked(queries)):
             return []
+        if how.threshold == AUTO and not all(query.is_of_pictures for query in asked):
+            raise UsageError(
+                "threshold=auto goes by distances between pictures, and words and colours are farther from these: "
+                "take a distance"
+            )
         typical = typicality.typical(self, rerank, how.alpha) if how.threshold == AUTO else None
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
 
@@ -371,6 +376,7 @@ def opened(
     projection: Reducer | None = None,
     smoothing: Reranker | None = None,
     index: Index | None = None,
+    colour_weight: float | None = None,
     made_as: type[Gallery] = Gallery,
 ) -> Iterator[Gallery]:
     """Open a store, and a gallery on a snapshot of it; `imgrec.open` is this for many questions.
@@ -385,6 +391,8 @@ def opened(
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
         smoothing: moves the gallery's vectors towards their own neighbours, and no queries.
         index: finds candidates approximately; None: every search is exact.
+        colour_weight: how much colours count beside pictures, `Query.of("img.jpg", colours="red")`: 0.5 as much, 1
+            alone. None: queries have no colours, or the gallery compares nothing else.
         made_as: the class of the gallery.
 
     Raises:
@@ -400,6 +408,8 @@ def opened(
     where = filter_of(where)
     with store, store.snapshot():
         chosen = similarity.choose(store, space, extractor, projection, metric, smoothing)
+        if colour_weight is not None:
+            chosen = colours.asked_of(chosen, store, metric, colour_weight)
         recorded.warn_of_older_decoding(store, [term.space.key for term in chosen.terms])
         yield _made(made_as, store, chosen, where, index)
 

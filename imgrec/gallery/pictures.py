@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,8 +18,8 @@ from imgrec.batches import groups
 from imgrec.errors import UsageError
 from imgrec.extraction import extract
 from imgrec.gallery import variants
-from imgrec.gallery.query import Known
-from imgrec.gallery.similarity import Similarity
+from imgrec.gallery.query import Known, PictureBytes
+from imgrec.gallery.similarity import Term
 from imgrec.kinds import Extractor, Image, ImageFile, Store, Vectors
 from imgrec.threads import ahead, cores
 
@@ -42,6 +43,8 @@ class Picture:
     """One picture on its way: read, looked up, decoded, extracted."""
 
     path: str
+    """Or its address, or another name for messages."""
+
     reason: str | None = None
     """Why it cannot be read."""
 
@@ -72,36 +75,33 @@ class Picture:
 
 
 class Pictures:
-    """Makes vectors of pictures under a similarity: from the store if it has the contents, else extracted.
+    """Makes vectors of pictures: from the store if it has the contents, else extracted.
 
     Args:
         store: open.
-        similarity: whose terms extract them.
+        terms: of a similarity, which extract them.
         wanted: the variants that are asked for, one of `variants.SETS`; None: the picture as it is.
     """
 
-    def __init__(self, store: Store, similarity: Similarity, wanted: str | None = None) -> None:
+    def __init__(self, store: Store, terms: Sequence[Term], wanted: str | None = None) -> None:
         self.names = variants.names(wanted)
-        self._store, self._similarity = store, similarity
+        self._store, self.terms = store, terms
 
-    def one(self, path: str, option: str = "query") -> list[Known]:
+    def one(self, item: str | PictureBytes, option: str = "query") -> list[Known]:
         """A picture's variants.
 
         Raises:
             UsageError: it does not exist or cannot be read, or an extractor cannot be built; it names the option.
         """
-        if not path:
-            raise UsageError(f"{option} is empty: name a picture")
-        if (file := images.state(path)) is None:
-            raise UsageError(f"{option} {path!r} does not exist")
-        if file.problem == images.NOT_REGULAR:
-            hint = ": each=true asks with each picture of a folder" if option == "query" else ""
-            raise UsageError(f"{option} {path!r} is a folder or device, not a picture{hint}")
-        picture = _read(path)
+        if isinstance(item, str):
+            _check_file(item, option)
+            picture = _read(item)
+        else:
+            picture = Picture(item.name, digest=hashlib.sha256(item.data).hexdigest(), data=item.data)
         self._look_up([picture])
         self._decode(picture)
         if picture.reason is not None:
-            raise UsageError(f"{option} {path!r} cannot be read: {picture.reason}")
+            raise UsageError(f"{option} {picture.path!r} cannot be read: {picture.reason}")
         self._extract([picture])
         return picture.known()
 
@@ -127,7 +127,7 @@ class Pictures:
     def _look_up(self, some: Sequence[Picture]) -> Sequence[Picture]:
         """Take the vectors of known contents from the store, and note what is lacking."""
         readable = [picture for picture in some if picture.reason is None]
-        for term in self._similarity.terms:
+        for term in self.terms:
             digests, rows = self._store.vectors(term.space, list({picture.digest for picture in readable}))
             stored = dict(zip(digests, rows, strict=True))
             for picture in readable:
@@ -143,7 +143,7 @@ class Pictures:
 
     @functools.cached_property
     def _extractors(self) -> dict[str, Extractor]:
-        return {term.name: term.ready_extractor() for term in self._similarity.terms}
+        return {term.name: term.ready_extractor() for term in self.terms}
 
     def _lacking(self, picture: Picture, term: str) -> list[str]:
         return self.names[len(picture.vectors.get(term, ())) :]
@@ -164,7 +164,7 @@ class Pictures:
 
     def _extract(self, some: Sequence[Picture]) -> Sequence[Picture]:
         """Extract what was decoded, all pictures and variants of a term in one call."""
-        for term in self._similarity.terms:
+        for term in self.terms:
             todo = [picture for picture in some if picture.reason is None and term.name in picture.images]
             if not todo:
                 continue
@@ -177,6 +177,18 @@ class Pictures:
         for picture in some:
             picture.images = {}
         return some
+
+
+def _check_file(path: str, option: str) -> None:
+    if not path:
+        raise UsageError(f"{option} is empty: name a picture")
+    if (file := images.state(path)) is None:
+        raise UsageError(f"{option} {path!r} does not exist")
+    if file.problem == images.NOT_REGULAR:
+        hint = ": each=true asks with each picture of a folder" if option == "query" else ""
+        raise UsageError(f"{option} {path!r} is a folder or device, not a picture{hint}")
+    if "://" in path and file.problem:
+        raise UsageError(f"{option} {path!r} {file.problem}")
 
 
 def _read(path: str) -> Picture:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -33,6 +34,45 @@ class Known:
 
 
 @dataclass(frozen=True)
+class PictureBytes:
+    """An item of a query whose bytes are known: no file of a source, or one that need not be read again."""
+
+    data: bytes
+    """Those of an image file."""
+
+    name: str = "a picture"
+    """Its address, or another name for messages."""
+
+    @property
+    def caption(self) -> str:
+        """What is written below it: of an address the last part.
+
+        >>> PictureBytes(b"", "https://example.org/photos/a.jpg?width=300").caption
+        'a.jpg'
+        """
+        path = urlsplit(self.name).path if "://" in self.name else self.name
+        return {"-": "standard input"}.get(self.name) or path.rstrip("/").rpartition("/")[2] or self.name
+
+
+@dataclass(frozen=True)
+class Text:
+    """An item of a query in words, for spaces whose extractor takes text."""
+
+    text: str
+
+    caption: ClassVar[str] = "in words"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise UsageError("text is empty: say in words what is meant")
+
+
+Item = str | PictureBytes | Known | Text
+Shown = str | PictureBytes | Text
+"""What is drawn for an item."""
+
+
+@dataclass(frozen=True)
 class Query:
     """What is looked for, not yet resolved: one item or several.
 
@@ -40,8 +80,8 @@ class Query:
     'mean'
     """
 
-    items: tuple[str | Known, ...]
-    """Paths of pictures, and items whose vectors are known."""
+    items: tuple[Item, ...]
+    """Paths and addresses of pictures, their bytes, items whose vectors are known, and texts."""
 
     combine: str = "mean"
     """How several items count: `mean` finds images like their mean vector, `nearest` like any one of them."""
@@ -49,8 +89,8 @@ class Query:
     include_self: bool = False
     """Whether the query's own contents may be found."""
 
-    unlike: tuple[str | Known, ...] = ()
-    """Pictures and known vectors to keep away from, whose contents are never found."""
+    unlike: tuple[Item, ...] = ()
+    """What to keep away from; contents of these are never found."""
 
     unlike_weight: float = UNLIKE_WEIGHT
     """How far the query moves away from these, from 0 to below 1; see `resolving.pushed`."""
@@ -58,14 +98,19 @@ class Query:
     variants: str | None = None
     """Which variants of its pictures are looked for as well, one of `variants.SETS`; None: none."""
 
+    colours: str | None = None
+    """Colours that count beside the items, or alone: `c03020:0.7,white:0.3`, see `gallery.colours`."""
+
     def __post_init__(self) -> None:
         if self.variants is not None and self.variants not in SETS:
             raise UsageError(f"variants is one of {', '.join(SETS)}, not {self.variants!r}")
+        if self.variants and not all(isinstance(each, str | PictureBytes) for each in self.items or [None]):
+            raise UsageError(f"variants={self.variants} are of pictures, and this query has others or none")
         if not 0 <= self.unlike_weight < 1:
             raise UsageError(f"unlike_weight is from 0 to below 1, not {self.unlike_weight!r}")
         if self.combine not in COMBINE:
             raise UsageError(f"combine is one of {', '.join(COMBINE)}, not {self.combine!r}")
-        if not self.items:
+        if not self.items and self.colours is None:
             raise UsageError("query is empty: name a picture")
 
     @classmethod
@@ -77,23 +122,26 @@ class Query:
         unlike: Any = (),
         unlike_weight: float = UNLIKE_WEIGHT,
         variants: str | None = None,
+        colours: str | None = None,
     ) -> Query:
-        """A query of pictures and vectors.
+        """A query of pictures, vectors and texts.
 
         Args:
-            what: each the path of a picture; a vector `float32 (dim,)`, for a fusion a mapping of vectors by the
-                names of its terms; or a sequence of these.
+            what: each the path of a picture, its address `https://`, or the bytes of its file; a vector
+                `float32 (dim,)`, for a fusion a mapping of vectors by the names of its terms; a `Text`; or a
+                sequence of these.
             combine: how several items count; see the class.
             include_self: whether the query's own contents may be found.
             unlike: what to keep away from: the same as `what`, one or several.
             unlike_weight: how far, from 0 to below 1; see `resolving.pushed`.
             variants: `turns`, `crops` or `all`: variants of its pictures that are looked for as well.
+            colours: names as CSS has them, or hexadecimal digits, with shares or without: `c03020:0.7,white:0.3`.
 
         Raises:
             UsageError: there is nothing to look for, or an item is none of these.
         """
         items = tuple(item for each in what for item in _items(each))
-        return cls(items, combine, include_self, tuple(_items(unlike)), unlike_weight, variants)
+        return cls(items, combine, include_self, tuple(_items(unlike)), unlike_weight, variants, colours)
 
 
 def as_queries(what: object) -> list[Query | Resolved]:
@@ -102,7 +150,7 @@ def as_queries(what: object) -> list[Query | Resolved]:
     Raises:
         UsageError: this is one query, not several.
     """
-    if isinstance(what, str | os.PathLike | Mapping | Query | Known | Resolved) or (
+    if isinstance(what, str | bytes | os.PathLike | Mapping | Query | Known | PictureBytes | Text | Resolved) or (
         isinstance(what, np.ndarray) and what.ndim != 2
     ):
         raise UsageError(f"queries are several, and this is one: put it into a list, [{what!r:.60}]")
@@ -111,13 +159,15 @@ def as_queries(what: object) -> list[Query | Resolved]:
     return [each if isinstance(each, Query | Resolved) else Query.of(each) for each in what]
 
 
-def _items(what: Any) -> list[str | Known]:
+def _items(what: Any) -> list[Item]:
     if isinstance(what, Query):
         raise UsageError(
             "a query is of pictures and vectors, and this one is of another query: take that as it is"
         )
-    if isinstance(what, Known):
+    if isinstance(what, Known | PictureBytes | Text):
         return [what]
+    if isinstance(what, bytes | bytearray | memoryview):
+        return [PictureBytes(bytes(what))]
     if isinstance(what, str | os.PathLike):
         return [expanded(os.fspath(what))]
     if isinstance(what, np.ndarray) and what.ndim == 1:
@@ -145,11 +195,14 @@ class Resolved:
     left_out: frozenset[str]
     """The contents that must not be found."""
 
-    pictures: Sequence[str] = ()
-    """The paths of pictures to show for the query."""
+    pictures: Sequence[Shown] = ()
+    """What to show for the query: paths of pictures, their bytes, texts."""
 
-    unlike: Sequence[str] = ()
-    """The paths of pictures that it keeps away from."""
+    unlike: Sequence[Shown] = ()
+    """What to show of that which it keeps away from."""
 
     variants: Sequence[str] = ()
     """What each variant is of its picture; empty if none were asked for."""
+
+    is_of_pictures: bool = True
+    """Whether it is as far from images as these are from each other: of neither words nor colours."""

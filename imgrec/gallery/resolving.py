@@ -3,70 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from imgrec.errors import UsageError
-from imgrec.gallery import variants
+from imgrec.extraction import extract_text
+from imgrec.gallery import colours, elsewhere, variants
 from imgrec.gallery.pictures import Pictures
-from imgrec.gallery.query import Known, Query, Resolved
+from imgrec.gallery.query import Item, Known, Query, Resolved, Shown, Text
 from imgrec.gallery.similarity import Similarity, Term
+from imgrec.gallery.texts import check_takes_text
 from imgrec.kinds import Doubles, Form, Store, Vectors
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What counts beside the items of a query, or of many."""
+
+    unlike: Sequence[Known]
+    """What they keep away from."""
+
+    colours: Known | None
+    """Their colours, which are an item where there is no other; None without."""
 
 
 def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
     """Resolve a query: its vectors come from the store if it has the contents, else they are extracted.
 
     Raises:
-        UsageError: a picture does not exist or cannot be read, an extractor cannot be built, a term has no
-            vector, or variants of what is no picture are asked for.
+        UsageError: a picture does not exist or cannot be read, an extractor cannot be built or takes no text, a
+            term has no vector, or colours are asked of a gallery that was not opened for these.
     """
-    if query.variants and any(isinstance(each, Known) for each in query.items):
-        raise UsageError(f"variants={query.variants} are of pictures, and this query has vectors")
-    asked = Pictures(store, similarity, query.variants)
-    items = [[each] if isinstance(each, Known) else asked.one(each) for each in query.items]
-    return resolved(query, items, unlike_of(query, store, similarity), similarity)
+    query = replace(
+        query,
+        items=tuple(elsewhere.brought(each) for each in query.items),
+        unlike=tuple(elsewhere.brought(each, "unlike") for each in query.unlike),
+    )
+    terms, _ = colours.terms_of(query, similarity)
+    asked = Pictures(store, terms, query.variants)
+    items = [_known(each, store, asked, "query") for each in query.items]
+    shared = beside(query, store, similarity)
+    if not items and shared.colours is not None:
+        items = [[shared.colours]]
+    return resolved(query, items, shared, similarity)
 
 
-def unlike_of(query: Query, store: Store, similarity: Similarity) -> list[Known]:
-    """What a query keeps away from.
+def beside(query: Query, store: Store, similarity: Similarity) -> Beside:
+    """What counts beside a query's items.
 
     Raises:
         UsageError: as `resolve`.
     """
-    apart = Pictures(store, similarity)
-    return [
-        known
-        for each in query.unlike
-        for known in ([each] if isinstance(each, Known) else apart.one(each, "unlike"))
-    ]
+    terms, of_colours = colours.terms_of(query, similarity)
+    apart = Pictures(store, terms)
+    return Beside(
+        [known for each in query.unlike for known in _known(each, store, apart, "unlike")],
+        None if of_colours is None else colours.known(query.colours or "", of_colours),
+    )
 
 
-def resolved(
-    query: Query, items: Sequence[Sequence[Known]], unlike: Sequence[Known], similarity: Similarity
-) -> Resolved:
+def _known(item: Item, store: Store, pictures: Pictures, option: str) -> list[Known]:
+    if isinstance(item, Known):
+        return [item]
+    if isinstance(item, Text):
+        check_takes_text(store, pictures.terms)
+        return [Known({term.name: extract_text(term.ready_extractor(), item.text) for term in pictures.terms})]
+    return pictures.one(item, option)
+
+
+def resolved(query: Query, items: Sequence[Sequence[Known]], beside: Beside, similarity: Similarity) -> Resolved:
     """A query whose items are known.
 
     Args:
         query: how they count.
         items: for each item its variants, as many of each.
-        unlike: what it keeps away from.
+        beside: what counts beside them.
         similarity: whose terms have the vectors.
 
     Raises:
         UsageError: a term has no vector, or vectors of other lengths.
     """
-    known = [each for some in items for each in some]
-    vectors = {term.name: _stacked(known, term) for term in similarity.terms}
+    terms, _ = colours.terms_of(query, similarity)
+    known, unlike = [each for some in items for each in some], beside.unlike
+    vectors = {term.name: _stacked(known, term) for term in terms}
     contents: list[str | None] = [each.digest for each in known]
     names = variants.names(query.variants) * len(items)
     if (query.combine == "mean" and len(items) > 1) or unlike:
         count = len(items) if query.combine == "mean" else 1
-        for term in similarity.terms:
+        for term in terms:
             away = _stacked(unlike, term) if unlike else None
             vectors[term.name] = _moved(vectors[term.name], count, away, query.unlike_weight, term)
         contents = [None] * (len(known) // count)
         names = names[: len(contents)]
+    if query.items and beside.colours is not None:
+        contents = [None] * len(contents)  # a content is known by its vectors in all terms
+        vectors |= {
+            name: np.repeat(vector[None], len(contents), axis=0) for name, vector in beside.colours.vectors.items()
+        }
     digests = frozenset(each.digest for each in known if each.digest)
     left_out = frozenset(each.digest for each in unlike if each.digest)
     return Resolved(
@@ -74,10 +108,15 @@ def resolved(
         contents,
         digests,
         left_out if query.include_self else left_out | digests,
-        [each for each in query.items if isinstance(each, str)],
-        [each for each in query.unlike if isinstance(each, str)],
+        [*_shown(query.items), *([colours.shown(query.colours)] if query.colours else [])],
+        _shown(query.unlike),
         names if query.variants else (),
+        query.colours is None and not any(isinstance(each, Text) for each in (*query.items, *query.unlike)),
     )
+
+
+def _shown(items: Sequence[Item]) -> list[Shown]:
+    return [each for each in items if not isinstance(each, Known)]
 
 
 def _stacked(known: Sequence[Known], term: Term) -> Vectors:

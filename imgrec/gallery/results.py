@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from imgrec.kinds import Record
 
 if TYPE_CHECKING:
+    from imgrec.gallery.query import Shown
     from imgrec.gallery.similarity import Similarity
 
 Filter = Callable[[Record], bool]
@@ -68,10 +69,10 @@ class Match:
 class Matches(list[Match]):
     """The neighbours of a query, nearest first. A notebook shows them as a contact sheet."""
 
-    query: Sequence[str] = ()
+    query: Sequence[Shown] = ()
     """The pictures of the query."""
 
-    unlike: Sequence[str] = ()
+    unlike: Sequence[Shown] = ()
     """Those that it keeps away from."""
 
     similarity: Similarity | None = None
@@ -89,7 +90,7 @@ class Matches(list[Match]):
 
     @classmethod
     def of(
-        cls, matches: Iterable[Match], query: Sequence[str], unlike: Sequence[str], similarity: Similarity
+        cls, matches: Iterable[Match], query: Sequence[Shown], unlike: Sequence[Shown], similarity: Similarity
     ) -> Matches:
         """Some matches, with what they are of."""
         found = cls(matches)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 from collections.abc import Iterable, Mapping
@@ -65,14 +66,17 @@ class Term:
         return bool(self.name)
 
     def ready_extractor(self) -> Extractor:
-        """The extractor of queries, built if it is a recorded one.
+        """The extractor of queries, built once if it is a recorded one.
 
         Raises:
             UsageError: as `extractor_of`.
         """
-        if isinstance(self.extractor, Recorded):
-            return extractor_of(self.space, self.extractor.changes)
-        return self.extractor
+        return self._built if isinstance(self.extractor, Recorded) else self.extractor
+
+    @functools.cached_property
+    def _built(self) -> Extractor:
+        changes = self.extractor.changes if isinstance(self.extractor, Recorded) else {}
+        return extractor_of(self.space, changes)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,12 @@ class Similarity:
 
     fusion_spec: Mapping[str, Any] | None = None
     """What a store records of a fusion; None for a single term."""
+
+    colours: str | None = None
+    """The name of the term that colours are asked of, see `gallery.colours`; None: it is not for these."""
+
+    basis: Similarity | None = None
+    """What it was made of, for colours: the similarity that a replay has to choose again."""
 
     @property
     def metric(self) -> str | None:
@@ -113,7 +123,11 @@ class Similarity:
     def sources(self) -> tuple[list[Space], dict[str, Any]]:
         """What it uses of a store: spaces, before projection, and the metadata of a fusion."""
         metadata = {self.key: dict(self.fusion_spec)} if self.key and self.fusion_spec else {}
-        return list({term.space.key: term.space for term in self.terms}.values()), metadata
+        spaces = [term.space for term in self.terms]
+        if self.basis is not None:
+            first, metadata = self.basis.sources()
+            spaces = [*first, *spaces]
+        return list({space.key: space for space in spaces}.values()), metadata
 
 
 def of(space: Space, metric: str = EUCLIDEAN, projection: Reducer | None = None) -> Similarity:

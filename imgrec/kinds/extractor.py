@@ -93,6 +93,22 @@ class Extractor(Component):
             `float32 (len(images), dim)`, finite. An image has the same vector alone and in any batch, to 1e-5.
         """
 
+    def extract_text(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts in the space of the images, for searching these by words; may be left out.
+
+        Args:
+            texts: none empty; at least one.
+
+        Returns:
+            `float32 (len(texts), dim)`, finite. A text has the same vector alone and in any batch, to 1e-5.
+        """
+        raise NotImplementedError(f"extractor {self.name} takes no text")
+
+    @classmethod
+    def takes_text(cls) -> bool:
+        """Whether it has `extract_text`."""
+        return cls.extract_text is not Extractor.extract_text
+
     def terms(self) -> dict[str, TermSpec]:
         """The terms of the extractor's distance by name, one for each space it fills: by default itself, named ''.
 
@@ -199,8 +215,8 @@ def _identified(value: object) -> Any:
     return plain(value)
 
 
-def check_vectors(vectors: object, count: int, extractor: Extractor) -> Vectors:
-    """Check what an extractor returned for `count` images against its contract.
+def check_vectors(vectors: object, count: int, extractor: Extractor, of: str = "images") -> Vectors:
+    """Check what an extractor returned for `count` images, or texts, against its contract.
 
     Raises:
         ImgrecError: saying what was returned.
@@ -209,7 +225,7 @@ def check_vectors(vectors: object, count: int, extractor: Extractor) -> Vectors:
         seen = f"{vectors.dtype} {vectors.shape}" if isinstance(vectors, np.ndarray) else type(vectors).__name__
         raise ImgrecError(f"extractor {extractor.name} returned {seen}, not float32 (n, dim)")
     if len(vectors) != count or not vectors.shape[1]:
-        raise ImgrecError(f"extractor {extractor.name} returned {vectors.shape} vectors for {count} images")
+        raise ImgrecError(f"extractor {extractor.name} returned {vectors.shape} vectors for {count} {of}")
     if not np.isfinite(vectors).all():
         raise ImgrecError(f"extractor {extractor.name} returned values that are not finite")
     return vectors

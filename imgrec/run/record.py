@@ -69,6 +69,9 @@ class Run:
     overrides: Mapping[str, str] = field(default_factory=dict)
     """The values set on the command line, by option."""
 
+    repeats: Path | None = None
+    """The folder of the run that it repeats, if it is a replay."""
+
     sweep: Path | None = None
     """The folder of its sweep, if it is a job of one."""
 

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 from imgrec import images
 from imgrec.batches import chunks
 from imgrec.exchange.parquet import AnswersFile, needs_pyarrow
-from imgrec.gallery import titles
+from imgrec.gallery import elsewhere, titles
 from imgrec.gallery.asking import Asking, as_told
 from imgrec.gallery.each import Summary, answers, pictures_of
 from imgrec.gallery.gallery import Gallery, opened
 from imgrec.gallery.narrowing import Narrowing
 from imgrec.gallery.results import Match, Matches
 from imgrec.gallery.selection import AUTO, Selection
+from imgrec.gallery.texts import space_for_text
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Recommend(Asking, Opens, Narrowing, Selection, Stage):
-    """Find the images of the gallery that are most similar to a picture, or to several."""
+    """Find the images of the gallery that are most similar to pictures, words or colours."""
 
     positional: ClassVar[str | None] = "query"
 
@@ -73,18 +74,20 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
         for each in (self.projection, self.smoothing):
             if each is not None:
                 each.progress = progress
+        in_words = self.text is not None or self.unlike_text is not None
         return opened(
             self.store,
             self.metric,
-            space=self.space,
+            space=space_for_text(self.store, self.space, self.extractor) if in_words else self.space,
             extractor=self.extractor,
             projection=self.projection,
             smoothing=self.smoothing,
             index=self.index,
+            colour_weight=self.weight_of_colours,
         )
 
     def _together(self, run: Run) -> None:
-        query = self.asked
+        query = self.asked(run.repeats)
         with self._opened() as gallery:
             similarity = gallery.similarity
             with run.timed("query"):
@@ -113,6 +116,7 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
             "matches": [match.to_json() for match in matches],
         }
         run.counts.update(gallery=len(gallery), matches=len(matches))
+        elsewhere.keep(query, run.folder)
         run.write_json("results.json", result)
         with run.timed("draw"):
             from imgrec.drawing.contact_sheet import contact_sheet
@@ -125,7 +129,7 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
 
     def _each(self, run: Run) -> None:
         needs_pyarrow()
-        query, told = self.asked, Summary()
+        query, told = self.asked(run.repeats), Summary()
         files, shown = pictures_of(query), list[dict[str, Any]]()
         file = run.folder / "results.parquet"
         with self._opened() as gallery, AnswersFile(file, gallery.similarity.names) as written:
@@ -163,6 +167,7 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
             "failures": told.failures,
             "sha256": told.results.hexdigest(),
         }
+        elsewhere.keep(query, run.folder)
         run.write_json("results.json", result)
         if self.format not in STREAMED:
             run.print(Listing(columns, shown, data=result).text(self.format), end="")

@@ -173,6 +173,21 @@ def images_stay_as_they_are(subject: Subject) -> None:
     require(not changed, f"image {changed[:1]} was changed")
 
 
+def texts_are_vectors_of_the_same_space(subject: Subject) -> None:
+    """`extract_text`, if offered, returns float32 (n, dim) of the images' dim: finite, alone as in a batch."""
+    if not type(subject.extractor).takes_text():
+        return
+    texts = ["a red hat", "hat", "zwei rote Hüte 帽子", " ".join(["hat"] * 500)]
+    vectors: Any = subject.extractor.extract_text(texts)
+    seen = f"{getattr(vectors, 'dtype', type(vectors).__name__)} {np.shape(vectors)} for {len(texts)} texts"
+    wanted = (len(texts), _extract(subject.extractor, sample()[:1]).shape[1])
+    require(getattr(vectors, "dtype", None) == np.float32 and vectors.shape == wanted, f"{seen}, not {wanted}")
+    require(np.isfinite(vectors).all(), "values that are not finite")
+    require((vectors[0] != vectors[1]).any(), "the same vector for different texts")
+    apart = kit.differ(vectors, np.concatenate([subject.extractor.extract_text([text]) for text in texts]))
+    require(apart <= kit.TOLERANCE, f"alone {apart:.1e} from the vector in a batch")
+
+
 def side_says_how_large(subject: Subject) -> None:
     """`side` is the shorter side in pixels that is enough, a positive integer, or None for full size."""
     side: Any = subject.extractor.side
@@ -241,6 +256,7 @@ CHECKS = (
             any_size_is_taken,
             a_vector_is_the_same_alone_and_in_any_batch,
             a_vector_is_the_same_in_another_process,
+            texts_are_vectors_of_the_same_space,
             side_says_how_large,
             options_come_through_yaml,
             identity_follows_what_changes_vectors,

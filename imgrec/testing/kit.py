@@ -30,8 +30,8 @@ Subject = TypeVar("Subject")
 C = TypeVar("C", bound=Component)
 
 HEAVY = frozenset(
-    "PIL cv2 faiss hydra jax matplotlib mlflow numba omegaconf onnxruntime openTSNE openvino pandas pyarrow scipy "
-    "skimage sklearn sqlalchemy tensorflow timm torch torchvision transformers umap".split()
+    "PIL cv2 faiss hydra jax matplotlib mlflow numba omegaconf onnxruntime open_clip openTSNE openvino pandas "
+    "pyarrow scipy skimage sklearn sqlalchemy tensorflow timm torch torchvision transformers umap".split()
 )
 """Libraries to be imported lazily, as every run imports the modules of all plugins, even for `--help`."""
 
