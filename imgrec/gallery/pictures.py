@@ -97,11 +97,26 @@ class Pictures:
         if file.problem == images.NOT_REGULAR:
             hint = ": each=true asks with each picture of a folder" if option == "query" else ""
             raise UsageError(f"{option} {path!r} is a folder or device, not a picture{hint}")
-        picture = _read(path)
+        return self._known(_read(path), option)
+
+    def of_content(self, name: str, digest: str, data: bytes = b"") -> list[Known]:
+        """The variants of a picture whose content is known; it is decoded only if the store lacks vectors of it.
+
+        Args:
+            name: its path, or what it is called where its bytes are given.
+            digest: of its content.
+            data: its bytes; empty: they are read if they are needed.
+
+        Raises:
+            UsageError: it cannot be read, has changed since, or an extractor cannot be built.
+        """
+        return self._known(Picture(name, digest=digest, data=data), "query")
+
+    def _known(self, picture: Picture, option: str) -> list[Known]:
         self._look_up([picture])
         self._decode(picture)
         if picture.reason is not None:
-            raise UsageError(f"{option} {path!r} cannot be read: {picture.reason}")
+            raise UsageError(f"{option} {picture.path!r} cannot be read: {picture.reason}")
         self._extract([picture])
         return picture.known()
 
@@ -196,6 +211,10 @@ def _read_ahead(files: Iterable[ImageFile]) -> Iterator[Picture]:
 
 def _open(picture: Picture) -> None:
     with _noted(picture):
+        if not picture.data:
+            picture.data, digest = images.read(picture.path)
+            if digest != picture.digest:
+                raise images.UnreadableImageError("it has changed since it was ingested")
         picture.encoded = images.Encoded.of(picture.data)
 
 

@@ -34,6 +34,9 @@ SAMPLE = 256
 DERIVED = ("_loaded", "_tables", "fields", "indexes", "nearness")
 """Cached properties that depend on which contents were learned from."""
 
+OF_TERMS = ("_stored", "_alignment", "_usable", "records", "_row_of", "sample")
+"""Further cached properties that depend on which terms there are."""
+
 
 class Loaded(NamedTuple):
     """A term's vectors as they are compared."""
@@ -84,6 +87,21 @@ class GalleryRows:
         other._where = self._where or (lambda _: True)  # with a filter, nothing that was learned is cached
         for name in DERIVED:
             vars(other).pop(name, None)
+        return other
+
+    def under(self, similarity: Similarity) -> Self:
+        """This gallery under another metric, or other weights, of its own terms or some; no vector is loaded again.
+
+        Args:
+            similarity: whose terms are of this gallery's spaces and projections, by name, and are not smoothed.
+        """
+        other = copy.copy(self)
+        other.similarity = similarity
+        loaded = {term.name: each for term, each in zip(self.similarity.terms, self._loaded, strict=True)}
+        names = [term.name for term in similarity.terms]
+        for name in DERIVED if names == list(loaded) else (*DERIVED, *OF_TERMS):
+            vars(other).pop(name, None)
+        vars(other)["_loaded"] = [loaded[name] for name in names]
         return other
 
     # --- what is compared -----------------------------------------------------------------------------------
@@ -268,6 +286,14 @@ class GalleryRows:
         if self._where is None and all(rows is None for rows in self._alignment[1]):
             return self._tables[0].images
         return len(self.records)
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether vectors that belong into files are in memory: opening it again makes the files, then reads them."""
+        return any(
+            source.folder is not None and files.is_large(source, table) and not isinstance(table.vectors, np.memmap)
+            for table, _, source in self._loaded
+        )
 
     @property
     def fingerprint(self) -> str:

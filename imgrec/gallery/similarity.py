@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 from collections.abc import Iterable, Mapping
@@ -65,14 +66,17 @@ class Term:
         return bool(self.name)
 
     def ready_extractor(self) -> Extractor:
-        """The extractor of queries, built if it is a recorded one.
+        """The extractor of queries, built once if it is a recorded one.
 
         Raises:
             UsageError: as `extractor_of`.
         """
-        if isinstance(self.extractor, Recorded):
-            return extractor_of(self.space, self.extractor.changes)
-        return self.extractor
+        return self._built if isinstance(self.extractor, Recorded) else self.extractor
+
+    @functools.cached_property
+    def _built(self) -> Extractor:
+        changes = self.extractor.changes if isinstance(self.extractor, Recorded) else {}
+        return extractor_of(self.space, changes)
 
 
 @dataclass(frozen=True)
