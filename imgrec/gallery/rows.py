@@ -389,18 +389,20 @@ class GalleryRows:
             UsageError: the metric of a fusion's term has no Euclidean form.
         """
         chosen = self._rows_of(records)
-        by_term = list(zip(self.similarity.terms, self.fields, strict=True))
-        for term, _ in by_term:
+        return self.side_by_side([field.of(chosen) for field in self.fields])
+
+    def side_by_side(self, vectors: Sequence[Vectors]) -> Vectors:
+        """Vectors of all terms as they are compared as one matrix `float32 (n, dim)`; see `points`."""
+        by_term = list(zip(self.similarity.terms, self.fields, vectors, strict=True))
+        for term, _, _ in by_term:
             if term.is_scaled and term.metric.form is Form.NONE:
                 raise UsageError(
                     f"a map of a fusion puts vectors side by side, and metric={term.metric.name} of {term.name} "
                     f"has no Euclidean form: extractor.metrics.{term.name}=euclidean, or space= for one part"
                 )
         scaled = [
-            field.metric.as_euclidean(field.of(chosen)) * np.float32(field.weight)
-            if term.is_scaled
-            else field.of(chosen)
-            for term, field in by_term
+            field.metric.as_euclidean(some) * np.float32(field.weight) if term.is_scaled else some
+            for term, field, some in by_term
         ]
         return np.hstack(scaled)
 
