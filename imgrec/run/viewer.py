@@ -1,4 +1,4 @@
-"""Shows a picture with the system's viewer: `open=true`."""
+"""Shows a picture or a page with the system's viewer: `open=true`."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ class Opens(Options):
 
         A replay and a sweep's jobs show nothing.
         """
-        if self.open and not run.is_quiet and (problem := show_picture(picture)):
+        if self.open and not run.is_quiet and (problem := show(str(picture.absolute()))):
             run.note(problem)
 
 
-def show_picture(picture: Path) -> str | None:
-    """Start the system's viewer of a picture and return at once; what is wrong if there is none."""
+def show(what: str) -> str | None:
+    """Start the system's viewer of a file or an address and return at once; what is wrong if there is none."""
     if sys.platform == "win32":
-        os.startfile(picture)
+        os.startfile(what)
         return None
     if (command := shutil.which(COMMAND)) is None:
         return f"open=true shows nothing: there is no {COMMAND} here"
     try:
         viewer = subprocess.Popen(
-            [command, str(picture.absolute())],
+            [command, what],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,0 +1,265 @@
+"""The operations of the API: what each takes, what it gives. The page uses these and no others."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from imgrec import images
+from imgrec.drawing.map_file import MapFile, packed
+from imgrec.errors import UsageError
+from imgrec.gallery import holdings
+from imgrec.gallery.results import label_of
+from imgrec.kinds import Store
+from imgrec.kinds.metric import names as metric_names
+from imgrec.options import Options, option
+from imgrec.serving import maps as map_names
+from imgrec.serving.asking import Asked, Comparing, Questions, UnknownError
+from imgrec.serving.bodies import Bodies
+from imgrec.serving.galleries import Galleries, Which
+from imgrec.serving.guard import YEAR
+from imgrec.serving.maps import Maps
+from imgrec.serving.thumbnails import SHOWN, SIDES, Thumbnails, as_webp
+from imgrec.serving.uploads import Uploads
+
+JSON, BINARY, WEBP, CSV = "application/json", "application/octet-stream", "image/webp", "text/csv"
+
+MOST_ROWS = 10_000
+"""Rows that an address may name."""
+
+
+class Served:
+    """What is served: a store with its galleries, maps, thumbnails and uploads.
+
+    Args:
+        store: open; it stays so.
+        bodies: how bodies are read.
+    """
+
+    def __init__(self, store: Store, bodies: Bodies | None = None) -> None:
+        self.store, self.bodies = store, bodies or Bodies()
+        self.galleries = Galleries(store)
+        self.maps = Maps(self.galleries)
+        self.questions = Questions(store, self.galleries, Uploads())
+        cache = store.cache_folder
+        self.thumbnails = Thumbnails(None if cache is None else cache / "thumbnails")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation, as it is routed and described."""
+
+    path: str
+    answer: Callable[..., Any]
+    """Given what is served, its options if it has any, its body if it takes one, and what `path` names, each as
+    text; it returns JSON data or a response. The first line of its docstring describes it."""
+
+    options: type[Options] | None = None
+    method: str = "GET"
+    takes: str = ""
+    """The type of its body."""
+
+    gives: str = JSON
+
+
+# --- the gallery and its maps -----------------------------------------------------------------------------------
+
+
+def gallery(served: Served) -> Any:
+    """What the gallery holds: spaces, fusions, counts, maps that there can be; and its version, which changes."""
+    held = holdings.describe(served.store)
+    keys = [each["key"] for each in (*held["fusions"], *held["spaces"])]
+    return {
+        **held,
+        "version": served.galleries.now.version,
+        "metrics": [*metric_names()],
+        "maps": [f"{key}{map_names.BETWEEN}{reducer}" for key in keys for reducer in map_names.reducers()],
+        "most_bytes": served.bodies.most,
+    }
+
+
+def map_about(served: Served, map: str) -> Any:  # noqa: A002 - what the path names
+    """What a map is, and whether it is there: `state` is absent, making, made or failed."""
+    return served.maps.about(map)
+
+
+def map_make(served: Served, map: str) -> Any:  # noqa: A002
+    """Begin to make a map that is not there or not up to date; its state says how far that is."""
+    served.maps.make(map)
+    return JSONResponse(served.maps.about(map), 202)
+
+
+@dataclass(kw_only=True)
+class Ordered(Options):
+    """In which order points are given."""
+
+    order: str | None = option(None, text=True, help="the map whose rows are meant; null: its own")
+
+
+def positions(served: Served, asked: Ordered, map: str) -> Any:  # noqa: A002
+    """The points of a map: for each block all low bytes of x, all high ones, then y, each number of 16 bits."""
+    found = _opened(served, map)
+    if asked.order is None or asked.order == map:
+        return _gzipped(found.packed_positions)
+    try:
+        return _gzipped(packed(found.positions_for(_opened(served, asked.order))))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def labels(served: Served, map: str) -> Any:  # noqa: A002
+    """The number of each point's label, in blocks as positions are; the names are in what the map is."""
+    return _gzipped(_opened(served, map).packed_labels)
+
+
+@dataclass(kw_only=True)
+class Rows(Options):
+    """Some points of a map."""
+
+    rows: str = option("", text=True, help="numbers of points, 0,17,4")
+
+    @property
+    def numbers(self) -> list[int]:
+        """The rows as numbers."""
+        texts = self.rows.split(",") if self.rows else []
+        if len(texts) > MOST_ROWS or not all(text.isascii() and text.isdigit() and len(text) < 10 for text in texts):
+            raise UsageError(f"rows are numbers with commas between, {MOST_ROWS:,} at most")
+        return [int(text) for text in texts]
+
+
+def items(served: Served, asked: Rows, map: str) -> Any:  # noqa: A002
+    """The pictures that some points of a map are: row, digest, path, label."""
+    return {"items": [_item(each) for each in _opened(served, map).items(asked.numbers)]}
+
+
+def _item(item: Any) -> dict[str, Any]:
+    return {"row": item.row, "digest": item.digest, "path": item.path, "label": item.label}
+
+
+def selections(served: Served, body: bytes) -> Any:
+    """Count a selection by label, or with `"format": "csv"` list it: `{"map": ..., "rows": [...]}`."""
+    try:
+        asked = json.loads(body)
+        name, rows, form = asked["map"], asked["rows"], asked.get("format", "json")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError('a selection is {"map": "...", "rows": [0, 17, 4], "format": "json" or "csv"}') from None
+    found = _opened(served, str(name))
+    count = found.about["count"]
+    if not isinstance(rows, list) or not all(type(row) is int and 0 <= row < count for row in rows):
+        raise UsageError(f"rows are numbers from 0 to {count - 1:,}")
+    rows = list(dict.fromkeys(rows))
+    if form == "csv":
+        headers = {"Content-Disposition": 'attachment; filename="selection.csv"'}
+        return StreamingResponse(_csv(found, rows), media_type=CSV, headers=headers)
+    names = [name for name, _ in found.about["labels"]]
+    counts = Counter(found.labels[rows].tolist()) if rows else Counter[int]()
+    return {"count": len(rows), "labels": {names[label]: number for label, number in counts.most_common()}}
+
+
+def _csv(found: MapFile, rows: list[int]) -> Iterator[bytes]:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "path", "label", "digest"])
+    for start in range(0, len(rows), MOST_ROWS):
+        for item in found.items(rows[start : start + MOST_ROWS]):
+            writer.writerow([item.row, item.path, item.label, item.digest])
+        yield text.getvalue().encode("utf-8", "surrogateescape")
+        text.seek(0)
+        text.truncate()
+    yield text.getvalue().encode()
+
+
+def _opened(served: Served, name: str) -> MapFile:
+    try:
+        return served.maps.opened(name)
+    except KeyError:
+        raise UnknownError(f"the map {name:.100} is not made: POST to it makes it") from None
+
+
+def _gzipped(data: bytes) -> Response:
+    return Response(data, media_type=BINARY, headers={"Content-Encoding": "gzip"})
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------
+
+
+def thumbnail(served: Served, digest: str, file: str) -> Any:
+    """A picture of the gallery, or an upload, fitted to 48, 96 or 256 pixels."""
+    side = {f"{side}.webp": side for side in SIDES}.get(file)
+    if side is None:
+        raise UnknownError(f"thumbnails are {', '.join(f'{side}.webp' for side in SIDES)}")
+    data = served.thumbnails.get(_digest(digest), side, lambda: served.questions.data_of(digest))
+    return _kept(data)
+
+
+def image(served: Served, digest: str) -> Any:
+    """A picture of the gallery, or an upload, fitted to 2,048 pixels, without what its file says beside it."""
+    return _kept(as_webp(served.questions.data_of(_digest(digest)), SHOWN))
+
+
+def _kept(data: bytes) -> Response:
+    """A picture that never changes, since its content names it."""
+    return Response(data, media_type=WEBP, headers={"Cache-Control": f"private, max-age={YEAR}, immutable"})
+
+
+def _digest(text: str) -> str:
+    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+        raise UnknownError("a picture is named by its digest, SHA-256 in hexadecimal")
+    return text
+
+
+# --- queries ----------------------------------------------------------------------------------------------------
+
+
+def recommend(served: Served, asked: Asked) -> Any:
+    """The nearest pictures, as `imgrec recommend format=json` has them, each with its digest and its row on a map."""
+    moment, result = served.questions.answer(asked)
+    if asked.map is not None:
+        rows = _opened(served, asked.map).rows_of(match["path"] for match in result["matches"])
+        result["rows"] = [rows.get(match["path"]) for match in result["matches"]]
+    return JSONResponse(result, headers={"Imgrec-Version": moment.version})
+
+
+@dataclass(kw_only=True)
+class Placing(Comparing):
+    """Where an upload is wanted."""
+
+    maps: list[str] = option([], text=True, help="the maps on which it is placed, which are made")
+
+
+def queries(served: Served, asked: Placing, body: bytes) -> Any:
+    """Take a picture, not written anywhere: `q` names it in other operations, `places` are where it is on maps."""
+    try:
+        upload = served.questions.uploads.add(body)
+    except images.UnreadableImageError as error:
+        return JSONResponse({"error": f"this picture cannot be read: {error}"}, 415)
+    moment = served.galleries.now
+    places = {}
+    for name in asked.maps:
+        found, which = _opened(served, name), Which(map_names.parts(name)[0])
+        query = served.questions.upload(upload, moment, which)
+        places[name] = found.place(moment.gallery(which), query).to_json()
+    return JSONResponse({"q": f"u:{upload.digest}", "places": places}, 201)
+
+
+OPERATIONS = (
+    Operation("/api/gallery", gallery),
+    Operation("/api/maps/{map}", map_about),
+    Operation("/api/maps/{map}", map_make, method="POST"),
+    Operation("/api/maps/{map}/positions", positions, Ordered, gives=BINARY),
+    Operation("/api/maps/{map}/labels", labels, gives=BINARY),
+    Operation("/api/maps/{map}/items", items, Rows),
+    Operation("/api/thumbs/{digest}/{file}", thumbnail, gives=WEBP),
+    Operation("/api/images/{digest}", image, gives=WEBP),
+    Operation("/api/recommend", recommend, Asked),
+    Operation("/api/queries", queries, Placing, "POST", takes="image/*", gives=JSON),
+    Operation("/api/selections", selections, method="POST", takes=JSON, gives=JSON),
+)
+"""All of them; `openapi.json` describes them."""

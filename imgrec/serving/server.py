@@ -1,0 +1,90 @@
+"""Listens on an address of this machine, and serves an application until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from imgrec.errors import UsageError
+
+MOST_CONNECTIONS = 200
+"""Connections at a time; for one more, the one that has asked for nothing for longest is closed."""
+
+KEPT_ALIVE = 30
+"""Seconds that a connection stays open after an answer."""
+
+GRACE = 5
+"""Seconds that Ctrl-C waits for what is being answered."""
+
+
+class Connection(H11Protocol):
+    """A connection; those that only take up room make room for others."""
+
+    idle_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, and if there are too many close another."""
+        super().connection_made(transport)
+        self.idle_since = time.monotonic()
+        if len(self.connections) > MOST_CONNECTIONS:
+            others = [each for each in self.connections if isinstance(each, Connection) and each.is_idle]
+            min(others, key=lambda each: each.idle_since, default=self).transport.abort()
+
+    def on_response_complete(self) -> None:
+        """Note that it is idle from now on."""
+        self.idle_since = time.monotonic()
+        super().on_response_complete()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Begin to listen.
+
+    Args:
+        host: a name or address of this machine.
+        port: 0 for any that is free.
+
+    Raises:
+        UsageError: the port is taken, or the address is not this machine's.
+    """
+    try:
+        *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family = socket.AF_INET6 if len(address) == 4 else socket.AF_INET  # noqa: PLR2004 - as IPv6 has it
+        return socket.create_server(address[:2], family=family, backlog=MOST_CONNECTIONS)
+    except PermissionError:
+        raise UsageError(f"port={port} is one that only the system may listen on: take one above 1023") from None
+    except OSError as error:
+        hint = "; port=0 takes one that is free" if port else ""
+        raise UsageError(f"{host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}{hint}") from None
+
+
+def serve(app: ASGIApp, listening: socket.socket) -> None:
+    """Serve until Ctrl-C; what is being answered then is answered.
+
+    Raises:
+        KeyboardInterrupt: at the end.
+    """
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEPT_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
