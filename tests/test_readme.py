@@ -29,6 +29,10 @@ NOT_RUN = {
     "source .venv/bin/activate": "what Makefile makes; the tests run in it",
     "imgrec ingest photos extractor=mobilenetv2 extractor.checkpoint=": "test_timm.py does, on weights at hand",
     "$ imgrec -m evaluate clothing ": "pictures.py does",
+    "imgrec explore": "it goes on; test_serving.py starts it",
+    "curl ": "test_serving.py asks a server",
+    "SPACE=$(curl ": "the same",
+    "until curl ": "the same",
 }
 """How commands begin that are not run here, and why."""
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +18,8 @@ import pytest
 import imgrec
 from conftest import Cli, Result
 from imgrec.drawing.map_file import unpacked
-from serving import Server, serving
+from serving import TOKEN, Server, serving
+from test_readme import blocks
 
 pytest.importorskip("starlette")
 
@@ -116,7 +121,11 @@ def test_pictures_of_the_gallery(server: Server, photos: Path) -> None:
     assert again.status == 200
     whole = server.ask(f"/api/images/{digest_of(picture)}")
     assert size_of(io.BytesIO(whole.body)) == size_of(picture)
-    for path in (f"/api/thumbs/{digest_of(picture)}/50.webp", f"/api/thumbs/{'0' * 64}/48.webp", "/api/images/a.jpg"):
+    for path in (
+        f"/api/thumbs/{digest_of(picture)}/50.webp",
+        f"/api/thumbs/{'0' * 64}/48.webp",
+        "/api/images/a.jpg",
+    ):
         assert server.ask(path).status == 404
 
 
@@ -173,9 +182,10 @@ def test_a_selection_is_counted_and_goes_out_as_csv(server: Server) -> None:
     assert lines[0] == "row,path,label,digest"
     assert [int(line.split(",")[0]) for line in lines[1:]] == [5, 1, 30]
     assert counted["count"] == sum(counted["labels"].values()) == 3
-    for wrong in ({"map": name, "rows": [99]}, {"map": name, "rows": "1"}, {"rows": [1]}, [], {"map": name, "rows": [True]}):
-        answer = server.ask("/api/selections", "POST", json.dumps(wrong), Content_Type="application/json")
-        assert answer.status == 400
+    for wrong in (f'{{"map": "{name}", "rows": {rows}}}' for rows in ("[99]", "[-1]", "[true]", '"1"', "null")):
+        assert server.ask("/api/selections", "POST", wrong, Content_Type="application/json").status == 400
+    for wrong in ("[]", "", '{"rows": [1]}', '{"map": "a~pca", "rows": [1]}'):
+        assert server.ask("/api/selections", "POST", wrong, Content_Type="application/json").status == 400
 
 
 def test_errors_are_for_people(server: Server, photos: Path) -> None:
@@ -230,6 +240,39 @@ def test_a_gallery_that_changes_underneath_is_noticed(here: Cli, few: Path, tmp_
         assert len(found.json()["matches"]) == 12
         assert found.headers["Imgrec-Version"] == server.get("/api/gallery")["version"]
         assert after["images"] == 12
-        assert (server.get(f"/api/maps/{name}")["is_outdated"], server.get(f"/api/maps/{name}")["count"]) == (True, 6)
+        assert (server.get(f"/api/maps/{name}")["is_outdated"], server.get(f"/api/maps/{name}")["count"]) == (
+            True,
+            6,
+        )
         server.ask(f"/api/maps/{name}", "POST")
         assert server.until(f"/api/maps/{name}", {"is_outdated": False, "state": "made"})["count"] == 12
+
+
+def test_the_readme_s_lines_for_curl(server: Server, photos: Path, tmp_path: Path) -> None:
+    """As they stand, but for the port, the token and a label that this gallery has."""
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl, which is not here")
+    (script,) = (block for block in blocks("conf", "sh") if "curl " in block)
+    for shown, run in (
+        (":8765", f":{server.port}"),
+        ("some-words-of-your-own", TOKEN),
+        ("label=hat", "label=flower"),
+    ):
+        assert shown in script
+        script = script.replace(shown, run)
+    shutil.copy(photos / "china" / "china-0-0.jpg", tmp_path / "a.jpg")
+    shutil.copy(photos / "flower" / "flower-0-0.jpg", tmp_path / "img.jpg")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "positions").stat().st_size == 40 * 4
+    assert (tmp_path / "selection.csv").read_text().count("\n") == 4
+    assert size_of(tmp_path / "thumbnail.webp")[0] == 96

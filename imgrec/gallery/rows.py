@@ -90,7 +90,7 @@ class GalleryRows:
         return other
 
     def under(self, similarity: Similarity) -> Self:
-        """This gallery under another metric, or other weights, of its own terms or some; no vector is loaded again.
+        """This gallery under another metric or other weights, of its terms or some; no vector is loaded again.
 
         Args:
             similarity: whose terms are of this gallery's spaces and projections, by name, and are not smoothed.
@@ -289,9 +289,11 @@ class GalleryRows:
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether vectors that belong into files are in memory: opening it again makes the files, then reads them."""
+        """Whether vectors that belong into files are in memory: opened again it makes these, then reads them."""
         return any(
-            source.folder is not None and files.is_large(source, table) and not isinstance(table.vectors, np.memmap)
+            source.folder is not None
+            and files.is_large(source, table)
+            and not isinstance(table.vectors, np.memmap)
             for table, _, source in self._loaded
         )
 

@@ -6,8 +6,8 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -16,7 +16,6 @@ from imgrec import images
 from imgrec.drawing.map_file import MapFile, packed
 from imgrec.errors import UsageError
 from imgrec.gallery import holdings
-from imgrec.gallery.results import label_of
 from imgrec.kinds import Store
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import Options, option
@@ -129,7 +128,9 @@ class Rows(Options):
     def numbers(self) -> list[int]:
         """The rows as numbers."""
         texts = self.rows.split(",") if self.rows else []
-        if len(texts) > MOST_ROWS or not all(text.isascii() and text.isdigit() and len(text) < 10 for text in texts):
+        if len(texts) > MOST_ROWS or not all(
+            text.isascii() and text.isdigit() and len(text) < 10 for text in texts
+        ):
             raise UsageError(f"rows are numbers with commas between, {MOST_ROWS:,} at most")
         return [int(text) for text in texts]
 
@@ -148,7 +149,7 @@ def selections(served: Served, body: bytes) -> Any:
     try:
         asked = json.loads(body)
         name, rows, form = asked["map"], asked["rows"], asked.get("format", "json")
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UsageError('a selection is {"map": "...", "rows": [0, 17, 4], "format": "json" or "csv"}') from None
     found = _opened(served, str(name))
     count = found.about["count"]
@@ -219,7 +220,7 @@ def _digest(text: str) -> str:
 
 
 def recommend(served: Served, asked: Asked) -> Any:
-    """The nearest pictures, as `imgrec recommend format=json` has them, each with its digest and its row on a map."""
+    """The nearest pictures as `imgrec recommend format=json` has them, with digests, and with rows on a map."""
     moment, result = served.questions.answer(asked)
     if asked.map is not None:
         rows = _opened(served, asked.map).rows_of(match["path"] for match in result["matches"])

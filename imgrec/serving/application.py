@@ -49,7 +49,9 @@ def application(served: Served, admission: Admission) -> ASGIApp:
         mimetypes.add_type(kind, suffix)  # what a system has of its own may be something else
     # A number of threads that stays the same, since a store has a connection for each.
     pool = ThreadPoolExecutor(2 * cores() + 2, "imgrec-request")
-    routes: list[Any] = [Route(each.path, _endpoint(each, served, pool), methods=[each.method]) for each in OPERATIONS]
+    routes: list[Any] = [
+        Route(each.path, _endpoint(each, served, pool), methods=[each.method]) for each in OPERATIONS
+    ]
     described = openapi.document(OPERATIONS)
     routes += [
         Route("/api/openapi.json", lambda _: JSONResponse(described)),

@@ -34,9 +34,13 @@ class UnknownError(ImgrecError):
 class Comparing(Options):
     """What images are compared by."""
 
-    space: str | None = option(None, text=True, help="which space or fusion: a key or its beginning; else the default")
+    space: str | None = option(
+        None, text=True, help="which space or fusion: a key or its beginning; else the default"
+    )
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
-    weights: dict[str, float] = option({}, minimum=0, help="of a fusion's parts, NAME:NUMBER, where they are others")
+    weights: dict[str, float] = option(
+        {}, minimum=0, help="of a fusion's parts, NAME:NUMBER, where they are others"
+    )
 
     @property
     def which(self) -> Which:
@@ -50,7 +54,9 @@ class Asked(Comparing, Answering):
 
     q: list[str] = option([], help="a picture: d:DIGEST of the gallery's, u:DIGEST of an upload; or several")
     unlike: list[str] = option([], help="pictures to keep away from, the same way")
-    combine: str = option("mean", choices=COMBINE, help="several pictures: images like their mean, or the nearest one")
+    combine: str = option(
+        "mean", choices=COMBINE, help="several pictures: images like their mean, or the nearest one"
+    )
     unlike_weight: float = option(UNLIKE_WEIGHT, minimum=0, maximum=0.99, help="how far away: Rocchio's gamma")
     variants: str | None = option(None, choices=(*SETS,), help="of the pictures: the nearest of these counts")
     include_self: bool = option(False, help="let the query's own content be found")
@@ -135,7 +141,9 @@ class Questions:
                 if found == digest:
                     return data
         raise UnknownError(
-            "its file is gone, or has changed since it was ingested" if paths else "there is no picture of this digest"
+            "its file is gone, or has changed since it was ingested"
+            if paths
+            else "there is no picture of this digest"
         )
 
     # --- from names to vectors ------------------------------------------------------------------------------
@@ -162,7 +170,9 @@ class Questions:
                 raise UnknownError(f"the upload {digest:.12} is not kept any more: upload it again")
             return upload.name, self._of_upload(upload, base, variants)
         if kind != "d":
-            raise UsageError(f"q is d:DIGEST of a picture of the gallery or u:DIGEST of an upload, not {name!r:.80}")
+            raise UsageError(
+                f"q is d:DIGEST of a picture of the gallery or u:DIGEST of an upload, not {name!r:.80}"
+            )
         if (path := self.path_of(digest)) is None:
             raise UnknownError(f"the gallery has no picture {digest!r:.80}")
         pictures = Pictures(self.store, base.similarity, variants)
@@ -178,7 +188,9 @@ class Questions:
                 spaces = [term.space for term in base.similarity.terms]
                 if variants or not all(self.store.digests(space, [upload.digest]) for space in spaces):
                     sides = {term.ready_extractor().side for term in base.similarity.terms}
-                    check_memory(upload.data, sides | {side_of_crops(each) for each in sides} if variants else sides)
+                    check_memory(
+                        upload.data, sides | {side_of_crops(each) for each in sides} if variants else sides
+                    )
                 pictures = Pictures(self.store, base.similarity, variants)
                 upload.known[key] = pictures.of_content(upload.name, upload.digest, upload.data)
             return upload.known[key]

@@ -63,7 +63,11 @@ class Moment:
         with self._lock:
             if which in self._varied:
                 return self._varied[which]
-            key = recorded.default_key(self._store) if which.space is None else recorded.named(self._store, which.space)
+            key = (
+                recorded.default_key(self._store)
+                if which.space is None
+                else recorded.named(self._store, which.space)
+            )
             if key not in self._whole:
                 self._whole[key] = self._loaded(key)
             gallery = self._whole[key]

@@ -1,4 +1,4 @@
-"""Who is let in: a session that begins with a token, asked for by our own page or a program, and by our own name."""
+"""Who is let in: whoever has shown a token, from the page itself or a program, by a name of this server."""
 
 from __future__ import annotations
 
@@ -83,10 +83,13 @@ class Admission:
         On every address of the machine any IP address is: what has to be kept out are names of others that lead
         here, and an address is no name.
         """
+        if host.lower() in self.hosts:
+            return True
         name, port = _split(host)
-        if port not in (None, self.port) and host not in self.hosts:
+        if port not in (None, self.port):
             return False
-        return name in (*LOOPBACK, self.host, *self.hosts) or host in self.hosts or self.host in ANY and _is_ip(name)
+        is_any = self.host in ANY and _is_ip(name)
+        return is_any or name in (*LOOPBACK, self.host, *self.hosts)
 
     def let_in(self, response: Response) -> None:
         """Begin a session."""

@@ -13,7 +13,6 @@ from imgrec import registry
 from imgrec.drawing import map_file
 from imgrec.drawing.map_file import MapFile
 from imgrec.errors import ImgrecError, UsageError
-from imgrec.gallery.gallery import Gallery
 from imgrec.kinds import Reducer
 from imgrec.serving.galleries import Galleries, Which
 from imgrec.serving.workers import Worker
@@ -158,5 +157,7 @@ def parts(name: str) -> tuple[str, str]:
     """
     space, _, reducer = name.rpartition(BETWEEN)
     if not space or reducer not in reducers():
-        raise UsageError(f"there is no map {name!r:.100}: its name is SPACE{BETWEEN}REDUCER, of {', '.join(reducers())}")
+        raise UsageError(
+            f"there is no map {name!r:.100}: its name is SPACE{BETWEEN}REDUCER, of {', '.join(reducers())}"
+        )
     return space, reducer

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -18,6 +19,9 @@ MOST_CONNECTIONS = 200
 
 KEPT_ALIVE = 30
 """Seconds that a connection stays open after an answer."""
+
+LINGER = 2
+"""Seconds in which what is left of a refused body is read and dropped."""
 
 GRACE = 5
 """Seconds that Ctrl-C waits for what is being answered."""
@@ -37,9 +41,14 @@ class Connection(H11Protocol):
             min(others, key=lambda each: each.idle_since, default=self).transport.abort()
 
     def on_response_complete(self) -> None:
-        """Note that it is idle from now on."""
+        """Note that it is idle from now on, and close it if a body is still coming that was refused.
+
+        Not at once: its sender would not get to read the answer.
+        """
         self.idle_since = time.monotonic()
         super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY:
+            self.loop.call_later(LINGER, self.transport.close)
 
     @property
     def is_idle(self) -> bool:
@@ -59,7 +68,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        family = socket.AF_INET6 if len(address) == 4 else socket.AF_INET  # noqa: PLR2004 - as IPv6 has it
+        family = socket.AF_INET6 if len(address) == 4 else socket.AF_INET
         return socket.create_server(address[:2], family=family, backlog=MOST_CONNECTIONS)
     except PermissionError:
         raise UsageError(f"port={port} is one that only the system may listen on: take one above 1023") from None
@@ -68,23 +77,24 @@ def listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"{host}:{port} cannot be listened on: {os.strerror(error.errno or 0)}{hint}") from None
 
 
-def serve(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve until Ctrl-C; what is being answered then is answered.
+def server(app: ASGIApp) -> uvicorn.Server:
+    """A server; `run(sockets=[...])` serves until Ctrl-C, and answers what is being answered then.
 
-    Raises:
-        KeyboardInterrupt: at the end.
+    Args:
+        app: what answers.
     """
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEPT_ALIVE,
-        timeout_graceful_shutdown=GRACE,
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEPT_ALIVE,
+            timeout_graceful_shutdown=GRACE,
+        )
     )
-    uvicorn.Server(config).run(sockets=[listening])

@@ -79,7 +79,9 @@ class Thumbnails:
             Path(name).unlink(missing_ok=True)
             raise
         with self._lock:
-            self._bytes = sum(size for _, size, _ in self._all()) if self._bytes is None else self._bytes + len(made)
+            self._bytes = (
+                sum(size for _, size, _ in self._all()) if self._bytes is None else self._bytes + len(made)
+            )
             if self._bytes > self._most:
                 self._remove_oldest()
 
@@ -91,7 +93,7 @@ class Thumbnails:
             if self._bytes <= KEPT * self._most:
                 break
             with contextlib.suppress(OSError):
-                os.unlink(path)
+                Path(path).unlink()
             self._bytes -= size
 
     def _all(self) -> list[tuple[int, int, str]]:

@@ -50,9 +50,7 @@ class Uploads:
         Raises:
             UnreadableImageError: it is none that is read here, or too large.
         """
-        encoded = Encoded.of(data)
-        if encoded.width * encoded.height > MOST_PIXELS:
-            raise images.UnreadableImageError(f"too large: {encoded.width} x {encoded.height} pixels")
+        check_memory(data, [1])
         digest = hashlib.sha256(data).hexdigest()
         with self._lock:
             upload = self._held.setdefault(digest, Upload(digest, data))
@@ -80,6 +78,8 @@ def check_memory(data: bytes, sides: Collection[int | None]) -> None:
         UnreadableImageError: it does.
     """
     encoded = Encoded.of(data)
+    size = f"{encoded.width} x {encoded.height} pixels"
+    if encoded.width * encoded.height > MOST_PIXELS:
+        raise images.UnreadableImageError(f"too large: {size}")
     if (needed := encoded.memory(sides)) > MOST_MEMORY:
-        size = f"{encoded.width} x {encoded.height} pixels"
         raise images.UnreadableImageError(f"too large: {size}, which take {needed:,} bytes to decode")

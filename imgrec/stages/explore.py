@@ -29,7 +29,9 @@ class Explore(Stage):
     keeps_record: ClassVar[bool] = False
 
     port: int = option(8765, minimum=0, maximum=65_535, help="of the address; 0: one that is free")
-    host: str = option("127.0.0.1", text=True, help="what is listened on; 0.0.0.0, for other machines, wants token=")
+    host: str = option(
+        "127.0.0.1", text=True, help="what is listened on; 0.0.0.0, for other machines, wants token="
+    )
     token: str | None = option(
         None, text=True, help="lets in whoever knows it, also programs; null: one that lets in one browser"
     )
@@ -45,21 +47,25 @@ class Explore(Stage):
         if self.token is not None and len(self.token) < LEAST_TOKEN:
             raise UsageError(f"token= has at least {LEAST_TOKEN} characters, so that nobody guesses it")
         if self.token is None and self.host not in LOCAL:
-            raise UsageError(f"host={self.host} lets other machines ask: choose a token=, which lets in who knows it")
+            raise UsageError(
+                f"host={self.host} lets other machines ask: choose a token=, which lets in who knows it"
+            )
         from imgrec.serving.api import Served
         from imgrec.serving.application import application
         from imgrec.serving.guard import Admission
-        from imgrec.serving.server import listen, serve
+        from imgrec.serving.server import listen, server
 
         with self.store as store, listen(self.host, self.port) as listening:
             served = Served(store)
             hosts = [self.hosts] if isinstance(self.hosts, str) else self.hosts or []
             host = f"[{self.host}]" if ":" in self.host else self.host
-            admission = Admission(listening.getsockname()[1], host.lower(), self.token, [each.lower() for each in hosts])
+            admission = Admission(
+                listening.getsockname()[1], host.lower(), self.token, [each.lower() for each in hosts]
+            )
             run.print(admission.address)
             if self.host not in LOCAL:
-                run.note(f"other machines may ask too, and see all of the gallery if they know the token")
+                run.note("other machines may ask too, and see all of the gallery if they know the token")
             run.note("Ctrl-C ends it")
             if self.open and (problem := show(admission.address)):
                 run.note(problem)
-            serve(application(served, admission), listening)
+            server(application(served, admission)).run(sockets=[listening])
