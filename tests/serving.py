@@ -46,7 +46,7 @@ class Server:
         return int(found[1])
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=200)
 
     def ask(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> Answer:
         """Ask as somebody whom the token lets in, unless `Authorization` says otherwise."""

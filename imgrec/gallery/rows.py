@@ -288,16 +288,6 @@ class GalleryRows:
         return len(self.records)
 
     @property
-    def is_in_memory(self) -> bool:
-        """Whether vectors that belong into files are in memory: opened again it makes these, then reads them."""
-        return any(
-            source.folder is not None
-            and files.is_large(source, table)
-            and not isinstance(table.vectors, np.memmap)
-            for table, _, source in self._loaded
-        )
-
-    @property
     def fingerprint(self) -> str:
         """Identifies the gallery's contents; see `files.fingerprint`."""
         if self._where is None and all(rows is None for rows in self._alignment[1]):

@@ -49,6 +49,14 @@ class Served:
         self.questions = Questions(store, self.galleries, Uploads())
         cache = store.cache_folder
         self.thumbnails = Thumbnails(None if cache is None else cache / "thumbnails")
+        self._described: dict[str, Any] = {"version": None}
+
+    def described(self) -> dict[str, Any]:
+        """What the store holds, and its version; looked up once a version."""
+        version = self.galleries.now.version
+        if self._described["version"] != version:
+            self._described = {"version": version, **holdings.describe(self.store)}
+        return self._described
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,10 @@ class Operation:
 
 def gallery(served: Served) -> Any:
     """What the gallery holds: spaces, fusions, counts, maps that there can be; and its version, which changes."""
-    held = holdings.describe(served.store)
+    held = served.described()
     keys = [each["key"] for each in (*held["fusions"], *held["spaces"])]
     return {
         **held,
-        "version": served.galleries.now.version,
         "metrics": [*metric_names()],
         "maps": [f"{key}{map_names.BETWEEN}{reducer}" for key in keys for reducer in map_names.reducers()],
         "most_bytes": served.bodies.most,

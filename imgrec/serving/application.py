@@ -19,6 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
+from threadpoolctl import threadpool_limits
 
 import imgrec
 from imgrec.errors import ImgrecError, UsageError
@@ -47,6 +48,7 @@ def application(served: Served, admission: Admission) -> ASGIApp:
     """
     for suffix, kind in ((".js", "text/javascript"), (".css", "text/css")):
         mimetypes.add_type(kind, suffix)  # what a system has of its own may be something else
+    threadpool_limits(1, "blas")  # requests side by side are answered sooner than one after the other by all cores
     # A number of threads that stays the same, since a store has a connection for each.
     pool = ThreadPoolExecutor(2 * cores() + 2, "imgrec-request")
     routes: list[Any] = [

@@ -12,13 +12,11 @@ from imgrec.gallery import recorded, similarity
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import Similarity
 from imgrec.kinds import Recorded, Store
+from imgrec.search import files
 from imgrec.serving.workers import Worker
 
 MOST_VARIED = 32
 """How many galleries of other metrics and weights are remembered; they share their vectors."""
-
-LOADS = 2
-"""How often a large gallery is opened again until its vectors are in mapped files, which the second time makes."""
 
 
 @dataclass(frozen=True)
@@ -96,15 +94,14 @@ class Moment:
         return [*recorded.whole_fusions(self._store), *(space.key for space in self._store.spaces())]
 
     def _loaded(self, key: str) -> Gallery:
+        chosen = similarity.choose(self._store, key)
+        if chosen == self._before.get(key):
+            chosen = self._before[key]
+        for term in chosen.terms:
+            if term.projection is None:
+                files.prepare(files.whole(self._store, term.space))
         with self._store.snapshot():
-            chosen = similarity.choose(self._store, key)
-            if chosen == self._before.get(key):
-                chosen = self._before[key]
-            gallery = Gallery(self._store, chosen)
-            for _ in range(LOADS):
-                if gallery.is_in_memory:
-                    gallery = Gallery(self._store, chosen)
-        return gallery
+            return Gallery(self._store, chosen)
 
 
 class Galleries:
@@ -112,6 +109,9 @@ class Galleries:
 
     Args:
         store: open.
+
+    Raises:
+        UsageError: it is empty.
     """
 
     PAUSE = 0.5
@@ -121,11 +121,13 @@ class Galleries:
     """How many times as long as loading takes nothing is loaded again: an ingest makes a revision a batch."""
 
     def __init__(self, store: Store) -> None:
+        recorded.default_key(store)
         self._store = store
         self._moment = Moment(store, self.version_now(), {})
         self._looked, self._is_loading = time.monotonic(), False
         self._lock = threading.Lock()
         self._worker = Worker("imgrec-loading")
+        self._worker.submit(lambda: self._moment.gallery(Which()))
 
     def version_now(self) -> str:
         """A token that changes when the store's images, vectors or spaces do."""

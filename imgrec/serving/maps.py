@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
+from threadpoolctl import threadpool_limits
+
 from imgrec import registry
 from imgrec.drawing import map_file
 from imgrec.drawing.map_file import MapFile
@@ -16,6 +18,7 @@ from imgrec.errors import ImgrecError, UsageError
 from imgrec.kinds import Reducer
 from imgrec.serving.galleries import Galleries, Which
 from imgrec.serving.workers import Worker
+from imgrec.threads import cores
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +119,8 @@ class Maps:
             space, reducer = parts(name)
             built = build(reducer)
             built.progress = making.progress
-            made = map_file.opened(moment.gallery(Which(space)), built)
+            with threadpool_limits(cores(), "blas"):
+                made = map_file.opened(moment.gallery(Which(space)), built)
         except Exception as error:
             making.error = str(error) if isinstance(error, ImgrecError) else f"{type(error).__name__}: {error}"
             if not isinstance(error, ImgrecError):

@@ -16,7 +16,7 @@ from imgrec.run.viewer import show
 LEAST_TOKEN = 16
 """Characters of a token that is chosen: fewer could be guessed."""
 
-LIBRARIES = ("starlette", "uvicorn")
+LIBRARIES = ("starlette", "uvicorn", "threadpoolctl")
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
