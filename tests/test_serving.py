@@ -188,6 +188,54 @@ def test_a_selection_is_counted_and_goes_out_as_csv(server: Server) -> None:
         assert server.ask("/api/selections", "POST", wrong, Content_Type="application/json").status == 400
 
 
+def test_duplicates_are_those_of_the_command_line(server: Server, here: Cli, folder: Path) -> None:
+    store = f"store.path={folder / 'outputs' / 'gallery.sqlite'}"
+    found = server.get("/api/duplicates?space=colour&distance=0.3&keep=first&label=flower")
+    told = here("duplicates", "space=colour", "distance=0.3", "keep=first", "label=flower", "format=json", store)
+    digests = found.pop("digests")
+    assert found == told.json()
+    assert found["groups"]
+    assert digests == {
+        each["path"]: digest_of(Path(each["path"])) for group in found["groups"] for each in group["images"]
+    }
+
+
+def test_runs_and_sweeps(here: Cli, few: Path, tmp_path: Path) -> None:
+    here("ingest", few, "extractor=colour")
+    here("recommend", few / "china" / "china-0-0.jpg")
+    here("-m", "evaluate", few, "metric=cosine,euclidean")
+    secret = tmp_path / "outputs" / "2000-01-01" / "secret"
+    secret.mkdir(parents=True)
+    (secret / "secret.png").write_bytes(b"")
+    with serving(tmp_path) as server:
+        found = server.get("/api/runs")
+        assert [each["stage"] for each in found["runs"]] == ["evaluate", "evaluate", "recommend", "ingest"]
+        first, second, recommended, _ = found["runs"]
+        assert first["status"] == "done"
+        assert first["command"].startswith("imgrec -m evaluate ")
+        assert first["again"] == f"imgrec replay outputs/{first['run']}"
+        assert 0 <= first["figures"]["mAP"] <= 1
+        assert recommended["pictures"] == ["recommendations.png"]
+        (sweep,) = found["sweeps"]
+        assert first["sweep"] == second["sweep"] == sweep["sweep"]
+        assert [row[1] for row in sweep["rows"]] in (["cosine", "euclidean"], ["euclidean", "cosine"])
+        for name, picture in ((recommended["run"], "recommendations.png"), (sweep["sweep"], "leaderboard.png")):
+            answer = server.ask(f"/api/runs/picture?run={name}&file={picture}")
+            assert (answer.status, answer.body[:4]) == (200, b"\x89PNG")
+        compared = server.get(f"/api/runs/compare?run={first['run']}&run={second['run']}")
+        assert compared["differs"]["configuration.metric"] == ["euclidean", "cosine"]
+        for query, status in (
+            ("picture?run=2000-01-01/secret&file=secret.png", 404),
+            (f"picture?run={recommended['run']}&file=../../../x.png", 404),
+            ("picture?run=../outputs/2000-01-01/secret&file=secret.png", 404),
+            ("picture?run=..&file=run.json", 404),
+            ("picture", 400),
+            (f"compare?run={first['run']}", 400),
+            (f"compare?run={first['run']}&run=..", 404),
+        ):
+            assert server.ask(f"/api/runs/{query}").status == status, query
+
+
 def test_errors_are_for_people(server: Server, photos: Path) -> None:
     q = f"q=d:{digest_of(photos / 'china' / 'china-1-1.jpg')}"
     for query, status, message in (

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 
 from imgrec import images
 from imgrec.drawing.map_file import MapFile, packed
 from imgrec.errors import UsageError
 from imgrec.gallery import holdings
+from imgrec.gallery.copies import Finding
 from imgrec.kinds import Store
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import Options, option
@@ -25,10 +28,12 @@ from imgrec.serving.bodies import Bodies
 from imgrec.serving.galleries import Galleries, Which
 from imgrec.serving.guard import YEAR
 from imgrec.serving.maps import Maps
+from imgrec.serving.runs import Runs
 from imgrec.serving.thumbnails import SHOWN, SIDES, Thumbnails, as_webp
 from imgrec.serving.uploads import Uploads
 
-JSON, BINARY, WEBP, CSV = "application/json", "application/octet-stream", "image/webp", "text/csv"
+JSON, BINARY, CSV = "application/json", "application/octet-stream", "text/csv"
+WEBP, PNG = "image/webp", "image/png"
 
 MOST_ROWS = 10_000
 """Rows that an address may name."""
@@ -40,16 +45,22 @@ class Served:
     Args:
         store: open; it stays so.
         bodies: how bodies are read.
+        runs: the folder of runs that are shown.
+
+    Raises:
+        UsageError: it is empty.
     """
 
-    def __init__(self, store: Store, bodies: Bodies | None = None) -> None:
-        self.store, self.bodies = store, bodies or Bodies()
+    def __init__(self, store: Store, bodies: Bodies | None = None, runs: Path | None = None) -> None:
+        self.store, self.bodies, self.runs = store, bodies or Bodies(), Runs(runs or Path("outputs"))
         self.galleries = Galleries(store)
         self.maps = Maps(self.galleries)
         self.questions = Questions(store, self.galleries, Uploads())
         cache = store.cache_folder
         self.thumbnails = Thumbnails(None if cache is None else cache / "thumbnails")
         self._described: dict[str, Any] = {"version": None}
+        self._groups: dict[tuple[str, str], dict[str, Any]] = {}
+        self._grouping = threading.Lock()
 
     def described(self) -> dict[str, Any]:
         """What the store holds, and its version; looked up once a version."""
@@ -57,6 +68,21 @@ class Served:
         if self._described["version"] != version:
             self._described = {"version": version, **holdings.describe(self.store)}
         return self._described
+
+    def groups(self, asked: Copies) -> dict[str, Any]:
+        """The duplicates that are asked for; of a large gallery this takes long, so the latest answer is kept.
+
+        Raises:
+            UsageError: an option cannot be understood.
+        """
+        moment = self.galleries.now
+        key = moment.version, repr(asked)
+        with self._grouping:
+            if key not in self._groups:
+                found, result = asked.found(moment.gallery(asked.which))
+                paths = [image.record.path for group in found.groups for image in group.images]
+                self._groups = {key: {**result, "digests": self.questions.digests_of(paths)}}
+            return self._groups[key]
 
 
 @dataclass(frozen=True)
@@ -257,6 +283,49 @@ def queries(served: Served, asked: Placing, body: bytes) -> Any:
     return JSONResponse({"q": f"u:{upload.digest}", "places": places}, 201)
 
 
+# --- duplicates, runs -------------------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class Copies(Comparing, Finding):
+    """Which images are duplicates."""
+
+
+def duplicates(served: Served, asked: Copies) -> Any:
+    """The groups of near-duplicates, as `imgrec duplicates format=json` has them, with digests by path."""
+    return served.groups(asked)
+
+
+def runs(served: Served) -> Any:
+    """The runs and sweeps that are there, with their figures, the names of their pictures, and their commands."""
+    return served.runs.listed()
+
+
+@dataclass(kw_only=True)
+class Compared(Options):
+    """Which runs are compared."""
+
+    run: list[str] = option([], help="the name of a run; two or more")
+
+
+def runs_compare(served: Served, asked: Compared) -> Any:
+    """How runs differ: in configuration, data and versions, and in all figures."""
+    return served.runs.compared(asked.run)
+
+
+@dataclass(kw_only=True)
+class Shown(Options):
+    """Which picture is shown."""
+
+    run: str = option(text=True, help="the name of a run or sweep")
+    file: str = option(text=True, help="the name of one of its pictures")
+
+
+def runs_picture(served: Served, asked: Shown) -> Any:
+    """A picture of a run or sweep."""
+    return FileResponse(served.runs.picture(asked.run, asked.file), media_type=PNG)
+
+
 OPERATIONS = (
     Operation("/api/gallery", gallery),
     Operation("/api/maps/{map}", map_about),
@@ -269,5 +338,9 @@ OPERATIONS = (
     Operation("/api/recommend", recommend, Asked),
     Operation("/api/queries", queries, Placing, "POST", takes="image/*", gives=JSON),
     Operation("/api/selections", selections, method="POST", takes=JSON, gives=JSON),
+    Operation("/api/duplicates", duplicates, Copies),
+    Operation("/api/runs", runs),
+    Operation("/api/runs/compare", runs_compare, Compared),
+    Operation("/api/runs/picture", runs_picture, Shown, gives=PNG),
 )
 """All of them; `openapi.json` describes them."""

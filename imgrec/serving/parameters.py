@@ -35,6 +35,8 @@ def read(cls: type[T], query: QueryParams) -> T:
     check_option_names("this address", option_names(cls), names)
     hints = type_hints(cls)
     specs = {spec.name: spec for spec in dataclasses.fields(cls)}
+    if lacking := specs.keys() - default_values(cls).keys() - set(names):
+        raise UsageError(f"{min(lacking)}= is missing: {specs[min(lacking)].metadata.get('help', '')}")
     return cls(**{name: _value(specs[name], hints[name], query.getlist(name)) for name in names})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from imgrec.errors import UsageError
@@ -36,6 +37,7 @@ class Explore(Stage):
         None, text=True, help="lets in whoever knows it, also programs; null: one that lets in one browser"
     )
     hosts: Any = option(None, text=True, help="other names that lead here, as of a proxy; a list of several")
+    runs: str = option("outputs", path=True, help="the folder whose runs and sweeps are shown")
     open: bool = option(True, help="show the page in a browser")
     store: Store = component("store")
 
@@ -56,7 +58,7 @@ class Explore(Stage):
         from imgrec.serving.server import listen, server
 
         with self.store as store, listen(self.host, self.port) as listening:
-            served = Served(store)
+            served = Served(store, runs=Path(self.runs))
             hosts = [self.hosts] if isinstance(self.hosts, str) else self.hosts or []
             host = f"[{self.host}]" if ":" in self.host else self.host
             admission = Admission(
