@@ -19,13 +19,14 @@ from imgrec.drawing.map_file import MapFile, packed
 from imgrec.errors import UsageError
 from imgrec.gallery import holdings
 from imgrec.gallery.copies import Finding
+from imgrec.gallery.gallery import Gallery
 from imgrec.kinds import Store
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import Options, option
 from imgrec.serving import maps as map_names
 from imgrec.serving.asking import Asked, Comparing, Questions, UnknownError
 from imgrec.serving.bodies import Bodies
-from imgrec.serving.galleries import Galleries, Which
+from imgrec.serving.galleries import Galleries, Moment, Which
 from imgrec.serving.guard import YEAR
 from imgrec.serving.maps import Maps
 from imgrec.serving.runs import Runs
@@ -61,6 +62,7 @@ class Served:
         self._described: dict[str, Any] = {"version": None}
         self._groups: dict[tuple[str, str], dict[str, Any]] = {}
         self._grouping = threading.Lock()
+        self.galleries.worker.submit(self.described)
 
     def described(self) -> dict[str, Any]:
         """What the store holds, and its version; looked up once a version."""
@@ -229,8 +231,10 @@ def thumbnail(served: Served, digest: str, file: str) -> Any:
     side = {f"{side}.webp": side for side in SIDES}.get(file)
     if side is None:
         raise UnknownError(f"thumbnails are {', '.join(f'{side}.webp' for side in SIDES)}")
-    data = served.thumbnails.get(_digest(digest), side, lambda: served.questions.data_of(digest))
-    return _kept(data)
+    if (upload := served.questions.uploads.get(digest)) is not None:  # which is written nowhere
+        return _kept(as_webp(upload.data, side))
+    served.questions.paths_of(_digest(digest))  # what is not in the gallery any more is not shown
+    return _kept(served.thumbnails.get(digest, side, lambda: served.questions.data_of(digest)))
 
 
 def image(served: Served, digest: str) -> Any:
@@ -256,13 +260,15 @@ def recommend(served: Served, asked: Asked) -> Any:
     """The nearest pictures as `imgrec recommend format=json` has them, with digests, and with rows on a map."""
     moment, result = served.questions.answer(asked)
     if asked.map is not None:
-        rows = _opened(served, asked.map).rows_of(match["path"] for match in result["matches"])
+        found, base = _opened(served, asked.map), _gallery_of(moment, asked.map)
+        rows = found.rows_of(match["path"] for match in result["matches"])
         result["rows"] = [rows.get(match["path"]) for match in result["matches"]]
+        result["place"] = found.place(base, served.questions.resolved(asked, base, moment)).to_json()
     return JSONResponse(result, headers={"Imgrec-Version": moment.version})
 
 
 @dataclass(kw_only=True)
-class Placing(Comparing):
+class Placing(Options):
     """Where an upload is wanted."""
 
     maps: list[str] = option([], text=True, help="the maps on which it is placed, which are made")
@@ -276,11 +282,16 @@ def queries(served: Served, asked: Placing, body: bytes) -> Any:
         return JSONResponse({"error": f"this picture cannot be read: {error}"}, 415)
     moment = served.galleries.now
     places = {}
+    q = f"u:{upload.digest}"
     for name in asked.maps:
-        found, which = _opened(served, name), Which(map_names.parts(name)[0])
-        query = served.questions.upload(upload, moment, which)
-        places[name] = found.place(moment.gallery(which), query).to_json()
-    return JSONResponse({"q": f"u:{upload.digest}", "places": places}, 201)
+        found, base = _opened(served, name), _gallery_of(moment, name)
+        places[name] = found.place(base, served.questions.resolved(Asked(q=[q]), base, moment)).to_json()
+    return JSONResponse({"q": q, "places": places}, 201)
+
+
+def _gallery_of(moment: Moment, map: str) -> Gallery:  # noqa: A002
+    """The gallery that a map is of."""
+    return moment.gallery(Which(map_names.parts(map)[0]))
 
 
 # --- duplicates, runs -------------------------------------------------------------------------------------------

@@ -60,7 +60,9 @@ class Asked(Comparing, Answering):
     unlike_weight: float = option(UNLIKE_WEIGHT, minimum=0, maximum=0.99, help="how far away: Rocchio's gamma")
     variants: str | None = option(None, choices=(*SETS,), help="of the pictures: the nearest of these counts")
     include_self: bool = option(False, help="let the query's own content be found")
-    map: str | None = option(None, text=True, help="also give the rows that the matches have on this map")
+    map: str | None = option(
+        None, text=True, help="also give the matches' rows on this map, and the query's place"
+    )
 
     @classmethod
     def title(cls) -> str:
@@ -100,30 +102,34 @@ class Questions:
             raise UsageError("q= is missing: a picture, d:DIGEST of the gallery's or u:DIGEST of an upload")
         moment = self.galleries.now
         gallery = moment.gallery(asked.which)
-        query, in_gallery = self._resolved(asked, moment.base(gallery), gallery)
+        query, in_gallery = self._asked(asked, moment.base(gallery), gallery)
         with self.store.snapshot():
             matches, result = asked.answer(gallery, query, in_gallery)
             digests = self.digests_of(match.path for match in matches)
         return moment, {**result, "digests": [digests.get(match.path) for match in matches]}
 
-    def upload(self, upload: Upload, moment: Moment, which: Which) -> Resolved:
-        """An upload as a query of a gallery, extracted unless the gallery has the picture.
+    def resolved(self, asked: Asked, gallery: Gallery, moment: Moment) -> Resolved:
+        """A query in a gallery, other than the one that it is asked of perhaps.
 
         Raises:
-            UsageError: it cannot be read, or takes too much memory.
+            UsageError, UnknownError: as by `answer`.
         """
-        gallery = moment.gallery(which)
-        known = self._of_upload(upload, moment.base(gallery), None)
-        return resolved(Query((upload.name,), include_self=True), [known], [], gallery.similarity)
+        return self._asked(asked, moment.base(gallery), gallery)[1]
 
     def digests_of(self, paths: Iterable[str]) -> dict[str, str]:
         """The digest of each file that the store has."""
         return {record.path: record.digest for record in self.store.records(paths=list(paths))}
 
-    def path_of(self, digest: str) -> str | None:
-        """The first file of a content that is not missing."""
-        records = self.store.records(digests=[digest])
-        return min((record.path for record in records if not record.missing), default=None)
+    def paths_of(self, digest: str) -> list[str]:
+        """The files of a content that are not missing, in the order of paths.
+
+        Raises:
+            UnknownError: there is none.
+        """
+        paths = [record.path for record in self.store.records(digests=[digest]) if not record.missing]
+        if not paths:
+            raise UnknownError(f"the gallery has no picture {digest!r:.80}")
+        return sorted(paths)
 
     def data_of(self, digest: str) -> bytes:
         """The bytes of a picture of the gallery or an upload.
@@ -134,21 +140,15 @@ class Questions:
         """
         if (upload := self.uploads.get(digest)) is not None:
             return upload.data
-        paths = sorted(record.path for record in self.store.records(digests=[digest]))
-        for path in paths:
-            if images.is_file(path):
-                data, found = images.read(path)
-                if found == digest:
-                    return data
-        raise UnknownError(
-            "its file is gone, or has changed since it was ingested"
-            if paths
-            else "there is no picture of this digest"
-        )
+        for path in filter(images.is_file, self.paths_of(digest)):
+            data, found = images.read(path)
+            if found == digest:
+                return data
+        raise UnknownError("its file is gone, or has changed since it was ingested")
 
     # --- from names to vectors ------------------------------------------------------------------------------
 
-    def _resolved(self, asked: Asked, base: Gallery, gallery: Gallery) -> tuple[Query, Resolved]:
+    def _asked(self, asked: Asked, base: Gallery, gallery: Gallery) -> tuple[Query, Resolved]:
         items = [self._item(each, base, asked.variants) for each in asked.q]
         unlike = [self._item(each, base, None) for each in asked.unlike]
         query = Query(
@@ -173,8 +173,7 @@ class Questions:
             raise UsageError(
                 f"q is d:DIGEST of a picture of the gallery or u:DIGEST of an upload, not {name!r:.80}"
             )
-        if (path := self.path_of(digest)) is None:
-            raise UnknownError(f"the gallery has no picture {digest!r:.80}")
+        path = self.paths_of(digest)[0]
         pictures = Pictures(self.store, base.similarity, variants)
         if variants is None:
             return path, pictures.of_content(path, digest)

@@ -126,8 +126,8 @@ class Galleries:
         self._moment = Moment(store, self.version_now(), {})
         self._looked, self._is_loading = time.monotonic(), False
         self._lock = threading.Lock()
-        self._worker = Worker("imgrec-loading")
-        self._worker.submit(lambda: self._moment.gallery(Which()))
+        self.worker = Worker("imgrec-loading")
+        self.worker.submit(lambda: self._moment.gallery(Which()))
 
     def version_now(self) -> str:
         """A token that changes when the store's images, vectors or spaces do."""
@@ -143,7 +143,7 @@ class Galleries:
             if is_due:
                 self._is_loading = True
         if is_due:
-            self._worker.submit(self._look)
+            self.worker.submit(self._look)
         return self._moment
 
     def _look(self) -> None:
