@@ -371,6 +371,76 @@ def test_a_query_and_its_neighbours_are_marked(open_page: Opening, address: str)
     assert page.screenshot() == before
 
 
+def test_pictures_come_as_one_comes_nearer_one_a_cell(open_page: Opening, address: str) -> None:
+    page = harness(open_page, address)
+    page.wait_for_timeout(200)
+    assert page.evaluate("view.overlay.landmarks") == []
+    found = page.evaluate("""async () => {
+        const { landmarks } = await import("/map/landmarks.js");
+        const { Camera } = await import("/map/camera.js");
+        const camera = new Camera();
+        camera.resize(800, 600);
+        camera.at = { x: 30000, y: 30000, zoom: 20 };
+        const isShown = (row) => map.numbers[row] !== 0;
+        const at = () => landmarks(camera, map.positions, null, 0, isShown);
+        const before = at();
+        const places = before.map((row) => camera.onScreen(map.positions[2 * row], map.positions[2 * row + 1]));
+        camera.pan(15, 15);
+        return { before, after: at(), places, numbers: before.map((row) => map.numbers[row]) };
+    }""")
+    places = np.array(found["places"])
+    assert 10 < len(places) <= 800 * 600 / 64**2
+    assert ((places >= 0) & (places <= [800, 600])).all()
+    assert 0 not in found["numbers"]
+    assert len(set(found["before"]) & set(found["after"])) > 0.6 * len(places)
+
+
+def test_hovering_has_one_request_at_a_time_and_ends_with_the_last(open_page: Opening, address: str) -> None:
+    page = harness(open_page, address)
+    page.evaluate("""() => {
+        window.asked = [];
+        window.most = window.now = 0;
+        view.pictures = false;
+        view.tip.items = async (rows) => {
+            asked.push(rows[0]);
+            most = Math.max(most, ++now);
+            await new Promise((resolve) => setTimeout(resolve, 30));
+            now--;
+            return [{ path: `row ${rows[0]}`, thumbnail: null }];
+        };
+        view.camera = { ...view.camera, zoom: 3 };
+    }""")
+    for step in range(30):
+        page.mouse.move(400 + 10 * step, 300 + 3 * step)
+    page.wait_for_function("!now && document.querySelector('.map-tip span').textContent")
+    last = page.evaluate("asked.at(-1)")
+    assert page.locator(".map-tip span").inner_text() == f"row {last}"
+    assert page.evaluate("most") == 1
+    assert 1 < page.evaluate("asked.length") < 30
+
+
+def test_the_same_view_is_the_same_picture(open_page: Opening, address: str) -> None:
+    pictures = []
+    for portion in (1, 7):
+        page = harness(open_page, address)
+        page.evaluate(
+            """async (moves) => {
+                for (let i = 0; i < moves; i++) {
+                    view.camera = { x: 20000 + i, y: 30000, zoom: 2 };
+                    await painted();
+                }
+                view.camera = { x: 22222, y: 33333, zoom: 5 };
+                view.hidden = [3];
+                view.region = [10000, 10000, 30000, 10000, 25000, 50000];
+                await view.whole();
+            }""",
+            portion,
+        )
+        page.wait_for_timeout(300)
+        pictures.append(page.screenshot())
+    assert pictures[0] == pictures[1]
+
+
 def test_a_lost_context_is_rebuilt(open_page: Opening, address: str) -> None:
     page = harness(open_page, address)
     before = coloured(page)

@@ -59,11 +59,12 @@ export class Legend {
     entry.box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true });
     entry.swatch = document.createElement("i");
     entry.swatch.className = { [TRIANGLE]: "map-triangle", [BACKGROUND]: "map-rest" }[entry.kind] ?? "map-circle";
-    const name = Object.assign(document.createElement("span"), { textContent: entry.name || "no label" });
+    const text = entry.name || "no label";
+    const name = Object.assign(document.createElement("span"), { textContent: text, title: text });
     const count = Object.assign(document.createElement("small"), { textContent: entry.count.toLocaleString("en") });
     label.append(entry.box, entry.swatch, name, count);
     const only = Object.assign(document.createElement("button"), { type: "button", textContent: "only" });
-    only.setAttribute("aria-label", `Show only ${entry.name}, or all again`);
+    only.setAttribute("aria-label", `Show only ${text}, or all again`);
     entry.box.addEventListener("change", () => this.#tell());
     only.addEventListener("click", () => {
       const isAlone = this.#entries.every((each) => each.box.checked === (each === entry));
