@@ -30,8 +30,13 @@ import { unpack } from "/map/data.js";
 import { counted, csv } from "/map/selection.js";
 import { MapView } from "/map/view.js";
 const get = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
-const painted = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
-const items = async (rows) => rows.map((row) => ({ path: `${row}.jpg`, thumbnail: null }));
+const soon = (when) => new Promise((resolve) => when(() => setTimeout(resolve)));
+const painted = async () => {
+  await soon(requestAnimationFrame);
+  while (view.layer.isBusy) await soon(setTimeout);
+};
+const item = (row) => ({ path: `${row}.jpg`, thumbnail: window.thumbnail?.(row) ?? null });
+const items = async (rows) => rows.map(item);
 const view = new MapView(document.getElementById("map"), { items });
 const load = async (name) => {
   const about = await (await fetch(`/${name}/about.json`)).json();

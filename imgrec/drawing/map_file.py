@@ -258,6 +258,10 @@ class MapFile:
             left, bottom, side = self.about["frame"]
             x, y = (np.subtract(placed, (left, bottom), dtype=np.float64) / side * GRID).round(3).tolist()
             return Place(x, y)
+        return self.by_neighbours(gallery, query)
+
+    def by_neighbours(self, gallery: Gallery, query: Resolved) -> Place:
+        """Where a query's nearest neighbours say that it is; see `place`."""
         (matches,) = gallery.search([query], placing.NEIGHBOURS)
         rows_of = self.rows_of(match.path for match in matches)
         on_map = [(rows_of[match.path], match.distance) for match in matches if match.path in rows_of]

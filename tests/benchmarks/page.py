@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import io
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL.Image
 
+import imgrec
 from benchmarks.report import Report
 from browser import HARNESS, WIDE, chromium, map_files, served
+from conftest import shared
+from imgrec.drawing import map_file
 from imgrec.drawing.map import Map
 from imgrec.drawing.map_file import packed, points_of
 from imgrec.drawing.map_page import PAGE
@@ -20,6 +26,8 @@ FEW, MANY = 200_000, 1_000_000
 ROUNDS = 3
 VERTICES = 200
 CSV_ROWS = 100_000
+HOVERED = 100
+PLACED = 100
 
 FIRST_PAINT = """async (name) => {
   const start = performance.now();
@@ -80,21 +88,39 @@ SWITCHING = """async () => {
   await painted();
   const times = [first, performance.now() - loaded];
   view.other = null;
+  await view.whole();
+  await painted();
   return [...times, bytes.length];
 }"""
 
-HOVERING = """async () => {
-  const canvas = document.querySelector(".map-overlay");
-  const times = [];
-  view.camera = { x: 32768, y: 32768, zoom: 40 };
+HOVERING = """async (count) => {
+  window.thumbnail = (row) => `/thumbs/${row % 1000}.webp`;
+  view.pictures = false;
+  view.camera = { x: map.positions[0], y: map.positions[1], zoom: 60 };
   await view.whole();
-  for (let i = 0; i < 100; i++) {
+  const [canvas, image] = [".map-overlay", ".map-tip img"].map((name) => document.querySelector(name));
+  const move = (clientX, clientY) =>
+    canvas.dispatchEvent(new PointerEvent("pointermove", { clientX, clientY, pointerType: "mouse" }));
+  const { x, y, zoom } = view.camera;
+  const scale = (zoom * (innerHeight - 56)) / 65535;
+  const places = [];
+  for (let i = 0; i < map.positions.length && places.length < count; i += 2) {
+    const left = innerWidth / 2 + (map.positions[i] - x) * scale;
+    const top = innerHeight / 2 - (map.positions[i + 1] - y) * scale;
+    if (left > 0 && left < innerWidth && top > 0 && top < innerHeight) places.push([left, top]);
+  }
+  const times = [];
+  for (const place of [...places, ...places]) {
+    move(-100, -100);
     const start = performance.now();
-    const at = { clientX: 200 + 8 * i, clientY: 300 + (i % 7) * 20, bubbles: true, pointerType: "mouse" };
-    canvas.dispatchEvent(new PointerEvent("pointermove", at));
+    const loaded = new Promise((resolve) => image.addEventListener("load", resolve, { once: true }));
+    move(...place);
+    await loaded;
     times.push(performance.now() - start);
   }
-  return times;
+  window.thumbnail = null;
+  view.pictures = true;
+  return [times.slice(0, places.length), times.slice(places.length)];
 }"""
 
 
@@ -109,6 +135,7 @@ def run() -> Report:
     packed_size = len(made["/many/positions.gz"]) + len(made["/many/labels.gz"])
     report.hold(f"bytes a point of {MANY:,} with labels", 6, at_most=6, unit="bytes")
     report.hold(f"bytes a point of {MANY:,} with labels, gzipped", packed_size / MANY, at_most=4.5, unit="bytes")
+    made |= {f"/thumbs/{number}.webp": _thumbnail() for number in range(1_000)}
     with chromium() as browser, served(made) as address:
         page = browser.new_page(viewport=WIDE)  # type: ignore[arg-type]
         page.goto(f"{address}/")
@@ -120,6 +147,7 @@ def run() -> Report:
             report.hold(f"first paint of {count:,} points", first, at_most=most, unit="s")
         _moves(report, page)
         _selects(report, page)
+    _places(report)
     return report
 
 
@@ -129,9 +157,9 @@ def _moves(report: Report, page: Page) -> None:
     report.hold("the longest frame of panning", min(max(m["frames"]) for m in moved), at_most=100, unit="ms")
     rest = min(each["rest"] for each in moved)
     report.hold("whole picture after rest", rest / 1000, at_most=1, unit="s")
-    report.hold(
-        "hover: the point found, p95", float(np.percentile(page.evaluate(HOVERING), 95)), at_most=20, unit="ms"
-    )
+    for when, times, most in zip(("first", "again"), page.evaluate(HOVERING, HOVERED), (150, 20), strict=True):
+        p95 = float(np.percentile(times, 95))
+        report.hold(f"hover: a made thumbnail shown, {when}, p95 of {len(times)}", p95, at_most=most, unit="ms")
     switched = [page.evaluate(SWITCHING) for _ in range(ROUNDS)]
     report.hold("bytes a point of another space", switched[0][2] / MANY, at_most=4, unit="bytes")
     report.hold("first paint of another space, once loaded", min(s[0] for s in switched), at_most=300, unit="ms")
@@ -146,6 +174,38 @@ def _selects(report: Report, page: Page) -> None:
     report.hold("rows counted over rows selected", first["sum"] / first["count"], at_least=1)
     report.hold(f"CSV rows of {CSV_ROWS:,}", first["lines"], at_least=CSV_ROWS, unit="")
     report.hold(f"CSV of {CSV_ROWS:,} rows", min(s["wrote"] for s in selected) / 1000, at_most=2, unit="s")
+
+
+def _places(report: Report) -> None:
+    """Mapped photographs that are placed again by their neighbours, themselves left out, and as they are."""
+    reducers = {name: imgrec.build("reducer", name) for name in ("tsne", "pca")}
+    with tempfile.TemporaryDirectory() as folder:
+        store = imgrec.build("store", "sqlite", path=f"{folder}/g.sqlite")
+        imgrec.ingest(shared("photos", "clothing"), imgrec.build("extractor", "hog"), store)
+        with imgrec.open(store) as gallery:
+            for name, reducer in reducers.items():
+                drawn = map_file.opened(gallery, reducer)
+                records = np.random.default_rng(0).permutation(np.array(gallery.records, dtype=object))[:PLACED]
+                farther, own = [], 0
+                for record in records:
+                    (row,) = drawn.rows_of([record.path]).values()
+                    query = gallery.resolve(record.path)
+                    place = drawn.place(gallery, query)
+                    own += [place.x, place.y] == drawn.positions[row].tolist()
+                    near = drawn.by_neighbours(gallery, query)
+                    apart = np.hypot(*(drawn.positions - drawn.positions[row].astype(float)).T)
+                    off = np.hypot(*(drawn.positions[row] - np.array([near.x, near.y])))
+                    farther.append(np.mean(apart < off))
+                what = f"{PLACED} of {len(gallery)} photographs placed again on {name}"
+                report.hold(f"{what}, median", 100 * float(np.median(farther)), at_most=5, unit="% nearest")
+                report.hold(f"{what}, at their own points", own, at_least=PLACED, unit="")
+
+
+def _thumbnail() -> bytes:
+    noise = np.random.default_rng(0).integers(256, size=(12, 12, 3), dtype=np.uint8)
+    data = io.BytesIO()
+    PIL.Image.fromarray(noise).resize((96, 96)).save(data, "WEBP", quality=70)
+    return data.getvalue()
 
 
 def like_a_map(count: int, seed: int = 0) -> Map:
