@@ -6,9 +6,6 @@ import csv
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from imgrec.drawing import map_file
-from imgrec.drawing.map import draw_map
-from imgrec.drawing.map_page import save_page
 from imgrec.drawing.visualise import DPI, THUMBNAILS, WIDTH, map_of
 from imgrec.errors import UsageError
 from imgrec.evaluation.labels import digest_of, is_file
@@ -60,6 +57,10 @@ class Visualise(Opens, Narrowing, Stage):
 
     def execute(self, run: Run) -> None:
         """Reduce the vectors, and write `map.png` (or .svg, .pdf, .html) and `map.csv`."""
+        from imgrec.drawing import map_file
+        from imgrec.drawing.map import draw_map
+        from imgrec.drawing.map_page import save_page
+
         similarities.check_selects(self.extractor)
         where = self.where
         if self.width * self.dpi > MOST_PIXELS:

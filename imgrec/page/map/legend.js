@@ -1,7 +1,7 @@
 /** The legend of a map: what colour a label has, how many images, and which of them are shown. */
 
 import { LABEL_COLOURS, rgb } from "./colours.js";
-import { BACKGROUND, CIRCLE, HIDDEN, TRIANGLE } from "./points.js";
+import { BACKGROUND, CIRCLE, HIDDEN, TRIANGLE } from "./layer.js";
 
 const MOST = 2 * LABEL_COLOURS.length; // labels with a mark of their own
 
@@ -43,7 +43,7 @@ export class Legend {
     return this.#entryOf.get(number)?.colour ?? style.others;
   }
 
-  /** The colours of all labels, as `PointLayer.colour` takes them. */
+  /** The colours of all labels, as `Layer.colour` takes them. */
   palette(style, hidden) {
     const palette = new Uint8Array(65536 * 4);
     for (const [number, entry] of this.#entryOf) {
