@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from imgrec.drawing.map import Map
+from imgrec.drawing.map_file import packed, points_of
+from imgrec.drawing.map_page import PAGE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+
+HARNESS = b"""<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/map/map.css">
+<link rel="icon" href="data:,"><style>body { margin: 0 } #map { height: 100vh }</style><div id="map"></div>
+<script type="module">
+import { unpack } from "/map/data.js";
+import { counted, csv } from "/map/selection.js";
+import { MapView } from "/map/view.js";
+const get = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
+const soon = (when) => new Promise((resolve) => when(() => setTimeout(resolve)));
+const painted = async () => {
+  await soon(requestAnimationFrame);
+  while (view.layer.isBusy) await soon(setTimeout);
+};
+const item = (row) => ({ path: `${row}.jpg`, thumbnail: window.thumbnail?.(row) ?? null });
+const items = async (rows) => rows.map(item);
+const view = new MapView(document.getElementById("map"), { items });
+const load = async (name) => {
+  const about = await (await fetch(`/${name}/about.json`)).json();
+  const [positions, numbers] = await Promise.all([get(`/${name}/positions.gz`), get(`/${name}/labels.gz`)]);
+  const { block } = about;
+  return { ...about, positions: unpack(positions, 2, block), numbers: unpack(numbers, 1, block) };
+};
+Object.assign(window, { view, load, get, painted, unpack, counted, csv, ready: true });
+</script>"""
+"""A page with one map: `load(name)` gets what `map_files` made, for `view.show`."""
 
 Opening = Callable[..., "Page"]
 
@@ -32,6 +65,51 @@ def chromium() -> Iterator[Browser]:
             pytest.skip(f"needs Chromium: {str(error).splitlines()[0]}")
         yield found
         found.close()
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Gives the scripts and styles of the page, and made files beside them; browsers unpack what ends in .gz."""
+
+    extensions_map = {**SimpleHTTPRequestHandler.extensions_map, ".js": "text/javascript"}  # noqa: RUF012
+
+    def __init__(self, *args: Any, made: Mapping[str, bytes], **options: Any) -> None:
+        self.made = made
+        super().__init__(*args, **options)
+
+    def do_GET(self) -> None:
+        if (data := self.made.get(self.path)) is None:
+            return super().do_GET()
+        self.send_response(200)
+        if self.path.endswith(".gz"):
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Type", "text/html" if self.path.endswith("/") else "application/octet-stream")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+        return None
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def map_files(name: str, drawn: Map) -> dict[str, bytes]:
+    """A map's files by their paths."""
+    points = points_of(drawn)
+    return {
+        f"/{name}/about.json": json.dumps(points.about).encode(),
+        f"/{name}/positions.gz": packed(points.positions),
+        f"/{name}/labels.gz": packed(points.labels),
+    }
+
+
+@contextmanager
+def served(made: Mapping[str, bytes]) -> Iterator[str]:
+    """The address of a server of the page's scripts and styles, and of made files by their paths."""
+    handler = functools.partial(_Handler, made=made, directory=str(PAGE))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,6 @@ import logging
 import sqlite3
 import tempfile
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -154,7 +153,8 @@ class MapFile:
         folder: that of the map file.
 
     Raises:
-        OSError, ValueError, KeyError, EOFError, zlib.error, sqlite3.Error: it is not there, or damaged.
+        FileNotFoundError: there is none, or not all of it.
+        Exception: of any kind, it is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -168,8 +168,8 @@ class MapFile:
         if self.about["format"] != FORMAT or not len(self.positions) == len(self.labels) == self.about["count"]:
             raise ValueError("it is of another version, or not whole")
         self._state = None
-        if (folder / "reducer.npz").exists():
-            with np.load(folder / "reducer.npz", allow_pickle=False) as arrays:
+        if (state := folder / "reducer.npz").exists():
+            with state.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 self._state = dict(arrays)
         location = f"{(folder / 'items.sqlite').absolute().as_uri()}?mode=ro&immutable=1"
         self._items = sqlite3.connect(location, uri=True, check_same_thread=False)
@@ -258,6 +258,10 @@ class MapFile:
             left, bottom, side = self.about["frame"]
             x, y = (np.subtract(placed, (left, bottom), dtype=np.float64) / side * GRID).round(3).tolist()
             return Place(x, y)
+        return self.by_neighbours(gallery, query)
+
+    def by_neighbours(self, gallery: Gallery, query: Resolved) -> Place:
+        """Where a query's nearest neighbours say that it is; see `place`."""
         (matches,) = gallery.search([query], placing.NEIGHBOURS)
         rows_of = self.rows_of(match.path for match in matches)
         on_map = [(rows_of[match.path], match.distance) for match in matches if match.path in rows_of]
@@ -383,7 +387,7 @@ def _read(folder: Path | None) -> MapFile | None:
         return MapFile(folder)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zlib.error, sqlite3.Error) as error:
+    except Exception as error:  # zip, gzip, NumPy, JSON and SQLite raise anything on damaged files
         log.warning("the map in %s is made anew: %s", folder, error)
         return None
 

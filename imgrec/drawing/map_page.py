@@ -37,8 +37,10 @@ def map_page(
     thumbnails: int | None = None,
     most_bytes: int = MOST_BYTES,
     progress: Progress = no_progress,
-) -> str:
-    """A map as the text of an HTML file; the same map and pictures give the same text.
+) -> tuple[str, int]:
+    """A map as the text of an HTML file, and how many images have a thumbnail in it.
+
+    The same map and pictures give the same text.
 
     Args:
         drawn: the map.
@@ -52,8 +54,8 @@ def map_page(
     title = f"{len(paths):,} images: {drawn.title}".rstrip(": ") if title is None else title
     script, style = bundled(PAGE / "map" / "file.js"), _text("map.css") + _text("file.css")
     template = string.Template(_text("file.html"))
-    pictures = _thumbnails(paths[:thumbnails], most_bytes, progress)
-    return template.substitute(
+    pictures = list(_thumbnails(paths[:thumbnails], most_bytes, progress))
+    text = template.substitute(
         title=html.escape(title.encode("utf-8", "replace").decode()),
         style=style,
         style_hash=_hash(style),
@@ -65,6 +67,21 @@ def map_page(
         paths=_base64(gzip.compress(json.dumps(paths).encode(), mtime=0)),
         thumbnails="\n".join(pictures),
     )
+    return text, sum(map(bool, pictures))
+
+
+def save_page(
+    drawn: Map,
+    file: Path,
+    *,
+    title: str | None = None,
+    thumbnails: int | None = None,
+    progress: Progress = no_progress,
+) -> int:
+    """Write a map as an HTML file, see `map_page`; returns how many images have a thumbnail in it."""
+    text, shown = map_page(drawn, title=title, thumbnails=thumbnails, progress=progress)
+    file.write_text(text, encoding="utf-8", newline="\n")
+    return shown
 
 
 def _thumbnails(paths: list[str], most_bytes: int, progress: Progress) -> Iterator[str]:

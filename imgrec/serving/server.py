@@ -35,6 +35,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, and if there are too many close another."""
         super().connection_made(transport)
+        # asyncio does so itself only for sockets that name their protocol; else an answer's body waits 40 ms.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.idle_since = time.monotonic()
         if len(self.connections) > MOST_CONNECTIONS:
             others = [each for each in self.connections if isinstance(each, Connection) and each.is_idle]

@@ -1,42 +1,15 @@
 /** The layer of points without WebGL: a density map on a 2D canvas, drawn at once. */
 
-import { rgb } from "./colours.js";
-import { HIDDEN } from "./points.js";
+import { HIDDEN, Layer } from "./layer.js";
 
 const CELL = 3; // pixels of the page: the side of a cell
 
-export class DensityLayer {
+export class DensityLayer extends Layer {
   isBusy = false;
-  #points = { positions: new Uint16Array(0), other: null, numbers: new Uint16Array(0), selected: null };
-  #palette = null;
-  #paper = [255, 255, 255];
 
   constructor(canvas) {
-    this.canvas = canvas;
+    super(canvas);
     this.context = canvas.getContext("2d");
-  }
-
-  load(positions, numbers) {
-    this.#points = { positions, other: null, numbers, selected: null };
-  }
-
-  loadOther(other) {
-    this.#points.other = other;
-  }
-
-  select(rows) {
-    this.#points.selected = rows && new Uint8Array(this.#points.numbers.length);
-    for (const row of rows ?? []) this.#points.selected[row] = 1;
-  }
-
-  fades(row) {
-    const { selected } = this.#points;
-    return selected !== null && !selected[row];
-  }
-
-  colour(palette, paper) {
-    this.#palette = palette;
-    this.#paper = rgb(paper);
   }
 
   resize(width, height) {
@@ -47,14 +20,13 @@ export class DensityLayer {
   /** See `PointLayer.draw`; the first call draws all points. */
   draw(camera, t, from) {
     if (from > 0) return;
-    const { positions, other, numbers, selected } = this.#points;
+    const { positions, other, numbers, palette } = this;
     const { width, height } = this.canvas;
     const [counts, sums] = [new Uint32Array(width * height), new Float32Array(3 * width * height)];
-    const palette = this.#palette;
     const scale = camera.scale / CELL;
     for (let row = 0; row < numbers.length; row++) {
       const colour = 4 * numbers[row];
-      if (palette[colour + 3] === HIDDEN || (selected && !selected[row])) continue;
+      if (palette[colour + 3] === HIDDEN || this.fades(row)) continue;
       const [i, j] = [2 * row, 2 * row + 1];
       const mapX = other ? positions[i] + t * (other[i] - positions[i]) : positions[i];
       const mapY = other ? positions[j] + t * (other[j] - positions[j]) : positions[j];
@@ -79,7 +51,7 @@ export class DensityLayer {
       const strength = 0.35 + (0.65 * Math.log1p(counts[cell])) / most;
       for (let k = 0; k < 3; k++) {
         const mean = sums[3 * cell + k] / counts[cell];
-        image.data[4 * cell + k] = this.#paper[k] + strength * (mean - this.#paper[k]);
+        image.data[4 * cell + k] = this.paper[k] + strength * (mean - this.paper[k]);
       }
       image.data[4 * cell + 3] = 255;
     }

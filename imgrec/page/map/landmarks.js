@@ -1,6 +1,6 @@
 /** Which pictures are shown on a map: one in each occupied cell of a grid that gets finer as one comes nearer. */
 
-const CELL = 84; // pixels: the least side of a cell
+const CELL = 64; // pixels: the least side of a cell
 const MOST = 40; // points in view for each cell: with more, pictures would say little and hide much
 
 /**

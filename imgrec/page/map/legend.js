@@ -1,7 +1,7 @@
 /** The legend of a map: what colour a label has, how many images, and which of them are shown. */
 
 import { LABEL_COLOURS, rgb } from "./colours.js";
-import { BACKGROUND, CIRCLE, HIDDEN, TRIANGLE } from "./points.js";
+import { BACKGROUND, CIRCLE, HIDDEN, TRIANGLE } from "./layer.js";
 
 const MOST = 2 * LABEL_COLOURS.length; // labels with a mark of their own
 
@@ -43,7 +43,7 @@ export class Legend {
     return this.#entryOf.get(number)?.colour ?? style.others;
   }
 
-  /** The colours of all labels, as `PointLayer.colour` takes them. */
+  /** The colours of all labels, as `Layer.colour` takes them. */
   palette(style, hidden) {
     const palette = new Uint8Array(65536 * 4);
     for (const [number, entry] of this.#entryOf) {
@@ -59,11 +59,12 @@ export class Legend {
     entry.box = Object.assign(document.createElement("input"), { type: "checkbox", checked: true });
     entry.swatch = document.createElement("i");
     entry.swatch.className = { [TRIANGLE]: "map-triangle", [BACKGROUND]: "map-rest" }[entry.kind] ?? "map-circle";
-    const name = Object.assign(document.createElement("span"), { textContent: entry.name || "no label" });
+    const text = entry.name || "no label";
+    const name = Object.assign(document.createElement("span"), { textContent: text, title: text });
     const count = Object.assign(document.createElement("small"), { textContent: entry.count.toLocaleString("en") });
     label.append(entry.box, entry.swatch, name, count);
     const only = Object.assign(document.createElement("button"), { type: "button", textContent: "only" });
-    only.setAttribute("aria-label", `Show only ${entry.name}, or all again`);
+    only.setAttribute("aria-label", `Show only ${text}, or all again`);
     entry.box.addEventListener("change", () => this.#tell());
     only.addEventListener("click", () => {
       const isAlone = this.#entries.every((each) => each.box.checked === (each === entry));

@@ -116,7 +116,8 @@ export class Overlay {
       context.fillStyle = style.accent;
       context.fill();
       context.globalAlpha = 1;
-      this.#stroke(style.accent, 1.5, [5, 4]);
+      this.#stroke(style.paper, 4);
+      this.#stroke(style.accent, 2, [6, 4]);
     }
     this.#cross(x, y, 9, style.accent, 3);
     context.font = "600 12px system-ui, sans-serif";

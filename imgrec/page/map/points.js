@@ -1,12 +1,6 @@
 /** The layer of points by WebGL2: what is drawn stays, so that a picture may take several frames. */
 
-import { rgb } from "./colours.js";
-
-/** How a label is drawn: the alpha of its colour in the palette. */
-export const HIDDEN = 0;
-export const BACKGROUND = 1;
-export const CIRCLE = 2;
-export const TRIANGLE = 3;
+import { Layer } from "./layer.js";
 
 const SHAPED = 4; // pixels of the screen: smaller points are squares
 const SIDE = 256; // of the palette, which has a colour for each of 65,536 labels
@@ -51,11 +45,7 @@ void main() {
   drawn = vec4(colour, 1.0) * cover;
 }`;
 
-export class PointLayer {
-  #points = { positions: new Uint16Array(0), other: null, numbers: new Uint16Array(0), selected: null };
-  #palette = null;
-  #paper = [1, 1, 1];
-
+export class PointLayer extends Layer {
   /** The layer on a canvas; null where there is no WebGL2. After a lost context it is rebuilt, and `redraw` called. */
   static on(canvas, redraw) {
     const options = { alpha: true, antialias: false, depth: false, preserveDrawingBuffer: true };
@@ -64,7 +54,7 @@ export class PointLayer {
   }
 
   constructor(canvas, gl, redraw) {
-    this.canvas = canvas;
+    super(canvas);
     this.gl = gl;
     this.stop = new AbortController();
     const { signal } = this.stop;
@@ -77,36 +67,23 @@ export class PointLayer {
     this.#build();
   }
 
-  /** Positions, `Uint16Array` of x and y in turns, and the numbers of the points' labels. */
   load(positions, numbers) {
-    this.#points = { positions, other: null, numbers, selected: null };
+    super.load(positions, numbers);
     this.#upload();
   }
 
-  /** The positions of the same points on a second map; null for none. */
-  loadOther(other) {
-    this.#points.other = other;
-    this.#fill(1, other, 2);
+  loadOther(positions) {
+    super.loadOther(positions);
+    this.#fill(1, positions, 2);
   }
 
-  /** The rows that stay bright while the others fade; null: all. */
   select(rows) {
-    const { numbers } = this.#points;
-    this.#points.selected = rows && new Uint8Array(numbers.length);
-    for (const row of rows ?? []) this.#points.selected[row] = 1;
-    this.#fill(3, this.#points.selected, 1);
+    super.select(rows);
+    this.#fill(3, this.selected, 1);
   }
 
-  /** Whether a row fades. */
-  fades(row) {
-    const { selected } = this.#points;
-    return selected !== null && !selected[row];
-  }
-
-  /** The colours of labels, RGBA by number, where A is how they are drawn; and that of the background. */
   colour(palette, paper) {
-    this.#palette = palette;
-    this.#paper = rgb(paper).map((value) => value / 255);
+    super.colour(palette, paper);
     this.#fillPalette();
   }
 
@@ -132,12 +109,12 @@ export class PointLayer {
     const { x, y } = camera.at;
     gl.uniform2f(uniforms.centre, x, y);
     gl.uniform2f(uniforms.scale, (2 * camera.scale) / camera.width, (2 * camera.scale) / camera.height);
-    gl.uniform1f(uniforms.t, this.#points.other ? t : 0);
-    const size = pointSize(this.#points.numbers.length, camera) * this.ratio;
+    gl.uniform1f(uniforms.t, this.other ? t : 0);
+    const size = pointSize(this.numbers.length, camera) * this.ratio;
     gl.uniform1f(uniforms.size, size);
     gl[size >= SHAPED ? "enable" : "disable"](gl.BLEND); // for smooth edges
-    gl.uniform1i(uniforms.dims, this.#points.selected ? 1 : 0);
-    gl.uniform3f(uniforms.paper, ...this.#paper);
+    gl.uniform1i(uniforms.dims, this.selected ? 1 : 0);
+    gl.uniform3f(uniforms.paper, ...this.paper.map((value) => value / 255));
     gl.drawArrays(gl.POINTS, from, until - from);
     gl.deleteSync(this.fence);
     this.fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
@@ -161,12 +138,8 @@ export class PointLayer {
     }
     gl.linkProgram(program);
     gl.useProgram(program);
-    this.uniforms = Object.fromEntries(
-      ["centre", "scale", "t", "size", "dims", "paper", "palette"].map((name) => [
-        name,
-        gl.getUniformLocation(program, name),
-      ]),
-    );
+    const names = ["centre", "scale", "t", "size", "dims", "paper"];
+    this.uniforms = Object.fromEntries(names.map((name) => [name, gl.getUniformLocation(program, name)]));
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     this.buffers = [0, 1, 2, 3].map(() => gl.createBuffer());
     gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
@@ -177,11 +150,10 @@ export class PointLayer {
   }
 
   #upload() {
-    const { positions, other, numbers, selected } = this.#points;
-    this.#fill(0, positions, 2);
-    this.#fill(1, other, 2);
-    this.#fill(2, numbers, 1);
-    this.#fill(3, selected, 1);
+    this.#fill(0, this.positions, 2);
+    this.#fill(1, this.other, 2);
+    this.#fill(2, this.numbers, 1);
+    this.#fill(3, this.selected, 1);
   }
 
   /** An attribute of all points; null: zero. */
@@ -201,8 +173,8 @@ export class PointLayer {
 
   #fillPalette() {
     const { gl } = this;
-    if (!this.#palette) return;
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, SIDE, SIDE, 0, gl.RGBA, gl.UNSIGNED_BYTE, this.#palette);
+    if (!this.palette) return;
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, SIDE, SIDE, 0, gl.RGBA, gl.UNSIGNED_BYTE, this.palette);
   }
 }
 

@@ -9,6 +9,7 @@ export class Tip {
     this.items = items;
     this.box = Object.assign(document.createElement("figure"), { className: "map-tip", hidden: true });
     this.image = Object.assign(document.createElement("img"), { alt: "" });
+    this.image.addEventListener("error", () => (this.image.hidden = true));
     this.label = document.createElement("b");
     this.path = document.createElement("span");
     const caption = document.createElement("figcaption");

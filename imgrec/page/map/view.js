@@ -46,8 +46,10 @@ import { Tip } from "./tip.js";
 import { Toolbar } from "./toolbar.js";
 
 const REACH = 14; // pixels from a point within which it is hovered
-const QUICK_MS = 24; // from one slice of points to the next: more are drawn at once
+const QUICK_MS = 24; // for a frame: from then on more points are drawn in one
 const SLOW_MS = 45; // fewer
+const AT_REST = 8; // portions at once when nothing changes
+const POLL_MS = 4; // between two looks whether the last portion is drawn
 const SETTLED_MS = 90; // without a change of the camera, until pictures are looked for
 
 export class MapView extends EventTarget {
@@ -65,10 +67,12 @@ export class MapView extends EventTarget {
   #hovered = null;
   #drag = null; // the polygon that is being drawn, in pixels
   #drawn = 0; // points since the last change
-  #slice = 1 << 16; // points between two frames
-  #isFull = false; // whether the last slice was one
-  #begun = 0; // when
+  #portion = 1 << 16; // points that a frame has time for
+  #begun = null; // when the first portion was drawn, until it is on the screen
+  #changedAt = 0;
+  #isStale = true; // whether what lies above the points has changed
   #frame = 0;
+  #waking = 0;
   #settling = 0;
   #waiting = []; // who waits for the whole picture
 
@@ -249,6 +253,7 @@ export class MapView extends EventTarget {
     this.stop.abort();
     this.sizes.disconnect();
     cancelAnimationFrame(this.#frame);
+    clearTimeout(this.#waking);
     clearTimeout(this.#settling);
     this.layer.close();
     this.element.replaceChildren();
@@ -356,8 +361,10 @@ export class MapView extends EventTarget {
 
   /** Draw again: the points, or what lies above them alone. */
   #changed(points = true) {
+    this.#isStale = true;
     if (points) {
       this.#drawn = 0;
+      this.#changedAt = performance.now();
       this.#settle(SETTLED_MS);
     }
     this.#schedule();
@@ -367,19 +374,42 @@ export class MapView extends EventTarget {
     this.#frame ||= requestAnimationFrame(() => this.#paint());
   }
 
-  /** Draw some more of the points, as many as a frame has time for; while the map moves these are the first ones. */
+  /**
+   * Draw points: while something changes the first ones, as many as a frame has time for; then the others, in larger
+   * portions, since each portion costs a frame.
+   */
   #paint() {
+    if (this.layer.isBusy) {
+      this.#waking = setTimeout(() => this.#paint(), POLL_MS);
+      return;
+    }
     this.#frame = 0;
-    if (this.layer.isBusy) return this.#schedule();
     const count = this.#map.numbers.length;
-    const until = Math.min(count, this.#drawn + this.#slice);
-    if (this.#drawn < until || !this.#drawn) {
-      this.#pace(performance.now());
+    const now = performance.now();
+    this.#pace(now);
+    if (!this.#drawn || (this.#drawn < count && now - this.#changedAt > SETTLED_MS)) {
+      const until = Math.min(count, this.#drawn + this.#portion * (this.#drawn ? AT_REST : 1));
       this.layer.draw(this.#camera, this.#t, this.#drawn, until);
-      this.#isFull = until - this.#drawn === this.#slice;
+      this.#begun = this.#drawn ? null : now;
       this.#drawn = until;
     }
-    const { a, b } = this.#rings;
+    if (this.#isStale) this.#paintOverlay();
+    this.#isStale = false;
+    if (this.#drawn < count) return this.#schedule();
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  /** How many points a frame has time for: fewer when the first ones were late, more when they were in time. */
+  #pace(now) {
+    const took = this.#begun === null ? null : now - this.#begun;
+    this.#begun = null;
+    if (took === null) return;
+    const factor = took > SLOW_MS ? 0.7 : took < QUICK_MS ? 1.4 : 1;
+    const { block, numbers } = this.#map;
+    this.#portion = Math.min(Math.max(block, Math.round(this.#portion * factor)), Math.max(block, numbers.length));
+  }
+
+  #paintOverlay() {
     this.overlay.draw(this.#camera, this.style, {
       at: (row) => this.#at(row),
       fades: (row) => this.layer.fades(row),
@@ -387,22 +417,11 @@ export class MapView extends EventTarget {
       drag: this.#drag,
       region: this.#region,
       hovered: this.#hovered,
-      rings: { a, b },
+      rings: this.#rings,
       query: this.#query,
       t: this.#t,
     });
     if (this.#hovered !== null) this.tip.place(...this.#camera.onScreen(...this.#at(this.#hovered)));
-    if (this.#drawn < count) return this.#schedule();
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-
-  /** How many points a frame has time for: fewer when the last ones came late, more when they came in time. */
-  #pace(now) {
-    const took = now - this.#begun;
-    this.#begun = now;
-    if (!this.#isFull) return;
-    const factor = took > SLOW_MS ? 0.7 : took < QUICK_MS ? 1.3 : 1;
-    this.#slice = Math.max(this.#map.block, Math.round(this.#slice * factor));
   }
 
   #settle(wait) {
