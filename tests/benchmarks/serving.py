@@ -1,4 +1,4 @@
-"""The server of the page: answers to many at a time, uploads, thumbnails, selections; of `make bench ONLY=page`."""
+"""The server of the page: answers to many at a time, uploads, thumbnails, selections; for the part `page`."""
 
 from __future__ import annotations
 
