@@ -163,8 +163,8 @@ FAULTS = (
         "security",
     ),
     Fault(
-        "requests to `imgrec explore` by other names, from other sites, without a token; paths that lead out; bodies of "
-        "33 MB or that come slowly, bombs, SVG; 500 connections that say nothing",
+        "requests to `imgrec explore` by other names, from other sites, without a token; paths that lead out; "
+        "bodies of 33 MB or that come slowly, bombs, SVG; 500 connections that say nothing",
         "each is refused whole, with less than 300 MB more memory, and others are answered meanwhile",
         "serving_safety",
     ),
