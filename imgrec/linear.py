@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ class LinearReducer(Reducer):
 
     A subclass's `fit` calls `_check_size` first and `_learned` last.
     """
+
+    is_quick: ClassVar[bool] = True
 
     def _check_size(self, vectors: Vectors) -> None:
         """Raise a UsageError if there are more components than vectors or values."""

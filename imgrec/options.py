@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import numbers
 import os
@@ -142,9 +143,13 @@ class Options:
         return found
 
 
-def type_hints(cls: type) -> dict[str, Any]:
+def type_hints(cls: type) -> Mapping[str, Any]:
     """The types of a dataclass's fields, evaluated."""
-    return typing.get_type_hints(cls)
+    return _type_hints(cls)
+
+
+_type_hints = functools.cache(typing.get_type_hints)
+"""Evaluated once: a server reads options with each request."""
 
 
 def allowed_types(hint: Any) -> tuple[Any, ...]:

@@ -20,7 +20,10 @@ import pytest
 
 import imgrec
 import tiles
+from browser import browser, open_page
 from imgrec.cli.main import main
+
+__all__ = ["browser", "open_page"]
 
 collect_ignore = ["thirdparty"]
 """Tested where they are installed: test_thirdparty.py."""

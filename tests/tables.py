@@ -47,6 +47,18 @@ def stage_table() -> str:
 COMMON = ("seed", "debug")
 
 
+def api_table() -> str:
+    """The operations of the page's API."""
+    from imgrec.serving.api import OPERATIONS
+
+    rows = []
+    for each in OPERATIONS:
+        takes = f", a body of {each.takes}" if each.takes else ""
+        summary = (each.answer.__doc__ or "").split("\n")[0].removesuffix(".")
+        rows.append([f"`{each.method} {each.path}`", summary + takes, each.gives])
+    return table(["operation", "what it does", "gives"], rows)
+
+
 def kind_table() -> str:
     """The kinds of plugins: what chooses one, its contract, and a whole distribution to read."""
     rows = []

@@ -110,6 +110,8 @@ def test_every_library_that_is_imported_is_declared() -> None:
         extra = extras.get(plugin.removeprefix("imgrec_") or file.stem, set())
         if plugin == "imgrec_timm":
             extra |= extras["openvino"]
+        if file.parent.name == "serving":
+            extra |= extras["explore"]
         imported = top_level_imports(file) - sys.stdlib_module_names - BROUGHT.get(plugin, set())
         wanted = {DISTRIBUTIONS.get(name, name).lower() for name in imported}
         undeclared |= {f"{file.relative_to(ROOT)}: {name}" for name in wanted - base - extra - {"imgrec", plugin}}

@@ -49,7 +49,7 @@ PRINTED = {
 
 def test_all_stages_are_in_the_table() -> None:
     ours = {name for name, plugin in registry.available("stage").items() if plugin.distribution == "imgrec"}
-    assert set(PRINTED) == ours
+    assert set(PRINTED) == ours - {"explore"}  # which goes on: tests/test_serving.py
 
 
 @pytest.mark.parametrize("stage", PRINTED)

@@ -70,8 +70,8 @@ STAGES: dict[str, dict[str, Any]] = {
     "verify": {},
     "visualise": {"reducer": "pca"},
 }
-REPLAYS = {"replay"}
-"""What needs whole runs of the command line: tests/test_replay.py."""
+ELSEWHERE = {"replay", "explore"}
+"""What needs whole runs of the command line: tests/test_replay.py, tests/test_serving.py."""
 
 
 def test_no_plugin_is_left_out() -> None:
@@ -86,7 +86,7 @@ def test_no_plugin_is_left_out() -> None:
         "decoder": {"heif", "jxl", "raw"},
         "source": {"files"},
         "engine": {"threads"},
-        "stage": STAGES.keys() | REPLAYS,
+        "stage": STAGES.keys() | ELSEWHERE,
     }
     assert found == {kind: set(names) for kind, names in listed.items()}
 

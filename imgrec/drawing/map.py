@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import logging
 import math
@@ -38,6 +39,12 @@ MAX_LABELS = len(COLOURS) * len(MARKERS)
 OTHERS, OTHERS_MARKER = "#aab2ba", "+"
 """What is drawn as background, by a mark of its own."""
 
+MOST_IN_NOTEBOOK = 50_000
+"""Images of a map that a notebook shows as a page, which it stores: more are shown as a picture."""
+
+NOTEBOOK_BYTES = 2_000_000
+"""Of all thumbnails in such a page."""
+
 LONGEST_LABEL = 220
 """Of a font of 10 pixels, in pixels: about 36 letters."""
 
@@ -56,7 +63,7 @@ are always the same."""
 
 @dataclass(frozen=True, repr=False)
 class Map:
-    """Images on a plane. A notebook shows it as a picture."""
+    """Images on a plane. A notebook shows it as a page to walk in, or as a picture where that would be large."""
 
     paths: list[str]
     positions: Vectors
@@ -71,17 +78,38 @@ class Map:
         self,
         file: str | os.PathLike[str],
         *,
-        thumbnails: int = THUMBNAILS,
+        thumbnails: int | None = None,
         width: float = WIDTH,
         dpi: int = DPI,
         title: str | None = None,
     ) -> None:
-        """Draw the map as PNG, PDF or SVG, by the file's suffix; see `draw_map`."""
+        """Draw the map as PNG, PDF or SVG, by the file's suffix, see `draw_map`; or as a page, if it is `.html`.
+
+        A page has no width, and thumbnails of all images by default, see `map_page`.
+        """
         path = Path(expanded(os.fspath(file)))
-        draw_map(self, path, thumbnails=thumbnails, width=width, dpi=dpi, title=title)
+        if path.suffix.lower() == ".html":
+            from imgrec.drawing.map_page import save_page
+
+            save_page(self, path, title=title, thumbnails=thumbnails)
+        else:
+            count = THUMBNAILS if thumbnails is None else thumbnails
+            draw_map(self, path, thumbnails=count, width=width, dpi=dpi, title=title)
 
     def __repr__(self) -> str:
         return f"<Map of {len(self.paths):,} images with {len(set(self.labels)):,} labels>"
+
+    def _repr_html_(self) -> str | None:
+        """The page that a notebook shows, in a frame of its own that may do nothing outside of it."""
+        if len(self.paths) > MOST_IN_NOTEBOOK:
+            return None
+        from imgrec.drawing.map_page import map_page
+
+        page = html.escape(map_page(self, most_bytes=NOTEBOOK_BYTES)[0])
+        allowed = "allow-scripts allow-downloads"
+        return (
+            f'<iframe sandbox="{allowed}" srcdoc="{page}" style="width: 100%; height: 560px; border: 0"></iframe>'
+        )
 
     def _repr_png_(self) -> bytes:
         """The picture that a notebook shows."""

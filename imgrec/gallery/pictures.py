@@ -95,9 +95,25 @@ class Pictures:
         """
         if isinstance(item, str):
             _check_file(item, option)
-            picture = _read(item)
-        else:
-            picture = Picture(item.name, digest=hashlib.sha256(item.data).hexdigest(), data=item.data)
+            return self._known(_read(item), option)
+        return self._known(
+            Picture(item.name, digest=hashlib.sha256(item.data).hexdigest(), data=item.data), option
+        )
+
+    def of_content(self, name: str, digest: str, data: bytes = b"") -> list[Known]:
+        """The variants of a picture whose content is known; it is decoded only if the store lacks vectors of it.
+
+        Args:
+            name: its path, or what it is called where its bytes are given.
+            digest: of its content.
+            data: its bytes; empty: they are read if they are needed.
+
+        Raises:
+            UsageError: it cannot be read, has changed since, or an extractor cannot be built.
+        """
+        return self._known(Picture(name, digest=digest, data=data), "query")
+
+    def _known(self, picture: Picture, option: str) -> list[Known]:
         self._look_up([picture])
         self._decode(picture)
         if picture.reason is not None:
@@ -208,6 +224,10 @@ def _read_ahead(files: Iterable[ImageFile]) -> Iterator[Picture]:
 
 def _open(picture: Picture) -> None:
     with _noted(picture):
+        if not picture.data:
+            picture.data, digest = images.read(picture.path)
+            if digest != picture.digest:
+                raise images.UnreadableImageError("it has changed since it was ingested")
         picture.encoded = images.Encoded.of(picture.data)
 
 

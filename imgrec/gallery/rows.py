@@ -34,6 +34,9 @@ SAMPLE = 256
 DERIVED = ("_loaded", "_tables", "fields", "indexes", "nearness")
 """Cached properties that depend on which contents were learned from."""
 
+OF_TERMS = ("_stored", "_alignment", "_usable", "records", "_row_of", "sample")
+"""Further cached properties that depend on which terms there are."""
+
 
 class Loaded(NamedTuple):
     """A term's vectors as they are compared."""
@@ -84,6 +87,21 @@ class GalleryRows:
         other._where = self._where or (lambda _: True)  # with a filter, nothing that was learned is cached
         for name in DERIVED:
             vars(other).pop(name, None)
+        return other
+
+    def under(self, similarity: Similarity) -> Self:
+        """This gallery under another metric or other weights, of its terms or some; no vector is loaded again.
+
+        Args:
+            similarity: whose terms are of this gallery's spaces and projections, by name, and are not smoothed.
+        """
+        other = copy.copy(self)
+        other.similarity = similarity
+        loaded = {term.name: each for term, each in zip(self.similarity.terms, self._loaded, strict=True)}
+        names = [term.name for term in similarity.terms]
+        for name in DERIVED if names == list(loaded) else (*DERIVED, *OF_TERMS):
+            vars(other).pop(name, None)
+        vars(other)["_loaded"] = [loaded[name] for name in names]
         return other
 
     # --- what is compared -----------------------------------------------------------------------------------
@@ -363,18 +381,20 @@ class GalleryRows:
             UsageError: the metric of a fusion's term has no Euclidean form.
         """
         chosen = self._rows_of(records)
-        by_term = list(zip(self.similarity.terms, self.fields, strict=True))
-        for term, _ in by_term:
+        return self.side_by_side([field.of(chosen) for field in self.fields])
+
+    def side_by_side(self, vectors: Sequence[Vectors]) -> Vectors:
+        """Vectors of all terms as they are compared as one matrix `float32 (n, dim)`; see `points`."""
+        by_term = list(zip(self.similarity.terms, self.fields, vectors, strict=True))
+        for term, _, _ in by_term:
             if term.is_scaled and term.metric.form is Form.NONE:
                 raise UsageError(
                     f"a map of a fusion puts vectors side by side, and metric={term.metric.name} of {term.name} "
                     f"has no Euclidean form: extractor.metrics.{term.name}=euclidean, or space= for one part"
                 )
         scaled = [
-            field.metric.as_euclidean(field.of(chosen)) * np.float32(field.weight)
-            if term.is_scaled
-            else field.of(chosen)
-            for term, field in by_term
+            field.metric.as_euclidean(some) * np.float32(field.weight) if term.is_scaled else some
+            for term, field, some in by_term
         ]
         return np.hstack(scaled)
 

@@ -71,6 +71,9 @@ class Reducer(Component):
         Group("projection", none="none", defaults={"n_components": 128}, refuses=_no_projection),
     )
 
+    is_quick: ClassVar[bool] = False
+    """Whether `transform` places a new vector at once: then pages place queries by it, else by neighbours."""
+
     n_components: int = option(2, minimum=1, help="dimensions of the result")
     metric: str = option("cosine", choices=names_with_form, help="what makes two vectors neighbours")
     seed: int = option(0, minimum=0, maximum=2**32 - 1, help="of everything random")

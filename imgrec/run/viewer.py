@@ -1,4 +1,4 @@
-"""Shows a picture with the system's viewer, `open=true`, or in the terminal, `preview=true`."""
+"""Shows a picture or a page with the system's viewer, `open=true`; or pictures in the terminal, `preview=true`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Opens(Options):
             return
         for problem in (
             self.preview and draw_picture(picture, run.stdout),
-            self.open and show_picture(picture),
+            self.open and show(str(picture.absolute())),
         ):
             if problem:
                 run.note(problem)
@@ -58,16 +58,16 @@ def draw_picture(picture: Path, terminal: TextIO) -> str | None:
     return None
 
 
-def show_picture(picture: Path) -> str | None:
-    """Start the system's viewer of a picture and return at once; what is wrong if there is none."""
+def show(what: str) -> str | None:
+    """Start the system's viewer of a file or an address and return at once; what is wrong if there is none."""
     if sys.platform == "win32":
-        os.startfile(picture)
+        os.startfile(what)
         return None
     if (command := shutil.which(COMMAND)) is None:
         return f"open=true shows nothing: there is no {COMMAND} here"
     try:
         viewer = subprocess.Popen(
-            [command, str(picture.absolute())],
+            [command, what],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -155,6 +155,15 @@ def load_from(source: Source) -> VectorTable:
     return keep(source, made, kept.name) if is_large(source, made) and _is_second_look(kept) else made
 
 
+def prepare(source: Source) -> None:
+    """Cache a large table now, for whoever will search it often: it is memory-mapped from the first time on."""
+    kept = source.folder
+    if kept is not None and mapped(kept, source) is None:
+        made = _from(source)
+        if is_large(source, made):
+            keep(source, made, kept.name)
+
+
 def is_large(source: Source, made: VectorTable) -> bool:
     """Whether a table is worth caching; projected ones are sooner, since they save reading longer vectors."""
     return made.vectors.nbytes >= (WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8)

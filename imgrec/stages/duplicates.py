@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec.gallery import duplicates, titles
-from imgrec.gallery.duplicates import KEEP, Duplicates
+from imgrec.gallery.copies import Finding
+from imgrec.gallery.duplicates import Duplicates
 from imgrec.gallery.gallery import opened
-from imgrec.gallery.narrowing import Narrowing
 from imgrec.kinds import Extractor, Recorded, Reducer, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
@@ -22,22 +22,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class FindDuplicates(Opens, Narrowing, Stage):
+class FindDuplicates(Opens, Finding, Stage):
     """Find groups of near-duplicates, and name the one of each to keep. Nothing is deleted or moved."""
 
     name: ClassVar[str] = "duplicates"
     positional: ClassVar[str | None] = None
 
-    distance: Any = option(
-        duplicates.AUTO,
-        help="images that are no farther apart are duplicates; auto: as copies are in this gallery",
-    )
-    keep: str = option(
-        "largest", path=True, help=f"which one to keep: {', '.join(KEEP)}, or a pattern of paths, */originals/*"
-    )
-    turned: bool = option(
-        False, help="find mirrored and rotated ones too: each image is extracted seven times more"
-    )
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     format: str = option(
@@ -57,30 +47,13 @@ class FindDuplicates(Opens, Narrowing, Stage):
         ) as gallery:
             similarity = gallery.similarity
             with run.timed("load"):
-                key = gallery.key
+                _ = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             if self.turned:
                 run.note(f"{len(gallery):,} images are decoded, and extracted in seven other orientations each")
             with run.timed("search"):
-                found = duplicates.find(
-                    gallery,
-                    self.distance,
-                    keep=self.keep,
-                    turned=self.turned,
-                    among=self.where,
-                    progress=progress,
-                )
-            about = gallery.about()
+                found, result = self.found(gallery, progress)
         run.note(f"duplicates are images within a distance of {found.distance:.6g}: {found.reason}")
-        result = {
-            **found.to_json(),
-            "keep": self.keep,
-            "turned": self.turned,
-            "space": key,
-            "metric": similarity.metric,
-            **self.about,
-            **about,
-        }
         run.counts.update(gallery=len(gallery), groups=len(found.groups), others=len(found.others))
         run.write_json("results.json", result)
         if found.groups:

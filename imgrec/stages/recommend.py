@@ -12,12 +12,12 @@ from imgrec import images
 from imgrec.batches import chunks
 from imgrec.exchange.parquet import AnswersFile, needs_pyarrow
 from imgrec.gallery import elsewhere, titles
+from imgrec.gallery.answering import Answering
 from imgrec.gallery.asking import Asking, as_told
 from imgrec.gallery.each import Summary, answers, pictures_of
 from imgrec.gallery.gallery import Gallery, opened
-from imgrec.gallery.narrowing import Narrowing
 from imgrec.gallery.results import Match, Matches
-from imgrec.gallery.selection import AUTO, Selection
+from imgrec.gallery.selection import AUTO
 from imgrec.gallery.texts import space_for_text
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
@@ -43,14 +43,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Recommend(Asking, Opens, Narrowing, Selection, Stage):
+class Recommend(Asking, Opens, Answering, Stage):
     """Find the images of the gallery that are most similar to pictures, words or colours."""
 
     positional: ClassVar[str | None] = "query"
 
-    k: int = option(5, minimum=1, help="how many")
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
-    copies: bool = option(False, help="let files of the same content take a rank each")
     space: str | None = option(None, help="which space or fusion, where there are several: a key or its beginning")
     format: str = option("table", choices=FORMATS, help="of the result on stdout")
     store: Store = component("store")
@@ -96,25 +94,14 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
             if query.unlike:
                 run.inputs["unlike"] = "".join(sorted(resolved.left_out - resolved.digests))
             with run.timed("load"):
-                key = gallery.key
+                _ = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             with run.timed("search"):
-                (matches,) = gallery.search(
-                    [resolved], self.k, self.where, copies=self.copies, rerank=self.rerank, **self.selection
-                )
-            about = {**gallery.about(), **self._about_selection(gallery)}
+                (matches,) = self.search(gallery, [resolved], self.rerank)
+            result = self.results(gallery, query, matches)
         self._warn(matches)
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
-        result = {
-            **as_told(query),
-            "space": key,
-            "metric": similarity.metric,
-            "k": self.k,
-            **self.about,
-            **about,
-            "matches": [match.to_json() for match in matches],
-        }
         run.counts.update(gallery=len(gallery), matches=len(matches))
         elsewhere.keep(query, run.folder)
         run.write_json("results.json", result)
@@ -138,7 +125,7 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
                 key = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             how: Any = {"copies": self.copies, "rerank": self.rerank, **self.selection}
-            about = {**as_told(query, each=True), **gallery.about(), **self._about_selection(gallery)}
+            about = {**as_told(query, each=True), **gallery.about(), **self.about_selection(gallery)}
             found = answers(gallery, self.store, query, files, self.k, self.where, **how)
             columns = [Column("query"), *_columns(similarity.names, about)]
             with run.timed("answers"), progress("queries", len(files)) as advance:
@@ -176,20 +163,6 @@ class Recommend(Asking, Opens, Narrowing, Selection, Stage):
         if told.unreadable:
             log.warning("%d of %d queries cannot be read", told.unreadable, told.count)
         run.note(f"written to {file}")
-
-    def _about_selection(self, gallery: Gallery) -> dict[str, Any]:
-        """For the results: what was asked for of thresholds, near-duplicates and variety."""
-        about: dict[str, Any] = {}
-        if self.threshold is not None:
-            about["threshold"] = self.threshold
-        if self.threshold == AUTO:
-            about["alpha"] = self.alpha
-        if self.collapse is not None:
-            distance, reason = gallery.nearness if self.collapse == AUTO else (self.collapse, "as asked for")
-            about["collapse"] = {"distance": distance, "reason": reason}
-        if self.diversity:
-            about["diversity"] = self.diversity
-        return about
 
     def _warn(self, matches: Matches) -> None:
         if not matches and self.threshold is not None:

@@ -33,9 +33,15 @@ class Visualise(Opens, Narrowing, Stage):
     )
     highlight: str | None = option(None, path=True, help="a pattern of paths, */hat/*: these against the rest")
     sample: int | None = option(None, minimum=1, help="draw so many images, chosen at random; null: all")
-    thumbnails: int = option(THUMBNAILS, minimum=0, help="how many images to show as small pictures on the map")
+    thumbnails: int | None = option(
+        None,
+        minimum=0,
+        help=f"how many images to show as small pictures; null: {THUMBNAILS}, in html all that fit",
+    )
     format: str = option(
-        "png", choices=("png", "svg", "pdf"), help="of the map's file; text is text in svg and pdf"
+        "png",
+        choices=("png", "svg", "pdf", "html"),
+        help="of the map's file; text is text in svg and pdf, and html is a page to walk the map, of one file",
     )
     width: float = option(WIDTH, minimum=2, maximum=100, help="of the map, in inches")
     dpi: int = option(
@@ -50,7 +56,11 @@ class Visualise(Opens, Narrowing, Stage):
     extractor: Extractor | Recorded = component("extractor")
 
     def execute(self, run: Run) -> None:
-        """Reduce the vectors, and write `map.png` (or .svg, .pdf) and `map.csv`."""
+        """Reduce the vectors, and write `map.png` (or .svg, .pdf, .html) and `map.csv`."""
+        from imgrec.drawing import map_file
+        from imgrec.drawing.map import draw_map
+        from imgrec.drawing.map_page import save_page
+
         similarities.check_selects(self.extractor)
         where = self.where
         if self.width * self.dpi > MOST_PIXELS:
@@ -65,19 +75,23 @@ class Visualise(Opens, Narrowing, Stage):
             gallery = Gallery(store, similarities.choose(store, self.space, self.extractor))
             run.reads(len(gallery), gallery.fingerprint, *gallery.similarity.sources())
             points = map_of(gallery, self.reducer, self.labels, self.highlight, self.sample, self.seed, where)
+            if (self.labels, self.highlight, self.sample, where) == ("folder", None, None, None):
+                map_file.keep(gallery, self.reducer, points)
         run.counts.update(images=len(points.paths), labels=len(set(points.labels)))
         with (run.folder / "map.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["path", "x", "y", "label"])
             for path, (x, y), label in zip(points.paths, points.positions.tolist(), points.labels, strict=True):
                 writer.writerow([path, x, y, label])
+        picture = run.folder / f"map.{self.format}"
         with run.timed("draw"):
-            from imgrec.drawing.map import draw_map
-
-            picture = run.folder / f"map.{self.format}"
-            shown = draw_map(
-                points, picture, thumbnails=self.thumbnails, width=self.width, dpi=self.dpi, title=self.title
-            )
+            if self.format == "html":
+                shown = save_page(points, picture, title=self.title, thumbnails=self.thumbnails, progress=progress)
+            else:
+                count = THUMBNAILS if self.thumbnails is None else self.thumbnails
+                shown = draw_map(
+                    points, picture, thumbnails=count, width=self.width, dpi=self.dpi, title=self.title
+                )
         run.counts["thumbnails"] = shown
         run.print(f"{picture}\n{run.folder / 'map.csv'}")
         self.show(run, picture)

@@ -19,7 +19,19 @@ from typing import Any
 
 from benchmarks.report import Figure, Report, Target
 
-PARTS = ("quality", "copies", "strangers", "ingest", "estimate", "scale", "search", "answer", "maps", "startup")
+PARTS = (
+    "quality",
+    "copies",
+    "strangers",
+    "ingest",
+    "estimate",
+    "scale",
+    "search",
+    "answer",
+    "maps",
+    "page",
+    "startup",
+)
 """Each is a module here, whose `run` returns a `Report`."""
 
 RESULTS = Path(__file__).parent / "results.json"

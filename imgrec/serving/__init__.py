@@ -1,0 +1,1 @@
+"""The web page's server: HTTP in, the same library functions as everywhere, JSON and bytes out."""
