@@ -1,0 +1,98 @@
+/** Experiments: runs and sweeps with their figures and pictures, and some of them side by side. */
+
+import { address, json } from "./api.js";
+import { button, figure, latest, make } from "./dom.js";
+
+export class ExperimentsView {
+  #shown = null;
+
+  constructor(page) {
+    this.page = page;
+    this.element = document.getElementById("experiments");
+    this.open = latest(this.#open.bind(this));
+  }
+
+  show() {
+    const { now } = this.page.state;
+    const shown = now.view === "experiments" ? now.runs.join("\n") : null;
+    if (shown !== null && shown !== this.#shown) this.open(now.runs);
+    this.#shown = shown;
+  }
+
+  async #open(isLatest, chosen) {
+    try {
+      const [{ runs, sweeps }, compared] = await Promise.all([
+        json("runs"),
+        chosen.length > 1 ? json("runs/compare", { run: chosen }) : null,
+      ]);
+      if (!isLatest()) return;
+      this.element.replaceChildren(
+        ...(compared ? [this.#compared(compared, runs.filter(({ run }) => chosen.includes(run)))] : []),
+        ...sweeps.map((sweep) => this.#sweep(sweep)),
+        this.#runs(runs, chosen),
+      );
+    } catch (error) {
+      this.page.tell(error);
+    }
+  }
+
+  #runs(runs, chosen) {
+    if (!runs.length) return make("p", {}, "There are no runs yet: what imgrec does is written below outputs/.");
+    const headings = [...new Set(runs.flatMap(({ figures }) => Object.keys(figures)))];
+    const rows = runs.map((run) => {
+      const change = ({ target }) => {
+        const others = chosen.filter((name) => name !== run.run);
+        this.page.state.change({ runs: target.checked ? [...others.slice(-1), run.run] : others });
+      };
+      const box = make("input", { type: "checkbox", checked: chosen.includes(run.run), change, ariaLabel: `Compare ${run.run}` });
+      const about = [run.stage, run.status, run.started?.slice(0, 16).replace("T", " "), figure(run.seconds)];
+      const figures = headings.map((heading) => run.figures[heading] ?? null);
+      const again = make("td", {}, make("details", {}, make("summary", {}, run.run), command(run.command), command(run.again)));
+      return make("tr", {}, make("td", {}, box), again, cells(about), cells(figures), make("td", {}, pictures(run.run, run.pictures)));
+    });
+    const names = ["", "Run", "Stage", "Status", "Started", "Seconds", ...headings, "Pictures"];
+    return block("Runs", make("p", {}, "Choose two to see them side by side."), table(names, rows));
+  }
+
+  #sweep({ sweep, columns, rows, pictures: files }) {
+    const lines = rows.map((row) => make("tr", {}, cells(row)));
+    return block(sweep, table(columns, lines), pictures(sweep, files));
+  }
+
+  #compared({ runs, differs, figures }, listed) {
+    const lines = (values) =>
+      Object.entries(values).map(([key, each]) => make("tr", {}, make("th", { scope: "row" }, key), cells(each)));
+    const drawn = listed.map(({ run, pictures: files, again }) => make("div", {}, make("h3", {}, run), command(again), pictures(run, files)));
+    return block(
+      "Side by side",
+      button("Close", () => this.page.state.change({ runs: [] })),
+      table(["Differs", ...runs], lines(differs)),
+      table(["Figures", ...runs], lines(figures)),
+      make("div", { className: "beside" }, drawn),
+    );
+  }
+}
+
+const block = (title, ...children) => make("article", {}, make("h2", {}, title), children);
+
+const cells = (values) =>
+  values.map((value) => {
+    const isPlain = typeof value !== "object" || value === null;
+    return make("td", {}, isPlain ? figure(value) : JSON.stringify(value));
+  });
+
+function table(names, rows) {
+  const head = make("tr", {}, names.map((name) => make("th", { scope: "col" }, name)));
+  return make("div", { className: "wide", tabIndex: 0, role: "region", ariaLabel: "Table" }, make("table", {}, make("thead", {}, head), make("tbody", {}, rows)));
+}
+
+function pictures(run, files) {
+  return files.map((file) => {
+    const src = address("runs/picture", { run, file });
+    return make("a", { href: src, target: "_blank", rel: "noopener" }, make("img", { src, alt: file, loading: "lazy" }));
+  });
+}
+
+function command(text) {
+  return make("p", { className: "command" }, make("code", {}, text), button("Copy", () => navigator.clipboard?.writeText(text)));
+}
