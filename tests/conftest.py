@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,11 @@ hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+def of_any_values(metrics: Iterable[str]) -> list[str]:
+    """Those of vectors of any values: all but hamming, which is of bits."""
+    return [name for name in metrics if name != "hamming"]
 
 
 @dataclass

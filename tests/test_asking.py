@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 import imgrec
-from conftest import Cli
+from conftest import Cli, of_any_values
 from imgrec import images
 from imgrec.errors import UsageError
 from imgrec.gallery.each import AT_ONCE, answers
@@ -30,8 +30,7 @@ from imgrec.gallery.similarity import Similarity, Term
 from imgrec.kinds import Batch, Doubles, Record, Space
 from imgrec.kinds.metric import metric_of, names
 
-METRICS = [name for name in names() if name != "hamming"]
-"""Those of any values; hamming is of bits alone."""
+METRICS = of_any_values(names())
 
 UNIT = ("cosine",)
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import imgrec
 from broken import Brute
+from conftest import of_any_values
 from imgrec.kinds import Image, Vectors
 from imgrec.kinds.extractor import are_equal
 from imgrec.kinds.metric import metric_of, names
@@ -22,7 +23,7 @@ from imgrec.search import exact
 
 CLOSE = 1e-5
 
-METRICS = [name for name in names() if name != "hamming"]  # which is of bits alone
+METRICS = of_any_values(names())
 
 
 def picture(seed: int) -> Image:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import imgrec
+from conftest import of_any_values
 from imgrec.errors import UsageError
 from imgrec.gallery import recorded
 from imgrec.gallery.gallery import Gallery
@@ -69,7 +70,7 @@ def test_the_query_itself_means_its_content(filled: tuple[imgrec.Store, Space]) 
 
 
 @settings(max_examples=30)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(names()), st.integers(1, 9))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(of_any_values(names())), st.integers(1, 9))
 def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int) -> None:
     """With copies, equal vectors, missing files, contents left out, and one forgotten since it was read."""
     rng = np.random.default_rng(seed)
@@ -273,7 +274,7 @@ def test_a_query_of_several_pictures(pictured: imgrec.Store, few: Path) -> None:
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 2**32 - 1), st.sampled_from(names()))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(of_any_values(names())))
 def test_files_are_found_and_ranked_as_by_a_plain_loop(seed: int, metric: str) -> None:
     """Ties in the order of paths, copies each, a mask, several variants: the nearest, within, and rankings."""
     rng = np.random.default_rng(seed)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +265,28 @@ def test_odd_shared_files_are_read_by_their_content_or_refused() -> None:
             readable += 1
     assert readable > 20
     assert "ukbench09380.svg" in {f.path.rsplit("/")[-1] for f in images.find([str(shared("photos", "odd"))])}
+
+
+def test_pillow_is_imported_by_one_thread_at_a_time() -> None:
+    """A package has the name of a module a moment after the module itself can be had; here the moment is long."""
+    code = """
+import io, sys, threading, time, types
+from imgrec.images.decoding import Encoded
+assert "PIL" not in sys.modules
+import PIL
+class Slow(types.ModuleType):
+    def __setattr__(self, name, value):
+        time.sleep(0.2 if name == "Image" else 0)
+        super().__setattr__(name, value)
+PIL.__class__ = Slow
+failed = []
+threading.excepthook = lambda caught: failed.append(caught.exc_value)
+threads = [threading.Thread(target=lambda: Encoded.of(b"P5 1 1 255 x")) for _ in range(4)]
+for thread in threads:
+    thread.start()
+    time.sleep(0.05)
+for thread in threads:
+    thread.join()
+assert not failed, failed
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

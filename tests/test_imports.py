@@ -86,6 +86,7 @@ DISTRIBUTIONS = {
     "open_clip": "open_clip_torch",
     "pillow_heif": "pillow-heif",
     "sklearn": "scikit-learn",
+    "textual_image": "textual-image",
     "umap": "umap-learn",
     "yaml": "pyyaml",
 }

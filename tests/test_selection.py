@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import imgrec
-from conftest import Cli
+from conftest import Cli, of_any_values
 from imgrec.errors import UsageError
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.selection import POOL, Selection
@@ -86,7 +86,7 @@ def by_hand(distance: Any, to_query: list[float], paths: list[str], k: int, how:
     st.integers(0, 10**6),
     st.integers(1, 150),
     st.integers(1, 8),
-    st.sampled_from([name for name in names() if name != "hamming"]),  # which is of bits alone
+    st.sampled_from(of_any_values(names())),
     st.sampled_from([None, 0.0, 0.02, 0.3]),
     st.sampled_from([None, 0.0, 0.1, 1.0]),
     st.sampled_from([0.0, 0.3, 1.0]),

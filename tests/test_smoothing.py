@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import imgrec
 from broken import Brute
-from conftest import Cli
+from conftest import Cli, of_any_values
 from imgrec import evaluation
 from imgrec.errors import UsageError
 from imgrec.gallery import similarity as similarities
@@ -28,7 +28,7 @@ from imgrec.verification import verify
 from test_similarity import COLOUR_AND_HOG, picture
 
 SPACE = Space("colour-0123456789ab", "colour", {}, {"extractor": "colour"})
-METRICS = names_with_form()
+METRICS = of_any_values(names_with_form())
 
 
 def neighbours(count: int = 3, alpha: float = 3.0) -> Reranker:

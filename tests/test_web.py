@@ -143,7 +143,11 @@ def test_the_time_is_for_everything_together(server: str, path: str) -> None:
 
 
 def test_a_name_server_that_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(1))
+    def look_up(*_: Any, **__: Any) -> list[Any]:
+        time.sleep(1)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with pytest.raises(UnreadableImageError, match=r"no whole answer within 0\.2 seconds"):
         web.fetch("http://silent.example/a.jpg", seconds=0.2)
 

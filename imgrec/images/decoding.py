@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 from imgrec.images import containers, formats, jpeg, libtiff, metadata, warned
 from imgrec.images.metadata import Metadata
 from imgrec.images.reasons import DECODER, NEEDS, UNKNOWN, UnreadableImageError
+
+LOADING = threading.Lock()
+"""Held while Pillow is imported: other threads can have a module a moment before its package has its name."""
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "TGA")
 """The formats that Pillow may read, in this order. Of the thirty others, EPS files are programs that it runs."""
@@ -192,7 +196,8 @@ _BYTES_A_PIXEL_ELSE = 12
 @contextmanager
 def _reasons() -> Iterator[None]:
     """Turn whatever a decoder raises into an UnreadableImageError; libtiff's reason is a complaint."""
-    import PIL.Image
+    with LOADING:
+        import PIL.Image
 
     libtiff.hear()
     with warned.heard() as complaints:
