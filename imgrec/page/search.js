@@ -164,7 +164,7 @@ export class SearchView {
     input.value = value;
     input.addEventListener("input", () => (shown.textContent = figure(+input.value)));
     input.addEventListener("change", () => this.page.state.change({ weights: { ...now.weights, [name]: +input.value } }));
-    return make("label", {}, `Weight of ${name} `, shown, input);
+    return make("label", {}, `Weight of ${name}`, input, shown);
   }
 
   // --- what was found ---------------------------------------------------------------------------------------
