@@ -64,7 +64,9 @@ def digest_of(path: Path) -> str:
 
 
 def named(server: Server, extractor: str) -> str:
-    return next(str(each["key"]) for each in server.get("/api/gallery")["spaces"] if each["extractor"] == extractor)
+    return next(
+        str(each["key"]) for each in server.get("/api/gallery")["spaces"] if each["extractor"] == extractor
+    )
 
 
 def until(page: Page, expression: str) -> None:
