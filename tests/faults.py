@@ -163,6 +163,12 @@ FAULTS = (
         "security",
     ),
     Fault(
+        "requests to `imgrec explore` by other names, from other sites, without a token; paths that lead out; "
+        "bodies of 33 MB or that come slowly, bombs, SVG; 500 connections that say nothing",
+        "each is refused whole, with less than 300 MB more memory, and others are answered meanwhile",
+        "serving_safety",
+    ),
+    Fault(
         "a folder that changes for months",
         "the gallery is after each ingest as one that is built from nothing",
         "faults::a_gallery_that_follows_changes_is_as_one_built_from_nothing ingest::every_change_is_recognised",

@@ -167,7 +167,7 @@ def test_a_map_is_made_and_its_points_are_pictures(server: Server, photos: Path)
 
 
 def test_a_selection_is_counted_and_goes_out_as_csv(server: Server) -> None:
-    name = f"{server.get('/api/gallery')['spaces'][0]['key']}~pca"
+    name = f"{server.get('/api/gallery')['default']}~pca"
     server.made(name)
     rows = [5, 1, 30, 1]
 

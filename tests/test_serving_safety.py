@@ -120,6 +120,16 @@ def test_behind_a_proxy_of_another_name(folder: Path) -> None:
         assert server.ask("/api/gallery", Host="example.org").status == 403
 
 
+def test_other_machines_ask_by_name_or_address(folder: Path) -> None:
+    token = "words & signs = 1%/é"
+    with serving(folder, "host=0.0.0.0", token=token) as server:
+        entered = server.ask(server.address.partition(str(server.port))[2], Authorization="")
+        assert entered.status == 303
+        session = entered.headers["Set-Cookie"].partition(";")[0]
+        for host, status in ((socket.gethostname(), 200), (f"10.0.0.1:{server.port}", 200), ("example.org", 403)):
+            assert server.ask("/api/gallery", Authorization="", Cookie=session, Host=host).status == status
+
+
 def test_what_every_answer_says(server: Server) -> None:
     for path in ("/", "/api/gallery", "/api/nothing", "/nothing", "/api/openapi.json"):
         for token in (f"Bearer {TOKEN}", ""):

@@ -159,7 +159,7 @@ class MapFile:
 
     def __init__(self, folder: Path) -> None:
         self.about: Mapping[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        """JSON data: `format`, `map` (its name), `title`, `reducer`, `options`, `space`, `fingerprint`, `count`
+        """JSON data: `format`, `title`, `reducer`, `options`, `space`, `fingerprint`, `count`
         (of points), `block` (see `BLOCK`), `labels` (`[name, count]` by number, the most frequent first), `rest`
         (the number of the label that is background, or null), and `frame`: `[left, bottom, side]` in the units of
         the reducer, so that x is `left + side * grid / 65535`."""
@@ -176,11 +176,6 @@ class MapFile:
         self._lock = threading.Lock()
         if self._ask("SELECT count(*) FROM items")[0][0] != self.about["count"]:
             raise ValueError("it is not whole")
-
-    @property
-    def name(self) -> str:
-        """What it is called in addresses."""
-        return str(self.about["map"])
 
     @functools.cached_property
     def positions(self) -> Numbers:
@@ -221,7 +216,7 @@ class MapFile:
             ValueError: it is of other files.
         """
         if self.about["fingerprint"] != other.about["fingerprint"]:
-            raise ValueError(f"{self.name} and {other.name} are maps of different files")
+            raise ValueError("these are maps of different files")
         by_path = "SELECT row FROM items ORDER BY path"
         own, others = (
             np.fromiter((row for (row,) in each._ask(by_path)), np.intp, len(each.labels))
@@ -254,7 +249,10 @@ class MapFile:
             x, y = self.positions[rows[0]].tolist()
             return Place(x, y)
         if self._state is not None:
-            placed = self._reducer.transform(gallery.side_by_side(gallery.targets([query]))).mean(axis=0)
+            vectors = gallery.side_by_side(gallery.targets([query]))
+            if query.variants:  # the pictures as they are, not turned or cropped
+                vectors = vectors[[name == query.variants[0] for name in query.variants]]
+            placed = self._reducer.transform(vectors).mean(axis=0)
             left, bottom, side = self.about["frame"]
             x, y = (np.subtract(placed, (left, bottom), dtype=np.float64) / side * GRID).round(3).tolist()
             return Place(x, y)
@@ -280,33 +278,25 @@ class MapFile:
 
 
 class _Home(NamedTuple):
-    """What a map of a gallery is called, and where it is kept."""
-
-    name: str
-    """The same for the same gallery after an ingest."""
+    """Where the map of a gallery by a reducer is kept."""
 
     fingerprint: str
     """Of the gallery's files."""
 
     folder: Path | None
+    """None if it is not kept."""
 
     @classmethod
     def of(cls, gallery: Gallery, reducer: Reducer) -> _Home:
         made_from = {name: about for name, about in gallery.about().items() if name != "index"}
-        key = [FORMAT, gallery.key, made_from, reducer.name, reducer.plain_options()]
-        name = f"{reducer.name}-{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]}"
+        key = json.dumps([FORMAT, made_from, reducer.plain_options()], sort_keys=True)
+        name = f"{gallery.key}+{reducer.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         digest = hashlib.sha256()
         for record in gallery.records:
             digest.update(_bytes(f"{record.digest} {record.path}\0"))
         fingerprint, cache = digest.hexdigest(), gallery.cache_folder
         is_kept = cache is not None and gallery.revisions is not None
-        folder = cache / "maps" / f"{gallery.key}+{name}" / fingerprint[:16] if cache and is_kept else None
-        return cls(name, fingerprint, folder)
-
-
-def name_of(gallery: Gallery, reducer: Reducer) -> str:
-    """What the map of a gallery by a reducer is called in addresses; an ingest does not change it."""
-    return _Home.of(gallery, reducer).name
+        return cls(fingerprint, cache / "maps" / name / fingerprint[:16] if cache and is_kept else None)
 
 
 def kept(gallery: Gallery, reducer: Reducer) -> MapFile | None:
@@ -340,7 +330,6 @@ def keep(gallery: Gallery, reducer: Reducer, drawn: Map) -> MapFile:
     home = _Home.of(gallery, reducer)
     about = {
         "format": FORMAT,
-        "map": home.name,
         "reducer": reducer.name,
         "options": reducer.plain_options(),
         "space": gallery.key,

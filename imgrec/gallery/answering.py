@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,24 +23,16 @@ class Answering(Narrowing, Selection):
     k: int = option(5, minimum=1, help="how many")
     copies: bool = option(False, help="let files of the same content take a rank each")
 
-    def answer(
-        self, gallery: Gallery, query: Query, resolved: Resolved, rerank: Reranker | None = None
-    ) -> tuple[Matches, dict[str, Any]]:
-        """What is found for a query, and the results that are written and served; JSON data.
+    def search(
+        self, gallery: Gallery, queries: Sequence[Resolved], rerank: Reranker | None = None
+    ) -> list[Matches]:
+        """What is found for some queries; see `Gallery.search`."""
+        how: Any = {"copies": self.copies, "rerank": rerank, **self.selection}
+        return gallery.search(queries, self.k, self.where, **how)
 
-        Args:
-            gallery: open.
-            query: what is looked for.
-            resolved: the same in this gallery.
-            rerank: makes a better query for a second search.
-
-        Raises:
-            UsageError: as by `Gallery.search`.
-        """
-        (matches,) = gallery.search(
-            [resolved], self.k, self.where, copies=self.copies, rerank=rerank, **self.selection
-        )
-        return matches, {
+    def results(self, gallery: Gallery, query: Query, matches: Matches) -> dict[str, Any]:
+        """What is written and served of an answer; JSON data."""
+        return {
             **as_told(query),
             "space": gallery.key,
             "metric": gallery.similarity.metric,

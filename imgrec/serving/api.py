@@ -102,6 +102,8 @@ class Operation:
     """The type of its body."""
 
     gives: str = JSON
+    is_slow: bool = False
+    """Whether it may take long, so that others do not wait for it."""
 
 
 # --- the gallery and its maps -----------------------------------------------------------------------------------
@@ -347,9 +349,9 @@ OPERATIONS = (
     Operation("/api/thumbs/{digest}/{file}", thumbnail, gives=WEBP),
     Operation("/api/images/{digest}", image, gives=WEBP),
     Operation("/api/recommend", recommend, Asked),
-    Operation("/api/queries", queries, Placing, "POST", takes="image/*", gives=JSON),
-    Operation("/api/selections", selections, method="POST", takes=JSON, gives=JSON),
-    Operation("/api/duplicates", duplicates, Copies),
+    Operation("/api/queries", queries, Placing, "POST", takes="image/*", is_slow=True),
+    Operation("/api/selections", selections, method="POST", takes=JSON),
+    Operation("/api/duplicates", duplicates, Copies, is_slow=True),
     Operation("/api/runs", runs),
     Operation("/api/runs/compare", runs_compare, Compared),
     Operation("/api/runs/picture", runs_picture, Shown, gives=PNG),

@@ -104,9 +104,10 @@ class Questions:
         gallery = moment.gallery(asked.which)
         query, in_gallery = self._asked(asked, moment.base(gallery), gallery)
         with self.store.snapshot():
-            matches, result = asked.answer(gallery, query, in_gallery)
+            (matches,) = asked.search(gallery, [in_gallery])
             digests = self.digests_of(match.path for match in matches)
-        return moment, {**result, "digests": [digests.get(match.path) for match in matches]}
+        found = asked.results(gallery, query, matches)
+        return moment, {**found, "digests": [digests.get(match.path) for match in matches]}
 
     def resolved(self, asked: Asked, gallery: Gallery, moment: Moment) -> Resolved:
         """A query in a gallery, other than the one that it is asked of perhaps.

@@ -7,7 +7,7 @@ import ipaddress
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -54,7 +54,7 @@ class Admission:
     def address(self) -> str:
         """Where a browser is let in."""
         shown = LOOPBACK[0] if self.host in ANY else self.host
-        return f"http://{shown}:{self.port}/?token={self.token or self._once}"
+        return f"http://{shown}:{self.port}/?token={quote(self.token or self._once or '', safe='')}"
 
     @property
     def cookie(self) -> str:
@@ -83,11 +83,9 @@ class Admission:
         On every address of the machine any IP address is: what has to be kept out are names of others that lead
         here, and an address is no name.
         """
-        if host.lower() in self.hosts:
-            return True
         name, port = _split(host)
         if port not in (None, self.port):
-            return False
+            return host.lower() in self.hosts
         is_any = self.host in ANY and _is_ip(name)
         return is_any or name in (*LOOPBACK, self.host, *self.hosts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,14 +60,18 @@ class Explore(Stage):
 
         with self.store as store, listen(self.host, self.port) as listening:
             served = Served(store, runs=Path(self.runs))
-            hosts = [self.hosts] if isinstance(self.hosts, str) else self.hosts or []
             host = f"[{self.host}]" if ":" in self.host else self.host
-            admission = Admission(
-                listening.getsockname()[1], host.lower(), self.token, [each.lower() for each in hosts]
-            )
+            hosts = [self.hosts] if isinstance(self.hosts, str) else self.hosts or []
+            hosts = [
+                *map(str.lower, map(str, hosts)),
+                *([] if self.host in LOCAL else [socket.gethostname().lower()]),
+            ]
+            admission = Admission(listening.getsockname()[1], host.lower(), self.token, hosts)
             run.print(admission.address)
             if self.host not in LOCAL:
-                run.note("other machines may ask too, and see all of the gallery if they know the token")
+                run.note(
+                    f"other machines may ask {hosts[-1]} too, and see all of the gallery if they know the token"
+                )
             run.note("Ctrl-C ends it")
             if self.open and (problem := show(admission.address)):
                 run.note(problem)

@@ -94,7 +94,8 @@ class Recommend(Asking, Opens, Answering, Stage):
                 _ = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             with run.timed("search"):
-                matches, result = self.answer(gallery, query, resolved, self.rerank)
+                (matches,) = self.search(gallery, [resolved], self.rerank)
+            result = self.results(gallery, query, matches)
         self._warn(matches)
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)

@@ -1,4 +1,4 @@
-"""The page: a map of a million points in Chromium, with WebGL by software."""
+"""The page: a map of a million points in Chromium, with WebGL by software; and its server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 
 import imgrec
+from benchmarks import serving
 from benchmarks.report import Report
 from browser import HARNESS, WIDE, chromium, map_files, served
 from conftest import shared
@@ -148,6 +149,7 @@ def run() -> Report:
         _moves(report, page)
         _selects(report, page)
     _places(report)
+    serving.add(report)
     return report
 
 
