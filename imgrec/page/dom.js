@@ -8,7 +8,7 @@ export function make(tag, properties = {}, ...children) {
     else if (name in element) element[name] = value;
     else element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter((child) => child !== null));
+  element.append(...children.flat(Infinity).filter((child) => child !== null));
   return element;
 }
 
@@ -18,7 +18,7 @@ export function button(text, click, properties = {}) {
 
 /** A labelled choice; `options` are `[value, text]`. */
 export function choice(label, options, value, change) {
-  const select = make("select", { change: () => change(select.value) });
+  const select = make("select", { ariaLabel: label, change: () => change(select.value) });
   select.append(...options.map(([each, text]) => make("option", { value: each }, text)));
   select.value = value;
   return make("label", {}, label, select);

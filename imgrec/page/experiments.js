@@ -55,7 +55,7 @@ export class ExperimentsView {
   }
 
   #sweep({ sweep, columns, rows, pictures: files }) {
-    const lines = rows.map((row) => make("tr", {}, cells(row)));
+    const lines = rows.map((row) => make("tr", {}, cells(row.map(read))));
     return block(sweep, table(columns, lines), pictures(sweep, files));
   }
 
@@ -74,6 +74,9 @@ export class ExperimentsView {
 }
 
 const block = (title, ...children) => make("article", {}, make("h2", {}, title), children);
+
+/** A cell of CSV: numbers as such. */
+const read = (text) => (text && Number.isFinite(+text) ? +text : text);
 
 const cells = (values) =>
   values.map((value) => {

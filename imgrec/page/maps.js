@@ -6,6 +6,7 @@ import { unpack } from "./map/data.js";
 import { save, SelectionPanel } from "./map/selection.js";
 import { MapView } from "./map/view.js";
 import { options } from "./search.js";
+import { bounded } from "./state.js";
 
 const POLL_MS = 400; // between two looks how far a map is
 const REST_MS = 400; // without a move, until the camera is in the address
@@ -17,6 +18,7 @@ export class MapsView extends EventTarget {
   #labels = null; // the number of each point's label
   #found = null; // the query that is marked
   #resting = 0;
+  #pending = {}; // of the state what is not in the address yet
   #items = new Map();
   name = null; // of the map that is shown, the second one's beside it
   other = null;
@@ -129,18 +131,17 @@ export class MapsView extends EventTarget {
 
   #build() {
     if (this.view) return;
-    const { state } = this.page;
     const items = (rows) => this.#itemsOf(rows);
     const view = (this.view = new MapView(document.getElementById("map"), { items }));
     this.panel = new SelectionPanel(document.getElementById("selection"), {
       items,
       save: (rows) => this.#save(rows),
       pick: (row) => this.#pick({ row }),
-      clear: () => state.change({ region: null }),
+      clear: () => this.#change({ region: null }),
     });
     view.addEventListener("camera", ({ detail }) => this.#rest(detail));
-    view.addEventListener("filter", ({ detail }) => state.change(detail));
-    view.addEventListener("select", ({ detail }) => state.change({ region: detail.region }));
+    view.addEventListener("filter", ({ detail }) => this.#change(detail));
+    view.addEventListener("select", ({ detail }) => this.#change({ region: detail.region && bounded(detail.region) }));
     view.addEventListener("pick", ({ detail }) => this.#pick(detail));
   }
 
@@ -149,7 +150,7 @@ export class MapsView extends EventTarget {
     if (!this.name || !this.view) return;
     const { view } = this;
     const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
-    clearTimeout(this.#resting);
+    now = { ...now, ...this.#pending };
     if (now.camera && !same(now.camera, view.camera)) view.camera = now.camera;
     if (!now.camera) view.fit();
     if (!same(view.t, now.t)) view.t = now.t;
@@ -159,10 +160,18 @@ export class MapsView extends EventTarget {
     this.panel.show(view.selected, this.#about.labels, this.#labels);
   }
 
-  /** The camera and the slider are in the address when they have come to rest. */
+  /** The camera and the slider are in the address when they have come to rest, or when something else changes. */
   #rest(some) {
+    this.#pending = { ...this.#pending, ...some };
     clearTimeout(this.#resting);
-    this.#resting = setTimeout(() => this.page.state.change(some, { step: false }), REST_MS);
+    this.#resting = setTimeout(() => this.#change({}, { step: false }), REST_MS);
+  }
+
+  #change(some, how) {
+    clearTimeout(this.#resting);
+    const change = { ...this.#pending, ...some };
+    this.#pending = {};
+    this.page.state.change(change, how);
   }
 
   // --- pictures, selection ----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ export function options(now) {
 export class SearchView {
   #asked = null;
   #controlled = null;
+  #view = null;
 
   constructor(page, maps) {
     this.page = page;
@@ -32,12 +33,13 @@ export class SearchView {
     this.found = document.getElementById("found");
     this.pictures = make("ul", { className: "pictures", ariaLabel: "Pictures of the query" });
     this.controls = make("div", { className: "controls" });
+    this.how = make("details", {}, make("summary", {}, "How to search"), this.controls);
     const [choose, camera] = [this.#input("Choose pictures", { multiple: true }), this.#input("Photograph", { capture: "environment" })];
     camera.classList.add("camera");
     this.query.append(
       make("div", { className: "bring" }, choose, camera, make("small", {}, "or drop, paste, or click one")),
       this.pictures,
-      make("details", { open: innerWidth > 720 }, make("summary", {}, "How to search"), this.controls),
+      this.how,
     );
     this.search = latest(this.#search.bind(this));
     this.samples = latest(this.#samples.bind(this));
@@ -54,6 +56,8 @@ export class SearchView {
   show() {
     const { now } = this.page.state;
     if (!["search", "map"].includes(now.view)) return;
+    if (now.view !== this.#view) this.how.open = now.view === "search" && innerWidth > 720;
+    this.#view = now.view;
     const map = now.view === "map" ? this.maps.name : null;
     const asked = JSON.stringify([options(now), map, now.view === "map" ? this.maps.other : null]);
     const controlled = JSON.stringify(options(now));
@@ -143,7 +147,14 @@ export class SearchView {
       entry("Taken", now.taken, set("taken"), { placeholder: "2024-01..2024-06", maxLength: 30 }),
       entry("Shorter side, pixels", now.min_side, (value) => set("min_side")(parseInt(value)), { type: "number", min: 1 }),
     ];
-    this.controls.replaceChildren(...made.filter((each) => each !== null));
+    setTimeout(() => this.#replaceControls(made.filter((each) => each !== null))); // when the focus has moved on
+  }
+
+  #replaceControls(made) {
+    const inputs = () => [...this.controls.querySelectorAll("input, select")];
+    const focused = inputs().indexOf(document.activeElement);
+    this.controls.replaceChildren(...made);
+    inputs()[focused]?.focus();
   }
 
   #slider(name, usual, now) {
@@ -153,7 +164,7 @@ export class SearchView {
     input.value = value;
     input.addEventListener("input", () => (shown.textContent = figure(+input.value)));
     input.addEventListener("change", () => this.page.state.change({ weights: { ...now.weights, [name]: +input.value } }));
-    return make("label", {}, `Weight of ${name} `, shown, input);
+    return make("label", {}, `Weight of ${name}`, input, shown);
   }
 
   // --- what was found ---------------------------------------------------------------------------------------
@@ -183,7 +194,7 @@ export class SearchView {
 
   #results(result, as) {
     const count = result.matches.length;
-    const heading = make("h2", {}, `${count} like ${count ? "it" : "it: none is near enough"}`);
+    const heading = make("h2", {}, count ? `${count} like it` : "None is near enough");
     const link = make("a", { href: as, target: "_blank", rel: "noopener" }, "as JSON");
     const cards = result.matches.map((match, i) => this.#card(match, result.digests[i]));
     return [make("header", {}, heading, link), make("ol", { className: "grid" }, cards)];

@@ -86,17 +86,24 @@ function unranged(text) {
   });
 }
 
-/** A polygon on the map in base64 for addresses: four bytes a corner; what lies beyond the map, on its edge. */
+/** A polygon as an address can have it: what is at the edge of the map or beyond it, just beyond it. */
+export function bounded(region) {
+  return region.map((value) => (value <= 0 ? -1 : value >= 65_535 ? 65_536 : value));
+}
+
+/** Such a polygon in base64 for addresses: four bytes a corner. */
 function packed(region) {
   const words = Uint16Array.from(region, (value) => Math.min(Math.max(value, 0), 65_535));
-  return btoa(String.fromCharCode(...new Uint8Array(words.buffer))).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  const text = btoa(String.fromCharCode(...new Uint8Array(words.buffer)));
+  return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
 function polygon(text) {
   try {
     const letters = atob((text ?? "").replaceAll("-", "+").replaceAll("_", "/"));
     if (letters.length < 12 || letters.length % 4 || letters.length > 800) return null;
-    return [...new Uint16Array(Uint8Array.from(letters, (letter) => letter.charCodeAt(0)).buffer)];
+    const bytes = Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
+    return bounded([...new Uint16Array(bytes.buffer)]);
   } catch {
     return null;
   }
