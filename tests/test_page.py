@@ -191,6 +191,27 @@ def test_the_map_shows_the_query_and_what_is_selected(view: View, server: Server
     until(page, "!location.search.includes('region=')")
 
 
+def test_the_map_stays_as_high_as_the_window_beside_many_results(view: View, server: Server, photos: Path) -> None:
+    page = view(f"view=map&k=200&q=d:{digest_of(next(photos.rglob('*.jpg')))}")
+    until(
+        page,
+        "document.querySelectorAll('#found li').length > 30 && document.querySelector('#map canvas') !== null",
+    )
+    assert page.evaluate("document.querySelector('#map').getBoundingClientRect().bottom <= innerHeight")
+    assert page.evaluate("document.querySelector('#panel').scrollHeight > innerHeight")
+
+
+def test_a_gallery_without_a_map_has_pictures_to_begin_with(open_page: Opening, few: Path) -> None:
+    imgrec.ingest(
+        few,
+        imgrec.build("extractor", "colour"),
+        imgrec.build("store", "sqlite", path=f"{few}/outputs/gallery.sqlite"),
+    )
+    with serving(few) as server:
+        page = open_page(server.address)
+        until(page, "document.querySelectorAll('#found img').length > 8")
+
+
 def test_two_spaces_on_one_map(view: View, server: Server, photos: Path) -> None:
     colour, hog = named(server, "colour"), named(server, "hog")
     query = digest_of(photos / "china" / "china-2-2.jpg")

@@ -85,7 +85,7 @@ export class MapsView extends EventTarget {
     try {
       if (first !== this.name) {
         this.name = this.other = null;
-        const about = await this.#made(first, isLatest);
+        const about = await this.made(first, isLatest);
         const path = `maps/${encodeURIComponent(first)}`;
         const [positions, labels] = about ? await Promise.all([bytes(`${path}/positions`), bytes(`${path}/labels`)]) : [];
         if (!about || !isLatest()) return;
@@ -98,7 +98,7 @@ export class MapsView extends EventTarget {
       }
       if (second !== this.other) {
         this.other = null;
-        if (second && !(await this.#made(second, isLatest))) return;
+        if (second && !(await this.made(second, isLatest))) return;
         const order = { order: first };
         const moved = second && (await bytes(`maps/${encodeURIComponent(second)}/positions`, order));
         if (!isLatest()) return;
@@ -114,7 +114,7 @@ export class MapsView extends EventTarget {
   }
 
   /** What a map is, made first where it is not there or of a gallery that has changed. */
-  async #made(name, isLatest) {
+  async made(name, isLatest) {
     const path = `maps/${encodeURIComponent(name)}`;
     let about = await json(path);
     if (about.state !== "made" || about.is_outdated) about = await json(path, {}, { method: "POST" });

@@ -227,15 +227,17 @@ export class SearchView {
     );
   }
 
-  /** Some pictures of the gallery to begin with, those of a map that is there. */
+  /** Some pictures of the gallery to begin with, a sample as its map is. */
   async #samples(isLatest) {
     this.found.replaceChildren(make("p", {}, "Bring a picture, or click one, to see what is like it."));
     const name = `${this.page.gallery.default}~pca`;
     try {
-      const about = await json(`maps/${encodeURIComponent(name)}`);
-      if (about.state !== "made") return;
-      const rows = Array.from({ length: Math.min(SAMPLES, about.count) }, (_, i) => Math.floor((i * about.count) / SAMPLES));
-      const { items } = await json(`maps/${encodeURIComponent(name)}/items`, { rows: [...new Set(rows)].join(",") });
+      const about = await this.maps.made(name, isLatest);
+      if (!about || !isLatest()) return;
+      this.page.tell("");
+      const count = Math.min(SAMPLES, about.count);
+      const rows = Array.from({ length: count }, (_, i) => Math.floor((i * about.count) / count));
+      const { items } = await json(`maps/${encodeURIComponent(name)}/items`, { rows: rows.join(",") });
       if (!isLatest() || this.page.state.now.q.length || this.page.state.now.view !== "search") return;
       const cards = items.map(({ digest, path, label }) => make("li", {}, this.#picture(digest, nameOf(path), path), make("p", {}, make("b", {}, label))));
       this.found.append(make("ol", { className: "grid" }, cards));
