@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 
 import imgrec
-from browser import NARROW, Opening
+from browser import NARROW, WIDE, Opening
 from conftest import Cli
 from imgrec.drawing.map_page import PAGE
 from serving import TOKEN, Server, serving
@@ -173,8 +173,11 @@ def test_pictures_are_chosen_and_dropped(view: View, server: Server, photos: Pat
 
 
 def test_the_map_shows_the_query_and_what_is_selected(view: View, server: Server, photos: Path) -> None:
-    page = view(f"view=map&q=d:{digest_of(photos / 'flower' / 'flower-1-1.jpg')}&k=5")
-    assert len(shown(page)) == 5
+    page = view(f"view=map&q=d:{digest_of(photos / 'flower' / 'flower-1-1.jpg')}&k=20")
+    assert len(shown(page)) == 20
+    box = page.locator("#map").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= WIDE["height"]  # however long the list beside it is
     page.locator(".map-overlay").focus()
     page.keyboard.press("s")
     assert page.get_by_role("heading", name="40 images selected").is_visible()
