@@ -286,7 +286,8 @@ def test_runs_side_by_side(open_page: Opening, here: Cli, few: Path, tmp_path: P
 def test_a_change_of_the_gallery_is_told(open_page: Opening, here: Cli, few: Path, tmp_path: Path) -> None:
     here("ingest", few, "extractor=colour")
     with serving(tmp_path) as server:
-        page = open_view(open_page, server, f"q=d:{digest_of(few / 'china' / 'china-0-0.jpg')}")
+        query = f"q=d:{digest_of(few / 'china' / 'china-0-0.jpg')}"
+        page = open_view(open_page, server, query, is_quiet=False)  # a browser tells of a thumbnail that is gone
         assert len(shown(page)) == 11
         (few / "china" / "china-0-1.jpg").unlink()
         here("ingest", few, "extractor=colour")
