@@ -60,7 +60,7 @@ function format(state) {
   for (const [name, value] of Object.entries(state.weights)) query.append("weights", `${name}:${value}`);
   if (state.camera) {
     const { x, y, zoom } = state.camera;
-    query.set("camera", [x.toFixed(2), y.toFixed(2), zoom.toPrecision(6)].join("_"));
+    query.set("camera", [x.toFixed(3), y.toFixed(3), zoom.toPrecision(9)].join("_"));
   }
   if (state.hidden.length) query.set("hidden", ranged(state.hidden));
   if (state.region) query.set("region", packed(state.region));
