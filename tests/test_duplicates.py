@@ -93,11 +93,11 @@ def test_too_many_pairs_are_refused_in_a_line(tmp_path: Path, monkeypatch: pytes
     assert imgrec.duplicates(store, distance=0).pairs == 190
 
 
-def test_the_distance_without_files_is_a_share_of_the_usual_one(tmp_path: Path) -> None:
-    points = np.array([[0], [0], [8], [16]], np.float32)  # apart by 0, 8, 8, 8, 16, 16
+def test_without_files_equal_vectors_alone_are_duplicates(tmp_path: Path) -> None:
+    points = np.array([[0], [0], [8], [8.01]], np.float32)
     found = imgrec.duplicates(stored(tmp_path, points, [1] * 4))
-    assert found.distance == 0.25 * 8
-    assert "25% of the usual distance, as its images cannot be copied" in found.reason
+    assert found.distance == 0
+    assert "its images cannot be copied to see how far copies are: none can be read" in found.reason
     assert named(found) == [[("0.jpg", ""), ("1.jpg", "near")]]
 
 
@@ -282,3 +282,16 @@ def test_that_there_are_none_is_told(here: Cli, tmp_path: Path) -> None:
     assert here(*ask).out == "no duplicates\n"
     assert here(*ask, "format=paths").out == ""
     assert here(*ask, "format=json").json()["groups"] == []
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"junk")])
+def test_what_is_kept_is_there(copies: Path, tmp_path: Path, harm: Any, caplog: pytest.LogCaptureFixture) -> None:
+    store = ingested(tmp_path, imgrec.build("extractor", "phash"), copies)
+    (before,) = imgrec.duplicates(store, distance=4).groups
+    harm(Path(before.images[0].record.path))
+    (after,) = imgrec.duplicates(store, distance=4).groups
+    kept = Path(after.images[0].record.path)
+    assert kept.exists()
+    assert kept != Path(before.images[0].record.path)
+    assert "its file is there" in after.reason
+    assert "1 of these files are gone or have changed: ingest again" in caplog.text

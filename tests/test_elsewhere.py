@@ -170,7 +170,7 @@ def test_bad_addresses(here: Cli, gallery: Path, server: str) -> None:
         "ftp://example.org/a.jpg": "query 'ftp://example.org/a.jpg' cannot be opened: no installed plugin is a",
         "file:///etc/passwd": "query 'file:///etc/passwd' cannot be opened: no installed plugin is a source of it",
         "http://127.0.0.1:1/a.jpg private_addresses=true": "127.0.0.1 does not answer",
-        f"{server}/china/ private_addresses=true": "it is a web page, not a picture",
+        f"{server}/china/ private_addresses=true": "a web page, which is not read",
         f"{server}/china/{FIRST} private_addresses=true query_bytes=99": "too large: more than 99 bytes",
         "https://me:secret@example.org/a.jpg": "query 'https://...@example.org/a.jpg' cannot be read: it has",
     }

@@ -213,6 +213,7 @@ def test_a_gallery_without_a_map_has_pictures_to_begin_with(open_page: Opening, 
     with serving(few) as server:
         page = open_page(server.address)
         until(page, "document.querySelectorAll('#found img').length > 8")
+        page.close()
 
 
 def test_two_spaces_on_one_map(view: View, server: Server, photos: Path) -> None:

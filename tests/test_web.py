@@ -112,7 +112,6 @@ def test_the_bytes_at_an_address(server: str, path: str) -> None:
     ("path", "reason"),
     [
         ("gone", "127.0.0.1 answers 404 Not Found"),
-        ("page", "it is a web page, not a picture"),
         ("large", "too large: more than 50,000,000 bytes"),
         ("hops/5", "more than 5 redirects"),
         ("broken", "the connection broke after 10,240 of 10,241 bytes"),

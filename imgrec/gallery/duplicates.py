@@ -8,7 +8,7 @@ import io
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,9 +205,11 @@ def find(
     files: dict[int, list[Record]] = {}
     for record, row in zip(records, gallery._rows_of(records).tolist(), strict=True):
         files.setdefault(row, []).append(record)
-    for some in files.values():
-        some.sort(key=preference.key)
-    grouped = _grouped(files, near, preference)
+    paired = {row for row in files if near.offsets[row] < near.offsets[row + 1] or len(files[row]) > 1}
+    preference = preference.among_what_is_there([record for row in paired for record in files[row]])
+    for row in paired:
+        files[row].sort(key=preference.key)
+    grouped = _grouped(files, paired, near, preference)
     equal = _equal_pixels(gallery, grouped, files)
     groups = [_group(members, files, equal, preference) for members in grouped]
     groups.sort(key=lambda group: group.images[0].record.path)
@@ -360,11 +362,26 @@ class _Preference:
             lambda record: (is_like(record.path) is None, *by_size(record)), (f"its path is like {keep}", *largest)
         )
 
+    def among_what_is_there(self, records: Sequence[Record]) -> _Preference:
+        """The same order, but files that are as they were ingested come first; a line tells of the others."""
+        there = {record.path for record, is_so in zip(records, each(_is_there, records), strict=True) if is_so}
+        if gone := len(records) - len(there):
+            log.warning("%d of these files are gone or have changed: ingest again", gone)
+        return _Preference(
+            lambda record: (record.path not in there, *self.key(record)), ("its file is there", *self.reasons)
+        )
+
     def reason(self, kept: Record, others: Sequence[Record]) -> str:
         """What makes an image better to keep than each of some others."""
         one, keys = self.key(kept), sorted(map(self.key, others))
         decisive = next(i for i, (mine, its) in enumerate(zip(one, keys[0], strict=True)) if mine != its)
         return ", ".join(self.reasons[i] for i in range(decisive + 1) if any(key[i] != one[i] for key in keys))
+
+
+def _is_there(record: Record) -> bool:
+    """Whether a file is as it was when it was ingested."""
+    file = images.state(record.path)
+    return file is not None and (file.size, file.mtime_ns) == (record.size, record.mtime_ns)
 
 
 def _time(record: Record) -> str:
@@ -376,11 +393,12 @@ _Members = list[tuple[int, float, str]]
 """The rows of a group, first the one to keep, with distances from it and what each is to it."""
 
 
-def _grouped(files: Mapping[int, Sequence[Record]], near: _Neighbours, preference: _Preference) -> list[_Members]:
+def _grouped(
+    files: Mapping[int, Sequence[Record]], paired: Iterable[int], near: _Neighbours, preference: _Preference
+) -> list[_Members]:
     grouped: list[_Members] = []
     taken: set[int] = set()
-    has_others = (row for row in files if near.offsets[row] < near.offsets[row + 1] or len(files[row]) > 1)
-    for row in sorted(has_others, key=lambda row: preference.key(files[row][0])):
+    for row in sorted(paired, key=lambda row: preference.key(files[row][0])):
         if row in taken:
             continue
         members = [(row, 0.0, BYTES), *(each for each in near.near(row) if each[0] not in taken)]

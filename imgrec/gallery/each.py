@@ -59,7 +59,8 @@ def pictures_of(query: Query) -> list[ImageFile]:
             raise UsageError("query is empty: name a folder or pictures")
         if images.state(each) is None:
             raise UsageError(f"query {each!r} does not exist")
-    given = [each for each in query.items if isinstance(each, str)]
+    if not (given := [each for each in query.items if isinstance(each, str)]):
+        raise UsageError("each=true asks with pictures: query= is missing, a folder or pictures")
     files = list(images.find(images.roots(given)))
     if not files:
         raise UsageError(f"query {', '.join(given)} has no pictures")
@@ -108,7 +109,7 @@ class Summary:
     """What is told of many answers: counts, the first failures, and digests of all."""
 
     def __init__(self) -> None:
-        self.count = self.unreadable = self.matches = 0
+        self.count = self.unreadable = self.matches = self.without = 0
         self.failures: list[dict[str, str | None]] = []
         self.queries, self.results = hashlib.sha256(), hashlib.sha256()
 
@@ -120,6 +121,7 @@ class Summary:
             matches = None if each.matches is None else [match.to_json() for match in each.matches]
             self.results.update(json.dumps([each.query, matches, each.reason]).encode())
             self.matches += len(matches or ())
+            self.without += matches == []
             if each.reason is not None:
                 self.unreadable += 1
                 if len(self.failures) < FAILURES_TOLD:

@@ -100,6 +100,10 @@ class Gallery(OwnImages):
                 "threshold=auto goes by distances between pictures, and words and colours are farther from these: "
                 "take a distance"
             )
+        if how.threshold == AUTO and any(query.variants for query in asked):
+            raise UsageError(
+                "threshold=auto goes by pictures as they are, and the nearest variant is nearer: take a distance"
+            )
         typical = typicality.typical(self, rerank, how.alpha) if how.threshold == AUTO else None
         targets = self._targets(asked) if rerank is None else self._reranked(asked, rerank, among)
 

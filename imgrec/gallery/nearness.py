@@ -22,12 +22,6 @@ COPIED = 64
 SHARE = 0.95
 """The share of these copies that the distance is to find."""
 
-COMPARED = 256
-"""Images among which the usual distance is measured."""
-
-FRACTION = 0.25
-"""The share of the usual distance that is near, where no image can be copied."""
-
 Alter = Callable[[bytes, int | None], Sequence[Image]]
 """Makes altered images of a file's bytes, for an extractor that needs the given shorter side."""
 
@@ -37,15 +31,15 @@ def near_copies(gallery: Gallery) -> tuple[float, str]:
 
     Some images are copied as messengers do it, to half their width and height as JPEG of quality 75, and
     extracted; the distance is that which `SHARE` of the copies have at most from their originals. Where none can
-    be read or extracted, it is a fraction of the usual distance. The images are those with the first digests, as
+    be read or extracted, it is 0: only equal vectors are near. The images are those with the first digests, as
     good as a random sample.
     """
     records = list({record.digest: record for record in reversed(gallery.records)}.values())
-    records = sorted(records, key=lambda record: record.digest)[:COMPARED]
+    records = sorted(records, key=lambda record: record.digest)[:COPIED]
     rows = gallery._rows_of(records)
     why = "none can be read"
     try:
-        read, copies = altered(gallery, [record.path for record in records[:COPIED]], _copied)
+        read, copies = altered(gallery, [record.path for record in records], _copied)
     except ImgrecError as error:  # the vectors are of another program, say
         read, why = [], str(error)
     if read:
@@ -55,14 +49,7 @@ def near_copies(gallery: Gallery) -> tuple[float, str]:
             f"{SHARE:.0%} of copies of {len(read)} of its images, at half the size and as JPEG of quality 75, are "
             "that near to their originals"
         )
-    queries = [field.of(rows) for field in gallery.fields]
-    found = [
-        exact.measured(gallery.fields, query, rows[i + 1 :])[1]
-        for i, query in enumerate(zip(*queries, strict=True))
-    ]
-    every = np.concatenate([np.empty(0), *found])
-    usual = float(np.median(every[every > 0])) if every.any() else 0.0
-    return FRACTION * usual, f"it is {FRACTION:.0%} of the usual distance, as its images cannot be copied: {why}"
+    return 0.0, f"its images cannot be copied to see how far copies are: {why}; distance= says it"
 
 
 def altered(gallery: Gallery, paths: Sequence[str], alter: Alter) -> tuple[list[int], list[Vectors]]:

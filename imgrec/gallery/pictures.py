@@ -49,8 +49,8 @@ class Picture:
     """Why it cannot be read."""
 
     digest: str = ""
-    data: bytes = b""
-    """Its bytes, until they are decoded or not needed any more."""
+    data: bytes | None = None
+    """Its bytes; None before they are read, and when they are not needed any more."""
 
     encoded: images.Encoded | None = None
     """If it lacks vectors its bytes and header, until it is decoded."""
@@ -100,13 +100,13 @@ class Pictures:
             Picture(item.name, digest=hashlib.sha256(item.data).hexdigest(), data=item.data), option
         )
 
-    def of_content(self, name: str, digest: str, data: bytes = b"") -> list[Known]:
+    def of_content(self, name: str, digest: str, data: bytes | None = None) -> list[Known]:
         """The variants of a picture whose content is known; it is decoded only if the store lacks vectors of it.
 
         Args:
             name: its path, or what it is called where its bytes are given.
             digest: of its content.
-            data: its bytes; empty: they are read if they are needed.
+            data: its bytes; None: they are read if they are needed.
 
         Raises:
             UsageError: it cannot be read, has changed since, or an extractor cannot be built.
@@ -131,7 +131,7 @@ class Pictures:
         """
         looked_up = (
             picture
-            for some in groups(_read_ahead(files), AT_ONCE, lambda each: len(each.data), READ_AHEAD)
+            for some in groups(_read_ahead(files), AT_ONCE, lambda each: len(each.data or b""), READ_AHEAD)
             for picture in self._look_up(some)
         )
         most = cores() * DECODED_AHEAD
@@ -154,7 +154,7 @@ class Pictures:
         for picture in readable:
             if picture.sides:
                 _open(picture)
-            picture.data = b""
+            picture.data = None
         return some
 
     @functools.cached_property
@@ -224,7 +224,7 @@ def _read_ahead(files: Iterable[ImageFile]) -> Iterator[Picture]:
 
 def _open(picture: Picture) -> None:
     with _noted(picture):
-        if not picture.data:
+        if picture.data is None:
             picture.data, digest = images.read(picture.path)
             if digest != picture.digest:
                 raise images.UnreadableImageError("it has changed since it was ingested")

@@ -27,6 +27,9 @@ MAX_BYTES = 50_000_000
 SECONDS = 30.0
 """For everything together: names, connections, redirects and the picture."""
 
+SAID = 200
+"""Letters of what a server said, in a message."""
+
 MAX_REDIRECTS = 5
 
 CONNECT_SECONDS = 10.0
@@ -117,6 +120,12 @@ def is_public(address: str) -> bool:
     return ip.is_global and not is_special
 
 
+def _printable(error: Exception) -> str:
+    """What an error says, which may be what a server sent: without control characters, and not long."""
+    said = str(error)[:SAID]
+    return "".join(letter if letter.isprintable() else "?" for letter in said)
+
+
 class _Download:
     def __init__(self, max_bytes: int, seconds: float, *, private_addresses: bool) -> None:
         self._max_bytes = max_bytes
@@ -133,7 +142,7 @@ class _Download:
         except ssl.SSLCertVerificationError as error:
             return UnreadableImageError(f"its certificate is not trusted: {error.verify_message}")
         except (OSError, http.client.HTTPException, ValueError) as error:
-            return UnreadableImageError(f"the connection broke: {error or type(error).__name__}")
+            return UnreadableImageError(f"the connection broke: {_printable(error) or type(error).__name__}")
 
     def stop(self) -> None:
         """Close the connection, if there is one, whatever the other thread waits for."""
@@ -164,8 +173,6 @@ class _Download:
                 if response.status != http.HTTPStatus.OK:
                     phrase = http.client.responses.get(response.status, "")
                     raise UnreadableImageError(f"{host} answers {response.status} {phrase}".strip())
-                if response.headers.get_content_type() == "text/html":
-                    raise UnreadableImageError("it is a web page, not a picture")
                 return self._body(response, connected)
 
     def _body(self, response: http.client.HTTPResponse, connected: socket.socket) -> bytes:

@@ -50,7 +50,7 @@ class FindDuplicates(Opens, Finding, Stage):
                 _ = gallery.key
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             if self.turned:
-                run.note(f"{len(gallery):,} images are decoded, and extracted in seven other orientations each")
+                run.note("images are decoded, and extracted in seven other orientations each")
             with run.timed("search"):
                 found, result = self.found(gallery, progress)
         run.note(f"duplicates are images within a distance of {found.distance:.6g}: {found.reason}")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from imgrec import images
 from imgrec.batches import chunks
+from imgrec.errors import UsageError
 from imgrec.exchange.parquet import AnswersFile, needs_pyarrow
 from imgrec.gallery import elsewhere, titles
 from imgrec.gallery.answering import Answering
@@ -143,6 +144,8 @@ class Recommend(Asking, Opens, Answering, Stage):
                     advance(len(some))
         run.inputs["query"] = told.queries.hexdigest()
         counts = {"queries": told.count, "unreadable": told.unreadable, "matches": told.matches}
+        if self.threshold is not None:
+            counts["nothing_similar"] = told.without
         run.counts.update(gallery=len(gallery), **counts)
         result = {
             "space": key,
@@ -160,18 +163,27 @@ class Recommend(Asking, Opens, Answering, Stage):
             run.print(Listing(columns, shown, data=result).text(self.format), end="")
         if self.format == "table" and told.matches > len(shown):
             run.note(f"the first {len(shown):,} of {told.matches:,} matches; format=csv and jsonl print all")
+        if told.without and self.threshold is not None:
+            log.warning("nothing similar for %d of %d queries: %s", told.without, told.count, self._too_far())
         if told.unreadable:
             log.warning("%d of %d queries cannot be read", told.unreadable, told.count)
         run.note(f"written to {file}")
+        if told.unreadable == told.count:
+            raise UsageError("none of the queries can be read")
 
     def _warn(self, matches: Matches) -> None:
         if not matches and self.threshold is not None:
-            usual = f"the share of the gallery's images whose own nearest one is as far is below {self.alpha:g}"
-            reason = usual if self.threshold == AUTO else f"no image is within a distance of {self.threshold:g}"
-            log.warning("nothing similar: %s", reason)
+            log.warning("nothing similar: %s", self._too_far())
         elif len(matches) < self.k and self.threshold is None:
-            what = "images" if self.collapse is None else "different images"
-            log.warning("the gallery has only %d %s to recommend: k=%d is more", len(matches), what, self.k)
+            kind = "image" if self.collapse is None else "different image"
+            what = f"{len(matches)} {kind}{'' if len(matches) == 1 else 's'}"
+            where = "what the filters leave" if self.given else "the gallery"
+            log.warning("%s has only %s to recommend: k=%d is more", where, what, self.k)
+
+    def _too_far(self) -> str:
+        if self.threshold == AUTO:
+            return f"the share of the gallery's images whose own nearest one is as far is below {self.alpha:g}"
+        return f"no image is within a distance of {self.threshold:g}"
 
 
 def _columns(parts: Sequence[str], shown: Mapping[str, Any]) -> list[Column]:
