@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import Cli
-from imgrec.run.console import linked
+from imgrec.run.console import linked, table
 from imgrec.run.listing import FORMATS, Column, Listing
 
 NASTY = st.text(st.sampled_from("ab |\\<>&\"',\n\r\té"), max_size=8)
@@ -155,6 +155,11 @@ def test_paths_are_links_in_terminals_that_have_them(tmp_path: Path, monkeypatch
     assert linked(text, Terminal()) == text
     monkeypatch.setenv("TMUX", "/tmp/tmux")
     assert linked(text, Terminal()) == shown
+
+
+def test_names_of_files_steer_no_terminal() -> None:
+    rows = [["a\x1b[31m\tb\nc\x9b1m\x7f é"]]
+    assert table(rows) == r"a\x1b[31m\tb\nc\x9b1m\x7f é"
 
 
 def in_a_terminal(command: str, cwd: Path) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from imgrec.gallery.duplicates import AUTO, KEEP, Duplicates, find
+from imgrec.gallery.duplicates import AUTO, Duplicates, find
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.narrowing import Narrowing
+from imgrec.gallery.preference import KEEP
 from imgrec.kinds.component import Progress, no_progress
 from imgrec.options import option
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import io
 import logging
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +19,7 @@ from imgrec.errors import UsageError
 from imgrec.gallery.gallery import Gallery, opened
 from imgrec.gallery.narrowing import filter_of
 from imgrec.gallery.nearness import altered, near_copies
+from imgrec.gallery.preference import Preference
 from imgrec.gallery.results import Filter
 from imgrec.kinds import Doubles, Image, Record, Store
 from imgrec.kinds.component import Progress, no_progress
@@ -41,12 +38,6 @@ TURNED_AT_ONCE = 32
 """Images whose turned copies are extracted together."""
 
 AUTO = "auto"
-
-KEEP = ("largest", "oldest", "first")
-"""How the image to keep is chosen, other than by a pattern."""
-
-LOSSLESS = frozenset(".bmp .dng .pbm .pgm .png .pnm .ppm .tif .tiff".split())
-"""Suffixes of files that lose nothing."""
 
 NEAR, BYTES, PIXELS, MIRRORED, ROTATED, BOTH = (
     "near",
@@ -194,7 +185,7 @@ def find(
     among = filter_of(among, "among")
     usable = gallery._allowed(among or (lambda _: True))
     records = [record for record in gallery.records if among is None or among(record)]
-    preference = _Preference.of(keep, records)
+    preference = Preference.of(keep, records)
     reason = "asked for"
     if distance is None:
         distance, reason = near_copies(gallery)
@@ -333,68 +324,12 @@ class _Neighbours:
 # --- groups -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Preference:
-    """An order of images, the best to keep first, as a key and what each value of it says."""
-
-    key: Callable[[Record], tuple[Any, ...]]
-    reasons: Sequence[str]
-
-    @classmethod
-    def of(cls, keep: str, records: Sequence[Record]) -> _Preference:
-        largest = ("most pixels", "lossless", "most bytes", "first by path")
-
-        def by_size(record: Record) -> tuple[Any, ...]:
-            pixels = (record.width or 0) * (record.height or 0)
-            is_lossless = Path(record.path).suffix.lower() in LOSSLESS
-            return -pixels, not is_lossless, -record.size, record.path
-
-        if keep == "largest":
-            return cls(by_size, largest)
-        if keep == "oldest":
-            return cls(lambda record: (_time(record), *by_size(record)), ("oldest", *largest))
-        if keep == "first":
-            return cls(lambda record: (record.path,), ("first by path",))
-        is_like = re.compile(fnmatch.translate(str(keep))).match
-        if not any(is_like(record.path) for record in records):
-            raise UsageError(f"keep={keep} is none of {', '.join(KEEP)}, and no path is like that pattern")
-        return cls(
-            lambda record: (is_like(record.path) is None, *by_size(record)), (f"its path is like {keep}", *largest)
-        )
-
-    def among_what_is_there(self, records: Sequence[Record]) -> _Preference:
-        """The same order, but files that are as they were ingested come first; a line tells of the others."""
-        there = {record.path for record, is_so in zip(records, each(_is_there, records), strict=True) if is_so}
-        if gone := len(records) - len(there):
-            log.warning("%d of these files are gone or have changed: ingest again", gone)
-        return _Preference(
-            lambda record: (record.path not in there, *self.key(record)), ("its file is there", *self.reasons)
-        )
-
-    def reason(self, kept: Record, others: Sequence[Record]) -> str:
-        """What makes an image better to keep than each of some others."""
-        one, keys = self.key(kept), sorted(map(self.key, others))
-        decisive = next(i for i, (mine, its) in enumerate(zip(one, keys[0], strict=True)) if mine != its)
-        return ", ".join(self.reasons[i] for i in range(decisive + 1) if any(key[i] != one[i] for key in keys))
-
-
-def _is_there(record: Record) -> bool:
-    """Whether a file is as it was when it was ingested."""
-    file = images.state(record.path)
-    return file is not None and (file.size, file.mtime_ns) == (record.size, record.mtime_ns)
-
-
-def _time(record: Record) -> str:
-    """When it was taken, else when the file was changed, as ISO 8601 text."""
-    return record.taken or datetime.fromtimestamp(record.mtime_ns / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
 _Members = list[tuple[int, float, str]]
 """The rows of a group, first the one to keep, with distances from it and what each is to it."""
 
 
 def _grouped(
-    files: Mapping[int, Sequence[Record]], paired: Iterable[int], near: _Neighbours, preference: _Preference
+    files: Mapping[int, Sequence[Record]], paired: Iterable[int], near: _Neighbours, preference: Preference
 ) -> list[_Members]:
     grouped: list[_Members] = []
     taken: set[int] = set()
@@ -409,7 +344,7 @@ def _grouped(
 
 
 def _group(
-    members: _Members, files: Mapping[int, Sequence[Record]], equal: set[tuple[int, int]], preference: _Preference
+    members: _Members, files: Mapping[int, Sequence[Record]], equal: set[tuple[int, int]], preference: Preference
 ) -> Group:
     first = members[0][0]
     found = [

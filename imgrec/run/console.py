@@ -84,8 +84,12 @@ def flat(data: Any, prefix: str = "") -> dict[str, Any]:
     return {key: value for name, inner in items.items() for key, value in flat(inner, name).items()}
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What breaks lines or steers a terminal, which names of files may have."""
+
+
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
-    """Align rows in columns: numbers to the right, the last column unpadded, line breaks in cells escaped.
+    """Align rows in columns: numbers to the right, the last column unpadded, control characters in cells escaped.
 
     >>> print(table([[1, "a.jpg"], [10, "b.jpg"]], header=["rank", "path"]))
     rank  path
@@ -106,7 +110,7 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
 
 
 def _on_one_line(text: str) -> str:
-    return text.replace("\n", r"\n").replace("\r", r"\r")
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 @contextlib.contextmanager
