@@ -20,7 +20,7 @@ from imgrec.gallery.query import Query
 from imgrec.gallery.results import Filter, Matches, label_of
 from imgrec.kinds import Extractor, Index, Recorded, Reducer, Reranker, Store
 from imgrec.kinds.component import check_component
-from imgrec.options import option_names
+from imgrec.options import check_option_names, option_names
 from imgrec.paths import expanded
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from imgrec.gallery.duplicates import Duplicates
 
 ASKING = frozenset(inspect.signature(Query.of).parameters) - {"what"}
-"""The options of a query; the others are those of a search."""
+"""The options of a query."""
+
+SEARCHING = frozenset(inspect.signature(Gallery.search).parameters) - {"self", "queries", "k", "among"}
+"""Those of a search."""
 
 Filters = Filter | Mapping[str, Any] | None
 
@@ -75,6 +78,7 @@ class OpenGallery(Gallery):
             how: the options of `Query.of`, such as `unlike` and `variants`, and those of `Gallery.search`, such as
                 `threshold` and `rerank`.
         """
+        check_option_names("recommend", sorted(ASKING | SEARCHING), how)
         asking = {name: how.pop(name) for name in ASKING & how.keys()}
         if isinstance(query, Query):
             if asking:

@@ -77,6 +77,8 @@ def test_it_finds_duplicates_and_takes_every_option(path: Path, few: Path) -> No
         assert Duplicates(0.5, "asked for", [], 0)._repr_png_() is None
         how: Any = {"unlike": other, "variants": "turns", "threshold": 0.4, "collapse": 0.01, "include_self": True}
         assert gallery.recommend(query, **how) == imgrec.recommend(query, store, **how)
+        with pytest.raises(UsageError, match=r"recommend has no option 'colour' \(did you mean colours\?\)"):
+            gallery.recommend(colour="navy")
         with pytest.raises(UsageError, match=r"unlike: a Query that is made has these options itself"):
             gallery.recommend(imgrec.Query.of(query), unlike=other)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 from imgrec import images
 from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, captions, font, shortened, thumbnail
 from imgrec.gallery.query import Shown
+from imgrec.gallery.variants import WHOLE
 
 CELL, GAP, MARGIN, HEAD, CAPTION, COLUMNS = 240, 20, 28, 62, 62, 5
 
@@ -80,7 +81,7 @@ def contact_sheet(
         _small_cells(sheet, below, unlike, INK)
     for i, (match, name) in enumerate(zip(matches, captions([match.path for match in matches]), strict=True)):
         corner = (left + i % columns * (CELL + GAP), top + i // columns * (CELL + CAPTION + GAP))
-        distance = f"distance {match.distance:#.4g}".rstrip(".")
+        distance = f"{match.distance:#.4g}".rstrip(".")
         _cell(sheet, corner, match.path, name, f"{match.rank}", INK, distance, _others(match))
     # four times as fast as the default, for a slightly larger file
     sheet.save(file, format="PNG", compress_level=1)
@@ -131,11 +132,14 @@ def _framed(
 
 
 def _others(match: Match) -> str:
-    """How many images a match stands for besides its own."""
+    """The variant that it is like, and how many images it stands for besides its own."""
     near, copies = len(match.near_copies or ()), len(match.copies)
+    variant = match.variant if match.variant != WHOLE else None
     if near:
-        return f"+ {near + copies:,} near"
-    return f"+ {copies:,} {'copy' if copies == 1 else 'copies'}" if copies else ""
+        count = f"+ {near + copies:,} near"
+    else:
+        count = f"+ {copies:,} {'copy' if copies == 1 else 'copies'}" if copies else ""
+    return " ".join(filter(None, [count, variant]))
 
 
 def _cell(
@@ -155,8 +159,12 @@ def _cell(
     if rank:
         pen.text((x, line), rank, font=font(19, bold=True), fill=colour)
         after = x + font(19, bold=True).getlength(rank) + 8
+        room = x + CELL - after - 4
+        if font(14).getlength(others) + font(16).getlength(said := f"distance {distance}") > room:
+            said = distance  # it is known by its place
+        others = shortened(others, font(14), room - font(16).getlength(said))
         pen.text((after, line + 4), others, font=font(14), fill=FAINT)
-        pen.text((x + CELL, line + 3), distance, font=font(16), fill=colour, anchor="ra")
+        pen.text((x + CELL, line + 3), said, font=font(16), fill=colour, anchor="ra")
     folder, _, last = name.rpartition(os.sep)
     folder = shortened(f"{folder}{os.sep}", font(14), CELL) if folder else ""
     taken = font(14).getlength(folder)
