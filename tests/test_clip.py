@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,33 @@ def test_a_gallery_is_asked_in_words(here: Cli, few: Path, folder: Path) -> None
     both = here("recommend", "text=a hat", "unlike_text=cats", "colour=red", "k=1", "format=json")
     assert both.json()["matches"][0]["shares"].keys() == {"clip", "colours"}
     assert here("replay", both.runs()[-1]).out == "identical\n"
+
+
+def test_the_page_is_asked_in_words(
+    here: Cli, few: Path, folder: Path, tmp_path: Path, open_page: Callable[..., Any]
+) -> None:
+    """In the space that takes them, whatever the default; what is found is what the command line finds."""
+    serving = pytest.importorskip("serving", reason="needs the extra explore").serving
+    here("ingest", few, "extractor=colour")
+    here("ingest", few, "extractor=clip", f"extractor.model=local-dir:{folder}")
+    command_line = here("recommend", "text=a red hat", "k=4", "format=json").json()
+    with serving(tmp_path) as server:
+        space = server.get("/api/gallery")["in_words"][0]
+        served = server.get(f"/api/recommend?text=a%20red%20hat&k=4&space={space}")
+        assert {name: served[name] for name in command_line} == command_line
+        away = here("recommend", "text=a red hat", "unlike_text=two cats", "k=4", "format=json").json()
+        asked = f"/api/recommend?text=a%20red%20hat&unlike_text=two%20cats&k=4&space={space}"
+        assert server.get(asked)["matches"] == away["matches"]
+        page = open_page(server.address)
+        page.get_by_label("In words").fill("a red hat")
+        page.get_by_label("In words").press("Enter")
+        page.get_by_role("heading", name="11 like it").or_(
+            page.get_by_role("heading", name="12 like it")
+        ).wait_for()
+        shown = page.locator("#found .grid img").evaluate_all("images => images.slice(0, 4).map(each => each.src)")
+        assert [digest in source for digest, source in zip(served["digests"], shown, strict=True)] == [True] * 4
+        assert "text=a+red+hat" in page.url
+        page.close()
 
 
 def test_others_say_what_takes_text(here: Cli, few: Path, folder: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def resolve(query: Query, store: Store, similarity: Similarity) -> Resolved:
     )
     terms, _ = colours.terms_of(query, similarity)
     asked = Pictures(store, terms, query.variants)
-    items = [_known(each, store, asked, "query") for each in query.items]
+    items = [known_item(each, store, asked, "query") for each in query.items]
     shared = beside(query, store, similarity)
     if not items and shared.colours is not None:
         items = [[shared.colours]]
@@ -58,12 +58,17 @@ def beside(query: Query, store: Store, similarity: Similarity) -> Beside:
     terms, of_colours = colours.terms_of(query, similarity)
     apart = Pictures(store, terms)
     return Beside(
-        [known for each in query.unlike for known in _known(each, store, apart, "unlike")],
+        [known for each in query.unlike for known in known_item(each, store, apart, "unlike")],
         None if of_colours is None else colours.known(query.colours or "", of_colours),
     )
 
 
-def _known(item: Item, store: Store, pictures: Pictures, option: str) -> list[Known]:
+def known_item(item: Item, store: Store, pictures: Pictures, option: str) -> list[Known]:
+    """The variants of an item of a query.
+
+    Raises:
+        UsageError: as `resolve`; it names the option.
+    """
     if isinstance(item, Known):
         return [item]
     if isinstance(item, Text):

@@ -220,7 +220,7 @@ export class MapsView extends EventTarget {
     const [inA, inB, placed] = await Promise.all([
       this.#neighbours(now, result, name),
       this.#neighbours(now, result, other),
-      json("recommend", { q: now.q, unlike: now.unlike, combine: now.combine, k: 1, space: spaceOf(other), map: other }),
+      json("recommend", { q: now.q, unlike: now.unlike, text: now.text, combine: now.combine, k: 1, space: spaceOf(other), map: other }),
     ]).catch((error) => [null, error]);
     if (!isLatest()) return;
     if (!inA) return this.page.tell(inB);

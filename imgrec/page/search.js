@@ -7,7 +7,7 @@ const MOST_PICTURES = 12; // of a query, so that it fits into an address
 const SAMPLES = 24; // pictures of the gallery to begin with
 
 /** The keys of the state that the results depend on. */
-const ASKED = ["q", "unlike", "k", "space", "metric", "weights", "combine", "threshold", "label", "among", "taken", "min_side"];
+const ASKED = ["q", "unlike", "text", "k", "space", "metric", "weights", "combine", "threshold", "label", "among", "taken", "min_side"];
 
 /** What `api/recommend` takes of a state. */
 export function options(now) {
@@ -65,7 +65,7 @@ export class SearchView {
     this.#controlled = controlled;
     if (asked === this.#asked) return;
     this.#asked = asked;
-    if (now.q.length) this.search(now, map);
+    if (now.q.length || now.text) this.search(now, map);
     else if (map === null) this.samples();
     else this.#nothing();
   }
@@ -82,9 +82,9 @@ export class SearchView {
     const { q, unlike } = this.page.state.now;
     const rest = [q, unlike].map((names) => names.filter((each) => each !== name));
     const [likes, away] = alt ? [rest[0], [...rest[1], name]] : shift ? [[...rest[0], name], rest[1]] : [[name], []];
-    if (!likes.length) return this.page.tell("First a picture that is liked: then others can be kept away from");
+    if (!likes.length && !this.page.state.now.text) return this.page.tell("First a picture that is liked: then others can be kept away from");
     if (likes.length + away.length > MOST_PICTURES) return this.page.tell(`A query has ${MOST_PICTURES} pictures at most`);
-    this.page.state.change({ q: likes, unlike: away });
+    this.page.state.change({ q: likes, unlike: away, ...(shift || alt ? {} : { text: null }) });
   }
 
   // --- the query --------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ export class SearchView {
     }
     if (!names.length) return;
     const q = shiftKey ? [...state.now.q, ...names] : names;
-    state.change({ q: [...new Set(q)].slice(-MOST_PICTURES), unlike: shiftKey ? state.now.unlike : [] });
+    state.change({ q: [...new Set(q)].slice(-MOST_PICTURES), ...(shiftKey ? {} : { unlike: [], text: null }) });
   }
 
   #showQuery(now) {
@@ -134,6 +134,7 @@ export class SearchView {
     typical.addEventListener("change", () => set("threshold")(typical.checked ? "auto" : null));
     const k = (value) => state.change({ k: Math.min(Math.max(parseInt(value) || 20, 1), 1000) });
     const made = [
+      gallery.in_words.length ? entry("In words", now.text, (text) => this.#say(text), { placeholder: "a red hat", maxLength: 200 }) : null,
       entry("How many", now.k, k, { type: "number", min: 1, max: 1000 }),
       choice("Compared by", keys, chosen, (space) => state.change({ space, metric: null, weights: {} })),
       choice("Metric", [["", "as it has"], ...gallery.metrics.map((each) => [each, each])], now.metric ?? "", set("metric")),
@@ -148,6 +149,13 @@ export class SearchView {
       entry("Shorter side, pixels", now.min_side, (value) => set("min_side")(parseInt(value)), { type: "number", min: 1 }),
     ];
     setTimeout(() => this.#replaceControls(made.filter((each) => each !== null))); // when the focus has moved on
+  }
+
+  /** Ask in words, in a space that takes them. */
+  #say(text) {
+    const { gallery, state } = this.page;
+    const able = gallery.in_words.includes(state.now.space ?? gallery.default) ? {} : { space: gallery.in_words[0], metric: null, weights: {} };
+    state.change({ text: text || null, ...(text ? able : {}) });
   }
 
   #replaceControls(made) {
@@ -238,7 +246,7 @@ export class SearchView {
       const count = Math.min(SAMPLES, about.count);
       const rows = Array.from({ length: count }, (_, i) => Math.floor((i * about.count) / count));
       const { items } = await json(`maps/${encodeURIComponent(name)}/items`, { rows: rows.join(",") });
-      if (!isLatest() || this.page.state.now.q.length || this.page.state.now.view !== "search") return;
+      if (!isLatest() || this.page.state.now.q.length || this.page.state.now.text || this.page.state.now.view !== "search") return;
       const cards = items.map(({ digest, path, label }) => make("li", {}, this.#picture(digest, nameOf(path), path), make("p", {}, make("b", {}, label))));
       this.found.append(make("ol", { className: "grid" }, cards));
     } catch (error) {

@@ -2,7 +2,7 @@
 
 const MOST = 2_000; // characters of the query of an address
 const DISPENSABLE = ["region", "hidden", "runs", "unlike"]; // left out first where it gets too long
-const TEXTS = ["view", "space", "metric", "combine", "threshold", "label", "among", "taken", "map", "other", "keep"];
+const TEXTS = ["view", "text", "space", "metric", "combine", "threshold", "label", "among", "taken", "map", "other", "keep"];
 const NUMBERS = ["k", "min_side", "t", "distance"];
 
 const START = {

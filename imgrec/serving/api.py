@@ -20,6 +20,7 @@ from imgrec.errors import UsageError
 from imgrec.gallery import holdings
 from imgrec.gallery.copies import Finding
 from imgrec.gallery.gallery import Gallery
+from imgrec.gallery.texts import takes_text
 from imgrec.kinds import Store
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import Options, option
@@ -110,12 +111,13 @@ class Operation:
 
 
 def gallery(served: Served) -> Any:
-    """What the gallery holds: spaces, fusions, counts, maps that there can be; and its version, which changes."""
+    """What the gallery holds: spaces, which of them take words, fusions, counts, maps; and its version."""
     held = served.described()
     keys = [each["key"] for each in (*held["fusions"], *held["spaces"])]
     return {
         **held,
         "metrics": [*metric_names()],
+        "in_words": [space.key for space in served.store.spaces() if takes_text(space)],
         "maps": [f"{key}{map_names.BETWEEN}{reducer}" for key in keys for reducer in map_names.reducers()],
         "most_bytes": served.bodies.most,
     }

@@ -12,8 +12,8 @@ from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery.answering import Answering
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.pictures import Pictures
-from imgrec.gallery.query import COMBINE, UNLIKE_WEIGHT, Known, Query, Resolved
-from imgrec.gallery.resolving import Beside, resolved
+from imgrec.gallery.query import COMBINE, UNLIKE_WEIGHT, Item, Known, Query, Resolved, Text
+from imgrec.gallery.resolving import Beside, known_item, resolved
 from imgrec.gallery.variants import SETS, side_of_crops
 from imgrec.kinds import Store
 from imgrec.kinds.metric import METRIC_HELP
@@ -54,6 +54,8 @@ class Asked(Comparing, Answering):
 
     q: list[str] = option([], help="a picture: d:DIGEST of the gallery's, u:DIGEST of an upload; or several")
     unlike: list[str] = option([], help="pictures to keep away from, the same way")
+    text: str | None = option(None, text=True, help="what is looked for in words, alone or beside pictures")
+    unlike_text: str | None = option(None, text=True, help="what to keep away from in words")
     combine: str = option(
         "mean", choices=COMBINE, help="several pictures: images like their mean, or the nearest one"
     )
@@ -98,8 +100,10 @@ class Questions:
             UsageError: an option cannot be understood, or a picture cannot be read.
             UnknownError: a picture is not in the gallery, or no upload that is still kept.
         """
-        if not asked.q:
-            raise UsageError("q= is missing: a picture, d:DIGEST of the gallery's or u:DIGEST of an upload")
+        if not asked.q and asked.text is None:
+            raise UsageError(
+                "q= is missing: a picture, d:DIGEST of the gallery's or u:DIGEST of an upload; or text=, words"
+            )
         moment = self.galleries.now
         gallery = moment.gallery(asked.which)
         query, in_gallery = self._asked(asked, moment.base(gallery), gallery)
@@ -150,8 +154,8 @@ class Questions:
     # --- from names to vectors ------------------------------------------------------------------------------
 
     def _asked(self, asked: Asked, base: Gallery, gallery: Gallery) -> tuple[Query, Resolved]:
-        items = [self._item(each, base, asked.variants) for each in asked.q]
-        unlike = [self._item(each, base, None) for each in asked.unlike]
+        items = [*(self._item(each, base, asked.variants) for each in asked.q), *self._words(asked.text, base)]
+        unlike = [*(self._item(each, base, None) for each in asked.unlike), *self._words(asked.unlike_text, base)]
         query = Query(
             tuple(name for name, _ in items),
             asked.combine,
@@ -163,7 +167,14 @@ class Questions:
         away = [known for _, some in unlike for known in some]
         return query, resolved(query, [some for _, some in items], Beside(away, None), gallery.similarity)
 
-    def _item(self, name: str, base: Gallery, variants: str | None) -> tuple[str, list[Known]]:
+    def _words(self, text: str | None, base: Gallery) -> list[tuple[Item, list[Known]]]:
+        if text is None:
+            return []
+        with self._extracting:
+            pictures = Pictures(self.store, base.similarity.terms)
+            return [(Text(text), known_item(Text(text), self.store, pictures, "text"))]
+
+    def _item(self, name: str, base: Gallery, variants: str | None) -> tuple[Item, list[Known]]:
         """The path of a picture, or what an upload is called, with its vectors."""
         kind, _, digest = name.partition(":")
         if kind == "u":
