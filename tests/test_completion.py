@@ -102,6 +102,7 @@ def test_lines_in_bash(tmp_path: Path) -> None:
                     "default ",
                     "duplicates ",
                     "evaluate ",
+                    "explore ",
                     "export ",
                     "failures ",
                     "forget ",
