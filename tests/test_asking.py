@@ -328,3 +328,17 @@ def test_pictures_are_read_as_they_are_answered(filled: imgrec.Store, photos: Pa
         assert first.matches is not None
         assert len(first.matches) == 2
         assert taken < 2 * AT_ONCE
+
+
+def test_many_queries_say_what_they_do_not_find(here: Cli, few: Path, tmp_path: Path) -> None:
+    here("ingest", few, "extractor=colour")
+    done = here("recommend", few, "each=true", "threshold=0", "format=json")
+    assert "nothing similar for 12 of 12 queries: no image is within a distance of 0" in done.err
+    assert (done.json()["queries"], done.json()["nothing_similar"]) == (12, 12)
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "a.jpg").write_bytes(b"junk")
+    refused = here("recommend", tmp_path / "junk", "each=true", code=2)
+    assert "none of the queries can be read" in refused.err
+    query = few / "china" / "china-0-0.jpg"
+    auto = here("recommend", query, "variants=turns", "threshold=auto", code=2)
+    assert "threshold=auto goes by pictures as they are" in auto.err
