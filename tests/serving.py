@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import imgrec
+
 TOKEN = "a-token-of-the-tests"
 
 
@@ -82,6 +84,14 @@ class Server:
         """The most bytes that it has taken so far."""
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         return 1024 * int(re.findall(r"VmHWM:\s*(\d+)", text)[0])
+
+
+def two_spaces(folder: Path, photos: Path) -> Path:
+    """A folder with a gallery of two spaces and a fusion of them."""
+    store = imgrec.build("store", "sqlite", path=str(folder / "outputs" / "gallery.sqlite"))
+    parts = {"colour": imgrec.build("extractor", "colour"), "hog": imgrec.build("extractor", "hog")}
+    imgrec.ingest(photos, imgrec.Fusion(weights={"colour": 1, "hog": 1}, parts=parts), store)
+    return folder
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ import imgrec
 from browser import NARROW, WIDE, Opening
 from conftest import Cli
 from imgrec.drawing.map_page import PAGE
-from serving import TOKEN, Server, serving
+from serving import TOKEN, Server, serving, two_spaces
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,12 +31,7 @@ View = Callable[..., "Page"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
-    """A folder with a gallery of two spaces and a fusion of them."""
-    folder = tmp_path_factory.mktemp("page")
-    store = imgrec.build("store", "sqlite", path=str(folder / "outputs" / "gallery.sqlite"))
-    parts = {"colour": imgrec.build("extractor", "colour"), "hog": imgrec.build("extractor", "hog")}
-    imgrec.ingest(photos, imgrec.Fusion(weights={"colour": 1, "hog": 1}, parts=parts), store)
-    return folder
+    return two_spaces(tmp_path_factory.mktemp("page"), photos)
 
 
 @pytest.fixture(scope="module")

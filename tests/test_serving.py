@@ -18,7 +18,7 @@ import pytest
 import imgrec
 from conftest import Cli, Result
 from imgrec.drawing.map_file import unpacked
-from serving import TOKEN, Server, serving
+from serving import TOKEN, Server, serving, two_spaces
 from test_readme import blocks
 
 pytest.importorskip("starlette")
@@ -26,12 +26,7 @@ pytest.importorskip("starlette")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
-    """A folder with a gallery of two spaces and a fusion of them."""
-    folder = tmp_path_factory.mktemp("served")
-    store = imgrec.build("store", "sqlite", path=str(folder / "outputs" / "gallery.sqlite"))
-    parts = {"colour": imgrec.build("extractor", "colour"), "hog": imgrec.build("extractor", "hog")}
-    imgrec.ingest(photos, imgrec.Fusion(weights={"colour": 1, "hog": 1}, parts=parts), store)
-    return folder
+    return two_spaces(tmp_path_factory.mktemp("served"), photos)
 
 
 @pytest.fixture(scope="module")

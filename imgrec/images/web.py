@@ -226,8 +226,9 @@ class _Download:
             raise UnreadableImageError(f"there is no host {host}{_without_proxy(secure=port == 443)}") from None
         for *_, place in places:
             if not self._private_addresses and not is_public(str(place[0])):
+                which = host if host == place[0] else f"{host} is {place[0]}, which"
                 raise UnreadableImageError(
-                    f"{host} is {place[0]}, which is not on the public internet: private_addresses=true allows it"
+                    f"{which} is not on the public internet: private_addresses=true allows it"
                 )
         return places  # type: ignore[return-value]
 
