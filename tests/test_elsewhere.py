@@ -123,7 +123,10 @@ def test_several_and_what_to_keep_away_from(
         (["-", "-"], "standard input holds one picture: name - once"),
         (["-", "unlike=-"], "standard input holds one picture: name - once"),
         (["-", "each=true"], "each=true asks with files and folders, and '-' is neither"),
-        ([files[0], "unlike=http://127.0.0.1:1"], "unlike 'http://127.0.0.1:1' cannot be read: 127.0.0.1 is not on"),
+        (
+            [files[0], "unlike=http://127.0.0.1:1"],
+            "unlike 'http://127.0.0.1:1' cannot be read: 127.0.0.1 is not on",
+        ),
     ):
         refused = here("recommend", *more, code=2).err
         assert reason in refused
