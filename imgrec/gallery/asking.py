@@ -12,13 +12,33 @@ from imgrec.errors import UsageError
 from imgrec.gallery import colours, elsewhere, variants
 from imgrec.gallery.elsewhere import STDIN, Elsewhere
 from imgrec.gallery.query import COMBINE, UNLIKE_WEIGHT, Item, PictureBytes, Query, Text
-from imgrec.options import option
+from imgrec.options import Options, option
 
 COLOUR_WEIGHT = 0.5
 
 
 @dataclass(kw_only=True)
-class Asking(Elsewhere):
+class Combining(Options):
+    """The options of a query that are the same wherever its pictures come from."""
+
+    text: str | None = option(None, text=True, help="what is looked for in words, alone or beside pictures")
+    combine: str = option(
+        "mean", choices=COMBINE, help="several pictures: images like their mean, or like the nearest of them"
+    )
+    unlike_text: str | None = option(None, text=True, help="what to keep away from in words")
+    unlike_weight: float = option(
+        UNLIKE_WEIGHT, minimum=0, maximum=0.99, help="how far away: Rocchio's gamma, where alpha is 1"
+    )
+    variants: str | None = option(
+        None,
+        choices=(*variants.SETS,),
+        help="of the picture: the nearest of 8 orientations, 5 crops or all counts",
+    )
+    include_self: bool = option(False, help="let the query's own content be found")
+
+
+@dataclass(kw_only=True)
+class Asking(Combining, Elsewhere):
     """The options of what is asked for. A stage that takes them inherits from it."""
 
     takes_several: ClassVar[bool] = True
@@ -29,20 +49,7 @@ class Asking(Elsewhere):
         help="a picture, inside or outside the gallery: a file, http(s)://, or - for standard input; or a list "
         "[a.jpg,b.jpg]",
     )
-    text: str | None = option(None, text=True, help="what is looked for in words, alone or beside pictures")
-    combine: str = option(
-        "mean", choices=COMBINE, help="several pictures: images like their mean, or like the nearest of them"
-    )
     unlike: Any = option(None, path=True, help="pictures to keep away from: a path or a list [c.jpg]")
-    unlike_text: str | None = option(None, text=True, help="what to keep away from in words")
-    unlike_weight: float = option(
-        UNLIKE_WEIGHT, minimum=0, maximum=0.99, help="how far away: Rocchio's gamma, where alpha is 1"
-    )
-    variants: str | None = option(
-        None,
-        choices=(*variants.SETS,),
-        help="of the picture: the nearest of 8 orientations, 5 crops or all counts",
-    )
     colour: str | None = option(
         None, text=True, help="colours, alone or beside the query: red, c03020, or c03020:0.7,white:0.3"
     )
@@ -50,7 +57,6 @@ class Asking(Elsewhere):
         COLOUR_WEIGHT, help="how much colours count beside what else is asked for, between 0 and 1"
     )
     each: bool = option(False, help="of a folder or several pictures, each is a query of its own")
-    include_self: bool = option(False, help="let the query's own content be found")
 
     def asked(self, repeats: Path | None = None) -> Query:
         """The query that these options make, with pictures from elsewhere fetched.

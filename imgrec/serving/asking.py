@@ -10,11 +10,12 @@ from typing import Any
 from imgrec import images
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery.answering import Answering
+from imgrec.gallery.asking import Combining
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.pictures import Pictures
-from imgrec.gallery.query import COMBINE, UNLIKE_WEIGHT, Item, Known, Query, Resolved, Text
+from imgrec.gallery.query import Item, Known, Query, Resolved, Text
 from imgrec.gallery.resolving import Beside, known_item, resolved
-from imgrec.gallery.variants import SETS, side_of_crops
+from imgrec.gallery.variants import side_of_crops
 from imgrec.kinds import Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
@@ -49,19 +50,11 @@ class Comparing(Options):
 
 
 @dataclass(kw_only=True)
-class Asked(Comparing, Answering):
+class Asked(Comparing, Combining, Answering):
     """What is asked for, and how."""
 
     q: list[str] = option([], help="a picture: d:DIGEST of the gallery's, u:DIGEST of an upload; or several")
     unlike: list[str] = option([], help="pictures to keep away from, the same way")
-    text: str | None = option(None, text=True, help="what is looked for in words, alone or beside pictures")
-    unlike_text: str | None = option(None, text=True, help="what to keep away from in words")
-    combine: str = option(
-        "mean", choices=COMBINE, help="several pictures: images like their mean, or the nearest one"
-    )
-    unlike_weight: float = option(UNLIKE_WEIGHT, minimum=0, maximum=0.99, help="how far away: Rocchio's gamma")
-    variants: str | None = option(None, choices=(*SETS,), help="of the pictures: the nearest of these counts")
-    include_self: bool = option(False, help="let the query's own content be found")
     map: str | None = option(
         None, text=True, help="also give the matches' rows on this map, and the query's place"
     )
