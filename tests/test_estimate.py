@@ -14,7 +14,7 @@ import pytest
 import imgrec
 from conftest import Cli
 from imgrec.ingestion import estimate as estimates
-from imgrec.ingestion.estimate import Estimate
+from imgrec.ingestion.estimate import Estimate, Written
 from imgrec.ingestion.estimate import _chosen as chosen
 from imgrec.kinds import ImageFile
 
@@ -101,7 +101,7 @@ class Clock:
 def test_time_follows_the_bytes_of_all_files(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr(estimates, "time", clock)
-    monkeypatch.setattr(estimates, "_written", lambda *_: (0.5, 100, 10.0))
+    monkeypatch.setattr(estimates, "written", lambda *_: Written(0.5, 100, 10.0))
     engine = imgrec.build("engine", "threads")
     extract = type(engine).extract
 

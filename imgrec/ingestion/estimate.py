@@ -29,7 +29,7 @@ SAMPLE = 4096
 """How many files the probe is chosen from, evenly by their sizes."""
 
 WRITTEN = 2048
-"""How many rows are written to a temporary store, to see what they take."""
+"""How many rows are written to a temporary store, to see what they take; more if it wants larger transactions."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,44 @@ class Estimate:
         )
 
 
+@dataclass(frozen=True)
+class Probe:
+    """What a few files took to read, decode and extract, and what they became."""
+
+    files: int
+    bytes: int
+    """Of all files, of which a few were tried."""
+
+    tried: int
+    looked: float
+    """Seconds to find the files."""
+
+    started: float
+    """Seconds to load the models and to warm them up, once."""
+
+    each: float
+    """Seconds a file, at the mean size of all."""
+
+    held: float
+    """Bytes of memory that a file takes between reading and extracting."""
+
+    groups: Sequence[Extracted]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a new store took for rows."""
+
+    seconds: float
+    """Of a row."""
+
+    empty: int
+    """Bytes of a store without any."""
+
+    bytes: float
+    """Of a row."""
+
+
 def estimate(
     files: Iterable[ImageFile],
     spaces: Mapping[Space, Extractor],
@@ -88,11 +126,38 @@ def estimate(
         batch_size: as in `ingest`.
         seed: of the choice of files.
     """
+    found = probe(files, spaces, engine, is_held=is_held, batch_size=batch_size, seed=seed)
+    if not found.files:
+        return Estimate(0, 0, 0, found.looked, 0, peak_memory())
+    rows = [written(store, found.groups, batch_size) for store in stores]
+    disk = [None if each is None else each.empty + found.files * each.bytes for each in rows]
+    each = found.each + sum(each.seconds for each in rows if each)
+    more = 3 * max(0, batch_size - TOGETHER) * found.held
+    return Estimate(
+        found.files,
+        found.bytes,
+        found.tried,
+        found.looked + found.started + found.files * each,
+        None if None in disk else round(sum(filter(None, disk))),
+        peak_memory() + round(min(more, 3 * engine.planned_bytes)),
+    )
+
+
+def probe(
+    files: Iterable[ImageFile],
+    spaces: Mapping[Space, Extractor],
+    engine: Engine,
+    *,
+    is_held: Callable[[Space, str], bool] = lambda *_: False,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Probe:
+    """Read, decode and extract a few files, spread over the sizes of all; arguments as those of `estimate`."""
     start = time.perf_counter()
     chosen, count, total = _chosen(files, random.Random(seed))
     looked = time.perf_counter() - start
     if not chosen:
-        return Estimate(0, 0, 0, looked, 0, _peak())
+        return Probe(0, 0, 0, looked, 0, 0, 0, ())
     start = time.perf_counter()
     for extractor in spaces.values():
         side = extractor.side or 512
@@ -102,18 +167,7 @@ def estimate(
     tried = list(_tried(chosen, spaces, engine, is_held, held))
     groups = [group for _, found, _ in tried for group in found]
     each = _seconds_each([(some, taken) for some, _, taken in tried], total / count)
-    written = [_written(store, groups, batch_size) for store in stores]
-    disk = [None if found is None else found[1] + count * found[2] for found in written]
-    each += sum(found[0] for found in written if found)
-    more = 3 * max(0, batch_size - TOGETHER) * float(np.mean(held or [0]))
-    return Estimate(
-        count,
-        total,
-        len(chosen),
-        looked + started + count * each,
-        None if None in disk else round(sum(filter(None, disk))),
-        _peak() + round(min(more, 3 * engine.planned_bytes)),
-    )
+    return Probe(count, total, len(chosen), looked, started, each, float(np.mean(held or [0])), groups)
 
 
 def _chosen(files: Iterable[ImageFile], choice: random.Random) -> tuple[list[ImageFile], int, int]:
@@ -176,8 +230,8 @@ def _seconds_each(tried: Sequence[tuple[Sequence[ImageFile], float]], size: floa
     return float(max(mean / 4, mean + slope * (size - usual)))
 
 
-def _written(store: Store, groups: Sequence[Extracted], batch_size: int) -> tuple[float, int, float] | None:
-    """Of a new store of the same kind: seconds of a file, bytes when empty and of a file; None without `path`."""
+def written(store: Store, groups: Sequence[Extracted], batch_size: int) -> Written | None:
+    """What a new store of the same kind takes for a file of the probe; None without `path`, or unknown size."""
     if "path" not in store.options():
         return None
     items = [item for group in groups for item in group.items if item.reason is None]
@@ -188,15 +242,16 @@ def _written(store: Store, groups: Sequence[Extracted], batch_size: int) -> tupl
         for space in {space for group in groups for space in group.vectors}
     }
     if not items:
-        return 0.0, 0, 0.0
+        return Written(0, 0, 0)
     probed = sum(len(group.items) for group in groups)
     with tempfile.TemporaryDirectory() as folder:
         made = type(store)(**{**store.options(), "path": str(Path(folder, "store")), "paths": None})
         with made.open(create=True):
             before = made.size()
-        start = time.perf_counter()
+        start, size = time.perf_counter(), max(batch_size, made.transaction_size)
+        count = max(WRITTEN, size)
         with made:
-            for some in chunks(range(WRITTEN), max(batch_size, made.transaction_size)):
+            for some in chunks(range(count), size):
                 batch = Batch()
                 for number in some:
                     item = items[number % len(items)]
@@ -213,7 +268,7 @@ def _written(store: Store, groups: Sequence[Extracted], batch_size: int) -> tupl
     share = len(items) / probed
     if before is None or after is None:
         return None
-    return share * seconds / WRITTEN, before, share * (after - before) / WRITTEN
+    return Written(share * seconds / count, before, share * (after - before) / count)
 
 
 def _name(number: int) -> str:
@@ -224,7 +279,7 @@ def _copy(record: Record, number: int) -> Record:
     return replace(record, path=f"{record.path}-{number:06}", digest=_name(number))
 
 
-def _peak() -> int:
+def peak_memory() -> int:
     """The most memory that this process has held, in bytes.
 
     Linux tells its own; `getrusage` begins with what the parent had, in kilobytes there and in bytes on macOS.
