@@ -55,10 +55,10 @@ class Estimate:
     """At the peak, of this process: of workers elsewhere nothing is known."""
 
     def __str__(self) -> str:
-        disk = "" if self.disk_bytes is None else f", {_size(self.disk_bytes)} of disk"
+        disk = "" if self.disk_bytes is None else f", {size(self.disk_bytes)} of disk"
         return (
-            f"{self.files:,} files ({_size(self.bytes)}) will take about {_duration(self.seconds)}{disk} and "
-            f"{_size(self.memory_bytes)} of memory, from a probe of {self.probed}"
+            f"{self.files:,} files ({size(self.bytes)}) will take about {duration(self.seconds)}{disk} and "
+            f"{size(self.memory_bytes)} of memory, from a probe of {self.probed}"
         )
 
 
@@ -245,7 +245,7 @@ def written(store: Store, groups: Sequence[Extracted], batch_size: int) -> Writt
         return Written(0, 0, 0)
     probed = sum(len(group.items) for group in groups)
     with tempfile.TemporaryDirectory() as folder:
-        made = type(store)(**{**store.options(), "path": str(Path(folder, "store")), "paths": None})
+        made = elsewhere(store, Path(folder, "store"))
         with made.open(create=True):
             before = made.size()
         start, size = time.perf_counter(), max(batch_size, made.transaction_size)
@@ -271,6 +271,11 @@ def written(store: Store, groups: Sequence[Extracted], batch_size: int) -> Writt
     return Written(share * seconds / count, before, share * (after - before) / count)
 
 
+def elsewhere(store: Store, path: Path) -> Store:
+    """A store of the same kind and options in another place; it must have an option `path`."""
+    return type(store)(**{**store.options(), "path": str(path), "paths": None})
+
+
 def _name(number: int) -> str:
     return f"{number:064x}"
 
@@ -292,11 +297,25 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(3), duration(600), duration(36_000), duration(3e6)
+    ('3 s', '10 min', '10.0 h', '34.7 days')
+    """
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:,.0f} min"
+    return f"{seconds / 3600:,.1f} h" if seconds < 100 * 3600 else f"{seconds / 86400:,.1f} days"
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+def size(count: float) -> str:
+    """Bytes for people.
+
+    >>> size(20_000), size(1_500_000), size(2e9), size(3e12)
+    ('20.0 kB', '1.5 MB', '2.0 GB', '3.0 TB')
+    """
+    units = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
+    unit, name = next((each for each in units if count >= each[0]), (1e3, "kB"))
+    return f"{count / unit:,.1f} {name}"
