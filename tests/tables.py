@@ -215,6 +215,12 @@ def quality_table() -> str:
     )
 
 
+def benchmark(part: str) -> str:
+    """What one part of the benchmarks measured, as it stands in their own README."""
+    pages = (ROOT / "tests" / "benchmarks" / "results.md").read_text().split("## ")
+    return next((page.partition("\n\n")[2].strip() for page in pages if page.startswith(f"{part}\n")), "")
+
+
 def copies_table() -> str:
     """How many altered copies are found as duplicates, by extractor and kind, and how many of the found are."""
     figures = _measured("copies")

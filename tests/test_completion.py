@@ -110,6 +110,7 @@ def test_lines_in_bash(tmp_path: Path) -> None:
                     "info ",
                     "ingest ",
                     "new_plugin ",
+                    "plan ",
                     "plugins ",
                     "recommend ",
                 ),

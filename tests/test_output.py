@@ -41,6 +41,7 @@ PRINTED = {
     "verify": ("", r"check .*\n(\w+ .*\n)+", ""),
     "restore": ("backup=csv", r"outputs/gallery.sqlite: 0 images restored from outputs/gallery-csv\n", ""),
     "plugins": ("", r"kind +name .*\n(\w+ .*\n)+", ""),
+    "plan": ("1000 source=few extractor=colour vectors=1000", r"task .*\n(\w+ .*\n)+", r"measured .*\n"),
     "new_plugin": ("foo", r"(imgrec-foo/\S+\n)+", r"next: .* install .*\n"),
     "compare": ("{run} {run}", r"differs: none\n\nfigures (.*\n)+", rf"side by side in {RUN}/compare.png\n"),
     "replay": ("{run}", r"identical\n", ""),
@@ -80,7 +81,7 @@ def test_results_are_on_stdout_and_the_rest_on_stderr(
     assert re.fullmatch(err, done.err.replace("noise of a library\n", ""))
     left = [path.name for path in few.parent.glob("outputs/2*/*") if str(path) != run]
     keeps = registry.classes(Stage)[stage].keeps_record
-    assert keeps == (stage not in ("default", "info", "failures", "plugins"))
+    assert keeps == (stage not in ("default", "info", "failures", "plan", "plugins"))
     assert [name.rpartition("-")[2] for name in left] == ([stage] if keeps else [])
 
 

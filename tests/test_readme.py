@@ -52,6 +52,7 @@ SUBSTITUTES = {
     "n_components=32,64": "n_components=2,4",
     "n_trials=20": "n_trials=2",
     "sample=20000": "sample=10",
+    "plan 100000000": "plan 100000000 vectors=1000",
 }
 """What stands in for what takes too much here."""
 

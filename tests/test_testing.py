@@ -64,6 +64,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "info": {},
     "ingest": {"source": "pictures", "default_extractor": "colour"},
     "new_plugin": {"name": "foo", "folder": "imgrec-foo"},
+    "plan": {"images": 1000, "extractor": "colour", "engine": "threads", "stores": ["sqlite"], "vectors": 1000},
     "plugins": {},
     "recommend": {"query": "pictures/a/0.png"},
     "restore": {"backup": "csv"},

@@ -30,6 +30,9 @@ EXACT = "exact"
 MADE_UP = (1200, 1600)
 """Height and width of the photographs that are made up where none are given."""
 
+PHOTOGRAPHS = 32
+"""How many these are."""
+
 QUERIES, ROUNDS = 20, 5
 """Searches whose median is the time of one, and how often each is done."""
 
@@ -50,19 +53,27 @@ class Storing:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """What a way to search takes in a gallery that was tried."""
+
+    images: int
+    build_seconds: float
+    bytes: float
+    """On disk beside the store, mapped into memory when it is used."""
+
+    query_seconds: float
+    """Of a search for one vector, its answer included."""
+
+
+@dataclass(frozen=True)
 class Searching:
-    """What a way to search takes, in a smaller and in a larger gallery."""
+    """What a way to search takes."""
 
     name: str
     """`EXACT`, or an index's."""
 
-    images: tuple[int, int]
-    build_seconds: tuple[float, float]
-    bytes: tuple[int, int]
-    """On disk beside the store, mapped into memory when it is used."""
-
-    query_seconds: tuple[float, float]
-    """Of a search for one vector, its answer included."""
+    small: Gallery
+    large: Gallery
 
 
 @dataclass(frozen=True)
@@ -179,12 +190,12 @@ def _photographs(seed: int) -> Iterator[str]:
 
     rng = np.random.default_rng(seed)
     height, width = MADE_UP
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 90]
+    grain = rng.normal(0, 3, (height, width, 1))
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(64):
+        for number in range(PHOTOGRAPHS):
             coarse = rng.integers(0, 255, (height // 100, width // 100, 3), np.uint8)
-            grain = rng.normal(0, 3, (height, width, 1))
             picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC) + grain
+            quality = [cv2.IMWRITE_JPEG_QUALITY, 90]
             cv2.imwrite(str(Path(folder, f"{number}.jpg")), np.clip(picture, 0, 255).astype(np.uint8), quality)
         yield folder
 
@@ -213,10 +224,12 @@ def _searches(
                     _query_seconds(galleries, space, index, queries),
                 ]
         advance(1)
-    names = [EXACT, *(index.name for index in indexes)]
     return [
-        Searching(name, sizes, *[tuple(values) for values in (build, map(round, size), query)])
-        for name, (build, size, query) in zip(names, taken.tolist(), strict=True)
+        Searching(
+            EXACT if index is None else index.name,
+            *(Gallery(count, *each) for count, each in zip(sizes, found.T.tolist(), strict=True)),
+        )
+        for index, found in zip(ways, taken, strict=True)
     ]
 
 

@@ -78,7 +78,7 @@ def _alone(measured: Measured, images: int, limits: Limits) -> Way:
         seconds,
         *_cost(seconds * measured.cores, limits),
         memory_bytes=measured.memory_bytes,
-        until=math.floor((3600 * limits.ingest_hours - measured.start_seconds) / measured.extract_seconds),
+        until=_within(limits.ingest_hours, measured.start_seconds, measured.extract_seconds),
         then=f"it takes more than {limits.ingest_hours:g} h",
     )
 
@@ -86,13 +86,17 @@ def _alone(measured: Measured, images: int, limits: Limits) -> Way:
 def _together(measured: Measured, images: int, limits: Limits, writing: float) -> Way:
     """Several machines extract, and one writes for all of them."""
     wanted = limits.workers or max(
-        2, math.ceil(images * measured.extract_seconds / (3600 * limits.ingest_hours - measured.start_seconds))
+        2,
+        math.ceil(images * measured.extract_seconds / max(1, 3600 * limits.ingest_hours - measured.start_seconds)),
     )
     useful = max(2, math.floor(measured.extract_seconds / writing)) if writing else wanted
     workers = limits.workers or min(wanted, useful)
     each = max(measured.extract_seconds / workers, writing)
     seconds = measured.start_seconds + images * each
-    until, then = math.floor(3600 * limits.ingest_hours / each), f"it takes more than {limits.ingest_hours:g} h"
+    until, then = (
+        _within(limits.ingest_hours, measured.start_seconds, each),
+        f"it takes more than {limits.ingest_hours:g} h",
+    )
     if workers >= useful:
         then += ", since one machine writes for all"
     return Way(
@@ -104,6 +108,11 @@ def _together(measured: Measured, images: int, limits: Limits, writing: float) -
         until=until,
         then=then,
     )
+
+
+def _within(hours: float, start: float, each: float) -> int:
+    """The most images that keep within some hours."""
+    return max(0, math.floor((3600 * hours - start) / each))
 
 
 def _stored(measured: Measured, store: Storing, images: int, limits: Limits) -> Way:
@@ -125,8 +134,8 @@ def _stored(measured: Measured, store: Storing, images: int, limits: Limits) -> 
 
 def _searched(measured: Measured, search: Searching, images: int, limits: Limits) -> Way:
     query = _query(search)
-    build = images * search.build_seconds[1] / search.images[1]
-    disk = images * search.bytes[1] / search.images[1]
+    times = images / search.large.images
+    build, disk = times * search.large.build_seconds, times * search.large.bytes
     until, then = _first(
         (_largest(query, limits.query_ms / 1000), f"a search takes more than {limits.query_ms:g} ms"),
         (measured.free_disk_bytes * images / disk if disk else LARGEST, "it is more than this disk has free"),
@@ -145,12 +154,12 @@ def _searched(measured: Measured, search: Searching, images: int, limits: Limits
 
 def _query(search: Searching) -> Callable[[float], float]:
     """The seconds of a search among a number of images."""
-    (few, many), (short, long) = search.images, search.query_seconds
+    small, large = search.small, search.large
     if search.name == EXACT:
-        slope = max(0.0, (long - short) / (many - few))
-        return lambda images: max(0.0, long + slope * (images - many))
-    power = min(1.0, max(0.5, math.log(long / short) / math.log(many / few)))
-    return lambda images: long * (images / many) ** power
+        slope = max(0.0, (large.query_seconds - small.query_seconds) / (large.images - small.images))
+        return lambda images: max(0.0, large.query_seconds + slope * (images - large.images))
+    power = math.log(large.query_seconds / small.query_seconds) / math.log(large.images / small.images)
+    return lambda images: large.query_seconds * (images / large.images) ** min(1.0, max(0.5, power))
 
 
 def _largest(seconds: Callable[[float], float], limit: float) -> float:

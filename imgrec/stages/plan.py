@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from imgrec import planning, registry
+from imgrec.errors import UsageError
 from imgrec.ingestion.estimate import duration, size
 from imgrec.kinds import Component, Engine, Extractor, Index, Stage, Store
 from imgrec.options import component, option
@@ -43,6 +44,8 @@ class Plan(Stage):
     def execute(self, run: Run) -> None:
         """Measure, print a row for each way, and write `results.json`."""
         stores, indexes = self._usable(run, Store, self.stores), self._usable(run, Index, self.indexes)
+        if not stores:
+            raise UsageError("stores= is empty: name one at least, such as stores=[sqlite]")
         with progress("measure", steps(self.extractor, stores)) as advance:
             measured = planning.measure(
                 self.extractor,
@@ -73,7 +76,9 @@ class Plan(Stage):
         for name in names:
             plugin = registry.available(kind.kind).get(name)
             if plugin and (missing := plugin.cls.missing_libraries()):
-                run.note(f"{kind.kind}={name} is left out: {'; '.join(missing.values())}")
+                run.note(
+                    f"{kind.kind}={name} is left out, since it lacks a library: {'; '.join(missing.values())}"
+                )
             else:
                 found.append(registry.build(kind.kind, name))
         return found
@@ -81,7 +86,7 @@ class Plan(Stage):
 
 def _told(measured: Measured) -> str:
     made_up = " made-up" if measured.are_made_up else ""
-    gallery = measured.searches[0].images[1]
+    gallery = measured.searches[0].large.images
     return (
         f"measured in {measured.seconds:,.0f} s on {measured.cores} cores: {measured.tried}{made_up} photographs "
         f"of {size(measured.file_bytes)}, and searches of {gallery:,} vectors of {measured.dim} values, made up; "

@@ -31,6 +31,7 @@ PARTS = (
     "maps",
     "page",
     "startup",
+    "plan",
 )
 """Each is a module here, whose `run` returns a `Report`."""
 
