@@ -14,8 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
+import scipy.stats
 from hydra.errors import MissingConfigException
 
 import imgrec
@@ -24,7 +27,7 @@ from imgrec.cli import messages
 from imgrec.drawing import leaderboard
 from test_registry import install
 
-COSTS = {"images_per_s", "query_ms"}
+COSTS = {"images_per_s", "query_ms", "memory_mb"}
 
 SWEEP = ["-m", "+stage=evaluate", "source=photos", "extractor=colour,hog", "hydra.sweep.dir=sweep"]
 
@@ -68,12 +71,41 @@ def test_the_leaderboard_is_what_the_jobs_found(cli: Cli, tmp_path: Path) -> Non
     assert "extractor" in header
     assert "95% confidence" in header
     assert [line.split()[-1] for line in lines] == [row["job"] for row in ranked]
-    assert [line.startswith("*") for line in lines] == [row["best"] == "*" for row in ranked]
+    assert [line[0] for line in lines] == [row["best"] or " " for row in ranked]
+    assert "* is best by mAP" in done.err
+    _check_against_the_best(sweep, ranked)
     assert f"job 0: mAP {found['0']['map']:.4f}" in done.err
     document = (sweep / "leaderboard.md").read_text().splitlines()
     assert [line.split("|")[-2].strip() for line in document] == ["job", "---", *(row["job"] for row in ranked)]
     with PIL.Image.open(sweep / "leaderboard.png") as picture:
         assert picture.width > 1000
+
+
+def _check_against_the_best(sweep: Path, ranked: list[dict[str, str]]) -> None:
+    """By scipy's paired bootstrap over the queries that the jobs have written; and the front by its definition."""
+    queries = {
+        row["job"]: pd.read_csv(sweep / row["job"] / "queries.csv").set_index("path")["average_precision"]
+        for row in ranked
+    }
+    best = queries[ranked[0]["job"]]
+    for row in ranked[1:]:
+        apart = best - queries[row["job"]]
+        assert float(row["behind"]) == pytest.approx(apart.mean())
+        known = scipy.stats.bootstrap((apart,), np.mean, method="percentile", n_resamples=4000, rng=0)
+        interval = known.confidence_interval
+        near = pytest.approx((interval.low, interval.high), abs=0.2 * (interval.high - interval.low))
+        low, high = float(row["behind_low"]), float(row["behind_high"])
+        assert (low, high) == near
+        assert row["best"] == ("*" if row["map"] == ranked[0]["map"] else "=" if low <= 0 <= high else "")
+    for row in ranked:
+        map_, speed = float(row["map"]), float(row["images_per_s"])
+        is_beaten = any(
+            float(other["map"]) >= map_
+            and float(other["images_per_s"]) >= speed
+            and (float(other["map"]), float(other["images_per_s"])) != (map_, speed)
+            for other in ranked
+        )
+        assert row["pareto"] == ("" if is_beaten else "yes")
 
 
 COUNTING = """
@@ -159,7 +191,10 @@ def test_jobs_side_by_side_find_what_they_find_one_after_the_other(cli: Cli, tmp
     cli(*words, "hydra.sweep.dir=serial")
     done = cli(*words, "hydra.sweep.dir=parallel", *joblib())
     serial, parallel = (
-        [{name: value for name, value in row.items() if name not in COSTS} for row in rows(tmp_path / name)]
+        [
+            {name: value for name, value in row.items() if name not in {*COSTS, "pareto"}}
+            for row in rows(tmp_path / name)
+        ]
         for name in ("serial", "parallel")
     )
     assert parallel == serial

@@ -212,7 +212,7 @@ def _outcome(sweep: Sweep | None, *, debug: bool) -> int:
     if board := sweep.leaderboard():
         files = board.save()
         write_results(f"{board.to_json() if board.is_json else board.to_text()}\n")
-        sys.stderr.write(f"{', '.join(file.name for file in files)} in {sweep.folder}\n")
+        sys.stderr.write(f"{board.legend()}\n{', '.join(file.name for file in files)} in {sweep.folder}\n")
         if changed := sweep.changed():
             sys.stderr.write(f"imgrec: {changed}\n")
     if not sweep.jobs:

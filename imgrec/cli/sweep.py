@@ -6,6 +6,7 @@ It is built from the jobs' records alone, since they may have run in other proce
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from imgrec import registry
 from imgrec.errors import UsageError
+from imgrec.evaluation.figures import Behind, behind
 from imgrec.kinds import Ranking, Stage
 from imgrec.run import RECORD, RESULTS, Run, read_record, read_results, table, to_json
 
@@ -26,8 +28,14 @@ if TYPE_CHECKING:
 NAME = "leaderboard"
 """The files' name without suffix."""
 
-BEST = "*"
-"""Marks the best job and those that tie with it."""
+BEST, TIE = "*", "="
+"""Mark the best job and those that are as good in every figure, and those that the queries do not tell from it."""
+
+PARETO = "yes"
+"""Marks the jobs that no other beats in both what is drawn."""
+
+QUERIES = "queries.csv"
+"""A job's file with a row for each query, if its ranking says so."""
 
 SAME = ("stage", "directory", "choices", "configuration", "plugin_files")
 """Keys of a record that must be equal for a job to count as done already."""
@@ -80,6 +88,18 @@ class Job:
         """The bounds of a figure's confidence interval."""
         ends = self.results.get("confidence", {}).get(figure)
         return (ends[0], ends[1]) if ends else None
+
+    def per_query(self, sweep: Path, column: str) -> dict[tuple[str, str], float] | None:
+        """A figure of each query, which a row's first two columns name; None if it has not written them."""
+        try:
+            with (sweep / self.name / QUERIES).open(
+                encoding="utf-8", errors="surrogateescape", newline=""
+            ) as file:
+                header, *rows = csv.reader(file)
+                place = header.index(column)
+                return {(row[0], row[1]): float(row[place]) for row in rows}
+        except (OSError, ValueError, IndexError, csv.Error):
+            return None
 
     def figures(self, count: int) -> Any:
         """What it tells a sweeper that optimises so many figures: a number or a list; None if it is not done."""
@@ -217,6 +237,48 @@ class Leaderboard:
             job.results[figure] == first.results[figure] for figure in self.ranking.quality
         )
 
+    @functools.cached_property
+    def behind(self) -> dict[str, Behind]:
+        """By name of a job how far it is behind the best, where both have asked the same queries."""
+        column, (first, *others) = self.ranking.per_query, self.jobs
+        best = first.per_query(self.folder, column) if column and first.error is None else None
+        found = {}
+        for job in others if best else ():
+            asked = job.per_query(self.folder, column) if column and job.error is None else None
+            if best and asked and asked.keys() == best.keys():
+                found[job.name] = behind(list(best.values()), [asked[query] for query in best], seed=0)
+        return found
+
+    def is_tie(self, job: Job) -> bool:
+        """Whether it is not the best, and the queries do not tell it from that."""
+        return not self.is_best(job) and job.name in self.behind and self.behind[job.name].is_tie
+
+    @functools.cached_property
+    def pareto(self) -> set[str]:
+        """The jobs than which none is better in the quality or the cost drawn without being worse in the other.
+
+        V. Pareto, Manuale di economia politica, 1906.
+        """
+        quality, cost = self.drawn
+        sign = 1 if cost.endswith("_per_s") else -1
+        worth = {
+            job.name: (job.results[quality], sign * job.results[cost])
+            for job in self.jobs
+            if job.results.get(cost) is not None
+        }
+        return {
+            name
+            for name, mine in worth.items()
+            if not any(
+                other != mine and all(o >= m for o, m in zip(other, mine, strict=True)) for other in worth.values()
+            )
+        }
+
+    @property
+    def drawn(self) -> tuple[str, str]:
+        """The quality and the cost that are drawn: the first of each."""
+        return next(iter(self.ranking.quality)), next(iter(self.ranking.cost))
+
     @property
     def is_json(self) -> bool:
         """Whether the jobs were asked to print JSON."""
@@ -248,7 +310,7 @@ class Leaderboard:
         """One row per job for the CSV file: options, figures with their intervals, costs, folder and error."""
         return [
             {
-                "best": BEST if self.is_best(job) else "",
+                "best": self._mark(job),
                 **{name: job.overrides.get(name, "") for name in self.options},
                 **{
                     column: value
@@ -259,7 +321,15 @@ class Leaderboard:
                         strict=True,
                     )
                 },
+                **dict(
+                    zip(
+                        ("behind", "behind_low", "behind_high"),
+                        self.behind.get(job.name, (None,) * 3),
+                        strict=True,
+                    )
+                ),
                 **{name: job.results.get(name) for name in (*self.ranking.cost, *self.remarks)},
+                "pareto": PARETO if job.name in self.pareto else "",
                 "job": job.name,
                 "error": job.error,
             }
@@ -275,6 +345,9 @@ class Leaderboard:
                 "options": {name: job.overrides.get(name) for name in self.options},
                 **{figure: job.results.get(figure) for figure in self.ranking.quality},
                 "confidence": {figure: job.interval(figure) for figure in self.ranking.quality},
+                "behind": self.behind[job.name]._asdict() if job.name in self.behind else None,
+                "tie": self.is_tie(job),
+                "pareto": job.name in self.pareto,
                 **{name: job.results.get(name) for name in (*self.ranking.cost, *self.ranking.remarks)},
                 "folder": folder / job.name,
                 "error": job.error,
@@ -302,27 +375,45 @@ class Leaderboard:
         header += [
             first,
             "95% confidence",
+            *(["behind the best"] if self.behind else []),
             *others,
             *self.ranking.cost.values(),
             *self.remarks.values(),
+            "Pareto",
             "job",
             *(["error"] if has_errors else []),
         ]
         return header, [self._row(job) + ([job.error or ""] if has_errors else []) for job in self.jobs]
 
     def _row(self, job: Job) -> list[str]:
-        cells = [BEST if self.is_best(job) else "", *(job.overrides.get(name, "") for name in self.options)]
+        cells = [self._mark(job), *(job.overrides.get(name, "") for name in self.options)]
         figures = [f"{job.results[figure]:.4f}" if job.results else "" for figure in self.ranking.quality]
         ends = job.interval(next(iter(self.ranking.quality)))
-        cells += [figures[0], "{:.4f} to {:.4f}".format(*ends) if ends else "", *figures[1:]]
+        cells += [figures[0], "{:.4f} to {:.4f}".format(*ends) if ends else ""]
+        if self.behind:
+            behind = self.behind.get(job.name)
+            cells.append("{:.4f} ({:.4f} to {:.4f})".format(*behind) if behind else "")
+        cells += figures[1:]
         more = (job.results.get(name) for name in (*self.ranking.cost, *self.remarks))
-        return [*cells, *("" if value is None else f"{value:,}" for value in more), job.name]
+        cells += ["" if value is None else f"{value:,}" for value in more]
+        return [*cells, PARETO if job.name in self.pareto else "", job.name]
+
+    def _mark(self, job: Job) -> str:
+        return BEST if self.is_best(job) else TIE if self.is_tie(job) else ""
+
+    def legend(self) -> str:
+        """What the marks mean, for whoever reads the table."""
+        first, cost = self.ranking.quality[self.drawn[0]], self.ranking.cost[self.drawn[1]]
+        told = f"{BEST} is best by {first}"
+        if any(self.is_tie(job) for job in self.jobs):
+            told += f", {TIE} the queries do not tell from it (paired bootstrap, 95%)"
+        return f"{told}; Pareto: no other is better in {first} or {cost} without being worse in the other"
 
     def points(self) -> list[Point]:
         """The jobs to draw: those with both a quality and a cost."""
         from imgrec.drawing.leaderboard import Point
 
-        quality, cost = next(iter(self.ranking.quality)), next(iter(self.ranking.cost))
+        quality, cost = self.drawn
         return [
             Point(
                 " ".join(_short(name, job.overrides.get(name, "")) for name in self.options) or job.name,
@@ -330,6 +421,8 @@ class Leaderboard:
                 job.results[cost],
                 job.interval(quality),
                 is_best=self.is_best(job),
+                is_tie=self.is_tie(job),
+                is_pareto=job.name in self.pareto,
             )
             for job in self.jobs
             if job.results.get(cost)

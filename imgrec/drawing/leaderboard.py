@@ -32,10 +32,17 @@ class Point:
     """The bounds of the quality's confidence interval."""
 
     is_best: bool = False
+    is_tie: bool = False
+    """Whether the queries do not tell it from the best."""
+
+    is_pareto: bool = False
+    """Whether no other is better in one of the two without being worse in the other."""
 
 
 def quality_against_cost(points: Sequence[Point], file: Path, quality: str, cost: str) -> None:
     """Plot quality against cost: one point per job, with its interval and with its label at the right.
+
+    The best is red and bold, what ties with it red; points of the Pareto front are filled, and a line joins them.
 
     Args:
         points: the jobs, at least one, in any order.
@@ -56,15 +63,20 @@ def quality_against_cost(points: Sequence[Point], file: Path, quality: str, cost
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         axes.xaxis.set_minor_formatter(FuncFormatter(_first_digit_of_few))
+    front = sorted((point for point in points if point.is_pareto), key=lambda point: point.cost)
+    if len(front) > 1:
+        axes.plot([p.cost for p in front], [p.quality for p in front], "--", color=FAINT, linewidth=1, zorder=1)
     for point in points:
-        colour = ACCENT if point.is_best else COLOURS[0]
+        colour = ACCENT if point.is_best or point.is_tie else COLOURS[0]
         low, high = point.interval or (point.quality, point.quality)
         axes.plot([point.cost] * 2, [low, high], color=colour, alpha=0.35, linewidth=2.5, solid_capstyle="butt")
-        axes.plot(point.cost, point.quality, "o", color=colour, markersize=8, markeredgecolor=PAPER, zorder=3)
+        filled = {"color": colour} if point.is_pareto else {"color": PAPER, "markeredgewidth": 2}
+        edge = PAPER if point.is_pareto else colour
+        axes.plot(point.cost, point.quality, "o", markersize=8, markeredgecolor=edge, zorder=3, **filled)
     axes.margins(0.08, 0.08)
     axes.autoscale_view()  # now, as the labels' heights depend on the limits
     axes.tick_params(which="both", length=4, color=FAINT)
-    title = f"{quality} and its 95% confidence interval, against {cost}"
+    title = f"{quality} and its 95% confidence interval, against {cost}; filled: the Pareto front"
     axes.set_title(title, loc="left", color=INK, fontsize=13, parse_math=False)
     axes.set_xlabel(cost, color=INK, fontsize=12, parse_math=False)
     axes.set_ylabel(quality, color=INK, fontsize=12, parse_math=False)
@@ -95,7 +107,7 @@ def _label_at_the_right(axes: Axes, points: Sequence[Point], gap: float) -> None
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform((point.cost, point.quality))[1]) for point in points]
     for point, height in zip(points, _apart(heights, gap), strict=True):
-        colour = ACCENT if point.is_best else INK
+        colour = ACCENT if point.is_best or point.is_tie else INK
         axes.annotate(
             textwrap.shorten(_plain(point.label), LONGEST_LABEL, placeholder=" ..."),
             (point.cost, point.quality),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import re
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imgrec import memory
 from imgrec.batches import chunks
 from imgrec.extraction import extract
 from imgrec.ingestion import rows
@@ -128,7 +127,7 @@ def estimate(
     """
     found = probe(files, spaces, engine, is_held=is_held, batch_size=batch_size, seed=seed)
     if not found.files:
-        return Estimate(0, 0, 0, found.looked, 0, peak_memory())
+        return Estimate(0, 0, 0, found.looked, 0, memory.peak())
     rows = [written(store, found.groups, batch_size) for store in stores]
     disk = [None if each is None else each.empty + found.files * each.bytes for each in rows]
     each = found.each + sum(each.seconds for each in rows if each)
@@ -139,7 +138,7 @@ def estimate(
         found.tried,
         found.looked + found.started + found.files * each,
         None if None in disk else round(sum(filter(None, disk))),
-        peak_memory() + round(min(more, 3 * engine.planned_bytes)),
+        memory.peak() + round(min(more, 3 * engine.planned_bytes)),
     )
 
 
@@ -282,19 +281,6 @@ def _name(number: int) -> str:
 
 def _copy(record: Record, number: int) -> Record:
     return replace(record, path=f"{record.path}-{number:06}", digest=_name(number))
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held, in bytes.
-
-    Linux tells its own; `getrusage` begins with what the parent had, in kilobytes there and in bytes on macOS.
-    """
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s*(\d+) kB", status.read_text())):
-        return 1024 * int(found[1])
-    import resource  # Windows has none
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def duration(seconds: float) -> str:

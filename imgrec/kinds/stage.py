@@ -31,6 +31,12 @@ class Ranking:
     remarks: Mapping[str, str] = field(default_factory=dict)
     """How a job was evaluated: columns that are shown where a job has any."""
 
+    per_query: str | None = None
+    """The column of the job's `queries.csv` with the first figure of quality for each query, if it writes one.
+
+    A row's first two columns name the query. Jobs that asked the same ones are compared query by query.
+    """
+
     def directions(self) -> dict[str, str]:
         """What an optimisation looks for: the first figure of quality, then all costs, each with its direction."""
         costs = {cost: "maximize" if cost.endswith("_per_s") else "minimize" for cost in self.cost}

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imgrec import images
+from imgrec import images, memory
 from imgrec.batches import chunks
 from imgrec.errors import UsageError
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import Query
-from imgrec.ingestion.estimate import Probe, elsewhere, peak_memory, probe, written
+from imgrec.ingestion.estimate import Probe, elsewhere, probe, written
 from imgrec.ingestion.ingest import extractors_of
 from imgrec.kinds import Batch, Engine, Extractor, Index, Record, Space, Store, Vectors
 from imgrec.search import files
@@ -159,7 +159,7 @@ def measure(
         found.bytes / found.files,
         found.started,
         found.each,
-        peak_memory(),
+        memory.peak(),
         sum(dims.values()),
         storing,
         _searches(dims, stores[0], indexes, vectors, seed, advance),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from imgrec import evaluation, images, registry
+from imgrec import evaluation, images, memory, registry
 from imgrec.errors import NoStoreError, UsageError
 from imgrec.evaluation import Queries
 from imgrec.evaluation.labels import digest_of, is_file
@@ -43,8 +43,14 @@ class Evaluate(Opens, Narrowing, Stage):
     positional: ClassVar[str | None] = "source"
     ranking: ClassVar[Ranking | None] = Ranking(
         quality={"map": "mAP", "precision_at_k": "precision"},
-        cost={"images_per_s": "images/s", "query_ms": "ms a query", "bytes_per_image": "bytes an image"},
+        cost={
+            "images_per_s": "images/s",
+            "query_ms": "ms a query",
+            "bytes_per_image": "bytes an image",
+            "memory_mb": "MB at most",
+        },
         remarks={"folds": "folds held out"},
+        per_query="average_precision",
     )
 
     source: Any = option(
@@ -69,13 +75,14 @@ class Evaluate(Opens, Narrowing, Stage):
     def execute(self, run: Run) -> None:
         """Evaluate, print the figures, and write `results.json`, `queries.csv` and `worst.png`."""
         self._check_effects(run)
+        is_own = memory.forget_peak()  # else the peak may be that of an earlier job in this process
         where = self.where  # understood before anything is ingested
         chosen = self._chosen()
         with run.timed("ingest"):
             if self.source is not None:
                 ingest(self.source, self._to_extract(chosen), self.store, show_progress=True)
         with self.store as store, store.snapshot():
-            self._evaluate(run, self._gallery(store, chosen, where))
+            self._evaluate(run, self._gallery(store, chosen, where), is_own=is_own)
 
     def _check_effects(self, run: Run) -> None:
         """Refuse options that would have no effect."""
@@ -86,7 +93,7 @@ class Evaluate(Opens, Narrowing, Stage):
         if self.queries is not None and self.labels == "none":
             raise UsageError("queries= needs labels: labels=folder, or a CSV file of them")
 
-    def _evaluate(self, run: Run, gallery: Gallery) -> None:
+    def _evaluate(self, run: Run, gallery: Gallery, *, is_own: bool) -> None:
         extractors = [each.ready_extractor() for each in gallery.similarity.terms]
         run.reads(len(gallery.records), _fingerprint(gallery.records), *gallery.similarity.sources())
         with run.timed("queries"), self._folder_of_queries(gallery.similarity, extractors) as apart:
@@ -118,7 +125,7 @@ class Evaluate(Opens, Narrowing, Stage):
         run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.FIGURES)})
         if found["folds"]:
             run.counts["folds"] = found["folds"]
-        found |= self.about
+        found |= {"memory_mb": round(memory.peak() / 1e6) if is_own else None, **self.about}
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
         worst = evaluation.worst(per_query, WORST)
