@@ -11,7 +11,7 @@ export class Toolbar {
     this.box.setAttribute("aria-label", "Map");
     this.modes = Object.entries(MODES).map(([mode, text]) => {
       const button = this.#button(text, () => actions.mode(mode));
-      button.title = mode === "move" ? "" : HINT;
+      if (mode !== "move") button.title = HINT;
       return [mode, button];
     });
     this.#button("Fit", actions.fit);
