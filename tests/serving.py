@@ -76,7 +76,7 @@ class Server:
 
     def until(self, path: str, wanted: Mapping[str, Any]) -> Any:
         """What an address has as soon as it is as wanted."""
-        for _ in range(600):
+        for _ in range(3_000):
             found = self.get(path)
             if {name: found.get(name) for name in wanted} == wanted:
                 return found
