@@ -51,11 +51,12 @@ export class Legend {
   /** The colours of all labels, as `Layer.colour` takes them. */
   palette(style, hidden, highlight) {
     const palette = new Uint8Array(65536 * 4);
+    const paper = rgb(style.paper);
     for (const [number, entry] of this.#entryOf) {
       const isBright = stands(highlight, number);
       const kind = hidden.has(number) ? HIDDEN : isBright ? entry.kind : BACKGROUND;
       const colour = rgb(entry.colour ?? style.others);
-      palette.set([...(isBright ? colour : faded(colour, rgb(style.paper))), kind], 4 * number);
+      palette.set([...(isBright ? colour : faded(colour, paper)), kind], 4 * number);
     }
     return palette;
   }
