@@ -15,6 +15,7 @@ import numpy as np
 
 from imgrec import images
 from imgrec.batches import chunks
+from imgrec.drawing import map_file
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import fitted, recorded, smoothing
 from imgrec.kinds import Batch, Record, Space, Store, places
@@ -252,7 +253,8 @@ def _cache(finding: Finding, store: Store) -> Repair:
     bad = []
     whole = [files.whole(store, space) for space in store.spaces()]
     plain = itertools.chain(*map(files.check, whole), *map(smoothing.check, whole))
-    for folder, problem in itertools.chain(plain, fitted.check(store), approximate.check(store)):
+    others = itertools.chain(fitted.check(store), approximate.check(store), map_file.check(store))
+    for folder, problem in itertools.chain(plain, others):
         finding.looked_at += 1
         if problem is not None:
             finding.wrong.append(f"{folder}: {problem}")

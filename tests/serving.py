@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
 import os
+import queue
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -73,7 +76,7 @@ class Server:
 
     def until(self, path: str, wanted: Mapping[str, Any]) -> Any:
         """What an address has as soon as it is as wanted."""
-        for _ in range(600):
+        for _ in range(3_000):
             found = self.get(path)
             if {name: found.get(name) for name in wanted} == wanted:
                 return found
@@ -92,6 +95,46 @@ def two_spaces(folder: Path, photos: Path) -> Path:
     parts = {"colour": imgrec.build("extractor", "colour"), "hog": imgrec.build("extractor", "hog")}
     imgrec.ingest(photos, imgrec.Fusion(weights={"colour": 1, "hog": 1}, parts=parts), store)
     return folder
+
+
+@contextlib.contextmanager
+def proxy(port: int, below: str) -> Iterator[str]:
+    """The address of a reverse proxy that serves a port of this machine below a path, and nothing else.
+
+    As nginx does by default, it asks by the server's own name.
+    """
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            head = await reader.readuntil(b"\r\n\r\n")
+            method, path, rest = head.split(b" ", 2)
+            if not path.startswith(below.encode() + b"/"):
+                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+            rest = re.sub(rb"(?mi)^(host|connection): .*\r\n", b"", rest)
+            _, _, headers = rest.partition(b"\r\n")
+            length = int((re.findall(rb"(?mi)^content-length: (\d+)", headers) or [0])[0])
+            own = b" HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\n" % port
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.closing(to_server):
+                to_server.write(method + b" " + path[len(below) :] + own + headers)
+                to_server.write(await reader.readexactly(length))
+                writer.write(await from_server.read())
+                await writer.drain()
+
+    async def run() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as listening:
+            address.put(listening.sockets[0].getsockname()[1])
+            await asyncio.to_thread(is_over.wait)
+
+    address, is_over = queue.SimpleQueue[int](), threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{address.get(timeout=30)}{below}"
+    finally:
+        is_over.set()
+        thread.join()
 
 
 @contextlib.contextmanager

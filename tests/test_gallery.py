@@ -96,7 +96,8 @@ def test_many_queries_find_what_each_finds(seed: int, metric: str, k: int) -> No
         digest_of = {record.path: record.digest for record in records}
         for matches, digest in zip(together, left_out, strict=True):
             assert len(matches) == k
-            assert digest not in {digest_of[match.path] for match in matches}
+            assert digest not in {match.digest for match in matches}
+            assert all(match.digest == digest_of[match.path] for match in matches)
             assert records[0].path not in {match.path for match in matches}
 
 

@@ -251,7 +251,7 @@ def harness(open_page: Opening, address: str, **options: Any) -> Page:
     page.evaluate("""async () => {
         window.map = await load("grid");
         window.events = [];
-        for (const name of ["camera", "hover", "pick", "select", "filter", "mode", "pictures"])
+        for (const name of ["camera", "hover", "pick", "select", "filter", "highlight", "mode", "pictures"])
             view.addEventListener(name, ({ detail }) => events.push([name, detail]));
         view.show(map);
         await view.whole();
@@ -354,6 +354,45 @@ def test_events_say_what_people_do(open_page: Opening, address: str) -> None:
     assert name == "select"
     assert detail["count"] > 0
     assert 6 <= len(detail["region"]) <= 400
+
+
+def test_labels_stand_out_while_the_others_fade(open_page: Opening, address: str) -> None:
+    page = harness(open_page, address)
+    whole = coloured(page)
+    page.get_by_role("button", name="Highlight").nth(1).click()
+    page.evaluate("view.whole()")
+    assert 0 < coloured(page) < 0.6 * whole
+    page.get_by_role("button", name="Highlight").nth(1).click()
+    page.evaluate("view.whole()")
+    assert coloured(page) == whole
+    some, none = page.evaluate(
+        "events.filter(([name]) => name === 'highlight').map(([, detail]) => detail.highlight)"
+    )
+    assert (len(some), none) == (1, [])
+
+
+def test_single_points_are_selected_and_taken_out(open_page: Opening, address: str) -> None:
+    page = harness(open_page, address)
+    page.evaluate(
+        """async (square) => {
+        view.region = square;
+        window.inside = view.selected[0];
+        view.mode = "lasso";
+        view.camera = { x: map.positions[2 * inside], y: map.positions[2 * inside + 1], zoom: 60 };
+        await view.whole();
+    }""",
+        SQUARE,
+    )
+    page.mouse.click(640, 400)
+    row, name, detail, left = page.evaluate("[inside, ...events.at(-1), view.selected.includes(inside)]")
+    assert (name, detail["points"], left) == ("select", [row], False)
+    page.keyboard.press("Escape")
+    assert page.evaluate("view.selected") is None
+    page.mouse.click(640, 400)
+    assert page.evaluate("[...view.selected]") == [row]
+    page.mouse.click(640, 400)
+    assert page.evaluate("[view.selected, view.points]") == [None, []]
+    assert page.evaluate("events.some(([name]) => name === 'pick')") is False
 
 
 def test_a_query_and_its_neighbours_are_marked(open_page: Opening, address: str) -> None:

@@ -391,3 +391,14 @@ def test_pairs_are_those_of_a_plain_loop(seed: int, metrics: list[str], count: i
         pairs = [(i, *pair) for i, rows, far in found for pair in zip(rows.tolist(), far.tolist(), strict=True)]
         true = zip(first[near].tolist(), second[near].tolist(), apart[near].tolist(), strict=True)
         assert sorted(pairs) == sorted(true)
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(2, 300), elements=st.sampled_from([-np.inf, 0, 1, 2.5, 3, 7, np.inf])),
+    st.integers(1, 20),
+)
+def test_the_smallest_of_many_values(values: bounds.Floats, count: int) -> None:
+    count = min(count, len(values) - 1)
+    found = exact._smallest(values, count)
+    assert len({*found.tolist()}) == count
+    assert sorted(values[found]) == sorted(values)[:count]

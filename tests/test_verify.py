@@ -14,6 +14,7 @@ import pytest
 
 import imgrec
 from conftest import Cli, Result
+from imgrec.drawing import map_file
 from imgrec.errors import ImgrecError
 from imgrec.gallery import fitted
 from imgrec.kinds import Batch, Failure, Record
@@ -433,6 +434,64 @@ def test_an_index_that_tells_wrong_things_of_itself(
     assert found(store) == {"derived files": (1, 1)}
     with store:
         assert len(search_files.load(store, store.spaces()[0]).digests) == 12
+
+
+@pytest.fixture
+def mapped(few: Path, tmp_path: Path) -> tuple[imgrec.Store, Path]:
+    """A store and the folder of its map."""
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "mapped.sqlite"))
+    imgrec.ingest(few, imgrec.build("extractor", "colour"), store)
+    with imgrec.open(store) as gallery:
+        map_file.opened(gallery, imgrec.build("reducer", "pca"))
+    (folder,) = tmp_path.glob("mapped.sqlite-index/maps/*/*")
+    return store, folder
+
+
+def test_maps_that_are_sound_or_of_an_earlier_state(mapped: tuple[imgrec.Store, Path], few: Path) -> None:
+    store, _ = mapped
+    assert verify(store)[-1].looked_at == 1
+    next(few.rglob("*.jpg")).unlink()
+    imgrec.ingest(few, imgrec.build("extractor", "colour"), store)
+    assert found(store) == {}
+
+
+@pytest.mark.parametrize("name", ["about.json", "positions.gz", "labels.gz", "items.sqlite", "reducer.npz"])
+def test_a_map_that_is_not_whole(mapped: tuple[imgrec.Store, Path], name: str) -> None:
+    store, folder = mapped
+    file = folder / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert found(store) == {"derived files": (1, 1)}
+    assert found(store, fix=True) == {"derived files": (1, 0)}
+    assert not folder.exists()
+    with imgrec.open(store) as gallery:
+        map_file.opened(gallery, imgrec.build("reducer", "pca"))
+    assert folder.exists()
+    assert found(store) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE items SET path = CAST('/elsewhere.jpg' AS BLOB) WHERE row = 3",
+        "UPDATE items SET row = 99 WHERE row = 3",
+        None,
+    ],
+)
+def test_a_map_of_other_files(mapped: tuple[imgrec.Store, Path], change: str | None) -> None:
+    store, folder = mapped
+    if change is None:
+        (folder / "labels.gz").write_bytes(map_file.packed(np.zeros(12, np.uint16)))
+    else:
+        with closing(sqlite3.connect(folder / "items.sqlite")) as items, items:
+            items.execute(change)
+    assert found(store) == {"derived files": (1, 1)}
+    assert found(store, fix=True) == {"derived files": (1, 0)}
+
+
+def test_a_map_in_the_place_of_another(mapped: tuple[imgrec.Store, Path]) -> None:
+    store, folder = mapped
+    folder.rename(folder.with_name("0123456789abcdef"))
+    assert found(store) == {"derived files": (1, 1)}
 
 
 def test_a_projection_of_a_space_that_is_gone(projected: tuple[imgrec.Store, Path, Path]) -> None:

@@ -27,7 +27,7 @@ import sqlite3
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -42,7 +42,7 @@ from imgrec.gallery import placing
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.placing import Place
 from imgrec.gallery.query import Resolved
-from imgrec.kinds import Doubles, Reducer
+from imgrec.kinds import Doubles, Reducer, Store
 from imgrec.search import files
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,9 @@ GRID = 65_535
 
 BLOCK = 16_384
 """Points in a block."""
+
+SHORT = 16
+"""Characters of a fingerprint in the name of a folder."""
 
 MOST_LABELS = 65_536
 """How many labels have a number: the rarest of more share the last one."""
@@ -291,12 +294,18 @@ class _Home(NamedTuple):
         made_from = {name: about for name, about in gallery.about().items() if name != "index"}
         key = json.dumps([FORMAT, made_from, reducer.plain_options()], sort_keys=True)
         name = f"{gallery.key}+{reducer.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-        digest = hashlib.sha256()
-        for record in gallery.records:
-            digest.update(_bytes(f"{record.digest} {record.path}\0"))
-        fingerprint, cache = digest.hexdigest(), gallery.cache_folder
+        fingerprint = _fingerprint((record.path, record.digest) for record in gallery.records)
+        cache = gallery.cache_folder
         is_kept = cache is not None and gallery.revisions is not None
-        return cls(fingerprint, cache / "maps" / name / fingerprint[:16] if cache and is_kept else None)
+        return cls(fingerprint, cache / "maps" / name / fingerprint[:SHORT] if cache and is_kept else None)
+
+
+def _fingerprint(files: Iterable[tuple[str, str]]) -> str:
+    """Identifies files, each its path and digest, in the order of paths."""
+    digest = hashlib.sha256()
+    for path, content in files:
+        digest.update(_bytes(f"{content} {path}\0"))
+    return digest.hexdigest()
 
 
 def kept(gallery: Gallery, reducer: Reducer) -> MapFile | None:
@@ -379,6 +388,35 @@ def _read(folder: Path | None) -> MapFile | None:
     except Exception as error:  # zip, gzip, NumPy, JSON and SQLite raise anything on damaged files
         log.warning("the map in %s is made anew: %s", folder, error)
         return None
+
+
+# --- checking ---------------------------------------------------------------------------------------------------
+
+
+def check(store: Store) -> Iterator[tuple[Path, str | None]]:
+    """Each folder where a map of a store is kept, and what is wrong with it, if anything.
+
+    One of an earlier state of the gallery is sound: it goes when that map is made anew.
+    """
+    for folder in sorted(store.cache_folder.glob("maps/*/[!.]*/")) if store.cache_folder else ():
+        yield folder, _problem(folder)
+
+
+def _problem(folder: Path) -> str | None:
+    try:
+        found = MapFile(folder)
+        labels = np.bincount(found.labels, minlength=len(found.about["labels"]))
+        if labels.tolist() != [count for _, count in found.about["labels"]]:
+            return "its points have other labels than it says"
+        files = sorted((_text(path), digest) for path, digest in found._ask("SELECT path, digest FROM items"))
+        fingerprint = found.about["fingerprint"]
+        if fingerprint != _fingerprint(files) or folder.name != fingerprint[:SHORT]:
+            return "it is of other files than it says"
+        if found._ask("SELECT min(row), max(row) FROM items") != [(0, len(files) - 1)]:
+            return "its points have other numbers than its images"
+    except Exception as error:  # see `_read`
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def _bytes(path: str) -> bytes:

@@ -333,6 +333,7 @@ class Gallery(OwnImages):
                 copies=others,
                 near_copies=found.near_copies(row, paths_of),
                 typicality=None if typical is None else float(typical.of(np.array(distance))),
+                digest=records[row][0].digest,
             )
             for rank, (distance, path, row, others) in enumerate(nearest, start=1)
         ]

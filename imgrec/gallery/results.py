@@ -48,8 +48,11 @@ class Match:
     typicality: float | None = None
     """The share of the gallery's images whose own nearest one is at least as far; None if not asked for."""
 
+    digest: str = dataclasses.field(default="", compare=False)
+    """Of its content, SHA-256 in hexadecimal."""
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data; `shares` only for a fusion, `variant` and the others only where asked for."""
+        """Plain data; `shares` only for a fusion, `variant` and the others only where asked for; no `digest`."""
         data = {
             "rank": self.rank,
             "path": self.path,

@@ -248,7 +248,7 @@ class Store(Component):
     @property
     def folder(self) -> str | None:
         """The folder that it lies in, an absolute path: that of its lock file. None if it lies in none."""
-        return None if self.lock_file is None else os.path.abspath(self.lock_file.parent)
+        return None if (file := self.lock_file) is None else os.path.abspath(file.parent)
 
     @property
     def keeps(self) -> str:

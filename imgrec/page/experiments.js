@@ -16,7 +16,21 @@ export class ExperimentsView {
     const { now } = this.page.state;
     const shown = now.view === "experiments" ? now.runs.join("\n") : null;
     if (shown !== null && shown !== this.#shown) this.open(now.runs);
+    else if (shown !== null) this.#sort();
     this.#shown = shown;
+  }
+
+  /** Sort all tables that have the column of the state, `NAME` or `-NAME` for the largest first. */
+  #sort() {
+    const { sort } = this.page.state.now;
+    for (const table of this.element.querySelectorAll("table")) sorted(table, sort?.replace(/^-/, ""), sort?.startsWith("-"));
+  }
+
+  /** A table whose columns of a name can be sorted; `others` cannot. */
+  #table(names, rows, ...others) {
+    const { state } = this.page;
+    const sort = (name) => () => state.change({ sort: state.now.sort === name ? `-${name}` : name }, { step: false });
+    return table([...names.map((name) => name && button(name, sort(name))), ...others], rows);
   }
 
   async #open(isLatest, chosen) {
@@ -31,6 +45,7 @@ export class ExperimentsView {
         ...sweeps.map((sweep) => this.#sweep(sweep)),
         this.#runs(runs, chosen),
       );
+      this.#sort();
     } catch (error) {
       this.page.tell(error);
     }
@@ -50,13 +65,13 @@ export class ExperimentsView {
       const again = make("td", {}, make("details", {}, make("summary", {}, run.run), command(run.command), command(run.again)));
       return make("tr", {}, make("td", {}, box), again, cells(about), cells(figures), make("td", {}, pictures(run.run, run.pictures)));
     });
-    const names = ["", "Run", "Stage", "Status", "Started", "Seconds", ...headings, "Pictures"];
-    return block("Runs", make("p", {}, "Choose two to see them side by side."), table(names, rows));
+    const names = ["", "Run", "Stage", "Status", "Started", "Seconds", ...headings];
+    return block("Runs", make("p", {}, "Choose two to see them side by side."), this.#table(names, rows, "Pictures"));
   }
 
   #sweep({ sweep, columns, rows, pictures: files }) {
     const lines = rows.map((row) => make("tr", {}, cells(row.map(read))));
-    return block(sweep, table(columns, lines), pictures(sweep, files));
+    return block(sweep, this.#table(columns, lines), pictures(sweep, files));
   }
 
   #compared({ runs, differs, figures }, listed) {
@@ -81,8 +96,27 @@ const read = (text) => (text && Number.isFinite(+text) ? +text : text);
 const cells = (values) =>
   values.map((value) => {
     const isPlain = typeof value !== "object" || value === null;
-    return make("td", {}, isPlain ? figure(value) : JSON.stringify(value));
+    const cell = make("td", {}, isPlain ? figure(value) : JSON.stringify(value));
+    return Object.assign(cell, { number: typeof value === "number" ? value : null });
   });
+
+/** Sort a table by its column of a name, if it has one: numbers before texts, what is empty last. */
+function sorted(table, name, isDescending) {
+  const heads = [...table.tHead.rows[0].cells];
+  const column = heads.findIndex((head) => head.textContent === name);
+  for (const head of heads) head.removeAttribute("aria-sort");
+  if (!name || column < 0) return;
+  heads[column].setAttribute("aria-sort", isDescending ? "descending" : "ascending");
+  const [body] = table.tBodies;
+  const keyed = [...body.rows].map((row) => [row.cells[column].number ?? row.cells[column].textContent, row]);
+  const rank = (value) => (typeof value === "number" ? 0 : value === "" ? 2 : 1);
+  keyed.sort(([a], [b]) => {
+    if (rank(a) !== rank(b)) return rank(a) - rank(b);
+    const order = typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true });
+    return isDescending ? -order : order;
+  });
+  body.append(...keyed.map(([, row]) => row));
+}
 
 function table(names, rows) {
   const head = make("tr", {}, names.map((name) => make("th", { scope: "col" }, name)));

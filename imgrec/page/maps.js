@@ -54,7 +54,7 @@ export class MapsView extends EventTarget {
     const { state, gallery } = this.page;
     const names = gallery.maps.map((name) => [name, titled(name, gallery)]);
     const first = this.#first(now);
-    const shown = { camera: null, hidden: [], region: null };
+    const shown = { camera: null, hidden: [], highlight: [], region: null, points: [] };
     this.slider = make("input", { type: "range", min: 0, max: 1, step: 0.01, ariaLabel: "From A to B" });
     this.slider.value = now.t;
     this.slider.addEventListener("input", () => {
@@ -137,11 +137,11 @@ export class MapsView extends EventTarget {
       items,
       save: (rows) => this.#save(rows),
       pick: (row) => this.#pick({ row }),
-      clear: () => this.#change({ region: null }),
+      clear: () => this.#change({ region: null, points: [] }),
     });
     view.addEventListener("camera", ({ detail }) => this.#rest(detail));
-    view.addEventListener("filter", ({ detail }) => this.#change(detail));
-    view.addEventListener("select", ({ detail }) => this.#change({ region: detail.region && bounded(detail.region) }));
+    for (const name of ["filter", "highlight"]) view.addEventListener(name, ({ detail }) => this.#change(detail));
+    view.addEventListener("select", ({ detail: { region, points } }) => this.#change({ region: region && bounded(region), points }));
     view.addEventListener("pick", ({ detail }) => this.#pick(detail));
   }
 
@@ -155,8 +155,7 @@ export class MapsView extends EventTarget {
     if (!now.camera) view.fit();
     if (!same(view.t, now.t)) view.t = now.t;
     this.slider.value = now.t;
-    if (!same(view.hidden, now.hidden)) view.hidden = now.hidden;
-    if (!same(view.region, now.region)) view.region = now.region;
+    for (const name of ["hidden", "highlight", "region", "points"]) if (!same(view[name], now[name])) view[name] = now[name];
     this.panel.show(view.selected, this.#about.labels, this.#labels);
   }
 
@@ -228,7 +227,9 @@ export class MapsView extends EventTarget {
     view.rings = { a: known(inA.rows), b: known(inB.rows) };
     const shared = inB.digests.filter((digest) => inA.digests.includes(digest)).length;
     const many = Math.max(inA.digests.length, inB.digests.length, 1);
-    this.overlap.textContent = `overlap@${now.k} ${(shared / many).toFixed(2)}`;
+    const own = [now.metric && "metric", Object.keys(now.weights).length && "weights"].filter(Boolean).join(" and ");
+    const where = own && `, ${own} in ${summaryOf(result.space, this.page.gallery)} alone`;
+    this.overlap.textContent = `overlap@${now.k} ${(shared / many).toFixed(2)}${where}`;
   }
 
   /** The query's neighbours in a map's space, with their rows on the first map. */
@@ -242,8 +243,9 @@ const spaceOf = (map) => map.slice(0, map.lastIndexOf("~"));
 
 const known = (rows) => rows.filter((row) => row !== null);
 
-function titled(map, gallery) {
-  const space = spaceOf(map);
-  const found = [...gallery.fusions, ...gallery.spaces].find(({ key }) => key === space);
-  return `${found?.summary ?? space}, ${map.slice(space.length + 1)}`;
+const titled = (map, gallery) => `${summaryOf(spaceOf(map), gallery)}, ${map.slice(spaceOf(map).length + 1)}`;
+
+/** What a space or fusion is called. */
+function summaryOf(space, { fusions, spaces }) {
+  return [...fusions, ...spaces].find(({ key }) => key === space)?.summary ?? space;
 }

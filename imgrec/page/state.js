@@ -1,9 +1,11 @@
 /** What is looked at, kept in the address: a link opens the same, and back and forward lead through it. */
 
 const MOST = 2_000; // characters of the query of an address
-const DISPENSABLE = ["region", "hidden", "runs", "unlike"]; // left out first where it gets too long
-const TEXTS = ["view", "text", "space", "metric", "combine", "threshold", "label", "among", "taken", "map", "other", "keep"];
+const MOST_NUMBERS = 65_536; // of a list in an address
+const DISPENSABLE = ["points", "region", "highlight", "hidden", "runs", "unlike"]; // left out first where it gets too long
+const TEXTS = ["view", "text", "space", "metric", "combine", "threshold", "label", "among", "taken", "map", "other", "keep", "sort"];
 const NUMBERS = ["k", "min_side", "t", "distance"];
+const RANGES = ["hidden", "highlight", "points"];
 
 const START = {
   ...Object.fromEntries([...TEXTS, ...NUMBERS].map((name) => [name, null])),
@@ -15,6 +17,8 @@ const START = {
   weights: {},
   camera: null,
   hidden: [],
+  highlight: [],
+  points: [],
   region: null,
   runs: [],
 };
@@ -35,7 +39,7 @@ export function parsed(search) {
   }
   const [x, y, zoom] = (given.get("camera") ?? "").split("_").map(parseFloat);
   if ([x, y, zoom].every(Number.isFinite) && zoom > 0) state.camera = { x, y, zoom };
-  state.hidden = unranged(given.get("hidden") ?? "");
+  for (const name of RANGES) state[name] = unranged(given.get(name) ?? "");
   state.region = polygon(given.get("region"));
   return state;
 }
@@ -62,7 +66,7 @@ function format(state) {
     const { x, y, zoom } = state.camera;
     query.set("camera", [x.toFixed(3), y.toFixed(3), zoom.toPrecision(9)].join("_"));
   }
-  if (state.hidden.length) query.set("hidden", ranged(state.hidden));
+  for (const name of RANGES) if (state[name].length) query.set(name, ranged(state[name]));
   if (state.region) query.set("region", packed(state.region));
   return query.toString().replaceAll("%3A", ":").replaceAll("%2C", ",").replaceAll("%2F", "/");
 }
@@ -79,11 +83,13 @@ function ranged(numbers) {
 }
 
 function unranged(text) {
-  if (!/^\d{1,5}(-\d{1,5})?(\.\d{1,5}(-\d{1,5})?)*$/.test(text)) return [];
-  return text.split(".").flatMap((range) => {
+  if (!/^\d{1,9}(-\d{1,9})?(\.\d{1,9}(-\d{1,9})?)*$/.test(text)) return [];
+  const numbers = [];
+  for (const range of text.split(".")) {
     const [from, to = from] = range.split("-").map(Number);
-    return Array.from({ length: Math.max(0, Math.min(to, 65_535) - from + 1) }, (_, i) => from + i);
-  });
+    for (let number = from; number <= to && numbers.length < MOST_NUMBERS; number++) numbers.push(number);
+  }
+  return numbers;
 }
 
 /** A polygon as an address can have it: what is at the edge of the map or beyond it, just beyond it. */

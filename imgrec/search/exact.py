@@ -25,7 +25,7 @@ Found = tuple[Rows, Doubles]
 """Rows and their distances, nearest first."""
 
 FIRST_LOOK = 64
-"""Rows that are measured to find a limit for all others; more if k is large."""
+"""Rows that are measured to find a limit for all others, at least."""
 
 AT_ONCE = 256
 """Queries whose dot products with all vectors are computed together, which is faster than one by one."""
@@ -94,9 +94,9 @@ def nearest(
     >>> rows[0], distances[0]
     (np.int64(0), np.float64(0.0))
     """
-    first = max(FIRST_LOOK, 8 * k)
-    steps, usable, rows = _prepared(fields, queries, usable)
-    if len(rows) <= 2 * first:
+    steps, usable = _prepared(fields, queries, usable)
+    if (len(fields[0]) if usable is None else np.count_nonzero(usable)) <= 2 * _first_look(k):
+        rows = _rows(fields, usable)
         return [measured(fields, query, rows) for query in zip(*queries, strict=True)]
     found = []
     for query, lower in _first_bounds(fields, queries, steps, usable):
@@ -124,7 +124,7 @@ def within(
     >>> [rows.tolist() for rows, _ in within([field], [points[:1]], 2)]
     [[0, 1]]
     """
-    steps, usable, _ = _prepared(fields, queries, usable)
+    steps, usable = _prepared(fields, queries, usable)
     found = []
     for query, lower in _first_bounds(fields, queries, steps, usable):
         rows = np.flatnonzero(lower <= steps[0].limit(distance))
@@ -213,7 +213,8 @@ def rankings(fields: Sequence[VectorField], queries: Sequence[Vectors], usable: 
     >>> [rows.tolist() for rows, _ in rankings([field], [points[:1]])]
     [[0, 1, 2]]
     """
-    _, _, rows = _prepared(fields, queries, usable)
+    _, usable = _prepared(fields, queries, usable)
+    rows = _rows(fields, usable)
     low, high = (np.zeros((len(queries[0]), len(rows))) for _ in range(2))
     for field, targets in zip(fields, queries, strict=True):
         least, most = bounds.between(targets, field.of(rows), field.metric)
@@ -246,14 +247,21 @@ def _ordered(
 
 def _prepared(
     fields: Sequence[VectorField], queries: Sequence[Vectors], usable: Mask | None
-) -> tuple[list[_Step], Mask | None, Rows]:
-    """The steps of a search, the mask if it leaves anything out, and the rows that may be found."""
+) -> tuple[list[_Step], Mask | None]:
+    """The steps of a search, and the mask if it leaves anything out."""
     for field, targets in zip(fields, queries, strict=True):
         field.metric.check(targets)
-    steps = _steps(fields)
-    if usable is not None and usable.all():
-        usable = None
-    return steps, usable, np.arange(len(fields[0])) if usable is None else np.flatnonzero(usable)
+    return _steps(fields), None if usable is not None and usable.all() else usable
+
+
+def _rows(fields: Sequence[VectorField], usable: Mask | None) -> Rows:
+    """The images that may be found."""
+    return np.arange(len(fields[0])) if usable is None else np.flatnonzero(usable)
+
+
+def _first_look(k: int) -> int:
+    """How many images are measured to find a limit for all others."""
+    return max(FIRST_LOOK, 4 * k)
 
 
 def _first_bounds(
@@ -273,11 +281,11 @@ def _settled(
     fields: Sequence[VectorField], query: Sequence[Vectors], k: int, steps: Sequence[_Step], lower: Floats
 ) -> Found:
     """The images nearest to one query, given the first step's bounds of all."""
-    first, rows = max(FIRST_LOOK, 8 * k), None
+    first, rows = _first_look(k), None
     for step in steps:
         if rows is not None:
             (lower,) = step.bounds([target[None] for target in query], rows)
-        best = np.argpartition(lower, first)[:first]
+        best = _smallest(lower, first)
         _, distances = measured(fields, query, best if rows is None else rows[best])
         left = np.flatnonzero(lower <= step.limit(distances[k - 1]))
         rows = left if rows is None else rows[left]
@@ -285,6 +293,19 @@ def _settled(
             break
     assert rows is not None
     return measured(fields, query, rows)
+
+
+def _smallest(values: Floats, count: int) -> Rows:
+    """The positions of the smallest `count` of more values, in any order.
+
+    At least so many are up to the count-th of the least values of groups; these are few, and found in one pass.
+    """
+    size = len(values) // (16 * count)
+    if size < 2:
+        return np.argpartition(values, count)[:count]
+    least = values[: len(values) // size * size].reshape(size, -1).min(axis=0)
+    some = np.flatnonzero(values <= np.partition(least, count - 1)[count - 1])
+    return some[np.argpartition(values[some], count - 1)[:count]]
 
 
 def measured(fields: Sequence[VectorField], query: Sequence[Vectors], rows: Rows) -> Found:

@@ -102,9 +102,8 @@ class Questions:
         query, in_gallery = self._asked(asked, moment.base(gallery), gallery)
         with self.store.snapshot():
             (matches,) = asked.search(gallery, [in_gallery])
-            digests = self.digests_of(match.path for match in matches)
         found = asked.results(gallery, query, matches)
-        return moment, {**found, "digests": [digests.get(match.path) for match in matches]}
+        return moment, {**found, "digests": [match.digest for match in matches]}
 
     def resolved(self, asked: Asked, gallery: Gallery, moment: Moment) -> Resolved:
         """A query in a gallery, other than the one that it is asked of perhaps.

@@ -7,7 +7,7 @@ import ipaddress
 import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -90,8 +90,8 @@ class Admission:
         return is_any or name in (*LOOPBACK, self.host, *self.hosts)
 
     def let_in(self, response: Response) -> None:
-        """Begin a session."""
-        response.set_cookie(self.cookie, self._session, httponly=True, samesite="strict", path="/")
+        """Begin a session: for the folder of the page's address, which a proxy may have below another one."""
+        response.set_cookie(self.cookie, self._session, httponly=True, samesite="strict", path=None)
 
 
 class Guard:
@@ -153,10 +153,12 @@ class Guard:
         return None
 
     def _entered(self, request: Request, token: str) -> Response:
+        """Let somebody in, to the view that the address has beside the token."""
         if not self._admission.knows(request) and not self._admission.admits(token):
             reason = "this token is wrong, or has let in a browser already: start imgrec explore again"
             return refusal("/", 403, reason)
-        response = RedirectResponse("./", 303)
+        others = [(name, value) for name, value in request.query_params.multi_items() if name != "token"]
+        response = RedirectResponse(f"./?{urlencode(others)}" if others else "./", 303)
         self._admission.let_in(response)
         return response
 

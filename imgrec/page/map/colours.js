@@ -12,6 +12,9 @@ export function shades(element) {
   return Object.fromEntries(["paper", "ink", "faint", "accent", "others", "a", "b"].map((name) => [name, named(name)]));
 }
 
+/** A colour that fades into the paper, as `PointLayer` has what is not selected. */
+export const faded = (colour, paper) => colour.map((value, i) => Math.round(paper[i] + 0.22 * (value - paper[i])));
+
 /** Red, green and blue of `#rrggbb`, from 0 to 255. */
 export function rgb(colour) {
   return [1, 3, 5].map((start) => parseInt(colour.slice(start, start + 2), 16));

@@ -1,6 +1,7 @@
 /** A map that is one file: what it shows is in elements of the page, packed. */
 
 import { inflated, unpack } from "./data.js";
+import { toggled } from "./region.js";
 import { csv, save, SelectionPanel } from "./selection.js";
 import { MapView } from "./view.js";
 
@@ -24,7 +25,10 @@ const panel = new SelectionPanel(document.getElementById("selection"), {
   items,
   save: (rows) => save(csv(["path", "x", "y", "label"], rows, cells), "selection.csv"),
   pick: (row) => view.fit([row]),
-  clear: () => select(null),
+  clear: () => {
+    view.selected = null;
+    show();
+  },
 });
 
 /** What `map.csv` has of a row. */
@@ -34,16 +38,13 @@ function cells(row) {
   return [paths[row], at(left, 0), at(bottom, 1), labels[numbers[row]][0]];
 }
 
-function select(rows) {
-  view.selected = rows;
-  panel.show(rows, labels, numbers);
-}
+const show = () => panel.show(view.selected, labels, numbers);
 
-view.addEventListener("select", ({ detail }) => panel.show(detail.rows, labels, numbers));
-view.addEventListener("pick", ({ detail }) => {
-  const chosen = new Set(detail.shift ? view.selected : []);
-  if (!chosen.delete(detail.row)) chosen.add(detail.row);
-  select(Uint32Array.from(chosen));
+view.addEventListener("select", show);
+view.addEventListener("pick", ({ detail: { row, shift } }) => {
+  if (!shift) view.region = null;
+  view.points = toggled(view.points, [row]);
+  show();
 });
 view.show({ ...about, positions, numbers });
 await view.whole();

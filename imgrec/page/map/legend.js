@@ -1,6 +1,6 @@
-/** The legend of a map: what colour a label has, how many images, and which of them are shown. */
+/** The legend of a map: what colour a label has, how many images, which of them are shown, and which stand out. */
 
-import { LABEL_COLOURS, rgb } from "./colours.js";
+import { faded, LABEL_COLOURS, rgb } from "./colours.js";
 import { BACKGROUND, CIRCLE, HIDDEN, TRIANGLE } from "./layer.js";
 
 const MOST = 2 * LABEL_COLOURS.length; // labels with a mark of their own
@@ -9,9 +9,9 @@ export class Legend {
   #entries = []; // { name, numbers, colour (null: that of others), kind }
   #entryOf = new Map();
 
-  /** In a parent; `filtered(numbers)` is called when someone hides or shows labels. */
-  constructor(parent, filtered) {
-    this.filtered = filtered;
+  /** In a parent; `filtered(numbers)` is called when someone hides or shows labels, `highlighted(numbers)` likewise. */
+  constructor(parent, { filtered, highlighted }) {
+    Object.assign(this, { filtered, highlighted });
     this.box = Object.assign(document.createElement("details"), { className: "map-legend", open: true });
     const summary = Object.assign(document.createElement("summary"), { textContent: "Labels" });
     this.list = document.createElement("ul");
@@ -34,6 +34,11 @@ export class Legend {
     for (const entry of this.#entries) entry.box.checked = !entry.numbers.every((number) => numbers.has(number));
   }
 
+  /** The numbers of labels that stand out; none: all do. */
+  set highlight(numbers) {
+    for (const { star, numbers: own } of this.#entries) star.setAttribute("aria-pressed", own.every((each) => numbers.has(each)));
+  }
+
   restyle(style) {
     for (const entry of this.#entries) entry.swatch.style.background = entry.colour ?? style.others;
   }
@@ -44,11 +49,14 @@ export class Legend {
   }
 
   /** The colours of all labels, as `Layer.colour` takes them. */
-  palette(style, hidden) {
+  palette(style, hidden, highlight) {
     const palette = new Uint8Array(65536 * 4);
+    const paper = rgb(style.paper);
     for (const [number, entry] of this.#entryOf) {
-      const kind = hidden.has(number) ? HIDDEN : entry.kind;
-      palette.set([...rgb(entry.colour ?? style.others), kind], 4 * number);
+      const isBright = stands(highlight, number);
+      const kind = hidden.has(number) ? HIDDEN : isBright ? entry.kind : BACKGROUND;
+      const colour = rgb(entry.colour ?? style.others);
+      palette.set([...(isBright ? colour : faded(colour, paper)), kind], 4 * number);
     }
     return palette;
   }
@@ -71,7 +79,14 @@ export class Legend {
       for (const each of this.#entries) each.box.checked = isAlone || each === entry;
       this.#tell();
     });
-    line.append(label, only);
+    entry.star = Object.assign(document.createElement("button"), { type: "button", textContent: "\u2605", title: "Highlight" });
+    entry.star.setAttribute("aria-label", `Highlight ${text}`);
+    entry.star.setAttribute("aria-pressed", false);
+    entry.star.addEventListener("click", () => {
+      entry.star.setAttribute("aria-pressed", !isPressed(entry));
+      this.highlighted(this.#entries.filter(isPressed).flatMap(({ numbers }) => numbers));
+    });
+    line.append(label, only, entry.star);
     return line;
   }
 
@@ -79,6 +94,11 @@ export class Legend {
     this.filtered(this.#entries.filter(({ box }) => !box.checked).flatMap(({ numbers }) => numbers));
   }
 }
+
+const isPressed = ({ star }) => star.getAttribute("aria-pressed") === "true";
+
+/** Whether a label stands out, where some are highlighted. */
+export const stands = (highlight, number) => !highlight.size || highlight.has(number);
 
 /** The lines of a legend, as `map.png` has them: by name, after what is drawn as background. */
 function entriesOf(labels, rest) {

@@ -44,6 +44,13 @@ export function inside(polygon, positions, other = null, t = 0) {
   return rows.slice(0, count);
 }
 
+/** Rows, as a `Set`, with some others; those that they have already are taken away. */
+export function toggled(rows, some) {
+  const all = new Set(rows);
+  for (const row of some) if (!all.delete(row)) all.add(row);
+  return all;
+}
+
 /** The row of the nearest point within a distance that `isShown`, or null. */
 export function nearest(x, y, reach, positions, other, t, isShown) {
   const isMoving = other && t > 0;

@@ -1,6 +1,7 @@
 /** The buttons of a map. */
 
 const MODES = { move: "Move", lasso: "Lasso", rectangle: "Rectangle" };
+const HINT = "Draw around points, or click single ones, to select them";
 
 export class Toolbar {
   /** In a parent; `actions`: `mode(name)`, `fit()` and `pictures()`. */
@@ -8,7 +9,11 @@ export class Toolbar {
     this.box = Object.assign(document.createElement("div"), { className: "map-tools" });
     this.box.setAttribute("role", "toolbar");
     this.box.setAttribute("aria-label", "Map");
-    this.modes = Object.entries(MODES).map(([mode, text]) => [mode, this.#button(text, () => actions.mode(mode))]);
+    this.modes = Object.entries(MODES).map(([mode, text]) => {
+      const button = this.#button(text, () => actions.mode(mode));
+      if (mode !== "move") button.title = HINT;
+      return [mode, button];
+    });
     this.#button("Fit", actions.fit);
     this.shown = this.#button("Pictures", actions.pictures);
     parent.append(this.box);

@@ -15,22 +15,23 @@
  * those of the map file, 0 to 65535 with y upward, and a point's name is its row.
  *
  * Properties. Setting one redraws and fires no event:
- *
  * - `camera`: `{ x, y, zoom }`, what is in the middle; zoom 1 shows the whole map.
  * - `other`: positions of the same rows on a second map, or null; `t`, from 0 to 1, moves the points there.
- * - `hidden`: the numbers of labels that are filtered out, `[3, 7]`.
+ * - `hidden`: the numbers of labels that are filtered out, `[3, 7]`; `highlight`: of those that stand out, if any do.
  * - `region`: the polygon that selects, `[x, y, x, y, ...]` of integers, at most 200 vertices, or null.
- * - `selected`: the rows of the selection, a `Uint32Array`, or null; setting it takes the region away.
+ * - `points`: rows that the selection has beside the region, or lacks although they are in it. Set after the region.
+ * - `selected`: the rows of the selection, a `Uint32Array`, or null; setting it takes region and points away.
  * - `query`: where a query is, `{ a: { x, y, spread, estimated }, b }` on the first and second map, `b` may be absent.
  * - `rings`: rows that are marked, `{ a: rows, b: rows }`: neighbours on the first and on the second map.
  * - `mode`: what dragging does: "move", "lasso" or "rectangle". With shift it is "lasso" in any mode but "rectangle".
+ *   A click picks a point in the first, and in the others takes it into the selection or out of it.
  * - `pictures`: whether pictures are shown on the map as one comes nearer.
  *
  * Methods: `show(map)`; `fit(rows)` brings rows, or all, into view; `selectView()` selects what is in view;
  * `restyle()` reads the colours anew after a change of theme; `whole()`, a promise that all points are drawn; `close()`.
  *
  * Events, with what is in `detail`: `camera` (`camera`), `hover` (`row` or null), `pick` (`row`, `shift`, `alt`),
- * `select` (`rows` or null, `region` or null), `filter` (`hidden`), `pictures` and `mode` (their values).
+ * `select` (`rows` and `region`, or null, and `points`), `filter` (`hidden`), `highlight`, `pictures`, `mode` (as named).
  */
 
 import { Camera } from "./camera.js";
@@ -38,17 +39,15 @@ import { shades } from "./colours.js";
 import { DensityLayer } from "./density.js";
 import { listen } from "./gestures.js";
 import { landmarks } from "./landmarks.js";
-import { Legend } from "./legend.js";
+import { Legend, stands } from "./legend.js";
 import { Overlay } from "./overlay.js";
+import { Pace } from "./pace.js";
 import { PointLayer } from "./points.js";
-import { inside, nearest, simplified } from "./region.js";
+import { inside, nearest, simplified, toggled } from "./region.js";
 import { Tip } from "./tip.js";
 import { Toolbar } from "./toolbar.js";
 
 const REACH = 14; // pixels from a point within which it is hovered
-const QUICK_MS = 24; // for a frame: from then on more points are drawn in one
-const SLOW_MS = 45; // fewer
-const AT_REST = 8; // portions at once when nothing changes
 const POLL_MS = 4; // between two looks whether the last portion is drawn
 const SETTLED_MS = 90; // without a change of the camera, until pictures are looked for
 
@@ -58,7 +57,9 @@ export class MapView extends EventTarget {
   #other = null;
   #t = 0;
   #hidden = new Set();
+  #highlight = new Set();
   #region = null;
+  #points = new Set();
   #selected = null;
   #query = null;
   #rings = { a: [], b: [] };
@@ -67,8 +68,7 @@ export class MapView extends EventTarget {
   #hovered = null;
   #drag = null; // the polygon that is being drawn, in pixels
   #drawn = 0; // points since the last change
-  #portion = 1 << 16; // points that a frame has time for
-  #begun = null; // when the first portion was drawn, until it is on the screen
+  #pace = new Pace();
   #changedAt = 0;
   #isStale = true; // whether what lies above the points has changed
   #frame = 0;
@@ -80,10 +80,8 @@ export class MapView extends EventTarget {
     super();
     this.element = element;
     element.classList.add("map");
-    const points = document.createElement("canvas");
-    const overlay = document.createElement("canvas");
-    points.className = "map-points";
-    overlay.className = "map-overlay";
+    const named = (className) => Object.assign(document.createElement("canvas"), { className });
+    const [points, overlay] = [named("map-points"), named("map-overlay")];
     overlay.tabIndex = 0;
     overlay.setAttribute("role", "application");
     overlay.setAttribute("aria-roledescription", "map");
@@ -97,7 +95,10 @@ export class MapView extends EventTarget {
       fit: () => this.#moved(() => this.fit()),
       pictures: () => this.#tell("pictures", (this.pictures = !this.pictures)),
     });
-    this.legend = new Legend(element, (hidden) => this.#tell("filter", { hidden: (this.hidden = hidden) }));
+    this.legend = new Legend(element, {
+      filtered: (hidden) => this.#tell("filter", { hidden: (this.hidden = hidden) }),
+      highlighted: (highlight) => this.#tell("highlight", { highlight: (this.highlight = highlight) }),
+    });
     this.said = Object.assign(document.createElement("p"), { className: "map-said" });
     this.said.setAttribute("aria-live", "polite");
     element.append(this.said);
@@ -118,7 +119,7 @@ export class MapView extends EventTarget {
     this.#map = map;
     this.#other = null;
     this.#t = 0;
-    this.#hidden = new Set();
+    for (const each of [this.#hidden, this.#highlight, this.#points]) each.clear();
     this.#region = this.#selected = this.#query = this.#hovered = null;
     this.#rings = { a: [], b: [] };
     this.tip.show(null);
@@ -171,7 +172,16 @@ export class MapView extends EventTarget {
     this.#hidden = new Set(numbers);
     this.legend.hidden = this.#hidden;
     this.#colour();
-    if (this.#region) this.#select(this.#region);
+    if (this.#selected) this.#select(this.#region, this.#points);
+  }
+
+  get highlight() {
+    return [...this.#highlight].sort((a, b) => a - b);
+  }
+
+  set highlight(numbers) {
+    this.#highlight = this.legend.highlight = new Set(numbers);
+    this.#colour();
   }
 
   get region() {
@@ -182,12 +192,21 @@ export class MapView extends EventTarget {
     this.#select(polygon);
   }
 
+  get points() {
+    return [...this.#points].sort((a, b) => a - b);
+  }
+
+  set points(rows) {
+    this.#select(this.#region, rows);
+  }
+
   get selected() {
     return this.#selected;
   }
 
   set selected(rows) {
     this.#region = null;
+    this.#points.clear();
     this.#marked(rows && Uint32Array.from(rows));
   }
 
@@ -275,7 +294,9 @@ export class MapView extends EventTarget {
       },
       pick: (x, y, keys) => {
         const row = x === null ? this.#hovered : this.#nearest(x, y);
-        if (row !== null) this.#tell("pick", { row, shift: keys.shiftKey, alt: keys.altKey });
+        if (row === null) return;
+        if (this.#mode === "move") this.#tell("pick", { row, shift: keys.shiftKey, alt: keys.altKey });
+        else this.#choose(this.#region, toggled(this.#points, [row]));
       },
       drawing: (pixels) => {
         this.#drag = pixels;
@@ -306,19 +327,21 @@ export class MapView extends EventTarget {
     this.#tell("hover", { row });
   }
 
-  #choose(polygon) {
-    this.#select(polygon);
+  #choose(polygon, points = []) {
+    this.#select(polygon, points);
     const count = this.#selected?.length ?? 0;
-    this.said.textContent = polygon ? `${count.toLocaleString("en")} images selected` : "Nothing selected";
-    this.#tell("select", { rows: this.#selected, region: this.#region });
+    this.said.textContent = this.#selected ? `${count.toLocaleString("en")} images selected` : "Nothing selected";
+    this.#tell("select", { rows: this.#selected, region: this.#region, points: this.points });
   }
 
-  #select(polygon) {
+  #select(polygon, points = []) {
+    const { positions, numbers } = this.#map;
     this.#region = polygon;
-    if (!polygon) return this.#marked(null);
-    const isHidden = (row) => this.#hidden.has(this.#map.numbers[row]);
-    const rows = inside(polygon, this.#map.positions, this.#other, this.#t);
-    this.#marked(this.#hidden.size ? rows.filter((row) => !isHidden(row)) : rows);
+    this.#points = new Set(Array.from(points).filter((row) => row < numbers.length));
+    if (!polygon && !this.#points.size) return this.#marked(null);
+    let rows = polygon ? inside(polygon, positions, this.#other, this.#t) : [];
+    if (this.#points.size) rows = Uint32Array.from(toggled(rows, this.#points)).sort();
+    this.#marked(this.#hidden.size ? rows.filter((row) => !this.#hidden.has(numbers[row])) : rows);
   }
 
   #marked(rows) {
@@ -355,7 +378,7 @@ export class MapView extends EventTarget {
   }
 
   #colour() {
-    this.layer.colour(this.legend.palette(this.style, this.#hidden), this.style.paper);
+    this.layer.colour(this.legend.palette(this.style, this.#hidden, this.#highlight), this.style.paper);
     this.#changed();
   }
 
@@ -386,11 +409,10 @@ export class MapView extends EventTarget {
     this.#frame = 0;
     const count = this.#map.numbers.length;
     const now = performance.now();
-    this.#pace(now);
+    this.#pace.frame(now, this.#map.block, count);
     if (!this.#drawn || (this.#drawn < count && now - this.#changedAt > SETTLED_MS)) {
-      const until = Math.min(count, this.#drawn + this.#portion * (this.#drawn ? AT_REST : 1));
+      const until = Math.min(count, this.#drawn + this.#pace.portion(now, this.#drawn === 0));
       this.layer.draw(this.#camera, this.#t, this.#drawn, until);
-      this.#begun = this.#drawn ? null : now;
       this.#drawn = until;
     }
     if (this.#isStale) this.#paintOverlay();
@@ -399,20 +421,10 @@ export class MapView extends EventTarget {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  /** How many points a frame has time for: fewer when the first ones were late, more when they were in time. */
-  #pace(now) {
-    const took = this.#begun === null ? null : now - this.#begun;
-    this.#begun = null;
-    if (took === null) return;
-    const factor = took > SLOW_MS ? 0.7 : took < QUICK_MS ? 1.4 : 1;
-    const { block, numbers } = this.#map;
-    this.#portion = Math.min(Math.max(block, Math.round(this.#portion * factor)), Math.max(block, numbers.length));
-  }
-
   #paintOverlay() {
     this.overlay.draw(this.#camera, this.style, {
       at: (row) => this.#at(row),
-      fades: (row) => this.layer.fades(row),
+      fades: (row) => this.layer.fades(row) || !stands(this.#highlight, this.#map.numbers[row]),
       colour: (row) => this.legend.colour(this.#map.numbers[row], this.style),
       drag: this.#drag,
       region: this.#region,
