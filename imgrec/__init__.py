@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from imgrec.images import UnreadableImageError, image_suffixes, source_of
     from imgrec.images.lazy import LazyPicture
     from imgrec.ingestion.ingest import ingest
-    from imgrec.ingestion.items import decode_item, extract_items, read_item
+    from imgrec.ingestion.items import decode_item, extract_items, read_again, read_item
     from imgrec.ingestion.steps import IngestReport
     from imgrec.interactive import open_gallery as open  # noqa: A004 - it is imgrec.open
     from imgrec.linear import LinearReducer
@@ -72,6 +72,7 @@ _LAZY = {
     "import_vectors": "imgrec.exchange.importing",
     "ingest": "imgrec.ingestion.ingest",
     "open": "imgrec.interactive:open_gallery",
+    "read_again": "imgrec.ingestion.items",
     "read_item": "imgrec.ingestion.items",
     "recommend": "imgrec.gallery.recommend",
     "source_of": "imgrec.images",
@@ -127,6 +128,7 @@ __all__ += [
     "image_suffixes",
     "install_command",
     "option",
+    "read_again",
     "read_item",
     "source_of",
 ]

@@ -85,7 +85,7 @@ def test_no_plugin_is_left_out() -> None:
         "reranker": RERANKERS,
         "decoder": {"heif", "jxl", "raw"},
         "source": {"files"},
-        "engine": {"threads"},
+        "engine": {"ray", "threads"},  # the former in tests/test_ray.py, on a cluster
         "stage": STAGES.keys() | ELSEWHERE,
     }
     assert found == {kind: set(names) for kind, names in listed.items()}
