@@ -44,6 +44,14 @@ FAULTS = (
         "kills",
     ),
     Fault(
+        "with `engine=ray`: a process or a machine of the cluster is lost, the ingest itself is killed, a file kills "
+        "each process that takes it",
+        "what was lost is done again by others, to the last bit; the next run goes on; such a file is recorded as "
+        "failed, and no other. Nothing of Ray is left running",
+        "ray::a_killed_process_and_a_lost_node ray::a_killed_driver_goes_on ray::a_file_that_ends_processes "
+        "ray::a_cluster_of_its_own_ends_with_the_run",
+    ),
+    Fault(
         "Ctrl-C",
         "nobody waits for the batch in flight; the summary, exit code 130, and the next run goes on",
         "faults::after_ctrl_c_nobody_waits_for_a_batch_that_takes_long "

@@ -31,6 +31,8 @@ NOT_RUN = {
     "imgrec ingest photos extractor=clip ": "its weights are on the network; test_clip.py does, on a small model",
     "imgrec recommend 'text=": "the same",
     "imgrec recommend coat.jpg 'text=": "the same",
+    "imgrec ingest photos engine=ray": "test_ray.py does, on a cluster of its own and on one that is there",
+    "imgrec -m evaluate photos --config-dir mine hydra/launcher=": "test_sweep.py does, by each launcher",
     "$ imgrec -m evaluate clothing ": "pictures.py does",
     "imgrec explore": "it goes on; test_serving.py starts it",
     "curl ": "test_serving.py asks a server",
