@@ -330,15 +330,8 @@ class Lance(imgrec.Store):
 
     def _next(self, table: Table | None, entry: Mapping[str, Any], gone: Addresses, new: list[pa.Table]) -> Table:
         """The next version of a space's vectors. Of versions that no commit names, nothing is in it."""
-        import lance
-
         if table is None:
-            uri = self._uri(f"vectors/{entry['folder']}")
-            try:
-                dataset = lance.write_dataset(new[0], uri, mode="create")
-            except OSError:  # of a commit that never came
-                dataset = lance.write_dataset(new[0], uri, mode="overwrite")
-            return Table(dataset, ("key",))
+            return Table.created(self._uri(f"vectors/{entry['folder']}"), new[0], ("key",))
         base = table
         while True:
             with contextlib.suppress(ConflictError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,21 @@ class ConflictError(Exception):
     """Somebody else has changed the dataset meanwhile: nothing was written."""
 
 
+@contextlib.contextmanager
+def _conflicts() -> Iterator[None]:
+    """Turn Lance's errors of that kind into a ConflictError."""
+    from lance.commit import CommitConflictError
+
+    try:
+        yield
+    except CommitConflictError as error:
+        raise ConflictError(str(error)) from error
+    except OSError as error:
+        if "Retryable commit conflict" in str(error):  # of functions that do not only commit
+            raise ConflictError(str(error)) from error
+        raise
+
+
 class Table:
     """A dataset as it is at one version; never changed."""
 
@@ -42,6 +58,22 @@ class Table:
     ) -> None:
         """Take a dataset, the columns that have keys, and what is known already, by fragment and deletion file."""
         self.dataset, self._keys, self._known = dataset, keys, known or {}
+
+    @classmethod
+    def created(cls, uri: str, rows: pa.Table, keys: Sequence[str]) -> Table:
+        """A new dataset; what is there, of a commit that never came, is not in this version.
+
+        Raises:
+            ConflictError: somebody else makes it at the same time.
+        """
+        import lance
+
+        with _conflicts():
+            try:
+                dataset = lance.write_dataset(rows, uri, mode="create")
+            except OSError:  # it is there
+                dataset = lance.write_dataset(rows, uri, mode="overwrite")
+        return cls(dataset, keys)
 
     @property
     def version(self) -> int:
@@ -136,7 +168,6 @@ class Table:
             ConflictError: a version since this one has changed one of the fragments that lose rows.
         """
         import lance
-        from lance.commit import CommitConflictError
         from lance.fragment import write_fragments
 
         removed, updated = [], []
@@ -150,10 +181,8 @@ class Table:
         operation = lance.LanceOperation.Update(
             removed_fragment_ids=removed, updated_fragments=updated, new_fragments=fragments
         )
-        try:
+        with _conflicts():
             dataset = lance.LanceDataset.commit(self.dataset, operation, read_version=self.version, max_retries=0)
-        except CommitConflictError as error:
-            raise ConflictError(str(error)) from error
         return Table(dataset, self._keys, {**self._known_blocks(), **self._new_blocks(dataset, new)})
 
     def _new_blocks(self, dataset: lance.LanceDataset, new: Sequence[pa.Table]) -> dict[int, tuple[Any, Block]]:
@@ -173,13 +202,16 @@ class Table:
     def restored(self) -> Table:
         """A new version that is as this one, after whatever was written since."""
         dataset = self.dataset.checkout_version(self.version)
-        dataset.restore()  # type: ignore[no-untyped-call]
+        with _conflicts():
+            dataset.restore()  # type: ignore[no-untyped-call]
         return Table(dataset, self._keys, self._known_blocks())
 
     def joined(self, besides: Sequence[int] = ()) -> Table | None:
-        """A new version with small fragments joined, but for some; None where they are few, or others write."""
-        from lance.commit import CommitConflictError
+        """A new version with small fragments joined, but for some; None where they are few.
 
+        Raises:
+            ConflictError: somebody else has changed one of them.
+        """
         poor = [
             each
             for each in self.dataset.get_fragments()
@@ -189,12 +221,10 @@ class Table:
         if len(poor) < TOO_MANY:
             return None
         dataset = self.dataset.checkout_version(self.version)
-        try:
+        with _conflicts():
             dataset.optimize.compact_files(
                 target_rows_per_fragment=SMALL, excluded_fragment_ids=list(besides), batch_size=1024
             )
-        except CommitConflictError:
-            return None
         return Table(dataset, self._keys, self._known_blocks())
 
     def follows_only_joining(self, before: Table) -> bool:
