@@ -269,7 +269,7 @@ class Lance(imgrec.Store):
                 except ConflictError:
                     if tried == MOST_TRIES:
                         raise imgrec.ImgrecError(f"store {self.path}: others write all the time") from None
-                    time.sleep(random.random() * 0.02 * 2 ** min(tried, 6))
+                    time.sleep(random.random() * 0.1 * 2 ** min(tried, 5))
                     state = self._now()
             self._tidy()
 
@@ -371,7 +371,7 @@ class Lance(imgrec.Store):
         for key, entry in state.head["spaces"].items():
             table = self._vectors(state, key)
             made = None if table is None else table.joined()
-            if made is not None:
+            if table is not None and made is not None and made.is_only_joined(table):
                 joined[key] = entry["folder"], made
         if joined:
             head = copy.deepcopy(dict(state.head))

@@ -227,10 +227,10 @@ class Table:
             )
         return Table(dataset, self._keys, self._known_blocks())
 
-    def follows_only_joining(self, before: Table) -> bool:
-        """Whether all that was committed since another version has joined fragments."""
+    def is_only_joined(self, before: Table) -> bool:
+        """Whether all that was committed since another version has joined fragments, and written nothing."""
         since = self.dataset.get_transactions(self.version - before.version)
-        return {type(each.operation).__name__ for each in since if each} <= {"Rewrite", "ReserveFragments"}
+        return not {"Update", "Restore", "Overwrite"} & {type(each.operation).__name__ for each in since if each}
 
     def forget_older(self, age: timedelta) -> None:
         """Delete the versions before this one that were followed by another one longer ago."""
