@@ -65,6 +65,10 @@ class ObjectStorage:
             "AWS_REGION": "us-east-1",
         }
 
+    def requests(self) -> int:
+        """How many moto's server has answered so far."""
+        return self.log.read_bytes().count(b" HTTP/1.1")
+
     @property
     def client(self) -> Any:
         """A client of boto3."""

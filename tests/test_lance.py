@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import imgrec
-from imgrec import Batch, NoStoreError, Record, Space, UsageError
+import imgrec.search.files
+from conftest import Cli
+from imgrec import Batch, ImgrecError, NoStoreError, Record, Space, UsageError
 from imgrec.testing import ContractError, check_store
 from object_storage import ObjectStorage
 from soak import writers
@@ -161,3 +163,102 @@ def test_old_changes_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         revisions.append(store.revision(RGB) or "")
     assert store.changes(RGB, revisions[0]) is None
     assert store.changes(RGB, revisions[-2]) == ({"h"}, {"h"})
+
+
+def test_a_gallery_in_object_storage_from_ingest_to_restore(
+    moto_server: ObjectStorage, here: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whoever reads what is left of it finds no credentials."""
+    for name, value in moto_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(imgrec.search.files, "WORTH_KEEPING", 0)
+    place = moto_server.url("whole/gallery")
+    chosen = ["store=lance", f"store.path={place}"]
+    told = [here("ingest", photos, "extractor=colour", *chosen, "backup=csv")]
+    assert "40 new" in told[0].out
+    assert (tmp_path / "outputs" / "gallery-csv").is_dir()  # beside a store on this machine it would be there
+    told.append(here("ingest", photos, "extractor=colour", *chosen, "backup=csv"))
+    assert "40 unchanged" in told[-1].out
+    query = photos / "china" / "china-0-0.jpg"
+    told += [here("recommend", query, *chosen, "k=3", "format=json"), here("verify", *chosen, "backup=csv")]
+    other = ["store=lance", f"store.path={tmp_path / 'again'}"]
+    told.append(here("restore", "backup=lance", f"backup.path={place}", *other))
+    assert "40 images restored" in told[-1].out
+    assert here("recommend", query, *other, "k=3", "format=json").json()["matches"] == told[2].json()["matches"]
+    with imgrec.open(place) as gallery:
+        assert len(gallery.recommend(query, k=3)) == 3
+    assert list((tmp_path / "cache" / "imgrec" / "lance").glob("*/colour-*/*/vectors.npy"))
+    texts = [text.encode() for each in told for text in (each.out, each.err)]
+    texts += [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    client = moto_server.client
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=moto_server.bucket, Prefix="whole/"):
+        texts += [
+            client.get_object(Bucket=moto_server.bucket, Key=each["Key"])["Body"].read()
+            for each in page["Contents"]
+        ]
+    assert len(texts) > 40
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert not any(moto_server.environment[name].encode() in text for text in texts)
+
+
+@pytest.mark.parametrize("kind", ["csv", "sqlite"])
+def test_copies_to_and_from_other_stores_are_equal(tmp_path: Path, kind: str) -> None:
+    first, other, last = (
+        opened(tmp_path / "first"),
+        imgrec.build("store", kind, path=str(tmp_path / kind)),
+        opened(tmp_path / "last"),
+    )
+    first.write(images("a", "bb", "ccc"))
+    first.write(
+        Batch(failures=[imgrec.Failure("/bad.jpg", 1, 2, "broken", 3.5)], dismissed=["/a.jpg"], metadata={"x": 1})
+    )
+    with other.open(create=True):
+        assert other.copy_from(first) == 2
+        assert last.copy_from(other) == 2
+        for each in (other, last):
+            assert sorted(each.records(), key=lambda r: r.path) == sorted(first.records(), key=lambda r: r.path)
+            assert list(each.failures()) == list(first.failures())
+            assert (each.dismissed(), each.metadata(), held(each)) == ({"/a.jpg"}, {"x": 1}, held(first))
+
+
+def test_a_transaction_takes_few_requests_however_many_there_were(
+    moto_server: ObjectStorage, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in moto_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(imgrec_lance.Lance, "transaction_size", 8)
+    monkeypatch.setattr(tables, "TOO_MANY", 10**6)  # of so small ones, that is
+    monkeypatch.setattr("imgrec.ingestion.steps.LOOKED_UP", 8)
+    requests = []
+    write = imgrec_lance.Lance.write
+
+    def counted(store: imgrec_lance.Lance, batch: Batch) -> None:
+        write(store, batch)
+        if batch.vectors:
+            requests.append(moto_server.requests())
+
+    monkeypatch.setattr(imgrec_lance.Lance, "write", counted)
+    store = imgrec.build("store", "lance", path=moto_server.url("few"))
+    imgrec.ingest(photos, imgrec.build("extractor", "colour"), store, batch_size=8)
+    each = np.diff(requests)
+    assert len(each) == 4
+    assert each.max() <= 20
+
+
+@pytest.mark.parametrize("lost", ["vectors/*/data/*", "files.lance/data/*", "vectors/*/_versions/*"])
+def test_what_is_damaged_is_told_in_a_line(tmp_path: Path, lost: str) -> None:
+    store = opened(tmp_path / "gallery")
+    store.write(images("a", "bb"))
+    for file in Path(store.location).glob(lost):
+        file.unlink()
+    again = imgrec_lance.Lance(path=store.location)
+    try:
+        problems = list(again.open().problems())
+    except ImgrecError as error:
+        problems = [str(error)]
+    assert problems
+    assert all("\n" not in each and ".rs" not in each for each in problems)
+    if lost.startswith("vectors"):
+        with pytest.raises(ImgrecError, match=r"store .*gallery: "):
+            again.vectors(RGB)

@@ -77,7 +77,9 @@ def _errors_of(location: str) -> Iterator[None]:
         yield
     except imgrec.ImgrecError:
         raise
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and ".rs:" not in str(error):
+            raise
         raise imgrec.ImgrecError(f"store {location}: {_short(error)}") from error
 
 
@@ -148,7 +150,7 @@ class Lance(imgrec.Store):
             if self._state is None:
                 try:
                     self._state = self._opened(create=create)
-                except (OSError, RuntimeError) as error:
+                except (OSError, RuntimeError, ValueError) as error:
                     raise imgrec.UsageError(f"store {self.path} cannot be opened: {_short(error)}") from error
         return self
 
