@@ -311,10 +311,8 @@ class Lance(imgrec.Store):
                 spaces[entry["folder"]], entry["version"] = table, table.version
         head["metadata"] |= batch.metadata
         head["metadata"] = {name: value for name, value in head["metadata"].items() if value is not None}
-        tables = [rows.of_paths(new, head["generation"])] if new else []
-        if is_more:
-            tables.append(rows.of_changes(head["revision"], removed, head["generation"]))
-        return self._next_state(state, head, gone, tables, spaces)
+        added_rows = [rows.of(new, head["revision"], removed, head["generation"])] if is_more else []
+        return self._next_state(state, head, gone, added_rows, spaces)
 
     def _unused(self, state: State, gone: Addresses, added: Keys) -> tuple[Keys, list[str]]:
         """The contents, as keys and as digests, that no record has any more without the rows that go."""
@@ -355,7 +353,7 @@ class Lance(imgrec.Store):
         head["dropped"].append([folder, time.time()])
         head |= {"generation": head["generation"] + 1, "revision": secrets.token_hex(16)}
         gone = _places(state.files.rows(["_rowaddr"], where=f"kind IN ({rows.REVISION}, {rows.REMOVED})"))
-        return self._next_state(state, head, gone, [rows.of_changes(head["revision"], [], head["generation"])],
+        return self._next_state(state, head, gone, [rows.of({}, head["revision"], [], head["generation"])],
                                 dict(state.spaces))  # fmt: skip
 
     # --- keeping it tidy ----------------------------------------------------------------------------------------

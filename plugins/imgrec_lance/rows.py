@@ -58,26 +58,33 @@ def own_keys(kind: int, names: Sequence[str]) -> Keys:
     return keys_of(f"\0{kind}\0{name}".encode() for name in names)
 
 
-def of_paths(rows: Mapping[str, Record | Failure | None], written: int) -> pa.Table:
-    """Rows of paths: a record, a failure or, for a dismissed one, neither."""
-    made = []
-    for path, row in rows.items():
+def of(
+    paths: Mapping[str, Record | Failure | None], revision: str, removed: Sequence[str], written: int
+) -> pa.Table:
+    """The rows of a commit.
+
+    Args:
+        paths: a record, a failure or, for a dismissed one, neither, by path.
+        revision: what the commit makes.
+        removed: the contents that go with it.
+        written: the number of the commit.
+    """
+    made: list[dict[str, Any]] = [{"kind": REVISION, "name": revision.encode()}]
+    made += [{"kind": REMOVED, "name": b"", "digest": digest} for digest in removed]
+    for path, row in paths.items():
         kind = DISMISSED if row is None else RECORD if isinstance(row, Record) else FAILURE
-        made.append({**(asdict(row) if row else {}), "kind": kind, "name": os.fsencode(path), "written": written})
-    keys = path_keys(list(rows))
+        made.append({**(asdict(row) if row else {}), "kind": kind, "name": os.fsencode(path)})
+    keys = np.concatenate(
+        [
+            own_keys(REVISION, [revision]),
+            own_keys(REMOVED, [f"{revision}\0{digest}" for digest in removed]),
+            path_keys(list(paths)),
+        ]
+    )
     contents = np.zeros_like(keys)
-    is_record = [isinstance(row, Record) for row in rows.values()]
-    contents[is_record] = content_keys([row.digest for row in rows.values() if isinstance(row, Record)])
-    return _table(made, keys, contents)
-
-
-def of_changes(revision: str, removed: Sequence[str], written: int) -> pa.Table:
-    """The row of a new revision, and those of the contents that went with it."""
-    made: list[dict[str, Any]] = [{"kind": REVISION, "name": revision.encode(), "written": written}]
-    made += [{"kind": REMOVED, "name": b"", "digest": digest, "written": written} for digest in removed]
-    names = [f"{revision}\0{digest}" for digest in removed]
-    keys = np.concatenate([own_keys(REVISION, [revision]), own_keys(REMOVED, names)])
-    return _table(made, keys, np.zeros_like(keys))
+    is_record = [row["kind"] == RECORD for row in made]
+    contents[is_record] = content_keys([row["digest"] for row in made if row["kind"] == RECORD])
+    return _table([{**row, "written": written} for row in made], keys, contents)
 
 
 def of_head(head: Mapping[str, Any]) -> pa.Table:
