@@ -394,8 +394,16 @@ class Keeps(Sqlite):
 class InParts(Sqlite):
     def write(self, batch: Batch) -> None:
         super().write(replace(batch, vectors={}, metadata={}))
-        for space, (digests, vectors) in batch.vectors.items():
+        super().write(Batch(vectors=batch.vectors))
+
+
+class ReadsAhead(Sqlite):
+    """The vectors of a space are there before the batch is."""
+
+    def write(self, batch: Batch) -> None:
+        for space, (digests, vectors) in [*batch.vectors.items()][:-1]:
             super().write(Batch(vectors={space: (digests, vectors)}))
+        super().write(batch)
 
 
 class Lines(Sqlite):
@@ -521,6 +529,7 @@ STORES: dict[str, type[Sqlite]] = {
     "two_spaces_are_apart": OneSpace,
     "a_dropped_space_is_gone": Keeps,
     "a_batch_is_written_whole_or_not_at_all": InParts,
+    "a_half_written_second_space_is_unseen": ReadsAhead,
     "dismissed_paths_are_kept": AllDismissed,
     "paths_have_any_character": Lines,
     "relative_paths_travel_with_the_store": Rooted,
