@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from imgrec.gallery.query import Query, Text
     from imgrec.gallery.recommend import recommend
     from imgrec.gallery.results import Match, Matches
-    from imgrec.images import UnreadableImageError, image_suffixes, source_of
+    from imgrec.images import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, image_suffixes, source_of
     from imgrec.images.lazy import LazyPicture
     from imgrec.ingestion.ingest import ingest
     from imgrec.ingestion.items import decode_item, extract_items, read_item
@@ -47,6 +47,7 @@ __version__ = "0.1.0"
 
 # Imported lazily, since it needs OpenCV or more, so that a plugin's `import imgrec` stays fast.
 _LAZY = {
+    "CHANGED": "imgrec.images",
     "Duplicates": "imgrec.gallery.duplicates",
     "Exported": "imgrec.exchange.export",
     "Fusion": "imgrec.fusion",
@@ -59,6 +60,8 @@ _LAZY = {
     "Match": "imgrec.gallery.results",
     "Matches": "imgrec.gallery.results",
     "NeighbourReducer": "imgrec.neighbours",
+    "NOT_OPENED": "imgrec.images",
+    "NOT_REGULAR": "imgrec.images",
     "Query": "imgrec.gallery.query",
     "Run": "imgrec.run",
     "Text": "imgrec.gallery.query",
@@ -108,6 +111,9 @@ __all__ = [
     "visualise",
 ]
 __all__ += [
+    "CHANGED",
+    "NOT_OPENED",
+    "NOT_REGULAR",
     "LazyPicture",
     "LinearReducer",
     "NeighbourReducer",

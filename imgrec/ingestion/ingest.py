@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from imgrec.kinds import Component, Engine, Extractor, Space, Store
 from imgrec.kinds.component import check_component
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
+
+log = logging.getLogger(__name__)
 
 
 def extractors_of(chosen: Extractor | Sequence[Extractor]) -> list[Extractor]:
@@ -90,7 +93,7 @@ def ingest(
     extractors = extractors_of(extractor)
     _check_batches(extractors, batch_size)
     exclusion = images.Exclusion(roots, exclude)
-    present = [root for root in roots if images.state(root) is not None]
+    present = _present(roots)
     total, passed_over = images.count(present, exclusion)
     if not total and not knows_any(store, roots):
         but = f", but {images.passed_over(passed_over)}" if passed_over else ""
@@ -133,7 +136,7 @@ def ingest(
             raise KeyboardInterrupt("the same command goes on from here") from None
         if lost := next((root for root in present if not images.is_there(root)), None):
             raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
-        ingestion.mark_missing(roots)
+        ingestion.mark_missing(roots, present)
         ingestion.note_decoding()
         if prune:
             ingestion.forget_missing(roots, force=force)
@@ -226,8 +229,18 @@ def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     """
     found = images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
     with contextlib.suppress(NoStoreError), store:
-        return images.roots([store.named(path) for path in found], may_be_gone=lambda _: True)
+        return images.outermost([store.named(path) for path in found])
     return found
+
+
+def _present(roots: Sequence[str]) -> list[str]:
+    """The roots that are there and can be opened; a line says what is not."""
+    there = [root for root, is_there in zip(roots, images.each(images.is_there, roots), strict=True) if is_there]
+    if away := sorted(set(roots) - set(there)):
+        example = images.state(away[0])
+        why = (example and example.problem) or "does not exist"
+        log.warning("%d of the source's %d roots are left out: %s %s", len(away), len(roots), away[0], why)
+    return there
 
 
 def knows_any(store: Store, roots: Sequence[str]) -> bool:

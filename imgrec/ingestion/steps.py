@@ -6,6 +6,7 @@ import contextlib
 import copy
 import logging
 import os
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
@@ -148,6 +149,9 @@ class Ingestion:
         self._failed_before = report.failed
         self._moved_from: set[str] = set()
         self._unreachable: set[str] = set()
+        self._seen = array("q")
+        """Hashes of the paths that were found, 8 bytes each, since they may be millions."""
+
         self._put_off: list[ImageFile] = []
         self._on_their_way: dict[str, set[Space]] = {}
         """For each content that is being extracted, the spaces it is extracted into."""
@@ -175,6 +179,7 @@ class Ingestion:
         """The files that are new, changed or lack vectors, without those forgotten on purpose."""
         for some in chunks(files, max(LOOKED_UP, self.store.transaction_size)):
             paths = [file.path for file in some]
+            self._seen.extend(hash(file.path) for file in some if not _is_closed(file))
             records = {record.path: record for record in self.store.records(paths=paths)}
             failures = {failure.path: failure for failure in self.store.failures(paths=paths)}
             dismissed = self.store.dismissed(paths=paths)
@@ -199,7 +204,7 @@ class Ingestion:
     def to_do(self, files: Iterable[ImageFile]) -> Iterator[ImageFile]:
         """The files that `changed` would yield; nothing is counted, told or written."""
         dry = copy.copy(self)
-        dry.stores, dry.report, dry._is_told = [], IngestReport(), True
+        dry.stores, dry.report, dry._is_told, dry._seen = [], IngestReport(), True, array("q")
         return dry.changed(files, lambda _: None)
 
     def _is_done(self, record: Record, file: ImageFile) -> bool:
@@ -336,16 +341,29 @@ class Ingestion:
         files, self._put_off = self._put_off, []
         return files
 
-    def mark_missing(self, roots: Sequence[str]) -> None:
-        """Mark recorded files under the roots that are gone or excluded as missing; forget such failures."""
-        below, excluded = set(roots), 0
+    def mark_missing(self, roots: Sequence[str], present: Sequence[str]) -> None:
+        """Mark recorded files under the roots that are gone or excluded as missing; forget such failures.
+
+        Args:
+            roots: of the ingest.
+            present: those of them that can be reached; nothing is asked for below others.
+        """
+        below, away, excluded = set(roots), set(roots) - set(present), 0
         gone: list[Record] = []
-        for record in self.store.records():
-            if images.is_inside(record.path, below):
-                is_excluded = self.exclusion(record.path)
-                if is_excluded or record.path in self._unreachable or not images.is_there(record.path):
+        unseen: list[Record] = []
+        seen = np.unique(np.frombuffer(self._seen, np.int64))
+        inside = (record for record in self.store.records() if images.is_inside(record.path, below))
+        for some in chunks(inside, 4096):
+            for record, is_seen in zip(some, _are_among(seen, some), strict=True):
+                if self.exclusion(record.path):
                     gone.append(record)
-                    excluded += is_excluded and not record.missing
+                    excluded += not record.missing
+                elif record.path in self._unreachable or images.is_inside(record.path, away):
+                    gone.append(record)
+                elif not is_seen:
+                    unseen.append(record)
+        there = images.each(images.is_there, [record.path for record in unseen])
+        gone += (record for record, is_there in zip(unseen, there, strict=True) if not is_there)
         if excluded:
             log.warning("%s images are excluded now, so they count as missing", f"{excluded:,}")
         self.report.missing += len(gone)
@@ -353,9 +371,13 @@ class Ingestion:
         for some in chunks(marked, 4096):
             self._write(Batch(records=some))
         failed = [f.path for f in self.store.failures() if images.is_inside(f.path, below)]
-        lost = [path for path in failed if self.exclusion(path) or images.state(path) is None]
+        lost = [path for path, is_gone in zip(failed, self._are_gone(failed), strict=True) if is_gone]
         for paths in chunks(lost, 4096):
             self._write(Batch(forgotten=paths))
+
+    def _are_gone(self, paths: Sequence[str]) -> Iterator[bool]:
+        """Whether each path is excluded, or nothing is there for certain."""
+        return images.each(lambda path: self.exclusion(path) or images.state(path) is None, paths)
 
     def forget_missing(self, roots: Sequence[str], *, force: bool) -> None:
         """Forget the missing files under the roots, except those that may still be there.
@@ -365,13 +387,15 @@ class Ingestion:
                 `force` is not set.
         """
         below, recorded = set(roots), 0
-        missing: list[str] = []
-        kept: list[str] = []
+        marked: list[str] = []
         for record in self.store.records():
             recorded += 1
             if record.missing and images.is_inside(record.path, below):
-                is_gone = self.exclusion(record.path) or images.state(record.path) is None
-                (missing if is_gone else kept).append(record.path)
+                marked.append(record.path)
+        missing: list[str] = []
+        kept: list[str] = []
+        for path, is_gone in zip(marked, self._are_gone(marked), strict=True):
+            (missing if is_gone else kept).append(path)
         if kept:
             log.warning("%s missing images are not forgotten: they may be there, as %s", f"{len(kept):,}", kept[0])
         if 2 * len(missing) > recorded and not force:
@@ -413,6 +437,15 @@ class Ingestion:
             store.write(batch)
 
 
+def _are_among(seen: np.ndarray[tuple[int], np.dtype[np.int64]], records: Sequence[Record]) -> Sequence[bool]:
+    """Whether the path of each is one that was seen, whose hashes are sorted."""
+    if not len(seen):
+        return [False] * len(records)
+    hashes = np.fromiter((hash(record.path) for record in records), np.int64, len(records))
+    found: Sequence[bool] = (seen[np.searchsorted(seen, hashes).clip(max=len(seen) - 1)] == hashes).tolist()
+    return found
+
+
 def _key(extractor: Extractor) -> str:
     """What a space or fusion is recorded by."""
     fusion_spec = extractor.fusion_spec()
@@ -426,3 +459,7 @@ def _warn(item: Item, message: str) -> None:
 
 def _is_out_of_reach(item: Item) -> bool:
     return item.reason is not None and item.reason.startswith(images.NOT_OPENED)
+
+
+def _is_closed(file: ImageFile) -> bool:
+    return file.problem is not None and file.problem.startswith(images.NOT_OPENED)
