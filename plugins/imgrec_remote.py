@@ -32,11 +32,12 @@ MAX_BYTES = 400_000_000
 LISTED = 1_000
 """Objects that are listed at a time."""
 
-RETRIES = {"max_retries": 6}
+RETRIES = {"max_retries": 8}
 """A server that is busy or breaks off is asked again after 0.1, 0.2, 0.4, ... seconds, each somewhat at random."""
 
 ANSWERED = re.compile(r"status code: (\d+[\w ]*)")
-"""In errors that a server has sent, other than those on the way to it."""
+UNREACHED = "error sending request"
+"""In errors that a server has sent, and in those on the way to it."""
 
 AWAY_SECONDS = 30.0
 SAID = 300
@@ -223,7 +224,7 @@ def _errors(address: str) -> Iterator[None]:
         raise _NothingThereError(f"{imgrec.NOT_OPENED}: {_said(error, address)}") from None
     except (BaseError, OSError, ValueError) as error:
         why = _said(error, address)
-        if type(error).__name__ == "GenericError" and not ANSWERED.search(str(error)):
+        if UNREACHED in str(error):
             _away[address] = (time.monotonic() + AWAY_SECONDS, why)
         raise UnreadableImageError(f"{imgrec.NOT_OPENED}: {why}") from None
 
@@ -232,7 +233,8 @@ def _said(error: Exception, address: str) -> str:
     told = str(error).partition("\n")[0]
     if answered := ANSWERED.search(told):
         return f"{address} answers {answered[1]}"
-    return f"{address} cannot be asked: {told.rpartition(' - ')[2][:SAID]}"
+    told = re.sub(r"^Generic \w+ error: ", "", told.rpartition(" - ")[2])
+    return f"{address}: {told[:SAID]}"
 
 
 @imgrec.hookimpl

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import tarfile
@@ -27,6 +28,8 @@ from typing import ClassVar, TypeVar
 
 import imgrec
 from imgrec import ImageFile, UnreadableImageError
+
+log = logging.getLogger(__name__)
 
 MARK = re.compile(r"\.tar(!|$)", re.IGNORECASE)
 """Where the path of an archive ends."""
@@ -115,7 +118,7 @@ class Tar(imgrec.Source):
         known = imgrec.image_suffixes()
         with ThreadPoolExecutor(self.at_once) as pool:
             parts = list(dict.fromkeys(map(_parts, roots)))
-            listed = imgrec.ahead(pool, self._now, [archive for archive, _ in parts], self.at_once)
+            listed = imgrec.ahead(pool, self._found, [archive for archive, _ in parts], self.at_once)
             for (_, inner), archive in zip(parts, listed, strict=True):
                 for name in archive.members:
                     is_inside = not inner or f"{name}/".startswith(f"{inner}/")
@@ -177,6 +180,12 @@ class Tar(imgrec.Source):
 
         return self._blocks.get((file, number), made)
 
+    def _found(self, name: str) -> Archive:
+        try:
+            return self._now(name)
+        except UnreadableImageError as error:
+            raise imgrec.ImgrecError(f"{name} {error}") from None
+
     def _now(self, name: str) -> Archive:
         """An archive as it is now.
 
@@ -194,11 +203,17 @@ class Tar(imgrec.Source):
         return archive
 
     def _listed(self, file: ImageFile) -> Members:
+        found: dict[str, tuple[int, int]] = {}
         try:
             with tarfile.open(fileobj=io.BufferedReader(_Blocks(self._block, file), BLOCK), mode="r:") as opened:
-                return {_named(each): (each.offset_data, each.size) for each in opened if each.isreg()}
+                for each in opened:
+                    if each.isreg():
+                        found[_named(each)] = (each.offset_data, each.size)
         except tarfile.TarError as error:
-            raise UnreadableImageError(f"{imgrec.NOT_OPENED} as a tar archive: {error}") from None
+            if not found:
+                raise UnreadableImageError(f"{imgrec.NOT_OPENED} as a tar archive: {error}") from None
+            log.warning("%s is cut off or damaged: %d files of it are found", file.path, len(found))
+        return found
 
 
 class _Blocks(io.RawIOBase):
