@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+sys.path.insert(0, str(Path(__file__).parent))
+from object_storage import ACCESS_KEY, SECRET
+
 CHANGED_AT = 1_700_000_000
 """When each object was written last, in seconds since 1970."""
 
@@ -76,8 +79,8 @@ class Faulty:
     def environment(self) -> dict[str, str]:
         """The variables that a process needs to use it."""
         return {
-            "AWS_ACCESS_KEY_ID": "key-of-the-tests",
-            "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "us-east-1",
