@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import functools
 import hashlib
 import os
 import re
@@ -87,24 +88,10 @@ class Faulty:
         }
 
 
-class Folder(Mapping[str, bytes]):
-    """Objects that lie in a folder, by their paths in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._keys = sorted(str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file())
-
-    def __getitem__(self, key: str) -> bytes:
-        try:
-            return (self._folder / key).read_bytes()
-        except OSError:
-            raise KeyError(key) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The files of a folder as objects, by their paths in it."""
+    files = sorted(each for each in folder.rglob("*") if each.is_file())
+    return {str(each.relative_to(folder)): each.read_bytes() for each in files}
 
 
 class Numbered(Mapping[str, bytes]):
@@ -208,6 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+@functools.lru_cache(maxsize=4096)
 def _tag(body: bytes) -> str:
     return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
 
@@ -245,7 +233,7 @@ def elsewhere(objects: Path | int, latency: float = 0.0) -> Iterator[Faulty]:
 def main(objects: str, latency: str) -> None:
     with faulty_storage() as faulty:
         is_count = objects.isdecimal()
-        faulty.objects = Numbered(int(objects), b"1" * 1000) if is_count else Folder(Path(objects))
+        faulty.objects = Numbered(int(objects), b"1" * 1000) if is_count else files_in(Path(objects))
         faulty.latency = float(latency)
         print(faulty.endpoint, flush=True)
         sys.stdin.read()

@@ -9,10 +9,10 @@ import pytest
 
 import imgrec
 from conftest import Cli
-from faulty_storage import Faulty, Folder, faulty_storage
+from faulty_storage import Faulty, faulty_storage, files_in
 from imgrec.images import addresses
 from imgrec.testing import check_source
-from test_tar import archived, in_folder, ingested
+from test_tar import archived, ingested
 
 COLOUR = imgrec.build("extractor", "colour")
 
@@ -23,7 +23,7 @@ def site(few: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
     monkeypatch.setenv("IMGREC_PRIVATE_ADDRESSES", "true")
     monkeypatch.setattr(addresses, "PAUSES", (0.01, 0.01, 0.01))
     with faulty_storage() as faulty:
-        photos = dict(Folder(few))
+        photos = files_in(few)
         lines = ["# photographs", *photos, "", faulty.web(next(iter(photos)))]
         faulty.objects = {**photos, "list.txt": "\n".join(lines).encode()}
         yield faulty
@@ -43,7 +43,7 @@ def test_a_list_is_as_the_folder(site: Faulty, few: Path, tmp_path: Path, galler
     there = ingested(site.web("list.txt"), tmp_path / "gallery.sqlite")
     assert there == ingested(few, tmp_path / "b.sqlite")
     with gallery:
-        assert {record.path for record in gallery.records()} == {site.web(key) for key in Folder(few)}
+        assert {record.path for record in gallery.records()} == {site.web(key) for key in files_in(few)}
     site.asked.clear()
     assert imgrec.ingest(site.web("list.txt"), COLOUR, gallery).unchanged == len(there)
     assert {request for request in site.asked if request.startswith("GET")} == {"GET list.txt"}
@@ -99,8 +99,8 @@ def test_the_own_network_is_closed_unless_the_environment_opens_it(
 
 
 def test_a_shard_at_an_address_is_read_by_ranges(site: Faulty, few: Path, tmp_path: Path) -> None:
-    site.objects = {"shard-1.tar": archived(tmp_path / "shard-1.tar", in_folder(few)).read_bytes()}
-    site.objects["list.txt"] = b"shard-1.tar\n"  # type: ignore[index]
+    site.objects = {"shard-1.tar": archived(tmp_path / "shard-1.tar", files_in(few).items()).read_bytes()}
+    site.objects["list.txt"] = b"shard-1.tar\n"
     there = ingested(site.web("list.txt"), tmp_path / "a.sqlite")
     assert there == ingested(few, tmp_path / "b.sqlite")
 

@@ -10,7 +10,7 @@ import pytest
 import imgrec
 import imgrec_remote
 from conftest import Cli
-from faulty_storage import Faulty, Folder, faulty_storage
+from faulty_storage import Faulty, faulty_storage, files_in
 from imgrec.testing import check_source, write_pictures
 from object_storage import ACCESS_KEY, SECRET, ObjectStorage
 from test_tar import ingested
@@ -38,7 +38,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
 @pytest.fixture
 def photos_there(faulty: Faulty, few: Path) -> Faulty:
     """A bucket with the photographs of a folder, as `p/china/china-0-0.jpg`."""
-    faulty.objects = {f"p/{key}": data for key, data in Folder(few).items()}
+    faulty.objects = {f"p/{key}": data for key, data in files_in(few).items()}
     return faulty
 
 
@@ -54,7 +54,7 @@ def put(stored: ObjectStorage, key: str, data: bytes) -> None:
 
 def test_it_keeps_its_contract(stored: ObjectStorage, tmp_path: Path) -> None:
     write_pictures(tmp_path / "pictures")
-    for key, data in Folder(tmp_path / "pictures").items():
+    for key, data in files_in(tmp_path / "pictures").items():
         put(stored, f"photos/{key}", data)
     put(stored, "photos2/other.png", b"")
     put(stored, "photos/notes.txt", b"no picture")

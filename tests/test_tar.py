@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import imgrec
 from conftest import Cli
-from faulty_storage import Faulty, faulty_storage
+from faulty_storage import Faulty, faulty_storage, files_in
 from imgrec.testing import check_source
 
 
@@ -27,14 +27,9 @@ def archived(file: Path, members: Iterable[tuple[str, bytes]], kind: int = tarfi
     return file
 
 
-def in_folder(folder: Path) -> list[tuple[str, bytes]]:
-    files = sorted(each for each in folder.rglob("*") if each.is_file())
-    return [(str(each.relative_to(folder)), each.read_bytes()) for each in files]
-
-
 @pytest.fixture
 def shard(few: Path) -> Path:
-    return archived(few.parent / "shard-01.tar", in_folder(few))
+    return archived(few.parent / "shard-01.tar", files_in(few).items())
 
 
 @pytest.fixture
@@ -71,7 +66,7 @@ def test_digests_and_vectors_are_those_of_loose_files(few: Path, shard: Path, tm
 
 def test_patterns_and_ranges_name_archives(few: Path, tmp_path: Path) -> None:
     for number in range(8, 12):
-        archived(tmp_path / f"shard-{number:02}.tar", in_folder(few)[:2])
+        archived(tmp_path / f"shard-{number:02}.tar", [*files_in(few).items()][:2])
     store, colour = imgrec.build("store", "sqlite", path=str(tmp_path / "g")), imgrec.build("extractor", "colour")
     assert imgrec.ingest(tmp_path / "shard-{08..10}.tar", colour, store).new == 6
     assert imgrec.ingest(str(tmp_path / "shard-*.tar"), colour, store).new == 2
@@ -86,7 +81,7 @@ def test_an_archive_that_changes_is_read_again_and_one_that_is_gone_is_missing(f
     colour = imgrec.build("extractor", "colour")
     count = imgrec.ingest(shard, colour, store).new
     assert imgrec.ingest(shard, colour, store).unchanged == count
-    archived(shard, in_folder(few)[1:])
+    archived(shard, [*files_in(few).items()][1:])
     report = imgrec.ingest(shard, colour, store)
     assert (report.unchanged, report.extracted, report.missing) == (count - 1, 0, 1)
     shard.unlink()
@@ -104,9 +99,9 @@ def test_an_archive_that_is_cut_off_costs_what_is_cut_off(
     shard.write_bytes(b"no archive" * 1000)
     with pytest.raises(imgrec.UsageError, match="cannot be opened as a tar archive"):
         imgrec.ingest(shard, imgrec.build("extractor", "colour"), imgrec.build("store", "sqlite", path="none"))
-    archived(few.parent / "shard-02.tar", in_folder(few))
+    archived(few.parent / "shard-02.tar", files_in(few).items())
     both = imgrec.ingest(str(few.parent / "shard-*.tar"), imgrec.build("extractor", "colour"), store)
-    assert (both.new, both.failed) == (len(in_folder(few)), 0)
+    assert (both.new, both.failed) == (len(files_in(few)), 0)
     assert "1 of the source's 2 roots are left out" in caplog.text
 
 
@@ -116,7 +111,7 @@ def test_an_archive_that_is_written_while_it_is_read_gives_whole_files(
     monkeypatch.setattr("imgrec_tar.BLOCKS", 0)
     source = imgrec.build("source", "tar")
     first = next(iter(source.find(source.roots(str(shard)))))
-    others = [(name, data[::-1]) for name, data in in_folder(few)]
+    others = [(name, data[::-1]) for name, data in files_in(few).items()]
     archived(shard, others)
     data, file = source.read(first.path)
     assert data == others[0][1]
@@ -129,7 +124,7 @@ def test_an_archive_that_is_written_while_it_is_read_gives_whole_files(
 def test_a_folder_with_the_suffix_is_a_folder(few: Path) -> None:
     folder = few.rename(few.parent / "photos.tar")
     store = imgrec.build("store", "sqlite", path=str(folder.parent / "g"))
-    assert imgrec.ingest(folder, imgrec.build("extractor", "colour"), store).new == len(in_folder(folder))
+    assert imgrec.ingest(folder, imgrec.build("extractor", "colour"), store).new == len(files_in(folder))
 
 
 NAMES = st.lists(
@@ -168,17 +163,16 @@ def test_an_archive_elsewhere_is_read_in_blocks_and_listed_once(
     here = ingested(shard, tmp_path / "here.sqlite")
     assert ingested(faulty.url("shard.tar"), tmp_path / "there.sqlite") == here
     faulty.asked.clear()
-    imgrec.images.source_of(faulty.url("shard.tar")).__post_init__()  # type: ignore[attr-defined]  # a new process
+    imgrec.images.source_of(faulty.url("shard.tar")).__post_init__()  # a new process
     store = imgrec.build("store", "sqlite", path=str(tmp_path / "there.sqlite"))
-    assert imgrec.ingest(faulty.url("shard.tar"), imgrec.build("extractor", "colour"), store).unchanged == len(
-        here
-    )
+    report = imgrec.ingest(faulty.url("shard.tar"), imgrec.build("extractor", "colour"), store)
+    assert report.unchanged == len(here)
     assert faulty.asked.keys() == {"HEAD shard.tar"}
 
 
 def test_labels_lie_beside_the_pictures(few: Path, tmp_path: Path, here: Cli) -> None:
     beside = []
-    for number, (name, data) in enumerate(in_folder(few)):
+    for number, (name, data) in enumerate(files_in(few).items()):
         label = name.partition("/")[0]
         key = f"{number:06}"
         about = json.dumps({"label": label, "caption": f"a {label}"}).encode()

@@ -355,12 +355,14 @@ class Ingestion:
         inside = (record for record in self.store.records() if images.is_inside(record.path, below))
         for some in chunks(inside, 4096):
             for record, is_seen in zip(some, _are_among(seen, some), strict=True):
+                if is_seen and record.path not in self._unreachable:
+                    continue  # found, so not excluded either
                 if self.exclusion(record.path):
                     gone.append(record)
                     excluded += not record.missing
                 elif record.path in self._unreachable or images.is_inside(record.path, away):
                     gone.append(record)
-                elif not is_seen:
+                else:
                     unseen.append(record)
         there = images.each(images.is_there, [record.path for record in unseen])
         gone += (record for record, is_there in zip(unseen, there, strict=True) if not is_there)

@@ -25,7 +25,7 @@ class Ingest(Stage):
     positional: ClassVar[str | None] = "source"
     takes_several: ClassVar[bool] = True
 
-    source: Any = option(path=True, help="a folder, a file, or a list [a,b] of them")
+    source: Any = option(path=True, help="a folder, file, archive or address, or a list [a,b] of them")
     extractor: Extractor | Recorded = component("extractor")
     default_extractor: Extractor = component("extractor", is_fallback=True)
     store: Store = component("store")

@@ -30,6 +30,7 @@ PARTS = (
     "answer",
     "maps",
     "page",
+    "sources",
     "startup",
 )
 """Each is a module here, whose `run` returns a `Report`."""
