@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from imgrec.images.lazy import LazyPicture
     from imgrec.ingestion.ingest import ingest
     from imgrec.ingestion.items import decode_item, extract_items, read_item
-    from imgrec.ingestion.steps import IngestReport
+    from imgrec.ingestion.report import IngestReport
     from imgrec.interactive import open_gallery as open  # noqa: A004 - it is imgrec.open
     from imgrec.linear import LinearReducer
     from imgrec.neighbours import NeighbourReducer
@@ -53,7 +53,7 @@ _LAZY = {
     "Fusion": "imgrec.fusion",
     "Gallery": "imgrec.gallery.gallery",
     "Imported": "imgrec.exchange.importing",
-    "IngestReport": "imgrec.ingestion.steps",
+    "IngestReport": "imgrec.ingestion.report",
     "LazyPicture": "imgrec.images.lazy",
     "LinearReducer": "imgrec.linear",
     "Map": "imgrec.drawing.map",

@@ -113,3 +113,11 @@ def test_a_query_of_an_address_is_fetched_within_its_own_limits(site: Faulty, he
     found = here("recommend", f"query={first}", "private_addresses=true", "k=2")
     assert first not in found.out  # itself
     assert site.endpoint in found.out
+
+
+def test_a_list_with_a_password_is_refused_without_showing_it(site: Faulty, here: Cli) -> None:
+    site.objects = {"list.txt": b"https://me:the-secret@example.org/a.jpg"}
+    for source in (site.web("list.txt"), site.web("list.txt").replace("//", "//me:the-secret@")):
+        result = here("ingest", source, code=2)
+        assert "password" in result.err
+        assert "the-secret" not in result.err

@@ -52,16 +52,19 @@ class Addresses(Source):
         Raises:
             UsageError: the list cannot be read, or has none, or a line that is none.
         """
-        if not urllib.parse.urlsplit(path).path.lower().endswith(LIST):
+        if not path.partition("?")[0].lower().endswith(LIST):
             return [path]
         try:
             lines = _answer(path).body.decode("utf-8-sig").splitlines()
-        except (UnreadableImageError, UnicodeDecodeError) as error:
+            told = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+            found = [urllib.parse.urljoin(path, line) for line in told]
+        except (UnreadableImageError, ValueError) as error:
             raise UsageError(f"the list {web.without_password(path)} cannot be read: {error}") from None
-        told = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        found = [urllib.parse.urljoin(path, line) for line in told]
-        if other := next((each for each in found if not web.is_address(each)), None):
-            raise UsageError(f"the list {path} has {other!r}, which is no https:// address")
+        for each in found:
+            if not web.is_address(each):
+                raise UsageError(f"the list {path} has {each!r}, which is no https:// address")
+            if (shown := web.without_password(each)) != each:
+                raise UsageError(f"the list {path} has {shown!r}, with a password that would be recorded")
         if not found:
             raise UsageError(f"the list {path} has no addresses")
         return list(dict.fromkeys(found))
@@ -97,7 +100,8 @@ class Addresses(Source):
         try:
             return _answer(path, **request)
         except UnreadableImageError as error:
-            raise UnreadableImageError(f"{NOT_OPENED}: {error}") from None
+            is_large = str(error).startswith(web.TOO_LARGE)
+            raise error if is_large else UnreadableImageError(f"{NOT_OPENED}: {error}") from None
 
     def read_part(self, path: str, start: int, size: int) -> tuple[bytes, ImageFile]:
         """Ask for a range of bytes; a server that knows no ranges sends everything."""

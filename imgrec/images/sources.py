@@ -14,6 +14,7 @@ from typing import TypeVar
 from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.images import braces, suffixes
+from imgrec.images.addresses import Addresses
 from imgrec.images.exclusion import Exclusion
 from imgrec.images.files import Files
 from imgrec.images.reasons import NOT_OPENED
@@ -34,14 +35,21 @@ def source_of(path: str, *, inside_others: bool = True) -> Source:
     Raises:
         UsageError: a library that the source needs is not installed.
     """
-    inner = registry.recognising(_of_plugins(True), path) if inside_others else None
-    return _instance(inner or registry.recognising(_of_plugins(False), path) or Files)
+    inner = registry.recognising(_inside_others(), path) if inside_others else None
+    return _instance(inner or registry.recognising(_others(), path) or Files)
 
 
 @functools.cache
-def _of_plugins(inside_others: bool) -> list[type[Source]]:
+def _inside_others() -> list[type[Source]]:
+    return [cls for cls in registry.classes(Source).values() if cls.is_inside_others]
+
+
+@functools.cache
+def _others() -> list[type[Source]]:
+    """Those of plugins first, which may have a better way to some addresses."""
+    own = (Addresses, Files)
     known = registry.classes(Source).values()
-    return [cls for cls in known if cls is not Files and cls.is_inside_others is inside_others]
+    return [*(cls for cls in known if cls not in own and not cls.is_inside_others), Addresses]
 
 
 @functools.cache

@@ -34,6 +34,9 @@ SECONDS = 30.0
 SAID = 200
 """Letters of what a server said, in a message."""
 
+TOO_LARGE = "too large"
+"""How the reason begins that lies with the picture, not with the way to it."""
+
 MAX_REDIRECTS = 5
 
 CONNECT_SECONDS = 10.0
@@ -239,7 +242,7 @@ class _Download:
                 raise UnreadableImageError(f"the connection broke after {len(body):,} of {whole:,} bytes")
             else:
                 return bytes(body)
-        raise UnreadableImageError(f"too large: more than {self._max_bytes:,} bytes")
+        raise UnreadableImageError(f"{TOO_LARGE}: more than {self._max_bytes:,} bytes")
 
     def _left(self) -> float:
         if (left := self._ends - time.monotonic()) <= 0:

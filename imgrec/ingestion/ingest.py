@@ -15,7 +15,8 @@ from imgrec import images, presets, registry
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.extraction import extract
 from imgrec.ingestion.estimate import MANY, Estimate, estimate
-from imgrec.ingestion.steps import Ingestion, IngestReport, process
+from imgrec.ingestion.report import IngestReport
+from imgrec.ingestion.steps import Ingestion, process
 from imgrec.kinds import Component, Engine, Extractor, Space, Store
 from imgrec.kinds.component import check_component
 from imgrec.kinds.store import only_writer
@@ -134,7 +135,7 @@ def ingest(
             process(ingestion, images.find(present, exclusion), engine or _usual_engine(), batch_size, advance)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from here") from None
-        if lost := next((root for root in present if not images.is_there(root)), None):
+        if lost := _lost(ingestion, present):
             raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
         ingestion.mark_missing(roots, present)
         ingestion.note_decoding()
@@ -231,6 +232,14 @@ def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     with contextlib.suppress(NoStoreError), store:
         return images.outermost([store.named(path) for path in found])
     return found
+
+
+def _lost(ingestion: Ingestion, present: Sequence[str]) -> str | None:
+    """A root that is gone by now; one that is a file itself has been read, or not, and is not asked for again."""
+    seen = ingestion.seen.has(present)
+    folders = [root for root, is_file in zip(present, seen, strict=True) if not is_file]
+    there = zip(folders, images.each(images.is_there, folders), strict=True)
+    return next((root for root, is_there in there if not is_there), None)
 
 
 def _present(roots: Sequence[str]) -> list[str]:

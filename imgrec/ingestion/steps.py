@@ -6,9 +6,8 @@ import contextlib
 import copy
 import logging
 import os
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +16,8 @@ from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import recorded
 from imgrec.ingestion import drives, rows
+from imgrec.ingestion.report import IngestReport
+from imgrec.ingestion.seen import Seen
 from imgrec.kinds import (
     Batch,
     Engine,
@@ -35,46 +36,6 @@ log = logging.getLogger(__name__)
 
 LOOKED_UP = 512
 """The least number of files that are looked up in the store together."""
-
-
-@dataclass
-class IngestReport:
-    """The results of an ingest, in numbers of files."""
-
-    new: int = 0
-    """Extracted, or a copy of an image that was."""
-
-    unchanged: int = 0
-    moved: int = 0
-    """Known by content, under a path that no longer exists."""
-
-    missing: int = 0
-    """Recorded below the source, but no longer there, or excluded."""
-
-    failed: int = 0
-    """Could not be read; see the store's failures."""
-
-    extracted: int = 0
-    """Vectors extracted."""
-
-    pruned: int = 0
-    """Missing, and forgotten on request."""
-
-    dismissed: int = 0
-    """Passed over, since they were forgotten on purpose."""
-
-    damaged: int = 0
-    """Read, though the decoder warned of damage; see the records' warnings."""
-
-    passed_over: dict[str, int] = field(default_factory=dict)
-    """Pictures by suffix that nothing installed reads; they are not opened."""
-
-    def __str__(self) -> str:
-        rare = ("pruned", "dismissed", "damaged", "passed_over")
-        counts = {name: count for name, count in asdict(self).items() if count or name not in rare}
-        counts.pop("passed_over", None)
-        text = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        return f"{text}; passed over: {images.passed_over(self.passed_over)}" if self.passed_over else text
 
 
 def process(
@@ -149,8 +110,8 @@ class Ingestion:
         self._failed_before = report.failed
         self._moved_from: set[str] = set()
         self._unreachable: set[str] = set()
-        self._seen = array("q")
-        """Hashes of the paths that were found, 8 bytes each, since they may be millions."""
+        self.seen = Seen()
+        """The paths that were found, which are not asked for again: that may be a request each."""
 
         self._put_off: list[ImageFile] = []
         self._on_their_way: dict[str, set[Space]] = {}
@@ -179,7 +140,7 @@ class Ingestion:
         """The files that are new, changed or lack vectors, without those forgotten on purpose."""
         for some in chunks(files, max(LOOKED_UP, self.store.transaction_size)):
             paths = [file.path for file in some]
-            self._seen.extend(hash(file.path) for file in some if not _is_closed(file))
+            self.seen.add(file.path for file in some if not _is_out_of_reach(file.problem))
             records = {record.path: record for record in self.store.records(paths=paths)}
             failures = {failure.path: failure for failure in self.store.failures(paths=paths)}
             dismissed = self.store.dismissed(paths=paths)
@@ -204,7 +165,7 @@ class Ingestion:
     def to_do(self, files: Iterable[ImageFile]) -> Iterator[ImageFile]:
         """The files that `changed` would yield; nothing is counted, told or written."""
         dry = copy.copy(self)
-        dry.stores, dry.report, dry._is_told, dry._seen = [], IngestReport(), True, array("q")
+        dry.stores, dry.report, dry._is_told, dry.seen = [], IngestReport(), True, Seen()
         return dry.changed(files, lambda _: None)
 
     def _is_done(self, record: Record, file: ImageFile) -> bool:
@@ -229,7 +190,8 @@ class Ingestion:
             known: dict[str, list[Record]] = {}
             for record in self.store.records(digests=digests):
                 known.setdefault(record.digest, []).append(record)
-            unreachable = self._pass_over([item.file.path for item in some if _is_out_of_reach(item)])
+            gone = self._gone_of(known, {item.file.path for item in some})
+            unreachable = self._pass_over([item.file.path for item in some if _is_out_of_reach(item.reason)])
             for item in some:  # all of them before the first one is handed on, and something is written
                 if item.digest and not lacking[item.digest]:
                     item.reason = None  # a library that is gone, say: not needed
@@ -237,7 +199,7 @@ class Ingestion:
                     older = [] if lacking[item.digest] else rows.outdated(known.get(item.digest, []), self.spaces)
                     item.lacks = self._not_on_their_way(item.digest, lacking[item.digest] or older)
                     item.sides = {self.spaces[space].side for space in item.lacks}
-                    self._find_move(item, known.get(item.digest, []))
+                    self._find_move(item, known.get(item.digest, []), gone)
             yield from (item for item in some if item.file.path not in unreachable)
 
     def _not_on_their_way(self, digest: str, lacked: list[Space]) -> list[Space]:
@@ -256,13 +218,18 @@ class Ingestion:
         self._unreachable |= recorded
         return recorded | {path for path in paths if images.state(path) is None}
 
-    def _find_move(self, item: Item, known: list[Record]) -> None:
+    def _gone_of(self, known: Mapping[str, list[Record]], here: Set[str]) -> set[str]:
+        """The paths of known contents at which nothing is any more; not asked are those that were just read."""
+        paths = [each.path for records in known.values() for each in records if each.path not in here]
+        return {path for path, is_gone in zip(paths, images.each(self._is_gone, paths), strict=True) if is_gone}
+
+    def _find_move(self, item: Item, known: list[Record], gone: Set[str]) -> None:
         if any(record.path == item.file.path for record in known):
             item.counts_as = "unchanged"  # touched, or to be extracted into one more space
             return
-        gone = [r.path for r in known if r.path not in self._moved_from and self._is_gone(r.path)]
-        if gone:
-            item.counts_as, item.forgets = "moved", gone[:1]
+        left = [each.path for each in known if each.path in gone and each.path not in self._moved_from]
+        if left:
+            item.counts_as, item.forgets = "moved", left[:1]
             self._moved_from.update(item.forgets)
 
     def _is_gone(self, path: str) -> bool:
@@ -351,10 +318,9 @@ class Ingestion:
         below, away, excluded = set(roots), set(roots) - set(present), 0
         gone: list[Record] = []
         unseen: list[Record] = []
-        seen = np.unique(np.frombuffer(self._seen, np.int64))
         inside = (record for record in self.store.records() if images.is_inside(record.path, below))
         for some in chunks(inside, 4096):
-            for record, is_seen in zip(some, _are_among(seen, some), strict=True):
+            for record, is_seen in zip(some, self.seen.has([each.path for each in some]), strict=True):
                 if is_seen and record.path not in self._unreachable:
                     continue  # found, so not excluded either
                 if self.exclusion(record.path):
@@ -439,15 +405,6 @@ class Ingestion:
             store.write(batch)
 
 
-def _are_among(seen: np.ndarray[tuple[int], np.dtype[np.int64]], records: Sequence[Record]) -> Sequence[bool]:
-    """Whether the path of each is one that was seen, whose hashes are sorted."""
-    if not len(seen):
-        return [False] * len(records)
-    hashes = np.fromiter((hash(record.path) for record in records), np.int64, len(records))
-    found: Sequence[bool] = (seen[np.searchsorted(seen, hashes).clip(max=len(seen) - 1)] == hashes).tolist()
-    return found
-
-
 def _key(extractor: Extractor) -> str:
     """What a space or fusion is recorded by."""
     fusion_spec = extractor.fusion_spec()
@@ -459,9 +416,5 @@ def _warn(item: Item, message: str) -> None:
     log.warning("%s: %s", path if path.isprintable() else ascii(path), message)
 
 
-def _is_out_of_reach(item: Item) -> bool:
-    return item.reason is not None and item.reason.startswith(images.NOT_OPENED)
-
-
-def _is_closed(file: ImageFile) -> bool:
-    return file.problem is not None and file.problem.startswith(images.NOT_OPENED)
+def _is_out_of_reach(reason: str | None) -> bool:
+    return reason is not None and reason.startswith(images.NOT_OPENED)

@@ -11,7 +11,7 @@ from imgrec.errors import UsageError
 from imgrec.gallery import similarity
 from imgrec.ingestion.estimate import MANY, Estimate
 from imgrec.ingestion.ingest import extractors_of, ingest, roots_of, what_alone_is_seen
-from imgrec.ingestion.steps import IngestReport
+from imgrec.ingestion.report import IngestReport
 from imgrec.kinds import Engine, Extractor, Recorded, Space, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run
