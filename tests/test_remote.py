@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from conftest import Cli
 from faulty_storage import Faulty, faulty_storage, files_in
 from imgrec.testing import check_source, write_pictures
 from object_storage import ACCESS_KEY, SECRET, ObjectStorage
+from serving import serving
 from test_tar import ingested
 
 COLOUR = imgrec.build("extractor", "colour")
@@ -197,6 +199,18 @@ def test_a_page_and_drawings_read_through_the_source(photos_there: Faulty, here:
     result = here("visualise", "reducer=pca", "thumbnails=5")
     assert result.code == 0, result.err
     assert here("duplicates").code == 0
+
+
+def test_the_page_reads_a_picture_once_for_its_thumbnails(photos_there: Faulty, here: Cli, tmp_path: Path) -> None:
+    here("ingest", photos_there.url("p"), "extractor=colour")
+    first = next(iter(photos_there.objects))
+    digest = hashlib.sha256(photos_there.objects[first]).hexdigest()
+    photos_there.asked.clear()
+    for _ in range(2):  # the second server finds what the first one has kept
+        with serving(tmp_path) as server:
+            assert server.ask(f"/api/thumbs/{digest}/96.webp").status == 200
+    assert photos_there.asked[f"GET {first}"] == 1
+    assert here("verify", "sample=null", "format=json").json()["sound"]
 
 
 def test_credentials_are_recorded_nowhere(photos_there: Faulty, cli: Cli, tmp_path: Path) -> None:
