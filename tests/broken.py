@@ -956,8 +956,8 @@ class Generous(Memory):
 
 
 SOURCES: dict[str, type[Memory]] = {
-    "a_root_means_itself": Restless,
     "files_are_found": Shuffled,
+    "a_root_means_itself": Restless,
     "each_is_found_once": Twice,
     "paths_are_those_of_the_files": Names,
     "what_is_skipped_is_what_is_excluded": Skipper,

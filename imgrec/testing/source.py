@@ -49,15 +49,6 @@ def check_source(source: Source, root: str) -> None:
 # --- the checks ---------------------------------------------------------------------------------------------
 
 
-def a_root_means_itself(subject: Subject) -> None:
-    """`roots` returns the roots that a path means, each of which means itself, and is this source's."""
-    roots = subject.roots
-    require(bool(roots), f"no roots of {subject.root!r}")
-    for each in roots:
-        if subject.source.recognises(each):  # else another source's, as in a list
-            require(subject.source.roots(each) == [each], f"{subject.source.roots(each)!r} of the root {each!r}")
-
-
 def files_are_found(subject: Subject) -> None:
     """`find` yields an ImageFile for each image file under the roots, always in the same order."""
     found = subject.found()
@@ -66,6 +57,15 @@ def files_are_found(subject: Subject) -> None:
         require(isinstance(each, ImageFile), f"{type(each).__name__}, not an ImageFile")
         require(bool(each.path) and each.size >= 0, f"{each!r}")
     require(subject.found() == found, "something else the second time")
+
+
+def a_root_means_itself(subject: Subject) -> None:
+    """`roots` returns the roots that a path means, each of which means itself, and is this source's."""
+    roots = subject.roots
+    require(bool(roots), f"no roots of {subject.root!r}")
+    for each in roots:
+        if subject.source.recognises(each):  # else another source's, as in a list
+            require(subject.source.roots(each) == [each], f"{subject.source.roots(each)!r} of the root {each!r}")
 
 
 def each_is_found_once(subject: Subject) -> None:
@@ -175,8 +175,8 @@ CHECKS = tuple(
     map(
         Check,
         (
-            a_root_means_itself,
             files_are_found,
+            a_root_means_itself,
             each_is_found_once,
             paths_are_those_of_the_files,
             what_is_skipped_is_what_is_excluded,
