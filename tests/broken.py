@@ -948,8 +948,25 @@ class HeavySource(Memory):
         import PIL.Image  # noqa: F401
 
 
+class Restless(Memory):
+    def roots(self, path: str) -> list[str]:
+        return [f"{path}/"]
+
+    def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
+        return super().find([root.rstrip("/") for root in roots])
+
+    def state(self, path: str) -> ImageFile | None:
+        return super().state(path.rstrip("/"))
+
+
+class Generous(Memory):
+    def read_part(self, path: str, start: int, size: int) -> tuple[bytes, ImageFile]:
+        return self.read(path)
+
+
 SOURCES: dict[str, type[Memory]] = {
     "files_are_found": Shuffled,
+    "a_root_means_itself": Restless,
     "each_is_found_once": Twice,
     "paths_are_those_of_the_files": Names,
     "what_is_skipped_is_what_is_excluded": Skipper,
@@ -959,6 +976,7 @@ SOURCES: dict[str, type[Memory]] = {
     "state_is_as_found": Stampless,
     "what_is_gone_is_told": Immortal,
     "bytes_belong_to_their_state": Cut,
+    "a_part_is_of_the_whole": Generous,
     "threads_may_share_it": OneAtATime,
     "class_can_be_listed": WithOptions,
     "module_is_light": HeavySource,

@@ -151,6 +151,24 @@ FAULTS = (
         "exclusion",
     ),
     Fault(
+        "object storage and the web: servers that are busy, break off or cannot be reached, a bucket that is "
+        "gone, objects that change while they are read",
+        "asked again, with pauses; what is not read is tried the next time, and no record is of two states. A "
+        "bucket out of reach is missing, not forgotten. No credentials in records, messages and stores",
+        "remote::a_server_that_is_busy_is_asked_again "
+        "remote::a_body_that_breaks_off_is_asked_for_again_and_else_read_the_next_time "
+        "remote::an_object_that_changes_while_it_is_read_is_never_half_of_each "
+        "remote::a_bucket_that_is_gone_for_a_while_is_as_an_unplugged_drive "
+        "remote::a_server_that_cannot_be_reached_is_waited_for_once "
+        "remote::credentials_are_recorded_nowhere "
+        "addresses::what_is_gone_from_the_web_is_missing_and_told "
+        "addresses::a_server_that_is_busy_is_asked_again_and_what_breaks_off_is_tried_the_next_time "
+        "addresses::the_own_network_is_closed_unless_the_environment_opens_it "
+        "tar::an_archive_that_is_cut_off_costs_what_is_cut_off "
+        "tar::an_archive_that_is_written_while_it_is_read_gives_whole_files",
+        "keys",
+    ),
+    Fault(
         "files that cannot be read",
         "listed by `failures`, tried again when they change, when what reads files does, or when asked",
         "failures versions::what_was_refused_is_read_again_only_after_a_change_of_it_or_of_what_reads_it",

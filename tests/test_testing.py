@@ -84,7 +84,7 @@ def test_no_plugin_is_left_out() -> None:
         "reducer": REDUCERS,
         "reranker": RERANKERS,
         "decoder": {"heif", "jxl", "raw"},
-        "source": {"files"},
+        "source": {"addresses", "files", "remote", "tar"},  # tests/test_addresses.py, test_remote.py, test_tar.py
         "engine": {"ray", "threads"},  # the former in tests/test_ray.py, on a cluster
         "stage": STAGES.keys() | ELSEWHERE,
     }

@@ -31,6 +31,7 @@ PARTS = (
     "maps",
     "page",
     "remote",
+    "sources",
     "startup",
 )
 """Each is a module here, whose `run` returns a `Report`."""
