@@ -44,12 +44,12 @@ FAULTS = (
         "kills",
     ),
     Fault(
-        "with `engine=ray`: a process or a machine of the cluster is lost, the ingest itself is killed, a file kills "
-        "each process that takes it",
+        "with `engine=ray`: a process or a machine of the cluster is lost, the ingest itself is killed, a file "
+        "kills each process that takes it",
         "what was lost is done again by others, to the last bit; the next run goes on; such a file is recorded as "
         "failed, and no other. Nothing of Ray is left running",
         "ray::a_killed_process_and_a_lost_node ray::a_killed_driver_goes_on ray::a_file_that_ends_processes "
-        "ray::a_cluster_of_its_own_ends_with_the_run",
+        "ray::ctrl_c_ends_the_run_and_its_own_cluster",
     ),
     Fault(
         "Ctrl-C",

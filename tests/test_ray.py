@@ -21,7 +21,9 @@ import pytest
 import imgrec
 import tiles
 from conftest import Cli, shared_timm
+from faulty_storage import files_in
 from imgrec.testing import check_engine
+from object_storage import ObjectStorage, new_bucket
 
 pytest.importorskip("ray")
 
@@ -213,29 +215,19 @@ def test_a_killed_driver_goes_on(cluster: Any, cli: Cli, few: Path, fragile: Pat
     assert done.err == ""
 
 
-@pytest.mark.parametrize("is_interrupted", [False, True])
-def test_a_cluster_of_its_own_ends_with_the_run(
-    cli: Cli, few: Path, fragile: Path, tmp_path: Path, is_interrupted: bool
-) -> None:
-    words = ["ingest", few, "extractor=fragile", "engine=ray", "engine.actors=1"]
+def test_ctrl_c_ends_the_run_and_its_own_cluster(few: Path, fragile: Path, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        env = {"RAY_TMPDIR": short}
-        if is_interrupted:
-            process = started(words, tmp_path, env)
-            process.send_signal(signal.SIGINT)
-            start = time.monotonic()
-            out, err = process.communicate(timeout=60)
-            assert time.monotonic() - start < 5
-            assert process.returncode == 130
-            assert err.splitlines()[-1] == "imgrec: interrupted; the same command goes on from here"
-        else:
-            done = cli(*words, env=env)
-            out, err = done.out, done.err
-            assert all(line.startswith("ingest: ") for line in err.splitlines())  # its progress
-        assert list(Path(short).iterdir()) == []
-        assert processes_with(short) == []
-    assert f"{0 if is_interrupted else 12} new" in out
-    assert len(out.splitlines()) == 1
+        words = ["ingest", few, "extractor=fragile", "engine=ray", "engine.actors=1"]
+        process = started(words, tmp_path, {"RAY_TMPDIR": short})
+        process.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        out, err = process.communicate(timeout=60)
+        assert time.monotonic() - start < 5
+        assert process.returncode == 130
+        assert out.startswith("outputs/gallery.sqlite: 0 new")
+        assert len(out.splitlines()) == 1
+        assert err.splitlines()[-1] == "imgrec: interrupted; the same command goes on from here"
+        assert list(Path(short).iterdir()) == processes_with(short) == []
 
 
 def processes_with(value: str) -> list[str]:
@@ -265,3 +257,30 @@ def test_what_the_cluster_does_not_have_is_told(cluster: Any, here: Cli, few: Pa
     }
     for option, message in told.items():
         assert message in here(*words, option, code=2).err
+
+
+def test_from_object_storage_into_object_storage(
+    moto_server: ObjectStorage, cli: Cli, here: Cli, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As conf/README.md has it, by a cluster of its own, of which nothing is left."""
+    with new_bucket(moto_server) as storage, tempfile.TemporaryDirectory(dir="/tmp") as short:
+        for name, value in {**storage.environment, "RAY_TMPDIR": short}.items():
+            monkeypatch.setenv(name, value)
+        for key, data in files_in(few).items():
+            storage.client.put_object(Bucket=storage.bucket, Key=f"photos/{key}", Body=data)
+        words = [storage.url("photos"), "extractor=colour"]
+        made = ["store=lance", f"store.path={storage.url('gallery')}"]
+        done = cli("ingest", *words, *made, "engine=ray", "engine.actors=1")
+        assert (
+            done.out
+            == f"{storage.url('gallery')}: 12 new, 0 unchanged, 0 moved, 0 missing, 0 failed, 12 extracted\n"
+        )
+        assert list(Path(short).iterdir()) == processes_with(short) == []
+        here("ingest", *words, "store=sqlite", "store.path=threads.sqlite")
+        with imgrec.build("store", "lance", path=storage.url("gallery")) as store:
+            (space,) = store.spaces()
+            found = dict(zip(*store.vectors(space), strict=True))
+        (wanted,) = held(tmp_path / "threads.sqlite")[0].values()
+        assert found.keys() == wanted.keys()
+        assert all(np.array_equal(found[digest], wanted[digest]) for digest in wanted)
+        assert storage.url("photos/") in here("recommend", min(few.rglob("*.jpg")), *made, "k=1").out

@@ -34,6 +34,8 @@ NOT_RUN = {
     "imgrec ingest photos engine=ray": "test_ray.py does, on a cluster of its own and on one that is there",
     "imgrec -m evaluate photos --config-dir mine hydra/launcher=": "test_sweep.py does, by each launcher",
     "$ imgrec -m evaluate clothing ": "pictures.py does",
+    "imgrec ingest s3://bucket/photos engine=ray": "test_ray.py does, from a bucket of a server that runs here",
+    "imgrec recommend img.jpg store=lance store.path=s3://": "the same",
     "imgrec ingest 's3://": "there is no such bucket; test_remote.py has one",
     "imgrec evaluate labels=.cls": "the same; test_tar.py does",
     "imgrec explore": "it goes on; test_serving.py starts it",
