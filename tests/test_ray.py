@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -24,10 +23,9 @@ from conftest import Cli, shared_timm
 from faulty_storage import files_in
 from imgrec.testing import check_engine
 from object_storage import ObjectStorage, new_bucket
+from ray_cluster import NODE, processes_with, two_nodes
 
 pytest.importorskip("ray")
-
-NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
 
 PLUGIN = '''
 import os
@@ -64,17 +62,9 @@ def imgrec_components():
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Any]:
-    """Two nodes of a core each, which this process is connected to."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
-    cluster.add_node(**NODE)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    """Two nodes, which this process is connected to."""
+    with two_nodes() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -228,16 +218,6 @@ def test_ctrl_c_ends_the_run_and_its_own_cluster(few: Path, fragile: Path, tmp_p
         assert len(out.splitlines()) == 1
         assert err.splitlines()[-1] == "imgrec: interrupted; the same command goes on from here"
         assert list(Path(short).iterdir()) == processes_with(short) == []
-
-
-def processes_with(value: str) -> list[str]:
-    """Processes with something in their environment."""
-    found = []
-    for file in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if os.fsencode(value) in file.read_bytes():
-                found.append(file.parent.name)
-    return found
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense"])

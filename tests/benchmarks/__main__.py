@@ -32,6 +32,7 @@ PARTS = (
     "page",
     "remote",
     "sources",
+    "engine",
     "startup",
 )
 """Each is a module here, whose `run` returns a `Report`."""
