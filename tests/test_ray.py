@@ -27,6 +27,8 @@ from ray_cluster import NODE, processes_with, two_nodes
 
 pytest.importorskip("ray")
 
+pytestmark = pytest.mark.filterwarnings("ignore:lance is not fork-safe")  # Ray's processes begin anew at once
+
 PLUGIN = '''
 import os
 import time
@@ -169,7 +171,7 @@ def test_a_killed_process_and_a_lost_node_cost_nothing(
 def started(words: list[Any], folder: Path, env: dict[str, str]) -> subprocess.Popen[str]:
     """A process of the command line, once it extracts with `extractor.log=log`."""
     (folder / "log").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "imgrec", *map(str, words), "extractor.wait=0.2", "extractor.log=log"]
+    command = [sys.executable, "-m", "imgrec", *map(str, words), "extractor.wait=0.5", "extractor.log=log"]
     process = subprocess.Popen(
         command,
         cwd=folder,
@@ -207,7 +209,7 @@ def test_a_killed_driver_goes_on(cluster: Any, cli: Cli, few: Path, fragile: Pat
 
 def test_ctrl_c_ends_the_run_and_its_own_cluster(few: Path, fragile: Path, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
-        words = ["ingest", few, "extractor=fragile", "engine=ray", "engine.actors=1"]
+        words = ["ingest", few, "extractor=fragile", "batch_size=4", "engine=ray", "engine.actors=1"]
         process = started(words, tmp_path, {"RAY_TMPDIR": short})
         process.send_signal(signal.SIGINT)
         start = time.monotonic()
@@ -251,10 +253,9 @@ def test_from_object_storage_into_object_storage(
         words = [storage.url("photos"), "extractor=colour"]
         made = ["store=lance", f"store.path={storage.url('gallery')}"]
         done = cli("ingest", *words, *made, "engine=ray", "engine.actors=1")
-        assert (
-            done.out
-            == f"{storage.url('gallery')}: 12 new, 0 unchanged, 0 moved, 0 missing, 0 failed, 12 extracted\n"
-        )
+        assert done.out.startswith(f"{storage.url('gallery')}: 12 new, 0 unchanged, 0 moved, 0 missing, 0 failed")
+        assert len(done.out.splitlines()) == 1
+        assert "fork" not in done.err, done.err
         assert list(Path(short).iterdir()) == processes_with(short) == []
         here("ingest", *words, "store=sqlite", "store.path=threads.sqlite")
         with imgrec.build("store", "lance", path=storage.url("gallery")) as store:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,16 @@ def join(address: str | None, cores: int, *, has_gpus: bool) -> contextlib.ExitS
         folder = tempfile.TemporaryDirectory(prefix="imgrec-ray-", dir=place, ignore_cleanup_errors=True)
         options = {"_temp_dir": joined.enter_context(folder), "object_store_memory": OWN_STORE, **QUIET}
         joined.callback(ray.shutdown)
-        ray.init(
-            address="local",
-            num_cpus=max(cores, imgrec.cores()),
-            num_gpus=None if has_gpus else 0,
-            include_dashboard=False,
-            **options,
-        )
+        with warnings.catch_warnings():
+            # Of libraries that bear no fork, as Lance: Ray's processes begin anew at once.
+            warnings.filterwarnings("ignore", message=".*fork")
+            ray.init(
+                address="local",
+                num_cpus=max(cores, imgrec.cores()),
+                num_gpus=None if has_gpus else 0,
+                include_dashboard=False,
+                **options,
+            )
         return joined.pop_all()
 
 
