@@ -48,8 +48,8 @@ FAULTS = (
         "kills each process that takes it",
         "what was lost is done again by others, to the last bit; the next run goes on; such a file is recorded as "
         "failed, and no other. Nothing of Ray is left running",
-        "ray::a_killed_process_and_a_lost_node ray::a_killed_driver_goes_on ray::a_file_that_ends_processes "
-        "ray::ctrl_c_ends_the_run_and_its_own_cluster",
+        "ray::a_killed_process_and_a_lost_node_cost_nothing ray::a_killed_driver_goes_on "
+        "ray::a_file_that_ends_processes_is_recorded_and_no_other ray::ctrl_c_ends_the_run_and_its_own_cluster",
     ),
     Fault(
         "Ctrl-C",
