@@ -44,6 +44,14 @@ FAULTS = (
         "kills",
     ),
     Fault(
+        "`kill -9` of a writer to `store=lance`, several writers at once, in a folder and on two S3 servers",
+        "every batch is there whole and once, or not at all; there is no lock, and the next writer goes on",
+        "lance::writers_are_killed_and_write_at_once_in_object_storage "
+        "lance::writers_are_killed_and_write_at_once_in_a_folder_without_a_lock "
+        "lance::what_a_commit_that_never_came_has_left_is_not_in_the_next",
+        "writers",
+    ),
+    Fault(
         "Ctrl-C",
         "nobody waits for the batch in flight; the summary, exit code 130, and the next run goes on",
         "faults::after_ctrl_c_nobody_waits_for_a_batch_that_takes_long "

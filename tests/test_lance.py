@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -10,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import imgrec
 import imgrec.search.files
 from conftest import Cli
 from imgrec import Batch, ImgrecError, NoStoreError, Record, Space, UsageError
 from imgrec.testing import ContractError, check_store
+from imgrec.testing.store import snapshot
 from object_storage import ObjectStorage
 from soak import writers
 
@@ -124,6 +128,54 @@ def test_a_snapshot_is_of_one_moment(tmp_path: Path) -> None:
         assert held(reader) == before
         assert reader.revision(RGB) == revision
     assert held(reader).keys() == {"second"}
+
+
+PATHS = st.sampled_from([f"/{name}.jpg" for name in "abcd"])
+DIGESTS = st.sampled_from("xyz")
+VECTORS = st.lists(DIGESTS, unique=True, max_size=3)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    """Any batch of few paths and contents, each path once among what is new."""
+    paths = draw(st.lists(PATHS, unique=True, max_size=3))
+    kinds = [draw(st.sampled_from(["record", "failure", "dismissed"])) for _ in paths]
+    new = list(zip(paths, kinds, strict=True))
+    value = draw(st.integers(1, 9))
+    return Batch(
+        [Record(path, draw(DIGESTS), value, 1) for path, kind in new if kind == "record"],
+        [imgrec.Failure(path, value, 1, "broken", 1.0) for path, kind in new if kind == "failure"],
+        forgotten=draw(st.lists(PATHS, unique=True, max_size=2)),
+        dismissed=[path for path, kind in new if kind == "dismissed"],
+        vectors={
+            space: (names, np.full((len(names), 2), value, np.float32))
+            for space in (RGB, HSV)
+            if (names := draw(VECTORS))
+        },
+        metadata=draw(st.dictionaries(st.sampled_from("mn"), st.sampled_from([None, 1, [2]]), max_size=2)),
+    )
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(several=st.lists(batches(), min_size=1, max_size=6))
+def test_any_batches_make_what_they_make_in_sqlite(
+    tmp_path_factory: pytest.TempPathFactory, several: list[Batch]
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    with (
+        opened(folder / "lance") as mine,
+        imgrec.build("store", "sqlite", path=str(folder / "sqlite")).open(create=True) as other,
+    ):
+        begun, before = mine.revision(RGB), mine.snapshot()
+        with before:
+            for batch in several:
+                for store in (mine, other):
+                    store.write(deepcopy(batch))
+        assert snapshot(mine) == snapshot(other)
+        assert mine.metadata() == other.metadata()
+        assert list(mine.problems()) == []
+        gone, added = mine.changes(RGB, begun or "") or (set(), set())
+        assert added == mine.digests(RGB) <= gone | added
 
 
 def test_small_fragments_are_joined_and_old_states_deleted(

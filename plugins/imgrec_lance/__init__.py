@@ -175,11 +175,13 @@ class Lance(imgrec.Store):
     def _made(self, session: Any) -> lance.LanceDataset:
         """Make the first version, unless somebody else does so."""
         import lance
+        import pyarrow as pa
 
         names = {"store": secrets.token_hex(16), "revision": secrets.token_hex(16)}
         head = {"format": FORMAT, **names, "generation": 0, "spaces": {}, "metadata": {}, "dropped": []}
+        first = pa.concat_tables([rows.of({}, names["revision"], [], 0), rows.of_head(head)])
         with contextlib.suppress(OSError):
-            return lance.write_dataset(rows.of_head(head), self._uri("files"), mode="create", session=session)
+            return lance.write_dataset(first, self._uri("files"), mode="create", session=session)
         return lance.dataset(self._uri("files"), session=session)
 
     def _loaded(self, files: Table, spaces: Mapping[str, Table]) -> State:
@@ -204,8 +206,10 @@ class Lance(imgrec.Store):
 
     def _now(self) -> State:
         """The newest state, or that of the snapshot."""
-        if (pinned := getattr(self._pinned, "state", None)) is not None:
-            return pinned  # type: ignore[no-any-return]
+        pinned: State | None = getattr(self._pinned, "state", None)
+        return pinned or self._newest()
+
+    def _newest(self) -> State:
         with self._alone:
             state = self._known()
             if self.version is None and (latest := state.files.dataset.latest_version) != state.files.version:
@@ -272,7 +276,7 @@ class Lance(imgrec.Store):
                     if tried == MOST_TRIES:
                         raise imgrec.ImgrecError(f"store {self.path}: others write all the time") from None
                     time.sleep(random.random() * 0.1 * 2 ** min(tried, 5))
-                    state = self._now()
+                    state = self._newest()
             self._tidy()
 
     def _written(self, state: State, batch: Batch) -> State:
