@@ -314,3 +314,23 @@ def test_what_is_damaged_is_told_in_a_line(tmp_path: Path, lost: str) -> None:
     if lost.startswith("vectors"):
         with pytest.raises(ImgrecError, match=r"store .*gallery: "):
             again.vectors(RGB)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "another", "403 Forbidden: SignatureDoesNotMatch"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "error sending request"),
+    ],
+)
+def test_storage_that_does_not_answer_or_refuses_is_no_storage_without_a_gallery(
+    seaweedfs_server: ObjectStorage, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    for each, usual in {**seaweedfs_server.environment, name: value}.items():
+        monkeypatch.setenv(each, usual)
+    with pytest.raises(UsageError) as caught:
+        opened(seaweedfs_server.url("closed"))
+    assert not isinstance(caught.value, NoStoreError)
+    assert f"store {seaweedfs_server.url('closed')} cannot be opened: " in str(caught.value)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -84,8 +84,13 @@ def _errors_of(location: str) -> Iterator[None]:
 
 
 def _short(error: BaseException) -> str:
-    """The first line of a message, without the places in Lance's code."""
-    text = str(error).strip().partition("\n")[0]
+    """A message in a line, without places in Lance's code; of what a server says only code and message.
+
+    The rest of that may have the name of a key.
+    """
+    text, _, rest = str(error).strip().partition("<")
+    told = re.search(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", rest, re.DOTALL)
+    text = " ".join([*text.split(), *(told.groups() if told else ())])
     return re.sub(r",? ?/\S+\.rs:\d+:\d+", "", text)[:500]
 
 
@@ -165,6 +170,8 @@ class Lance(imgrec.Store):
         try:
             dataset = lance.dataset(self._uri("files"), version=self.version, session=session)
         except ValueError as error:
+            if "was not found" not in str(error):
+                raise
             if not create or self.version is not None:
                 where = self.path if self.path.startswith(REMOTE) else Path(self.path).absolute()
                 what = f"no version {self.version} of the gallery" if self.version else "no gallery"
