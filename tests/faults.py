@@ -46,7 +46,7 @@ FAULTS = (
     Fault(
         "`kill -9` of a writer to `store=lance`, several writers at once, in a folder and on two S3 servers",
         "every batch is there whole and once, or not at all; there is no lock, and the next writer goes on",
-        "lance::writers_are_killed_and_write_at_once_in_object_storage "
+        "lance::writers_are_killed_in_object_storage lance::four_write_at_once_to_object_storage "
         "lance::writers_are_killed_and_write_at_once_in_a_folder_without_a_lock "
         "lance::what_a_commit_that_never_came_has_left_is_not_in_the_next",
         "writers",

@@ -58,7 +58,7 @@ def kill_many(place: Place, kills: int, random: Random) -> int:
             assert process.stderr is not None
             first = process.stdout.readline()
             assert first, process.stderr.read()
-            time.sleep(0.3 * random.random())
+            time.sleep(0.2 * random.random())
             process.kill()
             done = max(int(line) for line in [first, *process.stdout.read().splitlines()])
         assert done <= whole_batches(place) <= done + 1
