@@ -52,6 +52,13 @@ FAULTS = (
         "ray::a_file_that_ends_processes_is_recorded_and_no_other ray::ctrl_c_ends_the_run_and_its_own_cluster",
     ),
     Fault(
+        "`kill -9` of a writer to `store=lance`, several writers at once, in a folder and on two S3 servers",
+        "every batch is there whole and once, or not at all; there is no lock, and the next writer goes on",
+        "lance::writers_are_killed_in_object_storage lance::four_write_at_once_to_object_storage "
+        "lance::writers_are_killed_and_write_at_once_in_a_folder_without_a_lock "
+        "lance::what_a_commit_that_never_came_has_left_is_not_in_the_next",
+    ),
+    Fault(
         "Ctrl-C",
         "nobody waits for the batch in flight; the summary, exit code 130, and the next run goes on",
         "faults::after_ctrl_c_nobody_waits_for_a_batch_that_takes_long "

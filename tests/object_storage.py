@@ -111,8 +111,8 @@ def new_bucket(server: ObjectStorage) -> Iterator[ObjectStorage]:
         yield ObjectStorage(server.endpoint, name, server.log)
     finally:
         for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
-            for item in page.get("Contents", ()):
-                client.delete_object(Bucket=name, Key=item["Key"])
+            if keys := [{"Key": item["Key"]} for item in page.get("Contents", ())]:
+                client.delete_objects(Bucket=name, Delete={"Objects": keys})
         client.delete_bucket(Bucket=name)
 
 

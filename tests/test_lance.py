@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -10,30 +12,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import imgrec
 import imgrec.search.files
 from conftest import Cli
 from imgrec import Batch, ImgrecError, NoStoreError, Record, Space, UsageError
-from imgrec.testing import ContractError, check_store
+from imgrec.testing import check_store
+from imgrec.testing.kit import SeenError
+from imgrec.testing.store import Subject, a_half_written_second_space_is_unseen, snapshot
 from object_storage import ObjectStorage
 from soak import writers
 
 lance = pytest.importorskip("lance")
 
 import imgrec_lance  # noqa: E402 - where the library is
-from imgrec_lance import tables  # noqa: E402
+from imgrec_lance import tables, writing  # noqa: E402
+from imgrec_lance.state import State  # noqa: E402
 
 RGB = Space.of(imgrec.build("extractor", "colour"))
 HSV = Space.of(imgrec.build("extractor", "colour", colour_space="hsv"))
-
-
-@pytest.fixture
-def storage(object_storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch) -> ObjectStorage:
-    """An empty bucket of each server, which this process may use."""
-    for name, value in object_storage.environment.items():
-        monkeypatch.setenv(name, value)
-    return object_storage
 
 
 def opened(path: Path | str, **options: Any) -> imgrec_lance.Lance:
@@ -52,19 +51,27 @@ def held(store: imgrec.Store) -> dict[str, list[float]]:
     )
 
 
-def test_the_contract_holds_in_object_storage(storage: ObjectStorage) -> None:
-    check_store(lambda folder: imgrec.build("store", "lance", path=storage.url(folder.name)))
+def test_the_contract_holds_in_object_storage(
+    seaweedfs_server: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make soak ONLY=writers` checks it on moto's server too."""
+    for name, value in seaweedfs_server.environment.items():
+        monkeypatch.setenv(name, value)
+    check_store(lambda folder: imgrec.build("store", "lance", path=seaweedfs_server.url(folder.name)))
 
 
-def test_writers_are_killed_and_write_at_once_in_object_storage(storage: ObjectStorage) -> None:
-    place = storage.url("gallery"), storage.environment
-    assert writers.kill_many(place, 3, Random(0)) > 0
-    assert writers.write_at_once((storage.url("four"), storage.environment), batches=1) == 4
+def test_writers_are_killed_in_object_storage(object_storage: ObjectStorage) -> None:
+    assert writers.kill_many((object_storage.url("gallery"), object_storage.environment), 2, Random(0)) > 0
+
+
+def test_four_write_at_once_to_object_storage(seaweedfs_server: ObjectStorage) -> None:
+    """And to moto's server in `make soak ONLY=writers`."""
+    assert writers.write_at_once((seaweedfs_server.url("four"), seaweedfs_server.environment), batches=1) == 4
 
 
 def test_writers_are_killed_and_write_at_once_in_a_folder_without_a_lock(tmp_path: Path) -> None:
-    assert writers.kill_many((str(tmp_path / "gallery"), {}), 4, Random(0)) > 0
-    assert writers.write_at_once((str(tmp_path / "four"), {}), batches=2) == 8
+    assert writers.kill_many((str(tmp_path / "gallery"), {}), 6, Random(0)) > 0
+    assert writers.write_at_once((str(tmp_path / "four"), {}), batches=1) == 4
     assert {each.name for each in tmp_path.iterdir()} == {"gallery", "four"}
     assert not list(tmp_path.rglob("*lock*"))
 
@@ -72,16 +79,22 @@ def test_writers_are_killed_and_write_at_once_in_a_folder_without_a_lock(tmp_pat
 class ReadsAhead(imgrec_lance.Lance):
     """Reads the newest vectors, those too that no commit has named."""
 
-    def _vectors(self, state: imgrec_lance.State, key: str) -> tables.Table | None:
-        table = super()._vectors(state, key)
-        return table and table.at(table.dataset.latest_version)
+    def _now(self) -> State:
+        state = super()._now()
+        head = state.draft(is_new_revision=False)
+        for key, entry in head["spaces"].items():
+            if table := state.vectors(key):
+                entry["version"] = table.dataset.latest_version
+        return replace(state, head=head, spaces={})
 
 
 def test_the_kit_finds_a_store_that_reads_vectors_which_no_commit_names() -> None:
-    with pytest.raises(ContractError) as caught:
-        check_store(lambda folder: ReadsAhead(path=str(folder / "gallery")))
-    # This module, where the class is, is not light.
-    assert caught.value.failures.keys() == {"a_half_written_second_space_is_unseen", "module_is_light"}
+    subject = Subject(lambda folder: ReadsAhead(path=str(folder / "gallery")))
+    try:
+        with pytest.raises(SeenError, match="after the error the store holds"):
+            a_half_written_second_space_is_unseen(subject)
+    finally:
+        subject.closed()
 
 
 def test_what_a_commit_that_never_came_has_left_is_not_in_the_next(
@@ -90,7 +103,7 @@ def test_what_a_commit_that_never_came_has_left_is_not_in_the_next(
     store = opened(tmp_path)
     for lost, kept in (("lost", "first"), ("gone", "second")):  # of a new space, and of one that is there
         with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
-            patch.setattr(store, "_next_state", _interrupted)
+            patch.setattr(State, "next", _interrupted)
             store.write(images(lost, f"{lost}-too"))
         store.write(images(kept))
     assert held(opened(tmp_path)).keys() == {"first", "second"}
@@ -126,12 +139,60 @@ def test_a_snapshot_is_of_one_moment(tmp_path: Path) -> None:
     assert held(reader).keys() == {"second"}
 
 
+PATHS = st.sampled_from([f"/{name}.jpg" for name in "abcd"])
+DIGESTS = st.sampled_from("xyz")
+VECTORS = st.lists(DIGESTS, unique=True, max_size=3)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    """Any batch of few paths and contents, each path once among what is new."""
+    paths = draw(st.lists(PATHS, unique=True, max_size=3))
+    kinds = [draw(st.sampled_from(["record", "failure", "dismissed"])) for _ in paths]
+    new = list(zip(paths, kinds, strict=True))
+    value = draw(st.integers(1, 9))
+    return Batch(
+        [Record(path, draw(DIGESTS), value, 1) for path, kind in new if kind == "record"],
+        [imgrec.Failure(path, value, 1, "broken", 1.0) for path, kind in new if kind == "failure"],
+        forgotten=draw(st.lists(PATHS, unique=True, max_size=2)),
+        dismissed=[path for path, kind in new if kind == "dismissed"],
+        vectors={
+            space: (names, np.full((len(names), 2), value, np.float32))
+            for space in (RGB, HSV)
+            if (names := draw(VECTORS))
+        },
+        metadata=draw(st.dictionaries(st.sampled_from("mn"), st.sampled_from([None, 1, [2]]), max_size=2)),
+    )
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(several=st.lists(batches(), min_size=1, max_size=6))
+def test_any_batches_make_what_they_make_in_sqlite(
+    tmp_path_factory: pytest.TempPathFactory, several: list[Batch]
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    with (
+        opened(folder / "lance") as mine,
+        imgrec.build("store", "sqlite", path=str(folder / "sqlite")).open(create=True) as other,
+    ):
+        begun, before = mine.revision(RGB), mine.snapshot()
+        with before:
+            for batch in several:
+                for store in (mine, other):
+                    store.write(deepcopy(batch))
+        assert snapshot(mine) == snapshot(other)
+        assert mine.metadata() == other.metadata()
+        assert list(mine.problems()) == []
+        gone, added = mine.changes(RGB, begun or "") or (set(), set())
+        assert added == mine.digests(RGB) <= gone | added
+
+
 def test_small_fragments_are_joined_and_old_states_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "TOO_MANY", 4)
-    monkeypatch.setattr(imgrec_lance, "CLEANED_EVERY", 5)
-    monkeypatch.setattr(imgrec_lance, "KEPT", timedelta())
+    monkeypatch.setattr(writing, "CLEANED_EVERY", 5)
+    monkeypatch.setattr(writing, "KEPT", timedelta())
     store, reader = opened(tmp_path), opened(tmp_path)
     names = [f"{i}" for i in range(30)]
     store.write(images("before"))
@@ -148,15 +209,15 @@ def test_small_fragments_are_joined_and_old_states_deleted(
     assert len(store._now().files.dataset.get_fragments()) < 10
     assert len(list(tmp_path.glob("files.lance/_versions/*.manifest"))) < 30
     store.drop(RGB)
-    monkeypatch.setattr(imgrec_lance, "CLEANED_EVERY", 1)
+    monkeypatch.setattr(writing, "CLEANED_EVERY", 1)
     store.write(images("last"))
     assert len(list(tmp_path.glob("vectors/*"))) == 1
     assert held(opened(tmp_path)).keys() == {"last"}
 
 
 def test_old_changes_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imgrec_lance, "CHANGES_KEPT", 3)
-    monkeypatch.setattr(imgrec_lance, "CLEANED_EVERY", 1)
+    monkeypatch.setattr(writing, "CHANGES_KEPT", 3)
+    monkeypatch.setattr(writing, "CLEANED_EVERY", 1)
     store, revisions = opened(tmp_path), []
     for name in "abcdefgh":
         store.write(images(name))
@@ -262,3 +323,23 @@ def test_what_is_damaged_is_told_in_a_line(tmp_path: Path, lost: str) -> None:
     if lost.startswith("vectors"):
         with pytest.raises(ImgrecError, match=r"store .*gallery: "):
             again.vectors(RGB)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "another", "403 Forbidden: SignatureDoesNotMatch"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:1", "error sending request"),
+    ],
+)
+def test_storage_that_does_not_answer_or_refuses_is_no_storage_without_a_gallery(
+    seaweedfs_server: ObjectStorage, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    for each, usual in {**seaweedfs_server.environment, name: value}.items():
+        monkeypatch.setenv(each, usual)
+    with pytest.raises(UsageError) as caught:
+        opened(seaweedfs_server.url("closed"))
+    assert not isinstance(caught.value, NoStoreError)
+    assert f"store {seaweedfs_server.url('closed')} cannot be opened: " in str(caught.value)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)

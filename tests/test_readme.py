@@ -38,6 +38,8 @@ NOT_RUN = {
     "imgrec recommend img.jpg store=lance store.path=s3://": "the same",
     "imgrec ingest 's3://": "there is no such bucket; test_remote.py has one",
     "imgrec evaluate labels=.cls": "the same; test_tar.py does",
+    "imgrec ingest photos store=lance store.path=s3:": "there is no such bucket; test_lance.py has one",
+    "export IMGREC_STORE=lance:": "the same",
     "imgrec explore": "it goes on; test_serving.py starts it",
     "curl ": "test_serving.py asks a server",
     "SPACE=$(curl ": "the same",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def of(
     made += [{"kind": REMOVED, "name": b"", "digest": digest} for digest in removed]
     for path, row in paths.items():
         kind = DISMISSED if row is None else RECORD if isinstance(row, Record) else FAILURE
-        made.append({**(asdict(row) if row else {}), "kind": kind, "name": os.fsencode(path)})
+        made.append({**(vars(row) if row else {}), "kind": kind, "name": os.fsencode(path)})
     keys = np.concatenate(
         [
             own_keys(REVISION, [revision]),

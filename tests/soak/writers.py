@@ -18,6 +18,7 @@ import numpy as np
 
 import imgrec
 from imgrec import Batch, Record, Space, Vectors
+from imgrec.testing import check_store
 
 SPACES = [Space(f"soak-{i}", "soak", {}, {}) for i in range(2)]
 
@@ -42,6 +43,7 @@ def run(kills: int = 200, seed: int = 0) -> str:
         for number, (path, variables) in enumerate(places):
             batches += kill_many((path, variables), (kills + number) // len(places), random)
             batches += write_at_once((f"{path}-of-four", variables))
+            check_contract((path, variables))
     return (
         f"{kills} writers of Lance datasets killed, 12 at once, in a folder and on S3: {batches:,} batches whole"
     )
@@ -56,7 +58,7 @@ def kill_many(place: Place, kills: int, random: Random) -> int:
             assert process.stderr is not None
             first = process.stdout.readline()
             assert first, process.stderr.read()
-            time.sleep(0.3 * random.random())
+            time.sleep(0.2 * random.random())
             process.kill()
             done = max(int(line) for line in [first, *process.stdout.read().splitlines()])
         assert done <= whole_batches(place) <= done + 1
@@ -72,6 +74,13 @@ def write_at_once(place: Place, writers: int = 4, batches: int = 5) -> int:
             assert process.returncode == 0, errors
     assert whole_batches(place) == writers * batches
     return writers * batches
+
+
+def check_contract(place: Place) -> None:
+    """All checks of the kit."""
+    path, variables = place
+    with mock.patch.dict(os.environ, variables):
+        check_store(lambda folder: imgrec.build("store", "lance", path=f"{path}-{folder.name}"))
 
 
 def _writer(place: Place, first: int, count: int) -> subprocess.Popen[str]:
