@@ -293,7 +293,7 @@ def _keep(file: Path, data: bytes) -> None:
 def _folder() -> Path | None:
     try:
         import platformdirs
-    except ImportError:  # it comes with the extra remote
+    except ImportError:  # it comes with the extras tar and remote
         return None
     return platformdirs.user_cache_path("imgrec") / "tar"
 
