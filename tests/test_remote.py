@@ -222,6 +222,7 @@ def test_credentials_are_recorded_nowhere(photos_there: Faulty, cli: Cli, tmp_pa
     done.append(cli("ingest", photos_there.url("p")))
     done.append(cli("ingest", photos_there.url("q"), code=2))
     assert "answers 404" in done[-1].err
+    done.append(cli("ingest", f"s3://{ACCESS_KEY}:{SECRET}@bucket/p", code=2))
     said = "".join(result.out + result.err for result in done)
     written = [each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()]
     assert any(photos_there.bucket.encode() in data for data in written)
