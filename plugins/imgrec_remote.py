@@ -64,9 +64,13 @@ class Remote(imgrec.Source):
         """A bucket, prefix or object; or those that match a pattern with `*`, `**`, `?` or `[]`.
 
         Raises:
-            UsageError: nothing matches, or the bucket cannot be listed.
+            UsageError: nothing matches, the bucket cannot be listed, or there is a password in its name.
         """
         address, key = _parts(path)
+        if "@" in address:
+            raise UsageError(
+                "source has a user or password, which belong into the environment: AWS_ACCESS_KEY_ID, ..."
+            )
         if not re.search(r"[*?[]", key) or self.state(path) is not None:
             return [path.rstrip("/")]
         pattern = re.compile("".join(map(_meaning, TOKEN.findall(key.rstrip("/")))) + "(?=/|$)", re.DOTALL)

@@ -2,7 +2,7 @@
 
 An archive is read in blocks through the source of its own path, so that it may lie in a folder, in object storage
 or at an address of the web. Where its files begin is listed once for each state of it. That reads all blocks, as
-a tar archive has no directory, and so the lists of archives from elsewhere are kept in the user's cache folder.
+a tar archive has no directory, and so such lists are kept in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from imgrec import ImageFile, UnreadableImageError
 
 log = logging.getLogger(__name__)
 
-MARK = re.compile(r"\.tar(!|$)", re.IGNORECASE)
+MARK = re.compile(r"\.tar(!(?=/|$)|$)", re.IGNORECASE)
 """Where the path of an archive ends."""
 
 BLOCK = 1 << 20
 """Bytes that are read of an archive at a time."""
 
-BLOCKS, LISTS = 64, 64
-"""How many blocks, and lists of archives, are kept in memory."""
+BLOCKS, LISTS = 64, 16
+"""How many blocks, and lists of archives, are kept in memory: 100 MB with archives of 10,000 files."""
 
 MAX_BYTES = 400_000_000
 """Larger files are refused unread."""
@@ -105,7 +105,8 @@ class Tar(imgrec.Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._blocks, self._lists = Shared(BLOCKS), Shared(LISTS)
-        self._latest: dict[str, Archive] = {}
+        self._latest: dict[str, ImageFile] = {}
+        """The last known state of each archive, by its path."""
 
     def roots(self, path: str) -> list[str]:
         """An archive's content as `a.tar!`, or a folder in it; of each archive, if its path is a pattern."""
@@ -143,9 +144,9 @@ class Tar(imgrec.Source):
     def read(self, path: str) -> tuple[bytes, ImageFile]:
         """A file's bytes, from blocks of the archive that are of the state in which it was listed."""
         name, inner = _parts(path)
-        archive = self._latest.get(name) or self._now(name)
         try:
-            return self._read(archive, inner)
+            file = self._latest.get(name)
+            return self._read(self._of(file) if file else self._now(name), inner)
         except UnreadableImageError as error:
             if str(error) != imgrec.CHANGED:
                 raise
@@ -199,7 +200,7 @@ class Tar(imgrec.Source):
 
     def _of(self, file: ImageFile) -> Archive:
         archive = self._lists.get(file, lambda: Archive(file, _kept(file, self._listed)))
-        self._latest[file.path] = archive
+        self._latest[file.path] = file
         return archive
 
     def _listed(self, file: ImageFile) -> Members:
@@ -262,8 +263,8 @@ def _named(member: tarfile.TarInfo) -> str:
 
 
 def _kept(file: ImageFile, listed: Callable[[ImageFile], Members]) -> Members:
-    """The list of an archive: of one from elsewhere as it is kept, if it is, and kept from now on."""
-    if "://" not in file.path or file.stamp is None or (folder := _folder()) is None:
+    """The list of an archive as it is kept, or else made, and kept from now on."""
+    if file.stamp is None or (folder := _folder()) is None:
         return listed(file)
     kept = folder / f"{hashlib.sha256(repr(file).encode('utf-8', 'surrogateescape')).hexdigest()}.z"
     with contextlib.suppress(OSError, ValueError, TypeError, zlib.error):
@@ -293,7 +294,7 @@ def _keep(file: Path, data: bytes) -> None:
 def _folder() -> Path | None:
     try:
         import platformdirs
-    except ImportError:  # it comes with the extra remote
+    except ImportError:  # it comes with the extras tar and remote
         return None
     return platformdirs.user_cache_path("imgrec") / "tar"
 

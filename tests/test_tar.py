@@ -34,6 +34,7 @@ def shard(few: Path) -> Path:
 
 @pytest.fixture
 def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    pytest.importorskip("obstore")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with faulty_storage() as faulty:
         for name, value in faulty.environment.items():
