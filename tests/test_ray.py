@@ -124,7 +124,7 @@ def test_two_nodes_store_what_threads_store(cluster: Any, few: Path, tmp_path: P
 
 
 def test_models_give_what_they_give_here(cluster: Any, few: Path, tmp_path: Path) -> None:
-    model = shared_timm("mobilenetv2_100")
+    model = shared_timm("mobilenetv2_100", runtime="torch")
     for name, options in (("threads", {}), ("ray", {"actors": 1})):
         assert ingested(few, model, tmp_path / name, name, **options).new == 12
     assert_equal(tmp_path / "threads", tmp_path / "ray", tolerance=1e-4)
