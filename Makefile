@@ -5,11 +5,11 @@ PHOTOS ?=
 TESTS ?=
 ONLY ?=
 ENV ?= .envs/$(notdir $(PYTHON))
-WITHOUT_TORCH := heif,umap,raw,jxl,parquet,explore,parallel,dev
+WITHOUT_TORCH := heif,umap,raw,jxl,parquet,explore,parallel,remote,ray,dev
 RESOLUTION ?= highest
 READMES := README.md $(wildcard */README.md) tests/benchmarks/README.md
 
-.PHONY: demo test test-base test-lowest test-elsewhere check format bench soak audit clean
+.PHONY: demo test test-base test-lowest test-elsewhere test-ray-launcher check format bench soak audit clean
 
 demo: .venv/base  ## ingest a small gallery, recommend for one picture, draw the map
 	@PHOTOS="$(PHOTOS)" PYTHON=$(BIN)/python bash tests/demo.sh
@@ -28,6 +28,9 @@ test-lowest:  ## the same with the oldest libraries that pyproject.toml allows; 
 
 test-elsewhere:  ## the same as a stranger may find it: see tests/elsewhere.sh; before a release
 	PYTHON=$(PYTHON) bash tests/elsewhere.sh "$(TESTS)"
+
+test-ray-launcher:  ## Hydra's launcher for Ray, which wants a cloudpickle older than others do: in an environment of its own
+	$(MAKE) test-base ENV=.envs/ray-launcher WITHOUT_TORCH=dev BESIDE=hydra-ray-launcher TESTS='tests/test_sweep.py -k elsewhere'
 
 check: .venv/all  ## format, lint, types, layers, generated parts of the READMEs
 	$(BIN)/ruff format --check .

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from imgrec.gallery.query import Query, Text
     from imgrec.gallery.recommend import recommend
     from imgrec.gallery.results import Match, Matches
-    from imgrec.images import UnreadableImageError, image_suffixes, source_of
+    from imgrec.images import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, image_suffixes, source_of
     from imgrec.images.lazy import LazyPicture
     from imgrec.ingestion.ingest import ingest
-    from imgrec.ingestion.items import decode_item, extract_items, read_item
-    from imgrec.ingestion.steps import IngestReport
+    from imgrec.ingestion.items import decode_item, extract_items, read_again, read_item
+    from imgrec.ingestion.report import IngestReport
     from imgrec.interactive import open_gallery as open  # noqa: A004 - it is imgrec.open
     from imgrec.linear import LinearReducer
     from imgrec.neighbours import NeighbourReducer
@@ -47,18 +47,21 @@ __version__ = "0.1.0"
 
 # Imported lazily, since it needs OpenCV or more, so that a plugin's `import imgrec` stays fast.
 _LAZY = {
+    "CHANGED": "imgrec.images",
     "Duplicates": "imgrec.gallery.duplicates",
     "Exported": "imgrec.exchange.export",
     "Fusion": "imgrec.fusion",
     "Gallery": "imgrec.gallery.gallery",
     "Imported": "imgrec.exchange.importing",
-    "IngestReport": "imgrec.ingestion.steps",
+    "IngestReport": "imgrec.ingestion.report",
     "LazyPicture": "imgrec.images.lazy",
     "LinearReducer": "imgrec.linear",
     "Map": "imgrec.drawing.map",
     "Match": "imgrec.gallery.results",
     "Matches": "imgrec.gallery.results",
     "NeighbourReducer": "imgrec.neighbours",
+    "NOT_OPENED": "imgrec.images",
+    "NOT_REGULAR": "imgrec.images",
     "Query": "imgrec.gallery.query",
     "Run": "imgrec.run",
     "Text": "imgrec.gallery.query",
@@ -72,6 +75,7 @@ _LAZY = {
     "import_vectors": "imgrec.exchange.importing",
     "ingest": "imgrec.ingestion.ingest",
     "open": "imgrec.interactive:open_gallery",
+    "read_again": "imgrec.ingestion.items",
     "read_item": "imgrec.ingestion.items",
     "recommend": "imgrec.gallery.recommend",
     "source_of": "imgrec.images",
@@ -108,6 +112,9 @@ __all__ = [
     "visualise",
 ]
 __all__ += [
+    "CHANGED",
+    "NOT_OPENED",
+    "NOT_REGULAR",
     "LazyPicture",
     "LinearReducer",
     "NeighbourReducer",
@@ -127,6 +134,7 @@ __all__ += [
     "image_suffixes",
     "install_command",
     "option",
+    "read_again",
     "read_item",
     "source_of",
 ]

@@ -14,8 +14,10 @@ Out = TypeVar("Out")
 
 
 def cores() -> int:
-    """How many CPU cores this process may use, which a container or `taskset` may limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many CPU cores this process may use, which a container, `taskset` or `OMP_NUM_THREADS` may limit."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # after a comma it is about nested threads
+    return min(there, int(asked)) if asked.isdecimal() and int(asked) else there
 
 
 def ahead(

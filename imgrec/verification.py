@@ -198,12 +198,10 @@ def _unreadable(store: Store, space: Space, digests: Sequence[str]) -> list[str]
 
 def _files(finding: Finding, store: Store) -> Repair:
     """Every file not marked as missing exists."""
-    gone = []
-    for record in store.records():
-        if not record.missing:
-            finding.looked_at += 1
-            if not images.is_there(record.path):
-                gone.append(record)
+    kept = [record for record in store.records() if not record.missing]
+    finding.looked_at += len(kept)
+    there = images.each(images.is_there, [record.path for record in kept])
+    gone = [record for record, is_there in zip(kept, there, strict=True) if not is_there]
     finding.wrong += [f"{record.path}: it is gone, and not marked as missing" for record in gone]
 
     def repair() -> int:
@@ -216,14 +214,17 @@ def _files(finding: Finding, store: Store) -> Repair:
 
 def _digests(finding: Finding, store: Store, sample: int | None, seed: int, show_progress: bool) -> Repair:
     """Files have the content recorded."""
-    records = sorted((r for r in store.records() if images.is_there(r.path)), key=lambda record: record.path)
+    by_path = {record.path: record for record in store.records()}
+    there = zip(by_path.values(), images.each(images.is_there, by_path), strict=True)
+    records = sorted((record for record, is_there in there if is_there), key=lambda record: record.path)
     if sample is not None and sample < len(records):
         records = random.Random(seed).sample(records, sample)
     changed = []
     with progress("verify", len(records), shown=show_progress) as advance:
-        for record in records:
+        problems = images.each(lambda path: _problem(by_path[path]), [record.path for record in records])
+        for record, problem in zip(records, problems, strict=True):
             finding.looked_at += 1
-            if problem := _problem(record):
+            if problem:
                 finding.wrong.append(f"{record.path}: {problem}")
                 if problem == CHANGED:
                     changed.append(record)

@@ -394,8 +394,16 @@ class Keeps(Sqlite):
 class InParts(Sqlite):
     def write(self, batch: Batch) -> None:
         super().write(replace(batch, vectors={}, metadata={}))
-        for space, (digests, vectors) in batch.vectors.items():
+        super().write(Batch(vectors=batch.vectors))
+
+
+class ReadsAhead(Sqlite):
+    """The vectors of a space are there before the batch is."""
+
+    def write(self, batch: Batch) -> None:
+        for space, (digests, vectors) in [*batch.vectors.items()][:-1]:
             super().write(Batch(vectors={space: (digests, vectors)}))
+        super().write(batch)
 
 
 class Lines(Sqlite):
@@ -521,6 +529,7 @@ STORES: dict[str, type[Sqlite]] = {
     "two_spaces_are_apart": OneSpace,
     "a_dropped_space_is_gone": Keeps,
     "a_batch_is_written_whole_or_not_at_all": InParts,
+    "a_half_written_second_space_is_unseen": ReadsAhead,
     "dismissed_paths_are_kept": AllDismissed,
     "paths_have_any_character": Lines,
     "relative_paths_travel_with_the_store": Rooted,
@@ -939,8 +948,25 @@ class HeavySource(Memory):
         import PIL.Image  # noqa: F401
 
 
+class Restless(Memory):
+    def roots(self, path: str) -> list[str]:
+        return [f"{path}/"]
+
+    def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
+        return super().find([root.rstrip("/") for root in roots])
+
+    def state(self, path: str) -> ImageFile | None:
+        return super().state(path.rstrip("/"))
+
+
+class Generous(Memory):
+    def read_part(self, path: str, start: int, size: int) -> tuple[bytes, ImageFile]:
+        return self.read(path)
+
+
 SOURCES: dict[str, type[Memory]] = {
     "files_are_found": Shuffled,
+    "a_root_means_itself": Restless,
     "each_is_found_once": Twice,
     "paths_are_those_of_the_files": Names,
     "what_is_skipped_is_what_is_excluded": Skipper,
@@ -950,6 +976,7 @@ SOURCES: dict[str, type[Memory]] = {
     "state_is_as_found": Stampless,
     "what_is_gone_is_told": Immortal,
     "bytes_belong_to_their_state": Cut,
+    "a_part_is_of_the_whole": Generous,
     "threads_may_share_it": OneAtATime,
     "class_can_be_listed": WithOptions,
     "module_is_light": HeavySource,

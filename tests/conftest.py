@@ -22,8 +22,9 @@ import imgrec
 import tiles
 from browser import browser, open_page
 from imgrec.cli.main import main
+from object_storage import moto_server, object_storage, seaweedfs_server
 
-__all__ = ["browser", "open_page"]
+__all__ = ["browser", "moto_server", "object_storage", "open_page", "seaweedfs_server"]
 
 collect_ignore = ["thirdparty"]
 """Tested where they are installed: test_thirdparty.py."""

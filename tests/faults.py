@@ -44,6 +44,21 @@ FAULTS = (
         "kills",
     ),
     Fault(
+        "with `engine=ray`: a process or a machine of the cluster is lost, the ingest itself is killed, a file "
+        "kills each process that takes it",
+        "what was lost is done again by others, to the last bit; the next run goes on; such a file is recorded as "
+        "failed, and no other. Nothing of Ray is left running",
+        "ray::a_killed_process_and_a_lost_node_cost_nothing ray::a_killed_driver_goes_on "
+        "ray::a_file_that_ends_processes_is_recorded_and_no_other ray::ctrl_c_ends_the_run_and_its_own_cluster",
+    ),
+    Fault(
+        "`kill -9` of a writer to `store=lance`, several writers at once, in a folder and on two S3 servers",
+        "every batch is there whole and once, or not at all; there is no lock, and the next writer goes on",
+        "lance::writers_are_killed_in_object_storage lance::four_write_at_once_to_object_storage "
+        "lance::writers_are_killed_and_write_at_once_in_a_folder_without_a_lock "
+        "lance::what_a_commit_that_never_came_has_left_is_not_in_the_next",
+    ),
+    Fault(
         "Ctrl-C",
         "nobody waits for the batch in flight; the summary, exit code 130, and the next run goes on",
         "faults::after_ctrl_c_nobody_waits_for_a_batch_that_takes_long "
@@ -141,6 +156,24 @@ FAULTS = (
         "reads",
         "not taken, or counted by suffix; what was ingested before is marked as missing, and nothing is deleted",
         "exclusion",
+    ),
+    Fault(
+        "object storage and the web: servers that are busy, break off or cannot be reached, a bucket that is "
+        "gone, objects that change while they are read",
+        "asked again, with pauses; what is not read is tried the next time, and no record is of two states. A "
+        "bucket out of reach is missing, not forgotten. No credentials in records, messages and stores",
+        "remote::a_server_that_is_busy_is_asked_again "
+        "remote::a_body_that_breaks_off_is_asked_for_again_and_else_read_the_next_time "
+        "remote::an_object_that_changes_while_it_is_read_is_never_half_of_each "
+        "remote::a_bucket_that_is_gone_for_a_while_is_as_an_unplugged_drive "
+        "remote::a_server_that_cannot_be_reached_is_waited_for_once "
+        "remote::credentials_are_recorded_nowhere "
+        "addresses::what_is_gone_from_the_web_is_missing_and_told "
+        "addresses::a_server_that_is_busy_is_asked_again_and_what_breaks_off_is_tried_the_next_time "
+        "addresses::the_own_network_is_closed_unless_the_environment_opens_it "
+        "tar::an_archive_that_is_cut_off_costs_what_is_cut_off "
+        "tar::an_archive_that_is_written_while_it_is_read_gives_whole_files",
+        "keys",
     ),
     Fault(
         "files that cannot be read",

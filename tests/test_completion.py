@@ -129,7 +129,7 @@ def test_lines_in_bash(tmp_path: Path) -> None:
         ("ingest photos extractor=resnet18 extractor.poo", ["extractor.pooling="]),  # of a preset
         ("ingest photos extractor=timm extractor.resize=", ["extractor.resize=exact ", "extractor.resize=fast "]),
         ("ingest photos extractor=colour extractor.joint=f", ["extractor.joint=false "]),
-        ("ingest photos backup=", ["backup=csv ", "backup=none ", "backup=sqlite "]),
+        ("ingest photos backup=", ["backup=csv ", "backup=lance ", "backup=none ", "backup=sqlite "]),
         ("ingest photos back", ["backup=", "backup."]),
         ("-m recommend q.png metric=cosine,eu", ["metric=cosine,euclidean"]),
         ("-m recommend q.png metric=cosine,cos", []),

@@ -321,6 +321,19 @@ def test_what_is_recorded_belongs_to_what_was_read(tmp_path: Path) -> None:
     assert item.digest == images.read(str(file))[1]
 
 
+def test_bytes_that_are_read_again_are_those_that_were_planned(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(picture(1))
+    (found,) = images.find([str(tmp_path)])
+    item = imgrec.read_item(found)
+    bytes_before, item.encoded = item.encoded, None
+    assert (imgrec.read_again(item).encoded, item.reason) == (bytes_before, None)
+    file.write_bytes(picture(2))
+    assert (imgrec.read_again(item).encoded, item.reason) == (None, images.CHANGED)
+    file.unlink()
+    assert imgrec.read_again(item).reason == "cannot be opened: No such file or directory"
+
+
 @dataclass
 class Brightness(imgrec.Extractor):
     """The mean of all values."""

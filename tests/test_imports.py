@@ -82,6 +82,7 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
     "hydra": "hydra-core",
+    "lance": "pylance",
     "mlflow": "mlflow-skinny",
     "open_clip": "open_clip_torch",
     "pillow_heif": "pillow-heif",
@@ -94,6 +95,7 @@ DISTRIBUTIONS = {
 
 BROUGHT = {
     "imgrec_clip": {"huggingface_hub"},
+    "imgrec_lance": {"pyarrow"},
     "imgrec_timm": {"huggingface_hub", "safetensors"},
     "imgrec_umap": {"pynndescent"},
 }

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
+import threading
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import imgrec
 from imgrec import registry
 from imgrec.errors import UsageError
 from imgrec.kinds import KINDS, Component
@@ -102,3 +106,12 @@ def test_lists_stay_as_they_are_given() -> None:
     made = Lists(numbers=[1, 0.5], names=["nan"])
     assert (made.numbers, made.names) == ([1, 0.5], ["nan"])
     assert list(map(type, made.numbers or [])) == [int, float]
+
+
+def test_a_component_is_pickled_as_its_options() -> None:
+    fusion = imgrec.Fusion({"colour": 1}, {"colour": imgrec.build("extractor", "colour", bins=3)})
+    loaded = threading.Lock()  # as a model is, it cannot be pickled
+    fusion.loaded = fusion.parts["colour"].loaded = loaded  # type: ignore[attr-defined]
+    for made in (pickle.loads(pickle.dumps(fusion)), copy.deepcopy(fusion)):
+        assert made == fusion
+        assert not any(hasattr(each, "loaded") for each in (made, *made.parts.values()))

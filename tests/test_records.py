@@ -17,7 +17,8 @@ import pytest
 import imgrec
 import imgrec_sqlite
 from imgrec import images
-from imgrec.ingestion.steps import Ingestion, IngestReport
+from imgrec.ingestion.report import IngestReport
+from imgrec.ingestion.steps import Ingestion
 from imgrec.kinds import Batch, Record, Space
 
 COLOUR = imgrec.build("extractor", "colour", bins=2)

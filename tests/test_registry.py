@@ -408,7 +408,7 @@ def test_build_names_what_there_is() -> None:
 
 def test_every_component_is_listed_with_its_distribution() -> None:
     assert set(registry.available("extractor")) == {"clip", "colour", "fusion", "hog", "phash", "timm"}
-    assert set(registry.available("store")) == {"csv", "sqlite"}
+    assert set(registry.available("store")) == {"csv", "lance", "sqlite"}
     assert set(registry.available("reducer")) == {"lda", "logistic", "pca", "tsne", "umap"}
     assert "ingest" in registry.available("stage")
     assert {plugin.origin for kind in KINDS for plugin in registry.available(kind).values()} == {"imgrec 0.1.0"}

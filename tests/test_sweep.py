@@ -25,6 +25,7 @@ import imgrec
 from conftest import Cli, shared
 from imgrec.cli import messages
 from imgrec.drawing import leaderboard
+from test_readme import blocks
 from test_registry import install
 
 COSTS = {"images_per_s", "query_ms", "memory_mb"}
@@ -186,10 +187,25 @@ def test_an_unexpected_error_is_a_row_too(cli: Cli, tmp_path: Path) -> None:
     assert failed["error"]
 
 
-def test_jobs_side_by_side_find_what_they_find_one_after_the_other(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("launcher", "library"),
+    [
+        ("cores", "hydra_plugins.hydra_joblib_launcher"),
+        ("slurm", "hydra_plugins.hydra_submitit_launcher"),
+        ("cluster", "hydra_plugins.hydra_ray_launcher"),
+    ],
+)
+def test_jobs_elsewhere_find_what_they_find_here(cli: Cli, tmp_path: Path, launcher: str, library: str) -> None:
+    """By each launcher as conf/README.md has it."""
+    pytest.importorskip(library)
+    name = f"mine/hydra/launcher/{launcher}.yaml"
+    (tmp_path / name).parent.mkdir(parents=True)
+    (text,) = (text for text in blocks("conf", "yaml") if text.startswith(f"# {name}\n"))
+    (tmp_path / name).write_text(text)
     words = [*SWEEP[:-1], "metric=cosine"]
     cli(*words, "hydra.sweep.dir=serial")
-    done = cli(*words, "hydra.sweep.dir=parallel", *joblib())
+    words += ["hydra.sweep.dir=parallel", "--config-dir", "mine", f"hydra/launcher={launcher}"]
+    done = cli(*words)
     serial, parallel = (
         [
             {name: value for name, value in row.items() if name not in {*COSTS, "pareto"}}
@@ -200,7 +216,7 @@ def test_jobs_side_by_side_find_what_they_find_one_after_the_other(cli: Cli, tmp
     assert parallel == serial
     assert len(done.out.splitlines()) == 3
     record = json.loads((tmp_path / "parallel" / "0" / "run.json").read_text())
-    assert record["command"][1:] == [*words, "hydra.sweep.dir=parallel", *joblib()]
+    assert record["command"][1:] == words
 
 
 def test_a_killed_process_of_a_job_is_told_and_the_sweep_goes_on(cli: Cli, tmp_path: Path) -> None:
@@ -280,6 +296,9 @@ def test_labels_of_points_that_touch_are_drawn_apart(tmp_path: Path) -> None:
         assert picture.size == (1320, 600)
 
 
-def test_the_launcher_that_is_not_installed_is_named() -> None:
-    error = MissingConfigException("", "hydra/launcher/joblib", ["basic"])
-    assert imgrec.install_command("imgrec[parallel]") in str(messages.explain(error, "evaluate", []))
+@pytest.mark.parametrize(
+    ("launcher", "requirement"), [("joblib", "imgrec[parallel]"), ("ray", "hydra-ray-launcher")]
+)
+def test_the_launcher_that_is_not_installed_is_named(launcher: str, requirement: str) -> None:
+    error = MissingConfigException("", f"hydra/launcher/{launcher}", ["basic"])
+    assert imgrec.install_command(requirement) in str(messages.explain(error, "evaluate", []))

@@ -41,7 +41,7 @@ EXTRACTORS: dict[str, dict[str, Any]] = {
     "phash": {"side_bits": 6},
     "timm": {"model": "mobilenetv3_small_050", "pretrained": False, "device": "cpu"},
 }
-STORES: dict[str, dict[str, Any]] = {"csv": {}, "sqlite": {}}
+STORES: dict[str, dict[str, Any]] = {"csv": {}, "lance": {}, "sqlite": {}}
 REDUCERS: dict[str, dict[str, Any]] = {
     "lda": {"shrinkage": 0.5},
     "logistic": {"n_components": 4, "penalty": 0.1},
@@ -85,8 +85,8 @@ def test_no_plugin_is_left_out() -> None:
         "reducer": REDUCERS,
         "reranker": RERANKERS,
         "decoder": {"heif", "jxl", "raw"},
-        "source": {"files"},
-        "engine": {"threads"},
+        "source": {"addresses", "files", "remote", "tar"},  # tests/test_addresses.py, test_remote.py, test_tar.py
+        "engine": {"ray", "threads"},  # the former in tests/test_ray.py, on a cluster
         "stage": STAGES.keys() | ELSEWHERE,
     }
     assert found == {kind: set(names) for kind, names in listed.items()}
@@ -110,6 +110,8 @@ def test_a_fusion_keeps_the_contract_of_an_extractor() -> None:
 
 @pytest.mark.parametrize("name", STORES)
 def test_a_store_keeps_its_contract(name: str) -> None:
+    if name == "lance":
+        pytest.importorskip("lance")
     check_store(lambda folder: imgrec.build("store", name, path=str(folder / "gallery"), **STORES[name]))
 
 

@@ -70,6 +70,16 @@ def test_each_keeps_order_and_works_on_all_cores_at_once() -> None:
     assert each(meet, range(2 * cores())) == [-i for i in range(2 * cores())]
 
 
+@pytest.mark.parametrize(("asked", "there"), [("1", 1), ("1,2", 1), ("0", None), ("many", None), ("9999", None)])
+def test_cores_may_be_limited_as_for_openmp(
+    monkeypatch: pytest.MonkeyPatch, asked: str, there: int | None
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    usual = cores()
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert cores() == (there or usual)
+
+
 def test_errors_of_a_thread_are_the_callers() -> None:
     with pytest.raises(ZeroDivisionError):
         each(lambda i: 1 // i, [1, 0])

@@ -167,7 +167,7 @@ class SearchPath(SearchPathPlugin):
 
 
 def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) -> str:
-    """The default location of a backup: beside the stage's store, named after it.
+    """The default location of a backup: beside the stage's store, named after it; of one elsewhere in `outputs`.
 
     The store is the first component of this kind in another field of the stage.
     """
@@ -175,7 +175,9 @@ def _beside(group: str, name: str, *, _parent_: DictConfig, _root_: DictConfig) 
     classes = ((each, class_of(each)) for each in held)
     store = next((each for each, cls in classes if cls is not None and cls.kind == kind_of(group)), None)
     path = store.get("path") if isinstance(store, DictConfig) else None
-    return f"{Path(path).with_suffix('')}-{name}" if path else f"outputs/gallery-{name}"
+    if not path or "://" in path:
+        path = f"outputs/{(path or 'gallery').rstrip('/').rpartition('/')[2]}"
+    return f"{Path(path).with_suffix('')}-{name}"
 
 
 def _located(group: str, name: str) -> Any:

@@ -52,6 +52,9 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
 
 HYDRA_PLUGINS = {
     "hydra/launcher/joblib": ("hydra-joblib-launcher", "imgrec[parallel]"),
+    "hydra/launcher/submitit_local": ("hydra-submitit-launcher", "hydra-submitit-launcher"),
+    "hydra/launcher/submitit_slurm": ("hydra-submitit-launcher", "hydra-submitit-launcher"),
+    "hydra/launcher/ray": ("hydra-ray-launcher", "hydra-ray-launcher"),
     "hydra/sweeper/optuna": ("hydra-optuna-sweeper", "hydra-optuna-sweeper"),
 }
 """Plugins of Hydra that sweeps use, and the requirements that bring them."""

@@ -14,7 +14,7 @@ import PIL.ImageFont
 if TYPE_CHECKING:
     from imgrec.gallery.results import Match
 from imgrec import images
-from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, captions, font, shortened, thumbnail
+from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, captions, fetch, font, shortened, thumbnail
 from imgrec.gallery.query import Shown
 from imgrec.gallery.variants import WHOLE
 
@@ -67,6 +67,8 @@ def contact_sheet(
         (subtitle, MARGIN + 24, (font(14), FAINT)),
     ):
         pen.text((left, line), shortened(text, letters, size[0] - left - MARGIN), font=letters, fill=colour)
+    fetch([match.path for match in matches] + (list(query) if len(query) == 1 else []), CELL)
+    fetch([*query[:MOST_ASKED], *unlike[:MOST_ASKED]], SMALL)
     if query or unlike:
         pen.line([(left - GAP, top), (left - GAP, size[1] - MARGIN)], fill=BLANK, width=2)
     if query:

@@ -9,7 +9,19 @@ import PIL.Image
 import PIL.ImageDraw
 
 from imgrec.drawing.contact_sheet import GAP, MARGIN
-from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, SMALL, captions, font, shortened, thumbnail
+from imgrec.drawing.pictures import (
+    ACCENT,
+    BLANK,
+    FAINT,
+    INK,
+    PAPER,
+    SMALL,
+    captions,
+    fetch,
+    font,
+    shortened,
+    thumbnail,
+)
 from imgrec.gallery.duplicates import Duplicate, Duplicates
 
 GROUPS, IMAGES = 20, 8
@@ -37,6 +49,7 @@ def draw_groups(found: Duplicates, file: Path | IO[bytes], subtitle: str = "") -
     within = "; ".join(filter(None, [f"within {found.distance:.4g}", subtitle]))
     told = shortened(within, font(14), size[0] - 2 * MARGIN)
     pen.text((left, MARGIN + 24), told, font=font(14), fill=FAINT)
+    fetch((image.record.path for group in groups for image in group.images[:IMAGES]), SMALL)
     for i, group in enumerate(groups):
         y, names = top + i * step, captions([image.record.path for image in group.images])
         for j, (image, name) in enumerate(zip(group.images[:IMAGES], names, strict=False)):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
 
-from imgrec.drawing.pictures import ACCENT, BLANK, INK, PAPER, font, shortened, thumbnail
+from imgrec.drawing.pictures import ACCENT, BLANK, INK, PAPER, fetch, font, shortened, thumbnail
 from imgrec.drawing.visualise import DPI, THUMBNAILS, WIDTH
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ MOST_IN_NOTEBOOK = 50_000
 
 NOTEBOOK_BYTES = 2_000_000
 """Of all thumbnails in such a page."""
+
+TRIED_TOGETHER = 64
+"""Candidates for a thumbnail whose pictures are read together, if they lie elsewhere."""
 
 LONGEST_LABEL = 220
 """Of a font of 10 pixels, in pixels: about 36 letters."""
@@ -358,11 +361,15 @@ def _place_thumbnails(
     crowd = _Crowd(at, frame, max(side / 8, 0.01))
     taken: Doubles = np.empty((0, 2))
     owners: Doubles = np.empty((0, 2))
-    for index in foreground[_spread(at[foreground], 8 * wanted, 0.4 * side)]:
+    candidates = foreground[_spread(at[foreground], 8 * wanted, 0.4 * side)]
+    pixels = max(64, round(side * figure.dpi))
+    for number, index in enumerate(candidates):
         if len(taken) == wanted:
             break
+        if number % TRIED_TOGETHER == 0:
+            fetch((points.paths[each] for each in candidates[number : number + TRIED_TOGETHER]), pixels)
         place = _free_place(at[index], taken, owners, crowd, side, dot, frame)
-        picture = None if place is None else thumbnail(points.paths[index], max(64, round(side * figure.dpi)))
+        picture = None if place is None else thumbnail(points.paths[index], pixels)
         if place is None or picture is None:
             continue
         taken, owners = np.vstack([taken, place]), np.vstack([owners, at[index]])

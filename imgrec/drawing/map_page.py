@@ -11,14 +11,13 @@ import json
 import re
 import string
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from imgrec import images
 from imgrec.drawing.map import Map
 from imgrec.drawing.map_file import packed, points_of
 from imgrec.drawing.pictures import thumbnail
 from imgrec.kinds import Progress, no_progress
-from imgrec.threads import ahead, cores
 
 PAGE = Path(__file__).parent.parent / "page"
 """The folder of scripts and styles."""
@@ -88,8 +87,8 @@ def _thumbnails(paths: list[str], most_bytes: int, progress: Progress) -> Iterat
     """Of each image a WebP in base64, or nothing where there is none, until there is no room for more."""
     if not paths:
         return
-    with ThreadPoolExecutor(cores()) as pool, progress("thumbnails", len(paths)) as advance:
-        for picture in ahead(pool, _thumbnail, paths, 4 * cores()):
+    with progress("thumbnails", len(paths)) as advance:
+        for picture in images.each(_thumbnail, paths):
             most_bytes -= len(picture)
             if most_bytes < 0:
                 return

@@ -6,7 +6,8 @@ import functools
 import importlib.util
 import itertools
 import os
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import PIL.Image
@@ -25,10 +26,30 @@ LEADING = 1.3
 INK, FAINT, PAPER, ACCENT, BLANK = "#1f2328", "#6e7781", "#ffffff", "#c2410c", "#eaeef2"
 
 
+FETCHED = 256
+"""How many thumbnails that were fetched may wait to be drawn, some 40 MB."""
+
+_fetched: OrderedDict[tuple[Shown, int], PIL.Image.Image | None] = OrderedDict()
+
+
+def fetch(shown: Iterable[Shown], side: int) -> None:
+    """Make thumbnails of pictures from elsewhere, many at a time, which `thumbnail` then has at hand, once each.
+
+    Others are made where they are drawn.
+    """
+    paths = [each for each in dict.fromkeys(shown) if isinstance(each, str) and "://" in each][:FETCHED]
+    for path, picture in zip(paths, images.each(lambda path: thumbnail(path, side), paths), strict=True):
+        _fetched[path, side] = picture
+    while len(_fetched) > FETCHED:
+        _fetched.popitem(last=False)
+
+
 def thumbnail(of: Shown, side: int) -> PIL.Image.Image | None:
     """An image fitted to a square of `side` pixels, enlarged at most fourfold; None if it cannot be read."""
     if isinstance(of, Text):
         return in_words(of.text, side)
+    if (of, side) in _fetched:
+        return _fetched.pop((of, side))
     try:
         data = images.read(of)[0] if isinstance(of, str) else of.data
         with images.warned.heard():  # the ingest told of damage

@@ -18,6 +18,7 @@ from imgrec.drawing.pictures import (
     MISS,
     PAPER,
     SMALL,
+    fetch,
     font,
     in_square,
     shortened,
@@ -49,6 +50,7 @@ def worst_queries(
         pen.rectangle([x, MARGIN + 46, x + 14, MARGIN + 60], outline=colour, width=width)
         pen.text((x + 22, MARGIN + 45), text, font=font(13), fill=colour)
         x += 22 + round(font(13).getlength(text)) + 2 * GAP
+    fetch((path for *_, found in rows for path, _ in found), SMALL)
     for i, (image, caption, found) in enumerate(rows):
         y = top + i * step
         _framed(sheet, (MARGIN, y), None if image is None else in_square(image, SMALL), *KEY["query"])

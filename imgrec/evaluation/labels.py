@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
+import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from imgrec import images
 from imgrec.errors import UsageError
 from imgrec.gallery.results import label_of
 
 COLUMNS = ("path", "label")
 """Required columns of a CSV file of labels; others are ignored."""
+
+BESIDE = (".txt", ".cls", ".json")
+"""The suffixes of files beside images that have their labels, as in WebDataset's shards."""
 
 
 def labels_of(paths: Sequence[str], how: str, *, without: str | None = None) -> list[str] | None:
@@ -22,8 +28,10 @@ def labels_of(paths: Sequence[str], how: str, *, without: str | None = None) -> 
     Args:
         paths: the gallery's images, as absolute paths.
         how: `folder`, the name of each image's folder; `none`; `auto`, which is `folder` if that gives two labels
-            or more, one of them to two images or more, else `none`; or a CSV file with the columns `path` and
-            `label`. Its relative paths start at its own folder; paths not in the gallery are ignored.
+            or more, one of them to two images or more, else `none`; `.txt`, `.cls` or `.json`, the content of the
+            file of this suffix beside each image, of a JSON file the value of `label`, or of `class` by
+            `.json:class`; or a CSV file with the columns `path` and `label`. Its relative paths start at its own
+            folder; paths not in the gallery are ignored.
         without: the label of images that the file has none for; None: there is none without.
 
     Raises:
@@ -42,9 +50,11 @@ def labels_of(paths: Sequence[str], how: str, *, without: str | None = None) -> 
         counts = Counter(labels)
         is_usable = len(counts) >= 2 and max(counts.values()) >= 2
         return labels if how == "folder" or is_usable else None
-    label_at = _read_labels(how)
+    label_at = dict(_beside(paths, how)) if how.startswith(BESIDE) else _read_labels(how)
     unlabelled = [path for path in paths if not label_at.get(path)]
     if len(unlabelled) == len(paths):
+        if how.startswith(BESIDE):
+            raise UsageError(f"labels: no image of the gallery has a {how} with a label beside it")
         raise UsageError(f"labels: {how} has no image of the gallery; its relative paths start at its own folder")
     if unlabelled and without is None:
         raise UsageError(
@@ -56,7 +66,7 @@ def labels_of(paths: Sequence[str], how: str, *, without: str | None = None) -> 
 
 def is_file(how: str) -> bool:
     """Whether labels are those of a CSV file."""
-    return how not in ("none", "folder", "auto")
+    return how not in ("none", "folder", "auto") and not how.startswith(BESIDE)
 
 
 def digest_of(file: str) -> str:
@@ -71,6 +81,30 @@ def digest_of(file: str) -> str:
         raise UsageError(f"labels is folder, none, auto or a CSV file, and there is no file {file!r}") from None
     except OSError as error:
         raise UsageError(f"labels: {file} cannot be read: {error.strerror}") from None
+
+
+def _beside(paths: Sequence[str], how: str) -> Iterator[tuple[str, str]]:
+    """The labels of images that have a file of theirs beside them."""
+    suffix, _, key = how.partition(":")
+
+    def label(path: str) -> str:
+        folder, name = os.path.split(path)
+        # WebDataset's names end at their first dot, others at the last.
+        for stem in dict.fromkeys((os.path.splitext(name)[0], name.partition(".")[0])):
+            with contextlib.suppress(images.UnreadableImageError):
+                text = images.read(os.path.join(folder, stem + suffix))[0].decode("utf-8-sig", "replace").strip()
+                return _of_json(text, key or "label") if suffix == ".json" else text
+        return ""
+
+    return zip(paths, images.each(label, paths), strict=True)
+
+
+def _of_json(text: str, key: str) -> str:
+    try:
+        found = json.loads(text)
+        return str(found.get(key) or "") if isinstance(found, dict) else ""
+    except ValueError:
+        return ""
 
 
 def _read_labels(file: str) -> dict[str, str]:

@@ -62,7 +62,7 @@ def is_elsewhere(item: object) -> TypeGuard[str]:
     """Whether an item of a query is standard input, or an address of the web that no plugin's source reads."""
     if not isinstance(item, str):
         return False
-    return item == STDIN or (web.is_address(item) and not images.source_of(item).recognises(item))
+    return item == STDIN or (web.is_address(item) and isinstance(images.source_of(item), images.Addresses))
 
 
 def brought(item: Item, option: str = "query", **limits: Any) -> Item:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from imgrec.images import versions, warned
+from imgrec.images.addresses import Addresses
 from imgrec.images.decoding import Encoded, decode, reduction
 from imgrec.images.exclusion import Exclusion
 from imgrec.images.files import filesystem
@@ -10,10 +11,12 @@ from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableIm
 from imgrec.images.sources import (
     absolute,
     count,
+    each,
     find,
     is_file,
     is_inside,
     is_there,
+    outermost,
     read,
     read_as_found,
     roots,
@@ -26,12 +29,14 @@ __all__ = [
     "CHANGED",
     "NOT_OPENED",
     "NOT_REGULAR",
+    "Addresses",
     "Encoded",
     "Exclusion",
     "UnreadableImageError",
     "absolute",
     "count",
     "decode",
+    "each",
     "filesystem",
     "find",
     "image_suffixes",
@@ -39,6 +44,7 @@ __all__ = [
     "is_inside",
     "is_there",
     "is_worth_another_try",
+    "outermost",
     "passed_over",
     "read",
     "read_as_found",

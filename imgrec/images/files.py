@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import logging
 import os
 import stat
@@ -44,6 +45,10 @@ class Files(Source):
         source._is_skipped = is_excluded
         return source
 
+    def roots(self, path: str) -> list[str]:
+        """A path that is there itself; else those that it matches as a pattern with `*`, `**`, `?` or `[]`."""
+        return [path] if os.path.lexists(path) else sorted(glob.glob(path, recursive=True)) or [path]  # noqa: PTH207
+
     def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
         """Find every image file, folder by folder in the order of names."""
         return map(_examined, self.paths(roots))
@@ -70,23 +75,34 @@ class Files(Source):
 
     def read(self, path: str) -> tuple[bytes, ImageFile]:
         """A file's bytes, if its state is the same before and after reading."""
-        if problem := _examined(path).problem:
-            raise UnreadableImageError(problem)
-        try:
-            with open(path, "rb", opener=_without_waiting) as file:
-                before = os.fstat(file.fileno())
-                if not stat.S_ISREG(before.st_mode):
-                    raise UnreadableImageError(NOT_REGULAR)
-                if before.st_size > MAX_BYTES:
-                    raise UnreadableImageError(f"too large: {before.st_size:,} bytes")
-                data = file.read(before.st_size + 1)
-                after = os.fstat(file.fileno())
-        except OSError as error:
-            raise UnreadableImageError(f"{NOT_OPENED}: {error.strerror}") from None
-        found = _of_status(path, after)
-        if len(data) != before.st_size or found != _of_status(path, before):
-            raise UnreadableImageError(CHANGED)
-        return data, found
+        return _read(path, 0, None)
+
+    def read_part(self, path: str, start: int, size: int) -> tuple[bytes, ImageFile]:
+        """Some bytes of a file, if its state is the same before and after reading."""
+        return _read(path, start, size)
+
+
+def _read(path: str, start: int, size: int | None) -> tuple[bytes, ImageFile]:
+    """Bytes of a regular file, and its state; without a size all of them, if these are not too many."""
+    if problem := _examined(path).problem:
+        raise UnreadableImageError(problem)
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            before = os.fstat(file.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise UnreadableImageError(NOT_REGULAR)
+            wanted = before.st_size if size is None else max(0, min(size, before.st_size - start))
+            if wanted > MAX_BYTES:
+                raise UnreadableImageError(f"too large: {wanted:,} bytes")
+            file.seek(start)
+            data = file.read(wanted + 1 if size is None else wanted)
+            after = os.fstat(file.fileno())
+    except OSError as error:
+        raise UnreadableImageError(f"{NOT_OPENED}: {error.strerror}") from None
+    found = _of_status(path, after)
+    if len(data) != wanted or found != _of_status(path, before):
+        raise UnreadableImageError(CHANGED)
+    return data, found
 
 
 def filesystem(path: str) -> str | None:

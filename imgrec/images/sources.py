@@ -7,30 +7,49 @@ import hashlib
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from imgrec import registry
 from imgrec.errors import UsageError
-from imgrec.images import suffixes
+from imgrec.images import braces, suffixes
+from imgrec.images.addresses import Addresses
 from imgrec.images.exclusion import Exclusion
 from imgrec.images.files import Files
 from imgrec.images.reasons import NOT_OPENED
 from imgrec.kinds import ImageFile, Source
 from imgrec.paths import expanded
+from imgrec.threads import ahead
+
+T = TypeVar("T")
 
 
-def source_of(path: str) -> Source:
+def source_of(path: str, *, inside_others: bool = True) -> Source:
     """The source of a path; all paths of a source share one instance.
+
+    Args:
+        path: of a root or a file.
+        inside_others: whether a source of files inside others is asked, too; if not, an archive is a file.
 
     Raises:
         UsageError: a library that the source needs is not installed.
     """
-    return _instance(registry.recognising(_of_plugins(), path) or Files)
+    inner = registry.recognising(_inside_others(), path) if inside_others else None
+    return _instance(inner or registry.recognising(_others(), path) or Files)
 
 
 @functools.cache
-def _of_plugins() -> list[type[Source]]:
-    return [cls for cls in registry.classes(Source).values() if cls is not Files]
+def _inside_others() -> list[type[Source]]:
+    return [cls for cls in registry.classes(Source).values() if cls.is_inside_others]
+
+
+@functools.cache
+def _others() -> list[type[Source]]:
+    """Those of plugins first, which may have a better way to some addresses."""
+    own = (Addresses, Files)
+    known = registry.classes(Source).values()
+    return [*(cls for cls in known if cls not in own and not cls.is_inside_others), Addresses]
 
 
 @functools.cache
@@ -46,22 +65,49 @@ def roots(
 
     Args:
         source: as it was typed.
-        may_be_gone: whether an absolute path is taken although nothing is there.
+        may_be_gone: whether an absolute path is taken although nothing is there, or it is out of reach.
 
     Raises:
-        UsageError: there is none, or one does not exist.
+        UsageError: there is none, or one does not exist or cannot be opened.
     """
     given = list(source) if isinstance(source, Sequence) and not isinstance(source, str | bytes) else [source]
     if not given or not all(isinstance(each, str | os.PathLike) and os.fspath(each) for each in given):
         raise UsageError("source is empty: name a folder, a file or a list of them")
-    paths = {absolute(expanded(os.fspath(each))): os.fspath(each) for each in given}
-    for path, typed in paths.items():
-        file = state(path)
-        if file is None and not may_be_gone(path):
-            raise UsageError(f"source {typed!r} does not exist")
-        if file and file.problem and file.problem.startswith(NOT_OPENED):
-            raise UsageError(f"source {typed!r} {file.problem}")
-    known = paths.keys()
+    found: dict[str, None] = {}
+    for typed in (os.fspath(each) for each in given):
+        path = absolute(expanded(typed))
+        written = [path] if os.path.lexists(path) else braces.expanded(path)
+        for each in written:
+            meant = _meant(each)
+            if len(meant) == 1:
+                _check_root(meant[0], typed if len(written) == 1 else each, may_be_gone)
+            found |= dict.fromkeys(meant)
+    return outermost(found)
+
+
+def _meant(path: str) -> list[str]:
+    """The roots that a path means: those of a list may mean others again, for their sources."""
+    source = source_of(path)
+    return [
+        root
+        for each in source.roots(path)
+        for root in ([each] if each == path or source_of(each) is source else _meant(each))
+    ]
+
+
+def _check_root(root: str, typed: str, may_be_gone: Callable[[str], bool]) -> None:
+    file = state(root)
+    problem = (file and file.problem) or ""
+    if file is None and not may_be_gone(root):
+        raise UsageError(f"source {typed!r} does not exist")
+    is_away = source_of(root).recognises(root) and may_be_gone(root)  # as a drive is that is unplugged
+    if problem.startswith(NOT_OPENED) and not is_away:
+        raise UsageError(f"source {typed!r} {problem}")
+
+
+def outermost(roots: Collection[str]) -> list[str]:
+    """Absolute roots without those inside another, sorted."""
+    known = set(roots)
     # The folder of `/` is `/`.
     return sorted(path for path in known if (up := os.path.split(path)[0]) == path or not is_inside(up, known))
 
@@ -126,6 +172,20 @@ def state(path: str) -> ImageFile | None:
     if not source.recognises(path):  # of a plugin that is not installed any more
         return ImageFile(path, 0, 0, problem=f"{NOT_OPENED}: no installed plugin is a source of it")
     return source.state(path)
+
+
+def each(function: Callable[[str], T], paths: Iterable[str]) -> Iterator[T]:
+    """A function of each path, in order, for as many at a time as the paths' sources say."""
+    for count, some in itertools.groupby(paths, _at_once):
+        with ThreadPoolExecutor(count) as pool:
+            yield from ahead(pool, function, some, 4 * count)
+
+
+def _at_once(path: str) -> int:
+    try:
+        return source_of(path).at_once
+    except UsageError:
+        return 1
 
 
 def is_there(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures from the web: one read of an address, bounded in bytes, seconds and redirects, off the own network.
+"""Pictures from the web: one answer of an address, bounded in bytes, seconds and redirects, off the own network.
 
 A name is resolved once, every address that it has is judged, and the connection goes to one of just these, so that
 no second answer of a name server can lead elsewhere. Proxies of the environment are not used: they resolve names
@@ -8,6 +8,7 @@ themselves.
 from __future__ import annotations
 
 import contextlib
+import email.message
 import functools
 import http
 import http.client
@@ -20,6 +21,9 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from imgrec.images.reasons import UnreadableImageError
 
@@ -30,12 +34,17 @@ SECONDS = 30.0
 SAID = 200
 """Letters of what a server said, in a message."""
 
+TOO_LARGE = "too large"
+"""How the reason begins that lies with the picture, not with the way to it."""
+
 MAX_REDIRECTS = 5
 
 CONNECT_SECONDS = 10.0
 """For each address of a name, so that one that is silent leaves time for the next."""
 
 AT_ONCE = 1 << 16
+
+FOUND = (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT)
 
 HEADERS = {"User-Agent": "imgrec", "Accept": "image/*, */*;q=0.5", "Accept-Encoding": "identity"}
 
@@ -58,23 +67,60 @@ def without_password(address: str) -> str:
     return re.sub(r"(?<=//)[^/?#]*@", "...@", address)
 
 
-def fetch(
-    address: str, *, max_bytes: int = MAX_BYTES, seconds: float = SECONDS, private_addresses: bool = False
-) -> bytes:
-    """The bytes at an address `http://` or `https://`.
+@dataclass(frozen=True)
+class Answer:
+    """What a server sent."""
+
+    body: bytes
+    headers: email.message.Message
+    """By names in any case."""
+
+
+class GoneError(UnreadableImageError):
+    """A server says that it has nothing at an address."""
+
+
+class BusyError(UnreadableImageError):
+    """A server says that it cannot answer just now."""
+
+
+ERRORS = {404: GoneError, 410: GoneError, 429: BusyError, 503: BusyError}
+"""By the status of an answer."""
+
+
+def fetch(address: str, **limits: Any) -> bytes:
+    """The bytes at an address, whatever they are: as `answer`, whose limits these are."""
+    return answer(address, **limits).body
+
+
+def answer(
+    address: str,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    max_bytes: int = MAX_BYTES,
+    seconds: float = SECONDS,
+    private_addresses: bool = False,
+) -> Answer:
+    """What is answered to a request of an address that begins with `http://` or `https://`.
 
     Args:
         address: without user and password.
+        method: or `HEAD`, whose answer has no body.
+        headers: besides the usual ones.
         max_bytes: more are refused, as soon as it is known that there are more.
         seconds: after these it is given up, whatever it waits for.
         private_addresses: whether the address, or a redirect, may lead to a computer that is not on the public
             internet: this one, those of the own network, a cloud's metadata.
 
     Raises:
+        GoneError: nothing is there.
+        BusyError: another try may succeed.
         UnreadableImageError: with the reason.
     """
-    download = _Download(max_bytes, seconds, private_addresses=private_addresses)
-    outcome: queue.Queue[bytes | Exception] = queue.Queue()
+    request = (method, {**HEADERS, **(headers or {})})
+    download = _Download(*request, max_bytes, seconds, private_addresses=private_addresses)
+    outcome: queue.Queue[Answer | Exception] = queue.Queue()
     # In a thread, since nothing else bounds the time that a name server takes.
     threading.Thread(target=lambda: outcome.put(download.run(address)), daemon=True).start()
     try:
@@ -127,14 +173,23 @@ def _printable(error: Exception) -> str:
 
 
 class _Download:
-    def __init__(self, max_bytes: int, seconds: float, *, private_addresses: bool) -> None:
+    def __init__(
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        max_bytes: int,
+        seconds: float,
+        *,
+        private_addresses: bool,
+    ) -> None:
+        self._method, self._headers = method, headers
         self._max_bytes = max_bytes
         self._ends = time.monotonic() + seconds
         self._private_addresses = private_addresses
         self._socket: socket.socket | None = None
 
-    def run(self, address: str) -> bytes | Exception:
-        """The bytes, or the error that says why there are none."""
+    def run(self, address: str) -> Answer | Exception:
+        """The answer, or the error that says why there is none."""
         try:
             return self._followed(address)
         except (UnreadableImageError, TimeoutError) as error:
@@ -150,30 +205,32 @@ class _Download:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(open_socket, socket.SHUT_RDWR)  # that of a TLS socket would change it
 
-    def _followed(self, address: str) -> bytes:
+    def _followed(self, address: str) -> Answer:
         for _ in range(MAX_REDIRECTS + 1):
             found = self._answer(address)
-            if isinstance(found, bytes):
+            if isinstance(found, Answer):
                 return found
             address = urllib.parse.urljoin(address, found)
         raise UnreadableImageError(f"more than {MAX_REDIRECTS} redirects")
 
-    def _answer(self, address: str) -> bytes | str:
-        """The bytes at an address, or where it redirects to."""
+    def _answer(self, address: str) -> Answer | str:
+        """What an address answers, or where it redirects to."""
         secure, host, port, target = _split(address)
         with contextlib.closing(self._connected(host, port, secure=secure)) as connected:
             cls = http.client.HTTPSConnection if secure else http.client.HTTPConnection
             connection = cls(host, port)
             connection.sock = connected
-            connection.request("GET", target, headers=HEADERS)
+            connection.request(self._method, target, headers=self._headers)
             with connection.getresponse() as response:
                 location = response.headers.get("Location")
                 if 300 <= response.status < 400 and location:
                     return location
-                if response.status != http.HTTPStatus.OK:
+                if response.status not in FOUND:
                     phrase = http.client.responses.get(response.status, "")
-                    raise UnreadableImageError(f"{host} answers {response.status} {phrase}".strip())
-                return self._body(response, connected)
+                    raise ERRORS.get(response.status, UnreadableImageError)(
+                        f"{host} answers {response.status} {phrase}".strip()
+                    )
+                return Answer(self._body(response, connected), response.headers)
 
     def _body(self, response: http.client.HTTPResponse, connected: socket.socket) -> bytes:
         body, whole = bytearray(), response.length  # None if it is not told
@@ -185,7 +242,7 @@ class _Download:
                 raise UnreadableImageError(f"the connection broke after {len(body):,} of {whole:,} bytes")
             else:
                 return bytes(body)
-        raise UnreadableImageError(f"too large: more than {self._max_bytes:,} bytes")
+        raise UnreadableImageError(f"{TOO_LARGE}: more than {self._max_bytes:,} bytes")
 
     def _left(self) -> float:
         if (left := self._ends - time.monotonic()) <= 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,14 @@ from imgrec import images, presets, registry
 from imgrec.errors import ImgrecError, NoStoreError, UsageError
 from imgrec.extraction import extract
 from imgrec.ingestion.estimate import MANY, Estimate, estimate
-from imgrec.ingestion.steps import Ingestion, IngestReport, process
+from imgrec.ingestion.report import IngestReport
+from imgrec.ingestion.steps import Ingestion, process
 from imgrec.kinds import Component, Engine, Extractor, Space, Store
 from imgrec.kinds.component import check_component
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
+
+log = logging.getLogger(__name__)
 
 
 def extractors_of(chosen: Extractor | Sequence[Extractor]) -> list[Extractor]:
@@ -90,7 +94,7 @@ def ingest(
     extractors = extractors_of(extractor)
     _check_batches(extractors, batch_size)
     exclusion = images.Exclusion(roots, exclude)
-    present = [root for root in roots if images.state(root) is not None]
+    present = _present(roots)
     total, passed_over = images.count(present, exclusion)
     if not total and not knows_any(store, roots):
         but = f", but {images.passed_over(passed_over)}" if passed_over else ""
@@ -131,9 +135,9 @@ def ingest(
             process(ingestion, images.find(present, exclusion), engine or _usual_engine(), batch_size, advance)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from here") from None
-        if lost := next((root for root in present if not images.is_there(root)), None):
+        if lost := _lost(ingestion, present):
             raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
-        ingestion.mark_missing(roots)
+        ingestion.mark_missing(roots, present)
         ingestion.note_decoding()
         if prune:
             ingestion.forget_missing(roots, force=force)
@@ -226,8 +230,26 @@ def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     """
     found = images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
     with contextlib.suppress(NoStoreError), store:
-        return images.roots([store.named(path) for path in found], may_be_gone=lambda _: True)
+        return images.outermost([store.named(path) for path in found])
     return found
+
+
+def _lost(ingestion: Ingestion, present: Sequence[str]) -> str | None:
+    """A root that is gone by now; one that is a file itself has been read, or not, and is not asked for again."""
+    seen = ingestion.seen.has(present)
+    folders = [root for root, is_file in zip(present, seen, strict=True) if not is_file]
+    there = zip(folders, images.each(images.is_there, folders), strict=True)
+    return next((root for root, is_there in there if not is_there), None)
+
+
+def _present(roots: Sequence[str]) -> list[str]:
+    """The roots that are there and can be opened; a line says what is not."""
+    there = [root for root, is_there in zip(roots, images.each(images.is_there, roots), strict=True) if is_there]
+    if away := sorted(set(roots) - set(there)):
+        example = images.state(away[0])
+        why = (example and example.problem) or "does not exist"
+        log.warning("%d of the source's %d roots are left out: %s %s", len(away), len(roots), away[0], why)
+    return there
 
 
 def knows_any(store: Store, roots: Sequence[str]) -> bool:

@@ -26,6 +26,15 @@ def read_item(file: ImageFile) -> Item:
     return item
 
 
+def read_again(item: Item) -> Item:
+    """Read the bytes of an item again, in place, where an engine has lost them; it fails if they have changed."""
+    again = read_item(item.file)
+    item.encoded, item.reason = again.encoded, again.reason
+    if again.digest != item.digest:
+        item.encoded, item.reason = None, again.reason or images.CHANGED
+    return item
+
+
 def decode_item(item: Item, most: int | None = None) -> Item:
     """Decode an image for its sides, in place, unless that takes more than `most` bytes."""
     if item.encoded is None or (most is not None and item.memory() > most):

@@ -6,8 +6,8 @@ import contextlib
 import copy
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from imgrec.batches import chunks, groups
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import recorded
 from imgrec.ingestion import drives, rows
+from imgrec.ingestion.report import IngestReport
+from imgrec.ingestion.seen import Seen
 from imgrec.kinds import (
     Batch,
     Engine,
@@ -34,46 +36,6 @@ log = logging.getLogger(__name__)
 
 LOOKED_UP = 512
 """The least number of files that are looked up in the store together."""
-
-
-@dataclass
-class IngestReport:
-    """The results of an ingest, in numbers of files."""
-
-    new: int = 0
-    """Extracted, or a copy of an image that was."""
-
-    unchanged: int = 0
-    moved: int = 0
-    """Known by content, under a path that no longer exists."""
-
-    missing: int = 0
-    """Recorded below the source, but no longer there, or excluded."""
-
-    failed: int = 0
-    """Could not be read; see the store's failures."""
-
-    extracted: int = 0
-    """Vectors extracted."""
-
-    pruned: int = 0
-    """Missing, and forgotten on request."""
-
-    dismissed: int = 0
-    """Passed over, since they were forgotten on purpose."""
-
-    damaged: int = 0
-    """Read, though the decoder warned of damage; see the records' warnings."""
-
-    passed_over: dict[str, int] = field(default_factory=dict)
-    """Pictures by suffix that nothing installed reads; they are not opened."""
-
-    def __str__(self) -> str:
-        rare = ("pruned", "dismissed", "damaged", "passed_over")
-        counts = {name: count for name, count in asdict(self).items() if count or name not in rare}
-        counts.pop("passed_over", None)
-        text = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        return f"{text}; passed over: {images.passed_over(self.passed_over)}" if self.passed_over else text
 
 
 def process(
@@ -148,6 +110,9 @@ class Ingestion:
         self._failed_before = report.failed
         self._moved_from: set[str] = set()
         self._unreachable: set[str] = set()
+        self.seen = Seen()
+        """The paths that were found, which are not asked for again: that may be a request each."""
+
         self._put_off: list[ImageFile] = []
         self._on_their_way: dict[str, set[Space]] = {}
         """For each content that is being extracted, the spaces it is extracted into."""
@@ -175,6 +140,7 @@ class Ingestion:
         """The files that are new, changed or lack vectors, without those forgotten on purpose."""
         for some in chunks(files, max(LOOKED_UP, self.store.transaction_size)):
             paths = [file.path for file in some]
+            self.seen.add(file.path for file in some if not _is_out_of_reach(file.problem))
             records = {record.path: record for record in self.store.records(paths=paths)}
             failures = {failure.path: failure for failure in self.store.failures(paths=paths)}
             dismissed = self.store.dismissed(paths=paths)
@@ -199,7 +165,7 @@ class Ingestion:
     def to_do(self, files: Iterable[ImageFile]) -> Iterator[ImageFile]:
         """The files that `changed` would yield; nothing is counted, told or written."""
         dry = copy.copy(self)
-        dry.stores, dry.report, dry._is_told = [], IngestReport(), True
+        dry.stores, dry.report, dry._is_told, dry.seen = [], IngestReport(), True, Seen()
         return dry.changed(files, lambda _: None)
 
     def _is_done(self, record: Record, file: ImageFile) -> bool:
@@ -224,7 +190,8 @@ class Ingestion:
             known: dict[str, list[Record]] = {}
             for record in self.store.records(digests=digests):
                 known.setdefault(record.digest, []).append(record)
-            unreachable = self._pass_over([item.file.path for item in some if _is_out_of_reach(item)])
+            gone = self._gone_of(known, {item.file.path for item in some})
+            unreachable = self._pass_over([item.file.path for item in some if _is_out_of_reach(item.reason)])
             for item in some:  # all of them before the first one is handed on, and something is written
                 if item.digest and not lacking[item.digest]:
                     item.reason = None  # a library that is gone, say: not needed
@@ -232,7 +199,7 @@ class Ingestion:
                     older = [] if lacking[item.digest] else rows.outdated(known.get(item.digest, []), self.spaces)
                     item.lacks = self._not_on_their_way(item.digest, lacking[item.digest] or older)
                     item.sides = {self.spaces[space].side for space in item.lacks}
-                    self._find_move(item, known.get(item.digest, []))
+                    self._find_move(item, known.get(item.digest, []), gone)
             yield from (item for item in some if item.file.path not in unreachable)
 
     def _not_on_their_way(self, digest: str, lacked: list[Space]) -> list[Space]:
@@ -251,13 +218,18 @@ class Ingestion:
         self._unreachable |= recorded
         return recorded | {path for path in paths if images.state(path) is None}
 
-    def _find_move(self, item: Item, known: list[Record]) -> None:
+    def _gone_of(self, known: Mapping[str, list[Record]], here: Set[str]) -> set[str]:
+        """The paths of known contents at which nothing is any more; not asked are those that were just read."""
+        paths = [each.path for records in known.values() for each in records if each.path not in here]
+        return {path for path, is_gone in zip(paths, images.each(self._is_gone, paths), strict=True) if is_gone}
+
+    def _find_move(self, item: Item, known: list[Record], gone: Set[str]) -> None:
         if any(record.path == item.file.path for record in known):
             item.counts_as = "unchanged"  # touched, or to be extracted into one more space
             return
-        gone = [r.path for r in known if r.path not in self._moved_from and self._is_gone(r.path)]
-        if gone:
-            item.counts_as, item.forgets = "moved", gone[:1]
+        left = [each.path for each in known if each.path in gone and each.path not in self._moved_from]
+        if left:
+            item.counts_as, item.forgets = "moved", left[:1]
             self._moved_from.update(item.forgets)
 
     def _is_gone(self, path: str) -> bool:
@@ -336,16 +308,30 @@ class Ingestion:
         files, self._put_off = self._put_off, []
         return files
 
-    def mark_missing(self, roots: Sequence[str]) -> None:
-        """Mark recorded files under the roots that are gone or excluded as missing; forget such failures."""
-        below, excluded = set(roots), 0
+    def mark_missing(self, roots: Sequence[str], present: Sequence[str]) -> None:
+        """Mark recorded files under the roots that are gone or excluded as missing; forget such failures.
+
+        Args:
+            roots: of the ingest.
+            present: those of them that can be reached; nothing is asked for below others.
+        """
+        below, away, excluded = set(roots), set(roots) - set(present), 0
         gone: list[Record] = []
-        for record in self.store.records():
-            if images.is_inside(record.path, below):
-                is_excluded = self.exclusion(record.path)
-                if is_excluded or record.path in self._unreachable or not images.is_there(record.path):
+        unseen: list[Record] = []
+        inside = (record for record in self.store.records() if images.is_inside(record.path, below))
+        for some in chunks(inside, 4096):
+            for record, is_seen in zip(some, self.seen.has([each.path for each in some]), strict=True):
+                if is_seen and record.path not in self._unreachable:
+                    continue  # found, so not excluded either
+                if self.exclusion(record.path):
                     gone.append(record)
-                    excluded += is_excluded and not record.missing
+                    excluded += not record.missing
+                elif record.path in self._unreachable or images.is_inside(record.path, away):
+                    gone.append(record)
+                else:
+                    unseen.append(record)
+        there = images.each(images.is_there, [record.path for record in unseen])
+        gone += (record for record, is_there in zip(unseen, there, strict=True) if not is_there)
         if excluded:
             log.warning("%s images are excluded now, so they count as missing", f"{excluded:,}")
         self.report.missing += len(gone)
@@ -353,9 +339,13 @@ class Ingestion:
         for some in chunks(marked, 4096):
             self._write(Batch(records=some))
         failed = [f.path for f in self.store.failures() if images.is_inside(f.path, below)]
-        lost = [path for path in failed if self.exclusion(path) or images.state(path) is None]
+        lost = [path for path, is_gone in zip(failed, self._are_gone(failed), strict=True) if is_gone]
         for paths in chunks(lost, 4096):
             self._write(Batch(forgotten=paths))
+
+    def _are_gone(self, paths: Sequence[str]) -> Iterator[bool]:
+        """Whether each path is excluded, or nothing is there for certain."""
+        return images.each(lambda path: self.exclusion(path) or images.state(path) is None, paths)
 
     def forget_missing(self, roots: Sequence[str], *, force: bool) -> None:
         """Forget the missing files under the roots, except those that may still be there.
@@ -365,13 +355,15 @@ class Ingestion:
                 `force` is not set.
         """
         below, recorded = set(roots), 0
-        missing: list[str] = []
-        kept: list[str] = []
+        marked: list[str] = []
         for record in self.store.records():
             recorded += 1
             if record.missing and images.is_inside(record.path, below):
-                is_gone = self.exclusion(record.path) or images.state(record.path) is None
-                (missing if is_gone else kept).append(record.path)
+                marked.append(record.path)
+        missing: list[str] = []
+        kept: list[str] = []
+        for path, is_gone in zip(marked, self._are_gone(marked), strict=True):
+            (missing if is_gone else kept).append(path)
         if kept:
             log.warning("%s missing images are not forgotten: they may be there, as %s", f"{len(kept):,}", kept[0])
         if 2 * len(missing) > recorded and not force:
@@ -424,5 +416,5 @@ def _warn(item: Item, message: str) -> None:
     log.warning("%s: %s", path if path.isprintable() else ascii(path), message)
 
 
-def _is_out_of_reach(item: Item) -> bool:
-    return item.reason is not None and item.reason.startswith(images.NOT_OPENED)
+def _is_out_of_reach(reason: str | None) -> bool:
+    return reason is not None and reason.startswith(images.NOT_OPENED)

@@ -98,6 +98,10 @@ class Component(Options, ABC):
         for module, command in self.missing_libraries().items():
             raise UsageError(f"{self.choice()} needs {module}: {command}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy its options alone: a model that was loaded stays behind, and is loaded anew at use."""
+        return _with_options, (type(self), self.options())
+
     def plain_options(self) -> dict[str, Any]:
         """All options as JSON data from which to rebuild it: paths as strings, Enum members by name."""
         data: dict[str, Any] = json.loads(json.dumps(self.options(), default=plain))
@@ -135,6 +139,10 @@ def plain(value: object) -> Any:
     if isinstance(value, os.PathLike):
         return str(os.fspath(value))
     raise UsageError(f"an option or identity of {type(value).__name__} cannot be recorded: {value!r}")
+
+
+def _with_options(cls: type[Component], options: Mapping[str, Any]) -> Component:
+    return cls(**options)
 
 
 def _is_installed(module: str) -> bool:

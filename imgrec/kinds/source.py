@@ -31,15 +31,19 @@ class ImageFile:
 class Source(Component):
     """A place that image files come from, chosen by the paths that it recognises.
 
-    A path is whatever names a file for its source: `/photos/a.jpg`, `/photos/2024.zip/a.jpg`, `s3://photos/a.jpg`.
-    Below a root it begins with the root and a slash. A source has no options, so that a path alone identifies a
-    file; one instance serves all threads. A path that no plugin's source recognises is a local file or folder.
+    A path is whatever names a file for its source: `/photos/a.jpg`, `/photos/2024.zip/a.jpg`, `s3://photos/a.jpg`,
+    `s3://photos/1.tar!/a.jpg`. Below a root it begins with the root and a slash. A source has no options, so that
+    a path alone identifies a file; one instance serves all threads. A path that no plugin's source recognises is a
+    local file or folder.
     """
 
     kind: ClassVar[str] = "source"
 
     at_once: ClassVar[int] = 1
     """How many concurrent reads are worthwhile: the number of cores for a disk, more for a network."""
+
+    is_inside_others: ClassVar[bool] = False
+    """Whether its files lie inside those of other sources, as in archives; it is then chosen before these."""
 
     @classmethod
     def problem(cls) -> str | None:
@@ -58,6 +62,16 @@ class Source(Component):
 
         A root may be relative here, as it was typed; later it is absolute, unless it is an address like `s3://`.
         """
+
+    def roots(self, path: str) -> list[str]:
+        """The roots that a user means by an absolute path: by default itself.
+
+        Override it if a path may be a pattern or a list, or a root be written in two ways. A root means itself.
+
+        Raises:
+            UsageError: nothing is meant; of several roots, each may turn out to be gone.
+        """
+        return [path]
 
     @abstractmethod
     def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
@@ -92,3 +106,14 @@ class Source(Component):
         Raises:
             UnreadableImageError: it cannot be read, or changed meanwhile; the message is the reason.
         """
+
+    def read_part(self, path: str, start: int, size: int) -> tuple[bytes, ImageFile]:
+        """Some bytes of a file of any kind, fewer where it ends, and the state of the file that had them.
+
+        By default the whole is read; override it if a part can be read alone, so that archives may lie there.
+
+        Raises:
+            UnreadableImageError: as by `read`.
+        """
+        data, file = self.read(path)
+        return data[start : start + size], file

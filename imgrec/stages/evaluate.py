@@ -57,7 +57,7 @@ class Evaluate(Opens, Narrowing, Stage):
         None, path=True, help="the gallery's folders, ingested first; null: all that the store has"
     )
     queries: Any = option(None, path=True, help="folders of queries, kept apart; null: each gallery image is one")
-    labels: str = option("auto", path=True, help="auto, folder, none, or a CSV file with the columns path,label")
+    labels: str = option("auto", path=True, help="auto, folder, none, .cls beside images, or a CSV file")
     k: int = option(5, minimum=1, help="how many neighbours are looked at")
     metric: str | None = option(None, choices=metric_names, help=METRIC_HELP)
     sample: int | None = option(

@@ -11,7 +11,7 @@ from imgrec.errors import UsageError
 from imgrec.gallery import similarity
 from imgrec.ingestion.estimate import MANY, Estimate
 from imgrec.ingestion.ingest import extractors_of, ingest, roots_of, what_alone_is_seen
-from imgrec.ingestion.steps import IngestReport
+from imgrec.ingestion.report import IngestReport
 from imgrec.kinds import Engine, Extractor, Recorded, Space, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run
@@ -25,7 +25,7 @@ class Ingest(Stage):
     positional: ClassVar[str | None] = "source"
     takes_several: ClassVar[bool] = True
 
-    source: Any = option(path=True, help="a folder, a file, or a list [a,b] of them")
+    source: Any = option(path=True, help="a folder, file, archive or address, or a list [a,b] of them")
     extractor: Extractor | Recorded = component("extractor")
     default_extractor: Extractor = component("extractor", is_fallback=True)
     store: Store = component("store")

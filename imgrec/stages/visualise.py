@@ -29,7 +29,7 @@ class Visualise(Opens, Narrowing, Stage):
 
     reducer: Reducer = component("reducer")
     labels: str = option(
-        "folder", path=True, help="colour by folder, none, or a CSV file with the columns path,label"
+        "folder", path=True, help="colour by folder, none, .cls beside images, or a CSV file: path,label"
     )
     highlight: str | None = option(None, path=True, help="a pattern of paths, */hat/*: these against the rest")
     sample: int | None = option(None, minimum=1, help="draw so many images, chosen at random; null: all")

@@ -17,14 +17,19 @@ OTHERS = ("/photos/a.jpg", "/photos", "C:\\photos\\a.jpg", "photos/2024/b.png", 
 
 @dataclass
 class Subject:
-    """A source under test, with a root that holds images."""
+    """A source under test, with a root that holds images, or what a user types for roots."""
 
     source: Source
     root: str
 
+    @property
+    def roots(self) -> list[str]:
+        """The roots that are meant."""
+        return self.source.roots(self.root)
+
     def found(self) -> list[ImageFile]:
-        """The files found under the root."""
-        return list(self.source.find([self.root]))
+        """The files found under the roots."""
+        return list(self.source.find(self.roots))
 
 
 def check_source(source: Source, root: str) -> None:
@@ -32,7 +37,8 @@ def check_source(source: Source, root: str) -> None:
 
     Args:
         source: an instance of a class defined at module level.
-        root: an absolute path with at least two image files, which do not change during the checks.
+        root: an absolute path with at least two image files, which do not change during the checks; or a pattern
+            or list, if the source has these.
 
     Raises:
         ContractError: any check failed.
@@ -53,16 +59,25 @@ def files_are_found(subject: Subject) -> None:
     require(subject.found() == found, "something else the second time")
 
 
+def a_root_means_itself(subject: Subject) -> None:
+    """`roots` returns the roots that a path means, each of which means itself, and is this source's."""
+    roots = subject.roots
+    require(bool(roots), f"no roots of {subject.root!r}")
+    for each in roots:
+        if subject.source.recognises(each):  # else another source's, as in a list
+            require(subject.source.roots(each) == [each], f"{subject.source.roots(each)!r} of the root {each!r}")
+
+
 def each_is_found_once(subject: Subject) -> None:
     """A file is found once, even if roots overlap."""
-    paths = [file.path for file in subject.source.find([subject.root, subject.root])]
+    paths = [file.path for file in subject.source.find(subject.roots * 2)]
     require(len(set(paths)) == len(paths), f"{len(paths)} paths, of which {len(set(paths))} differ")
 
 
 def paths_are_those_of_the_files(subject: Subject) -> None:
     """`paths` yields the paths that `find` yields, in the same order."""
     wanted = [file.path for file in subject.found()]
-    require(list(subject.source.paths([subject.root])) == wanted, "other paths, or in another order")
+    require(list(subject.source.paths(subject.roots)) == wanted, "other paths, or in another order")
 
 
 def what_is_skipped_is_what_is_excluded(subject: Subject) -> None:
@@ -70,20 +85,21 @@ def what_is_skipped_is_what_is_excluded(subject: Subject) -> None:
     found = [file.path for file in subject.found()]
     first, others = found[0], found[1:]
     source = subject.source.skipping(lambda path: path == first)
-    left = [file.path for file in source.find([subject.root]) if file.path != first]
+    left = [file.path for file in source.find(subject.roots) if file.path != first]
     require(left == others, f"{len(left)} files instead of {len(others)}")
 
 
 def paths_lie_below_the_root(subject: Subject) -> None:
-    """A path is its root, or begins with the root and a slash, which is how images below a root are selected."""
+    """A path is a root, or begins with a root and a slash, which is how images below a root are selected."""
+    roots = subject.roots
+    starts = tuple(start for root in roots for start in (f"{root.rstrip('/')}/", f"{root}\\"))
     for file in subject.found():
-        is_below = file.path.startswith((f"{subject.root.rstrip('/')}/", f"{subject.root}\\"))
-        require(file.path == subject.root or is_below, f"{file.path!r} of the root {subject.root!r}")
+        require(file.path in roots or file.path.startswith(starts), f"{file.path!r} of the root {roots[0]!r}")
 
 
 def its_paths_are_recognised(subject: Subject) -> None:
     """`recognises` returns True for the root and every path found."""
-    for path in [subject.root, *(file.path for file in subject.found())]:
+    for path in [subject.root, *subject.roots, *(file.path for file in subject.found())]:
         said: object = subject.source.recognises(path)
         require(said is True, f"{said!r} to {path!r}")
 
@@ -96,10 +112,11 @@ def other_paths_are_left_alone(subject: Subject) -> None:
 
 
 def state_is_as_found(subject: Subject) -> None:
-    """`state` of a path is what `find` yielded; of the root, it is not None."""
+    """`state` of a path is what `find` yielded; of a root, it is not None."""
     for file in subject.found():
         require(subject.source.state(file.path) == file, f"{subject.source.state(file.path)!r}, not {file!r}")
-    require(subject.source.state(subject.root) is not None, f"None of the root {subject.root}")
+    for root in subject.roots:
+        require(subject.source.state(root) is not None, f"None of the root {root}")
 
 
 def what_is_gone_is_told(subject: Subject) -> None:
@@ -120,6 +137,16 @@ def bytes_belong_to_their_state(subject: Subject) -> None:
         require(isinstance(data, bytes), f"{type(data).__name__}, not bytes")
         require(state.size == len(data), f"{len(data)} bytes, and a size of {state.size}")
         require(state == file, f"{state!r}, not {file!r}")
+
+
+def a_part_is_of_the_whole(subject: Subject) -> None:
+    """`read_part` returns the bytes asked for, fewer where the file ends, and the state that `read` returns."""
+    file = subject.found()[0]
+    data, state = subject.source.read(file.path)
+    for start, size in ((0, 1), (1, len(data) // 2), (len(data) // 2, len(data)), (len(data) - 1, 1)):
+        part, seen = subject.source.read_part(file.path, start, size)
+        require(part == data[start : start + size], f"{len(part)} other bytes, asked for {size} from {start}")
+        require(seen == state, f"{seen!r}, not {state!r}")
 
 
 def threads_may_share_it(subject: Subject) -> None:
@@ -149,6 +176,7 @@ CHECKS = tuple(
         Check,
         (
             files_are_found,
+            a_root_means_itself,
             each_is_found_once,
             paths_are_those_of_the_files,
             what_is_skipped_is_what_is_excluded,
@@ -158,6 +186,7 @@ CHECKS = tuple(
             state_is_as_found,
             what_is_gone_is_told,
             bytes_belong_to_their_state,
+            a_part_is_of_the_whole,
             threads_may_share_it,
             class_can_be_listed,
             module_is_light,

@@ -279,6 +279,30 @@ def a_batch_is_written_whole_or_not_at_all(subject: Subject) -> None:
         _same("the next batch", set(held(reopened, SPACES[0])), {"aa", "bb"})
 
 
+def a_half_written_second_space_is_unseen(subject: Subject) -> None:
+    """If a batch breaks in its second space, nothing of it is in the first, nor ever comes.
+
+    Spaces may be kept apart: vectors that no transaction has made valid are not read.
+    """
+    for digests, wrong in (([*"ab"], np.ones((2, 5), np.float32)), (_Breaking("ab"), rows(7, 8))):
+        store, again = subject.new()
+        records = [record("/a.jpg", "a"), record("/b.jpg", "b")]
+        store.write(Batch(records, vectors={space: (["a"], rows(1)) for space in SPACES}))
+        before = snapshot(store)
+        try:
+            store.write(Batch(vectors={SPACES[0]: ([*"ab"], rows(5, 6)), SPACES[1]: (digests, wrong)}))
+        except Exception:  # of any type
+            for each in (store, again()):
+                _same("after the error the store holds", snapshot(each), before)
+                _same("digests", each.digests(SPACES[0], [*"ab"]), {"a"})
+            later = again()
+            later.write(Batch(vectors={SPACES[1]: (["b"], rows(2))}))
+            _same("the first space after the next batch", held(later, SPACES[0]), {"a": rows(1)[0].tolist()})
+            later.write(Batch(vectors={SPACES[0]: (["b"], rows(3))}))
+            wanted = dict(zip("ab", rows(1, 3).tolist(), strict=True))
+            _same("and after one of its own", held(again(), SPACES[0]), wanted)
+
+
 PATHS = [
     "/with space, comma.jpg", '/"quotes"\'.jpg', "/line\nbreak\r\n.jpg", "/tab\t.jpg", "/back\\slash.jpg",
     "/%s%20?#&=.jpg",
@@ -621,6 +645,7 @@ CHECKS = tuple(
             two_spaces_are_apart,
             a_dropped_space_is_gone,
             a_batch_is_written_whole_or_not_at_all,
+            a_half_written_second_space_is_unseen,
             dismissed_paths_are_kept,
             paths_have_any_character,
             relative_paths_travel_with_the_store,

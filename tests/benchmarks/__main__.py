@@ -30,6 +30,9 @@ PARTS = (
     "answer",
     "maps",
     "page",
+    "remote",
+    "sources",
+    "engine",
     "startup",
     "plan",
 )

@@ -37,7 +37,7 @@ def run() -> Report:
         seconds, peaks = {}, {}
         for count in (SMALL, LARGE):
             source = Path(folder, str(count))
-            _fill(source, pictures, count)
+            fill(source, pictures, count)
             seconds[count], peaks[count], extracted, _ = _ingest(source)
             assert extracted == count
             report.add(f"ingest of {count:,}", count / seconds[count], "images/s")
@@ -52,7 +52,8 @@ def run() -> Report:
     return report
 
 
-def _fill(folder: Path, pictures: list[bytes], count: int) -> None:
+def fill(folder: Path, pictures: list[bytes], count: int) -> None:
+    """Write so many files, each of other bytes: pictures with a number behind their end."""
     for i in range(count):
         (folder / f"{i // 1000:02}").mkdir(parents=True, exist_ok=True)
         (folder / f"{i // 1000:02}" / f"{i:06}.jpg").write_bytes(

@@ -1,0 +1,191 @@
+"""Pictures in tar archives: as those in folders, wherever the archive lies."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import imgrec
+from conftest import Cli
+from faulty_storage import Faulty, faulty_storage, files_in
+from imgrec.testing import check_source
+
+
+def archived(file: Path, members: Iterable[tuple[str, bytes]], kind: int = tarfile.PAX_FORMAT) -> Path:
+    with tarfile.open(file, "w", format=kind) as opened:
+        for name, data in members:
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            opened.addfile(about, io.BytesIO(data))
+    return file
+
+
+@pytest.fixture
+def shard(few: Path) -> Path:
+    return archived(few.parent / "shard-01.tar", files_in(few).items())
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    pytest.importorskip("obstore")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with faulty_storage() as faulty:
+        for name, value in faulty.environment.items():
+            monkeypatch.setenv(name, value)
+        yield faulty
+
+
+def contents(store: imgrec.Store) -> dict[str, tuple[str, bytes]]:
+    """The digest and vector of each file, by the last part of its path."""
+    (space,) = store.spaces()
+    digests, rows = store.vectors(space)
+    vectors = dict(zip(digests, (row.tobytes() for row in rows), strict=True))
+    return {record.path.rpartition("/")[2]: (record.digest, vectors[record.digest]) for record in store.records()}
+
+
+def ingested(source: object, file: Path) -> dict[str, tuple[str, bytes]]:
+    store = imgrec.build("store", "sqlite", path=str(file))
+    imgrec.ingest(source, imgrec.build("extractor", "colour"), store)  # type: ignore[arg-type]
+    with store:
+        return contents(store)
+
+
+def test_it_keeps_its_contract(shard: Path) -> None:
+    check_source(imgrec.build("source", "tar"), str(shard))
+
+
+def test_digests_and_vectors_are_those_of_loose_files(few: Path, shard: Path, tmp_path: Path) -> None:
+    assert ingested(shard, tmp_path / "a.sqlite") == ingested(few, tmp_path / "b.sqlite")
+
+
+def test_patterns_and_ranges_name_archives(few: Path, tmp_path: Path) -> None:
+    for number in range(8, 12):
+        archived(tmp_path / f"shard-{number:02}.tar", [*files_in(few).items()][:2])
+    store, colour = imgrec.build("store", "sqlite", path=str(tmp_path / "g")), imgrec.build("extractor", "colour")
+    assert imgrec.ingest(tmp_path / "shard-{08..10}.tar", colour, store).new == 6
+    assert imgrec.ingest(str(tmp_path / "shard-*.tar"), colour, store).new == 2
+    report = imgrec.ingest(str(tmp_path / "shard-*.tar"), colour, store, exclude="*0-0.jpg")
+    assert (report.unchanged, report.missing) == (4, 4)
+    with pytest.raises(imgrec.UsageError, match=r"'.*shard-12\.tar' does not exist"):
+        imgrec.ingest(tmp_path / "shard-{08..12}.tar", colour, store)
+
+
+def test_an_archive_that_changes_is_read_again_and_one_that_is_gone_is_missing(few: Path, shard: Path) -> None:
+    store = imgrec.build("store", "sqlite", path=str(few.parent / "g.sqlite"))
+    colour = imgrec.build("extractor", "colour")
+    count = imgrec.ingest(shard, colour, store).new
+    assert imgrec.ingest(shard, colour, store).unchanged == count
+    archived(shard, [*files_in(few).items()][1:])
+    report = imgrec.ingest(shard, colour, store)
+    assert (report.unchanged, report.extracted, report.missing) == (count - 1, 0, 1)
+    shard.unlink()
+    assert imgrec.ingest(shard, colour, store).missing == count
+
+
+def test_an_archive_that_is_cut_off_costs_what_is_cut_off(
+    few: Path, shard: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = shard.read_bytes()
+    shard.write_bytes(data[: len(data) // 2])
+    store = imgrec.build("store", "sqlite", path=str(few.parent / "g.sqlite"))
+    report = imgrec.ingest(shard, imgrec.build("extractor", "colour"), store)
+    assert (report.new > 0, report.failed) == (True, 1)
+    shard.write_bytes(b"no archive" * 1000)
+    with pytest.raises(imgrec.UsageError, match="cannot be opened as a tar archive"):
+        imgrec.ingest(shard, imgrec.build("extractor", "colour"), imgrec.build("store", "sqlite", path="none"))
+    archived(few.parent / "shard-02.tar", files_in(few).items())
+    both = imgrec.ingest(str(few.parent / "shard-*.tar"), imgrec.build("extractor", "colour"), store)
+    assert (both.new, both.failed) == (len(files_in(few)), 0)
+    assert "1 of the source's 2 roots are left out" in caplog.text
+
+
+def test_an_archive_that_is_written_while_it_is_read_gives_whole_files(
+    few: Path, shard: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imgrec_tar.BLOCKS", 0)
+    source = imgrec.build("source", "tar")
+    first = next(iter(source.find(source.roots(str(shard)))))
+    others = [(name, data[::-1]) for name, data in files_in(few).items()]
+    archived(shard, others)
+    data, file = source.read(first.path)
+    assert data == others[0][1]
+    assert file != first
+    shard.unlink()
+    with pytest.raises(imgrec.UnreadableImageError, match="cannot be opened"):
+        source.read(first.path)
+
+
+def test_a_folder_with_the_suffix_is_a_folder(few: Path) -> None:
+    folder = few.rename(few.parent / "photos.tar")
+    store = imgrec.build("store", "sqlite", path=str(folder.parent / "g"))
+    assert imgrec.ingest(folder, imgrec.build("extractor", "colour"), store).new == len(files_in(folder))
+
+
+NAMES = st.lists(
+    st.text(st.characters(exclude_characters="\0/\n\r", exclude_categories=["Cs"]), min_size=1, max_size=120),
+    min_size=1,
+    max_size=3,
+).map("/".join)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    files=st.dictionaries(NAMES, st.binary(max_size=3000), min_size=1, max_size=8),
+    kind=st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),
+)
+def test_what_is_put_in_is_what_is_read(
+    files: dict[str, bytes], kind: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    usual = {
+        name: data
+        for name, data in files.items()
+        if not {".", ".."} & set(name.split("/")) and name == name.strip("/ ")
+    }
+    shard = archived(tmp_path_factory.mktemp("any") / "any.tar", [(f"{n}.jpg", d) for n, d in usual.items()], kind)
+    source = imgrec.build("source", "tar")
+    root = f"{shard}!"
+    assert {file.path for file in source.find([root])} == {f"{root}/{name}.jpg" for name in usual}
+    for name, data in usual.items():
+        assert source.read(f"{root}/{name}.jpg")[0] == data
+
+
+def test_an_archive_elsewhere_is_read_in_blocks_and_listed_once(
+    shard: Path, faulty: Faulty, tmp_path: Path
+) -> None:
+    faulty.objects = {"shard.tar": shard.read_bytes()}
+    check_source(imgrec.build("source", "tar"), faulty.url("shard.tar"))
+    here = ingested(shard, tmp_path / "here.sqlite")
+    assert ingested(faulty.url("shard.tar"), tmp_path / "there.sqlite") == here
+    faulty.asked.clear()
+    imgrec.images.source_of(faulty.url("shard.tar")).__post_init__()  # a new process
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "there.sqlite"))
+    report = imgrec.ingest(faulty.url("shard.tar"), imgrec.build("extractor", "colour"), store)
+    assert report.unchanged == len(here)
+    assert faulty.asked.keys() == {"HEAD shard.tar"}
+
+
+def test_labels_lie_beside_the_pictures(few: Path, tmp_path: Path, here: Cli) -> None:
+    beside = []
+    for number, (name, data) in enumerate(files_in(few).items()):
+        label = name.partition("/")[0]
+        key = f"{number:06}"
+        about = json.dumps({"label": label, "caption": f"a {label}"}).encode()
+        beside += [(f"{key}.left.jpg", data), (f"{key}.cls", label.encode()), (f"{key}.json", about)]
+    shard = archived(tmp_path / "shard.tar", beside)
+    store = imgrec.build("store", "sqlite", path=str(tmp_path / "gallery.sqlite"))
+    imgrec.ingest(few, imgrec.build("extractor", "colour"), imgrec.build("store", "sqlite", path="loose.sqlite"))
+    imgrec.ingest(shard, imgrec.build("extractor", "colour"), store)
+    wanted = imgrec.evaluate(imgrec.build("store", "sqlite", path="loose.sqlite"), labels="folder")["map"]
+    for how in (".cls", ".json", ".json:caption"):
+        assert imgrec.evaluate(store, labels=how)["map"] == pytest.approx(wanted)
+    with pytest.raises(imgrec.UsageError, match=r"no image of the gallery has a \.txt with a label beside it"):
+        imgrec.evaluate(store, labels=".txt")
+    result = here("evaluate", "store.path=gallery.sqlite", "labels=.cls")
+    assert result.code == 0, result.err
