@@ -200,7 +200,7 @@ def _files(finding: Finding, store: Store) -> Repair:
     """Every file not marked as missing exists."""
     kept = [record for record in store.records() if not record.missing]
     finding.looked_at += len(kept)
-    there = images.each(images.is_there, [record.path for record in kept])
+    there = images.are_there(record.path for record in kept)
     gone = [record for record, is_there in zip(kept, there, strict=True) if not is_there]
     finding.wrong += [f"{record.path}: it is gone, and not marked as missing" for record in gone]
 
@@ -215,7 +215,7 @@ def _files(finding: Finding, store: Store) -> Repair:
 def _digests(finding: Finding, store: Store, sample: int | None, seed: int, show_progress: bool) -> Repair:
     """Files have the content recorded."""
     by_path = {record.path: record for record in store.records()}
-    there = zip(by_path.values(), images.each(images.is_there, by_path), strict=True)
+    there = zip(by_path.values(), images.are_there(by_path), strict=True)
     records = sorted((record for record, is_there in there if is_there), key=lambda record: record.path)
     if sample is not None and sample < len(records):
         records = random.Random(seed).sample(records, sample)

@@ -10,6 +10,7 @@ from imgrec.images.files import filesystem
 from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, is_worth_another_try
 from imgrec.images.sources import (
     absolute,
+    are_there,
     count,
     each,
     find,
@@ -34,6 +35,7 @@ __all__ = [
     "Exclusion",
     "UnreadableImageError",
     "absolute",
+    "are_there",
     "count",
     "decode",
     "each",

@@ -181,6 +181,12 @@ def each(function: Callable[[str], T], paths: Iterable[str]) -> Iterator[T]:
             yield from ahead(pool, function, some, 4 * count)
 
 
+def are_there(paths: Iterable[str]) -> Iterator[bool]:
+    """`is_there` of each path: of those elsewhere many at a time, as that is a request each."""
+    for is_elsewhere, some in itertools.groupby(paths, lambda path: "://" in path):
+        yield from (each if is_elsewhere else map)(is_there, some)
+
+
 def _at_once(path: str) -> int:
     try:
         return source_of(path).at_once

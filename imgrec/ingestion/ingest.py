@@ -235,16 +235,16 @@ def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
 
 
 def _lost(ingestion: Ingestion, present: Sequence[str]) -> str | None:
-    """A root that is gone by now; one that is a file itself has been read, or not, and is not asked for again."""
+    """A root that is gone by now; one elsewhere that is a file itself was found, and is not asked for again."""
     seen = ingestion.seen.has(present)
     folders = [root for root, is_file in zip(present, seen, strict=True) if not is_file]
-    there = zip(folders, images.each(images.is_there, folders), strict=True)
+    there = zip(folders, images.are_there(folders), strict=True)
     return next((root for root, is_there in there if not is_there), None)
 
 
 def _present(roots: Sequence[str]) -> list[str]:
     """The roots that are there and can be opened; a line says what is not."""
-    there = [root for root, is_there in zip(roots, images.each(images.is_there, roots), strict=True) if is_there]
+    there = [root for root, is_there in zip(roots, images.are_there(roots), strict=True) if is_there]
     if away := sorted(set(roots) - set(there)):
         example = images.state(away[0])
         why = (example and example.problem) or "does not exist"

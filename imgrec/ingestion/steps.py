@@ -111,7 +111,7 @@ class Ingestion:
         self._moved_from: set[str] = set()
         self._unreachable: set[str] = set()
         self.seen = Seen()
-        """The paths that were found, which are not asked for again: that may be a request each."""
+        """The paths that were found elsewhere, which are not asked for again: that is a request each."""
 
         self._put_off: list[ImageFile] = []
         self._on_their_way: dict[str, set[Space]] = {}
@@ -140,7 +140,7 @@ class Ingestion:
         """The files that are new, changed or lack vectors, without those forgotten on purpose."""
         for some in chunks(files, max(LOOKED_UP, self.store.transaction_size)):
             paths = [file.path for file in some]
-            self.seen.add(file.path for file in some if not _is_out_of_reach(file.problem))
+            self.seen.add(file.path for file in some if "://" in file.path and not _is_out_of_reach(file.problem))
             records = {record.path: record for record in self.store.records(paths=paths)}
             failures = {failure.path: failure for failure in self.store.failures(paths=paths)}
             dismissed = self.store.dismissed(paths=paths)
@@ -330,7 +330,7 @@ class Ingestion:
                     gone.append(record)
                 else:
                     unseen.append(record)
-        there = images.each(images.is_there, [record.path for record in unseen])
+        there = images.are_there(record.path for record in unseen)
         gone += (record for record, is_there in zip(unseen, there, strict=True) if not is_there)
         if excluded:
             log.warning("%s images are excluded now, so they count as missing", f"{excluded:,}")

@@ -101,7 +101,7 @@ class Recommend(Asking, Opens, Answering, Stage):
                 (matches,) = self.search(gallery, [resolved], self.rerank)
             result = self.results(gallery, query, matches)
         self._warn(matches)
-        if gone := list(images.each(images.is_there, [match.path for match in matches])).count(False):
+        if gone := list(images.are_there(match.path for match in matches)).count(False):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
         run.counts.update(gallery=len(gallery), matches=len(matches))
         elsewhere.keep(query, run.folder)
