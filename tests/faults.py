@@ -57,6 +57,7 @@ FAULTS = (
         "lance::writers_are_killed_in_object_storage lance::four_write_at_once_to_object_storage "
         "lance::writers_are_killed_and_write_at_once_in_a_folder_without_a_lock "
         "lance::what_a_commit_that_never_came_has_left_is_not_in_the_next",
+        "writers",
     ),
     Fault(
         "Ctrl-C",

@@ -126,8 +126,8 @@ class Lance(imgrec.Store):
     @naming_the_store
     def drop(self, space: Space) -> None:
         """Leave a space out of the head, with all revisions: none before leads to what is left."""
-        if space.key in self._now().head["spaces"]:
-            self._commit(lambda state: writing.without(state, space.key))
+        self._newest()
+        self._commit(lambda state: writing.without(state, space.key))
 
     def _commit(self, plan: Callable[[State], State]) -> None:
         if self.version is not None:

@@ -135,6 +135,8 @@ def without(state: State, key: str) -> State:
     Raises:
         ConflictError: somebody else has written meanwhile.
     """
+    if key not in state.head["spaces"]:
+        return state
     head = state.draft(is_new_revision=True)
     head["dropped"].append([head["spaces"].pop(key)["folder"], time.time()])
     gone = _places(state, f"kind IN ({rows.REVISION}, {rows.REMOVED})")
