@@ -99,7 +99,7 @@ class Recommend(Asking, Opens, Answering, Stage):
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             with run.timed("search"):
                 (matches,) = self.search(gallery, [resolved], self.rerank)
-            result = self.results(gallery, query, matches)
+            result, said = self.results(gallery, query, matches), gallery.says_approximate()
         self._warn(matches)
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
@@ -112,6 +112,8 @@ class Recommend(Asking, Opens, Answering, Stage):
             picture = run.folder / "recommendations.png"
             contact_sheet(matches.query, matches, picture, titles.title(similarity), matches.unlike)
         run.show(_listing(matches, result), self.format)
+        if said:
+            run.note(said)
         run.note(f"drawn in {picture}")
         self.show(run, picture)
 
