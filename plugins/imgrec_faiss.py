@@ -127,10 +127,10 @@ class _Lists:
         """
         with (folder / LEARNED).open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             found = {name: np.ascontiguousarray(arrays[name]) for name in ("centres", "ranges", "sizes", "rows")}
-        centres, ranges, sizes = found["centres"], found["ranges"], found["sizes"]
+        centres, ranges, sizes, rows = found.values()
         lists, dim = centres.shape
         are_right = centres.dtype == ranges.dtype == np.float32 and ranges.shape == (2 * dim,)
-        are_right = are_right and sizes.dtype == np.int64 and sizes.shape == (lists,)
+        are_right = are_right and sizes.shape == (lists,) and sizes.dtype == rows.dtype == np.int64
         file = folder / LISTS
         if (
             not are_right
@@ -139,14 +139,15 @@ class _Lists:
             or file.stat().st_size != int(sizes.sum()) * (dim + 8)
         ):
             raise ValueError("its files are not of one index")
-        return cls(_Learned(centres, ranges), sizes, found["rows"].item(), file)
+        return cls(_Learned(centres, ranges), sizes, rows.item(), file)
 
     def mapped(self) -> Any:
         """An index that can be searched, and must not be added to: Faiss would end the process."""
         faiss, index = _faiss(), self.learned.index()
         mapped = faiss.OnDiskInvertedLists(index.nlist, index.code_size, str(self.file))
         mapped.read_only, mapped.prefetch_nthread = True, 0  # threads that read ahead cost more than a search
-        mapped.set_all_lists_sizes(faiss.swig_ptr(self.sizes.astype(np.uint64)))
+        sizes = self.sizes.astype(np.uint64)  # has to live as long as Faiss reads it
+        mapped.set_all_lists_sizes(faiss.swig_ptr(sizes))
         mapped.totsize = self.file.stat().st_size
         mapped.do_mmap()
         mapped.this.disown()  # the index frees it
@@ -188,7 +189,8 @@ def _encoded(
         row += len(chunk)
         if index.ntotal >= SHARD:
             yield written()
-    yield written()
+    if index.ntotal or row == start:
+        yield written()
 
 
 def _rechunked(blocks: Iterator[Vectors]) -> Iterator[Vectors]:
