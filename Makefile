@@ -5,7 +5,7 @@ PHOTOS ?=
 TESTS ?=
 ONLY ?=
 ENV ?= .envs/$(notdir $(PYTHON))
-WITHOUT_TORCH := heif,umap,raw,jxl,parquet,explore,parallel,dev
+WITHOUT_TORCH := heif,umap,raw,jxl,parquet,explore,parallel,faiss,dev
 RESOLUTION ?= highest
 READMES := README.md $(wildcard */README.md) tests/benchmarks/README.md
 

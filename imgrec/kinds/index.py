@@ -35,12 +35,9 @@ class Index(Component):
         0.99,
         minimum=0,
         maximum=1,
-        changes_vectors=False,
         help="the share of the nearest that is to be found; the least effort that is sure to is used, else none",
     )
-    exact_up_to: int = option(
-        5_000, minimum=0, changes_vectors=False, help="among so many images or fewer, all are looked at"
-    )
+    exact_up_to: int = option(5_000, minimum=0, help="among so many images or fewer, all are looked at")
 
     @abstractmethod
     def build(self, blocks: Iterator[Vectors], count: int, sample: Vectors, folder: Path) -> None:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from imgrec import registry
 from imgrec.errors import ImgrecError, PluginFailedError
 from imgrec.kinds import Index, Metric, Store, Vectors
+from imgrec.options import option_names
 from imgrec.search import files
 from imgrec.search.bounds import Rows
 from imgrec.search.files import Source, VectorTable
@@ -141,9 +142,8 @@ def _folder(index: Index, source: Source, metric: Metric) -> Path | None:
 
 
 def _name(index: Index, metric: Metric) -> str:
-    """Of an index's folder: options that leave its files as they are do not count."""
-    asked = {spec.name for spec in dataclasses.fields(index) if not spec.metadata.get("changes_vectors", True)}
-    options = {name: value for name, value in index.plain_options().items() if name not in asked}
+    """Of an index's folder: options that all indexes have are of searches, and leave its files as they are."""
+    options = {name: value for name, value in index.plain_options().items() if name not in option_names(Index)}
     digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:12]
     return f"{index.name}-{digest}-{metric.name}"
 

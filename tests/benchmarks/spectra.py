@@ -10,7 +10,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 Make = Callable[[int, int, np.random.Generator], Floats]
-"""Makes vectors, given how many, of how many values, and a generator; what they have in common is always the same."""
+"""Makes vectors, given how many, of how many values, and a generator; what they have in common stays the same."""
 
 LATENT = 12
 """Dimensions of the surface that curved ones lie near."""
