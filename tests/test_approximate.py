@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import imgrec
@@ -262,6 +263,26 @@ def test_the_page_and_evaluations_use_it_and_say_so(photos: Path, tmp_path: Path
         assert measured(cosine)["effort"] == [64]
 
 
+@pytest.mark.parametrize(
+    "wrong", ["", "[]", "{", '{"NAME": 3}', '{"NAME": {"effort": [7]}}', "3 efforts", "another"]
+)
+def test_what_was_measured_is_measured_again_where_it_was_changed(wrong: str) -> None:
+    vectors = some(500)
+    with opened() as store:
+        write(store, range(500), vectors)
+        exact = gallery_of(store, None).search(vectors[:9], k=4)
+        gallery_of(store, Graded()).search(vectors[:9], k=4)
+        assert store.cache_folder is not None
+        (file,) = store.cache_folder.glob("indexes/*/*/*/imgrec-recall.json")
+        (name,) = kept = json.loads(file.read_text())
+        others = {"3 efforts": {"effort": [64, 64, 64]}, "another": {"effort": [3]}}
+        changed = {name: {**kept[name], **others[wrong]}} if wrong in others else None
+        file.write_text(json.dumps(changed) if changed else wrong.replace("NAME", name))
+        assert gallery_of(store, Graded()).search(vectors[:9], k=4) == exact
+        assert json.loads(file.read_text()) == kept
+
+
+@settings(max_examples=20)
 @given(st.integers(0, 2**20), st.floats(0.5, 1), st.floats(0.01, 1))
 def test_a_lower_bound_is_below_the_truth_nearly_always(seed: int, share: float, together: float) -> None:
     """Of 400 images, whose ten neighbours are found or missed alone or together."""

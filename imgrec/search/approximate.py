@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import logging
+import operator
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from imgrec.kinds import Doubles, Form, Index, Vectors
 from imgrec.search import exact, indexes
 from imgrec.search.bounds import Rows, pruning_index
 from imgrec.search.exact import Found, Mask, VectorField
-from imgrec.search.indexes import TermIndex, named
+from imgrec.search.indexes import Recall, TermIndex, named
 
 log = logging.getLogger(__name__)
 
@@ -45,35 +46,6 @@ WHOLE = 0.9
 
 AGED = 0.1
 """The share of images that may have changed since it was measured what is found."""
-
-
-@dataclass(frozen=True)
-class Recall:
-    """What a search finds of the nearest, and the effort that it takes."""
-
-    nearest: int
-    """How many each image looked for."""
-
-    effort: list[int] | None
-    """Of each index; None if no effort is sure to find enough."""
-
-    candidates: int
-    """How many times the usual number each index is asked for."""
-
-    recall: float
-    """The share of the nearest that was found; with no effort, that of the greatest."""
-
-    at_least: float
-    """Its lower bound."""
-
-    images: int
-    """How many were asked for."""
-
-    of: int
-    """How many the gallery had."""
-
-    changed: int = 0
-    """How many have changed since."""
 
 
 class ApproximateSearch:
@@ -167,10 +139,9 @@ class ApproximateSearch:
 
     def _kept_or_measured(self, depth: int) -> Recall:
         name = hashlib.sha256(f"{self._compared} {depth}".encode()).hexdigest()[:12]
-        if self._folder is not None and (kept := indexes.recalls(self._folder).get(name)):
-            found = Recall(**kept)
-            if found.changed <= AGED * found.of:
-                return found
+        kept = None if self._folder is None else indexes.recalls(self._folder).get(name)
+        if kept is not None and kept.changed <= AGED * kept.of and self._offers(kept):
+            return kept
         found = self._measured(depth)
         if found.effort is None:
             log.warning(
@@ -183,8 +154,16 @@ class ApproximateSearch:
                 self._index.recall,
             )
         if self._folder is not None:
-            indexes.keep_recall(self._folder, name, dataclasses.asdict(found))
+            indexes.keep_recall(self._folder, name, found)
         return found
+
+    def _offers(self, kept: Recall) -> bool:
+        """Whether the efforts that were kept are those of these indexes."""
+        if kept.effort is None:
+            return True
+        offered = [each.term.index.efforts() for each in self._searched]
+        are_theirs = len(kept.effort) == len(offered) and all(map(operator.contains, offered, kept.effort))
+        return are_theirs and 1 <= kept.candidates <= WIDEST
 
     def _measured(self, depth: int) -> Recall:
         """Ask for some images, each not to find itself, with more and more effort."""

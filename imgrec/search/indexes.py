@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,49 @@ class TermIndex:
 
     folder: Path | None
     """Where it is cached; None if it is not."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What a search finds of the nearest, and the effort that it takes."""
+
+    nearest: int
+    """How many each image looked for."""
+
+    effort: list[int] | None
+    """Of each index; None if no effort is sure to find enough."""
+
+    candidates: int
+    """How many times the usual number each index is asked for."""
+
+    recall: float
+    """The share of the nearest that was found; with no effort, that of the greatest."""
+
+    at_least: float
+    """Its lower bound."""
+
+    images: int
+    """How many were asked for."""
+
+    of: int
+    """How many the gallery had."""
+
+    changed: int = 0
+    """How many have changed since."""
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        """What was written as JSON.
+
+        Raises:
+            TypeError, ValueError: it was changed.
+        """
+        found = cls(**data)
+        efforts = [] if found.effort is None else found.effort
+        numbers = [*efforts, found.nearest, found.candidates, found.images, found.of, found.changed]
+        if not all(type(each) is int for each in numbers):
+            raise ValueError("a number is none")
+        return dataclasses.replace(found, recall=float(found.recall), at_least=float(found.at_least))
 
 
 def load(index: Index, source: Source, table: VectorTable, metric: Metric, *, is_kept: bool = True) -> TermIndex:
@@ -259,27 +302,28 @@ def _differences(
 # --- what was measured --------------------------------------------------------------------------------------
 
 
-def recalls(folder: Path) -> dict[str, dict[str, Any]]:
+def recalls(folder: Path) -> dict[str, Recall]:
     """What was measured with a cached index, by a name for each way of searching; empty if it cannot be read."""
     try:
-        found: dict[str, dict[str, Any]] = json.loads((folder / RECALL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads((folder / RECALL).read_text(encoding="utf-8"))
+        return {name: Recall.read(each) for name, each in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
-def keep_recall(folder: Path, name: str, measured: dict[str, Any]) -> None:
+def keep_recall(folder: Path, name: str, measured: Recall) -> None:
     """Keep what was measured, if anything can be written."""
+    found = {**recalls(folder), name: measured}
     with contextlib.suppress(OSError):
         aside = folder / f".{RECALL}"
-        aside.write_text(json.dumps({**recalls(folder), name: measured}), encoding="utf-8")
+        aside.write_text(json.dumps({key: dataclasses.asdict(each) for key, each in found.items()}))
         aside.replace(folder / RECALL)
 
 
 def _keep_recalls(older: Path, newer: Path, changed: int) -> None:
     """What was measured stays, with how many images have changed since."""
     for name, measured in recalls(older).items():
-        keep_recall(newer, name, {**measured, "changed": measured["changed"] + changed})
+        keep_recall(newer, name, dataclasses.replace(measured, changed=measured.changed + changed))
 
 
 def kept(store: Store) -> Iterator[dict[str, Any]]:
@@ -298,7 +342,7 @@ def kept(store: Store) -> Iterator[dict[str, Any]]:
                 **about["options"],
                 "is_current": revision in now,
                 "bytes": sum(file.stat().st_size for file in folder.iterdir()),
-                "measured": list(recalls(folder).values()),
+                "measured": [dataclasses.asdict(each) for each in recalls(folder).values()],
             }
 
 

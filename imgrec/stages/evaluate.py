@@ -119,6 +119,7 @@ class Evaluate(Opens, Narrowing, Stage):
         run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.FIGURES)})
         if found["folds"]:
             run.counts["folds"] = found["folds"]
+        run.index = found["index"]
         found |= self.about
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)

@@ -100,6 +100,7 @@ class Recommend(Asking, Opens, Answering, Stage):
             with run.timed("search"):
                 (matches,) = self.search(gallery, [resolved], self.rerank)
             result, said = self.results(gallery, query, matches), gallery.says_approximate()
+            run.index = gallery.about_index()
         self._warn(matches)
         if gone := sum(not images.is_there(match.path) for match in matches):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
@@ -144,6 +145,8 @@ class Recommend(Asking, Opens, Answering, Stage):
                     else:
                         shown += rows if self.format in ("markdown", "html") else rows[: ROWS_TOLD - len(shown)]
                     advance(len(some))
+            about |= gallery.about()  # with what was measured of an index
+            run.index, said = gallery.about_index(), gallery.says_approximate()
         run.inputs["query"] = told.queries.hexdigest()
         counts = {"queries": told.count, "unreadable": told.unreadable, "matches": told.matches}
         if self.threshold is not None:
@@ -169,6 +172,8 @@ class Recommend(Asking, Opens, Answering, Stage):
             log.warning("nothing similar for %d of %d queries: %s", told.without, told.count, self._too_far())
         if told.unreadable:
             log.warning("%d of %d queries cannot be read", told.unreadable, told.count)
+        if said:
+            run.note(said)
         run.note(f"written to {file}")
         if told.unreadable == told.count:
             raise UsageError("none of the queries can be read")
