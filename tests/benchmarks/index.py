@@ -164,7 +164,7 @@ def _recall(found: Any, exactly: Any) -> float:
 
 
 def _same(found: Any, exactly: Any) -> tuple[int, int]:
-    """Of the rows that both have found, how many have the same distance to the last bit; and how many these are."""
+    """How many rows that both have found have the same distance to the last bit, and how many rows that are."""
     pairs = list[bool]()
     for (rows, far), (true, apart) in zip(found, exactly, strict=True):
         distance_of = dict(zip(true.tolist(), apart.tolist(), strict=True))
