@@ -363,9 +363,10 @@ class GalleryRows:
         """What a run records of the index that was asked for; JSON data. `exact` says why it is not used."""
         if self._index is None:
             return None
-        measured = [] if self.approximate is None else self.approximate.about()
-        how = {"index": self._index.name, **self._index.plain_options()}
-        return {**how, "exact": self.exact_because, "measured": measured}
+        search, how = self.approximate, {"index": self._index.name, **self._index.plain_options()}
+        if search is None:
+            return {**how, "exact": self.exact_because, "measured": []}
+        return {**how, "exact": search.exact_because, "measured": search.about()}
 
     def about_projections(self) -> dict[str, Any] | None:
         """What a run records of projections, by the names of terms or of the only one; JSON data."""

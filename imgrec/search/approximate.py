@@ -38,6 +38,9 @@ LEAST_DEPTH = 10
 SURE = 0.975
 """How sure the lower bound of what is found is."""
 
+WANTED = 8
+"""How many candidates an index is asked for, for each of the nearest that is looked for."""
+
 WIDEST = 64
 """A fusion asks for so many times as many candidates at most: what is near in the sum may be near in no term."""
 
@@ -83,7 +86,7 @@ class ApproximateSearch:
         left = self._count if usable is None else int(np.count_nonzero(usable))
         if left <= max(k, self._index.exact_up_to) or (efforts := self._efforts(k, left / self._count)) is None:
             return exact.nearest(self._fields, queries, k, usable)
-        found = self._found(queries, k, None if left == self._count else usable, *efforts)
+        found = self._found(queries, None if left == self._count else usable, *efforts)
         short = [i for i, (rows, _) in enumerate(found) if len(rows) < k]
         if short:
             exactly = exact.nearest(self._fields, [targets[short] for targets in queries], k, usable)
@@ -91,12 +94,20 @@ class ApproximateSearch:
                 found[i] = each
         return found
 
+    @property
+    def exact_because(self) -> str | None:
+        """Why a search so far was exact, if no effort was sure to find enough."""
+        for each in self._recalls.values():
+            if each.effort is None:
+                return _too_little(each, self._index)
+        return None
+
     def about(self) -> list[dict[str, Any]]:
         """What was measured for the searches so far; JSON data."""
         return [dataclasses.asdict(each) for _, each in sorted(self._recalls.items())]
 
     def _efforts(self, k: int, share: float) -> tuple[list[int], int] | None:
-        """The effort of each index, and how many times as many candidates; None if the search is to be exact."""
+        """The effort of each index, and how many candidates; None if the search is to be exact."""
         found = self.recall(k)
         if found.effort is None:
             return None
@@ -111,10 +122,9 @@ class ApproximateSearch:
         return scaled, found.candidates
 
     def _found(
-        self, queries: Sequence[Vectors], k: int, usable: Mask | None, efforts: Sequence[int], width: int
+        self, queries: Sequence[Vectors], usable: Mask | None, efforts: Sequence[int], count: int
     ) -> list[Found]:
         """For each query the candidates of all indexes, measured, nearest first."""
-        count = width * max(exact.FIRST_LOOK, 8 * k)
         by_field = [
             each.candidates(targets, count, effort, usable)
             for each, targets, effort in zip(self._searched, queries, efforts, strict=True)
@@ -134,7 +144,10 @@ class ApproximateSearch:
         depth = min(depth, self._count - 1)
         with self._measuring:
             if depth not in self._recalls:
-                self._recalls[depth] = self._kept_or_measured(depth)
+                self._recalls[depth] = found = self._kept_or_measured(depth)
+                if found.effort is None:
+                    reason = _too_little(found, self._index)
+                    log.warning("index=%s is not used: %s, so the search is exact", self._index.name, reason)
             return self._recalls[depth]
 
     def _kept_or_measured(self, depth: int) -> Recall:
@@ -143,16 +156,6 @@ class ApproximateSearch:
         if kept is not None and kept.changed <= AGED * kept.of and self._offers(kept):
             return kept
         found = self._measured(depth)
-        if found.effort is None:
-            log.warning(
-                "index=%s is not used: it finds %.4f of the nearest %d, at least %.4f, and not index.recall=%g, "
-                "so the search is exact",
-                self._index.name,
-                found.recall,
-                depth,
-                found.at_least,
-                self._index.recall,
-            )
         if self._folder is not None:
             indexes.keep_recall(self._folder, name, found)
         return found
@@ -163,7 +166,7 @@ class ApproximateSearch:
             return True
         offered = [each.term.index.efforts() for each in self._searched]
         are_theirs = len(kept.effort) == len(offered) and all(map(operator.contains, offered, kept.effort))
-        return are_theirs and 1 <= kept.candidates <= WIDEST
+        return are_theirs and 1 <= kept.candidates <= WIDEST * WANTED * (kept.nearest + 1)
 
     def _measured(self, depth: int) -> Recall:
         """Ask for some images, each not to find itself, with more and more effort."""
@@ -173,16 +176,17 @@ class ApproximateSearch:
         queries = [np.array(field.of(chosen)) for field in self._fields]
         nearest = exact.nearest(self._fields, queries, depth + 1)
         limits = [_others(each, image)[depth - 1] for each, image in zip(nearest, chosen.tolist(), strict=True)]
-        found = Recall(depth, None, 1, 0.0, 0.0, len(chosen), self._count)
+        found = Recall(depth, None, 0, 0.0, 0.0, len(chosen), self._count)
         for efforts, width in self._rungs():
+            count = WANTED * (depth + 1) * width
             shares = [
                 np.count_nonzero(_others(each, image)[:depth] <= limit) / depth
                 for each, image, limit in zip(
-                    self._found(queries, depth + 1, None, efforts, width), chosen.tolist(), limits, strict=True
+                    self._found(queries, None, efforts, count), chosen.tolist(), limits, strict=True
                 )
             ]
             recall, at_least = float(np.mean(shares)), lower_bound(np.array(shares), depth)
-            found = dataclasses.replace(found, candidates=width, recall=recall, at_least=at_least)
+            found = dataclasses.replace(found, candidates=count, recall=recall, at_least=at_least)
             if at_least >= self._index.recall:
                 return dataclasses.replace(found, effort=efforts)
         return found
@@ -193,6 +197,13 @@ class ApproximateSearch:
         is_fusion = len(offered) > 1
         for i in range(max(*map(len, offered), WIDEST.bit_length() if is_fusion else 0)):
             yield [each[min(i, len(each) - 1)] for each in offered], min(2**i, WIDEST) if is_fusion else 1
+
+
+def _too_little(found: Recall, index: Index) -> str:
+    return (
+        f"it finds {found.recall:.4f} of the nearest {found.nearest}, at least {found.at_least:.4f}, and not "
+        f"index.recall={index.recall:g}"
+    )
 
 
 def _others(found: Found, image: int) -> Doubles:

@@ -81,7 +81,7 @@ class Recall:
     """Of each index; None if no effort is sure to find enough."""
 
     candidates: int
-    """How many times the usual number each index is asked for."""
+    """How many each index is asked for."""
 
     recall: float
     """The share of the nearest that was found; with no effort, that of the greatest."""
@@ -261,13 +261,14 @@ def _is_updated(index: Index, source: Source, table: VectorTable, metric: Metric
         try:
             changes = source.changes(older.parent.name)
             about = json.loads((older / ABOUT).read_text(encoding="utf-8"))
+            is_known, changed = about["format"] == FORMAT, int(about["changed"])
             digests = np.load(older / DIGESTS, allow_pickle=False)
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue
-        if changes is None or about.get("format") != FORMAT:
+        if changes is None or not is_known:
             continue
         gone, new = _differences(digests, table.digests, {digest.encode() for digest in changes[0]})
-        changed = about["changed"] + len(gone) + len(new)
+        changed += len(gone) + len(new)
         if changed > CHANGED * len(digests):
             continue
         with contextlib.suppress(ImgrecError), files.put_in_place(kept, beside=kept.parent.parent) as aside:
