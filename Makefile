@@ -5,7 +5,7 @@ PHOTOS ?=
 TESTS ?=
 ONLY ?=
 ENV ?= .envs/$(notdir $(PYTHON))
-WITHOUT_TORCH := heif,umap,raw,jxl,parquet,explore,parallel,remote,ray,dev
+WITHOUT_TORCH := heif,umap,raw,jxl,parquet,explore,parallel,faiss,remote,ray,dev
 RESOLUTION ?= highest
 READMES := README.md $(wildcard */README.md) tests/benchmarks/README.md
 

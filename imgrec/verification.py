@@ -22,7 +22,7 @@ from imgrec.kinds import Batch, Record, Space, Store, places
 from imgrec.kinds.differences import differences
 from imgrec.kinds.store import only_writer
 from imgrec.run import progress
-from imgrec.search import approximate, files
+from imgrec.search import files, indexes
 
 CHANGED = "it has another content than when it was extracted"
 
@@ -254,7 +254,7 @@ def _cache(finding: Finding, store: Store) -> Repair:
     bad = []
     whole = [files.whole(store, space) for space in store.spaces()]
     plain = itertools.chain(*map(files.check, whole), *map(smoothing.check, whole))
-    others = itertools.chain(fitted.check(store), approximate.check(store), map_file.check(store))
+    others = itertools.chain(fitted.check(store), indexes.check(store), map_file.check(store))
     for folder, problem in itertools.chain(plain, others):
         finding.looked_at += 1
         if problem is not None:

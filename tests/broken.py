@@ -635,7 +635,10 @@ METRICS: dict[str, type[imgrec.Metric]] = {
 
 @dataclass
 class Brute(imgrec.Index):
-    """All vectors are looked at: keeps its contract."""
+    """All vectors are looked at: keeps its contract. It is used for few images, too."""
+
+    recall: float = 0.5
+    exact_up_to: int = 0
 
     def build(self, blocks: Iterator[Vectors], count: int, sample: Vectors, folder: Path) -> None:
         np.save(folder / "vectors.npy", np.concatenate(list(blocks)))
@@ -723,6 +726,12 @@ class TupleOfIndex(Brute):
     sizes: Any = (1, 2)
 
 
+class KeepsGone(Brute):
+    def update(self, older: Path, gone: Numbers, blocks: Iterator[Vectors], folder: Path) -> bool:
+        np.save(folder / "vectors.npy", np.concatenate([np.load(older / "vectors.npy"), *blocks]))
+        return True
+
+
 class HeavyIndex(Brute):
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -739,6 +748,7 @@ INDEXES: dict[str, type[Brute]] = {
     "equal_vectors_are_taken": WantsDifferent,
     "it_is_there_in_another_object": InMemory,
     "damaged_files_are_errors": Forgiving,
+    "it_follows_changes": KeepsGone,
     "options_come_through_yaml": TupleOfIndex,
     "module_is_light": HeavyIndex,
 }

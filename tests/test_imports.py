@@ -14,7 +14,7 @@ import pytest
 
 import imgrec
 
-HEAVY = "torch pyarrow timm open_clip openvino sklearn pandas matplotlib umap openTSNE scipy".split()
+HEAVY = "torch faiss pyarrow timm open_clip openvino sklearn pandas matplotlib umap openTSNE scipy".split()
 
 REPORT = """
 import json, sys
@@ -81,6 +81,7 @@ def test_import_imgrec_is_light_and_exports_what_it_says() -> None:
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "faiss": "faiss-cpu",
     "hydra": "hydra-core",
     "lance": "pylance",
     "mlflow": "mlflow-skinny",

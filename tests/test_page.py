@@ -124,6 +124,22 @@ def test_what_is_shown_is_what_the_api_found(view: View, server: Server, photos:
     finds(page, server, f"{asked}&threshold=auto")
 
 
+def test_that_a_search_is_approximate_is_said(open_page: Opening, folder: Path, photos: Path) -> None:
+    pytest.importorskip("faiss")
+    picture = digest_of(photos / "china" / "china-1-1.jpg")
+    with serving(folder, "index=faiss", "index.exact_up_to=0", "index.recall=0.9") as server:
+        page = open_view(open_page, server, f"q=d:{picture}&space={named(server, 'colour')}")
+        shown(page)
+        assert page.locator("#found header small").inner_text() == "approximate: finds 100.0 %"
+        found = server.get(f"/api/recommend?q=d:{picture}&space=colour&k=20")["index"]
+        assert [found["index"], found["exact"], found["measured"][0]["images"]] == ["faiss", None, 40]
+        page.goto(
+            f"http://127.0.0.1:{server.port}/?q=d:{picture}&metric=manhattan&space={named(server, 'colour')}"
+        )
+        shown(page)
+        assert not page.locator("#found header small").count()
+
+
 def test_several_pictures_and_not_that_one_and_back(view: View, server: Server, photos: Path) -> None:
     first = digest_of(photos / "china" / "china-0-0.jpg")
     page = view(f"q=d:{first}&k=6")

@@ -527,6 +527,8 @@ import numpy as np, imgrec
 @dataclass
 class Odd(imgrec.Index):
     \"\"\"Breaks its contract.\"\"\"
+    recall: float = 0.5
+    exact_up_to: int = 0
     def build(self, blocks, count, sample, folder):
         {build}
     def open(self, folder):
@@ -542,10 +544,10 @@ def imgrec_components():
 @pytest.mark.parametrize(
     ("build", "opened", "named", "told"),
     [
-        ("pass", "self", "[]", "returned list for 1 queries, not a list of as many"),
-        ("pass", "self", "[np.array([0, -1])]", "returned rows -1 to 0 of 12"),
-        ("pass", "self", "[np.array([0, 12])]", "returned rows 0 to 12 of 12"),
-        ("pass", "self", "[np.array([0.5])]", "returned float64 (1,) of a query"),
+        ("pass", "self", "[]", "returned list for 12 queries, not a list of as many"),
+        ("pass", "self", "[np.array([0, -1])] * len(queries)", "returned rows -1 to 0 of 12"),
+        ("pass", "self", "[np.array([0, 12])] * len(queries)", "returned rows 0 to 12 of 12"),
+        ("pass", "self", "[np.array([0.5])] * len(queries)", "returned float64 (1,) of a query"),
         ("pass", "self", "1 / 0", "failed: ZeroDivisionError"),
         ("pass", "None", "[]", "failed: TypeError: open returns the index itself"),
         ("pass", "1 / 0", "[]", "failed: ZeroDivisionError"),
@@ -563,7 +565,7 @@ def test_an_index_that_breaks_its_contract_is_named(
 
 
 def test_an_index_that_names_too_few_leaves_it_to_the_exact_search(cli: Cli, few: Path, tmp_path: Path) -> None:
-    code = INDEX.format(build="pass", opened="self", named="[np.array([0])]")
+    code = INDEX.format(build="pass", opened="self", named="[np.array([0])] * len(queries)")
     env = install(tmp_path / "site", "imgrec_odd", code)
     cli("ingest", few, "extractor=colour")
     asked = ("recommend", min(few.rglob("*.jpg")), "format=json")

@@ -81,7 +81,7 @@ def test_no_plugin_is_left_out() -> None:
         "extractor": EXTRACTORS.keys() | {"clip", "fusion"},  # of clip in tests/test_clip.py, on a small model
         "store": STORES,
         "metric": {"chi2", "cosine", "euclidean", "hamming", "hellinger", "manhattan"},
-        "index": set(),
+        "index": {"faiss"},
         "reducer": REDUCERS,
         "reranker": RERANKERS,
         "decoder": {"heif", "jxl", "raw"},
@@ -188,6 +188,11 @@ def test_a_stage_keeps_its_contract(name: str) -> None:
 def test_a_good_plugin_passes() -> None:
     check_extractor(broken.Good(shift=1))
     check_index(broken.Brute())
+
+
+def test_an_index_of_faiss_keeps_its_contract() -> None:
+    pytest.importorskip("faiss")
+    check_index(imgrec.build("index", "faiss"))
     check_decoder(broken.Flat(), broken.FLAT)
     check_source(broken.Memory(), "memory://photos")
     check_engine(broken.Plain())

@@ -243,38 +243,49 @@ def test_an_index_of_a_third_party(cli: Cli, few: Path, python: Path, tmp_path: 
     query = min(few.rglob("*.jpg"))
     asked = ("recommend", query, "format=json")
     exact = cli(*asked, python=python).json()
-    first = cli(*asked, "index=ivf", "index.lists=3", python=python)
+    used = ("index=ivf", "index.exact_up_to=0", "index.recall=0.9")
+    first = cli(*asked, *used, "index.lists=3", python=python)
     assert "index=ivf is built of 12 vectors, once" in first.err
+    assert "approximate, by index=ivf: it finds 1.0000 of the nearest 10, at least 0.9697" in first.err
     found = first.json()
-    assert found.pop("index") == {"index": "ivf", "lists": 3, "seed": 0, "effort": [3]}
+    about = found.pop("index")
+    (measured,) = about.pop("measured")
+    assert about == {"index": "ivf", "lists": 3, "seed": 0, "recall": 0.9, "exact_up_to": 0, "exact": None}
+    assert measured.pop("at_least") == pytest.approx(0.9697, abs=1e-4)
+    told = {"nearest": 10, "effort": [3], "candidates": 88, "recall": 1, "images": 12, "of": 12, "changed": 0}
+    assert measured == told
     assert found == exact  # all lists were looked at, and imgrec measures
-    assert cli(*asked, "index=ivf", "index.lists=3", python=python).err.count("built") == 0
+    assert cli(*asked, *used, "index.lists=3", python=python).err.count("built") == 0
+    (listed,) = cli("info", "format=json", python=python).json()["indexes"]
+    assert (listed["index"], listed["is_current"]) == ("ivf", True)
+    assert listed["measured"][0]["effort"] == [3]
+    assert "ivf, euclidean" in cli("info", python=python).out
     (kept,) = (tmp_path / "outputs").glob("*/indexes/*/*/ivf-*-euclidean")
     (kept / "vectors.npy").write_bytes(b"damaged")
-    mended = cli(*asked, "index=ivf", "index.lists=3", python=python)
+    mended = cli(*asked, *used, "index.lists=3", python=python)
     assert "is built again: " in mended.err
     assert mended.json()["matches"] == exact["matches"]
     # another gallery, another index; the old one goes
     (few / "china" / "china-0-1.jpg").unlink()
     cli("ingest", few, python=python)
-    assert "is built of 12 vectors" in cli(*asked, "index=ivf", python=python).err
+    assert "is built of 12 vectors" in cli(*asked, *used, python=python).err
     assert len(list((tmp_path / "outputs").glob("*/indexes/*/*/ivf-*"))) == 1
     # a metric that has no Euclidean form is searched exactly, and says so
-    manhattan = cli(*asked, "index=ivf", "metric=manhattan", python=python)
+    manhattan = cli(*asked, *used, "metric=manhattan", python=python)
     assert "index=ivf is not used: metric=manhattan has no Euclidean form, so the search is exact" in manhattan.err
-    assert "index" not in manhattan.json()
+    assert manhattan.json()["index"]["exact"] == "metric=manhattan has no Euclidean form"
     # a fusion takes the candidates of all its terms, a projection an index of its own
     cli("ingest", few, "store.path=fused.sqlite", python=python)
-    fused = cli(*asked, "store.path=fused.sqlite", "index=ivf", python=python).json()
-    assert fused["index"]["effort"] == [11, 11]
+    fused = cli(*asked, "store.path=fused.sqlite", *used, python=python).json()
+    (measured,) = fused["index"]["measured"]
+    assert measured["effort"] == [11, 11]
     assert fused["matches"] == cli(*asked, "store.path=fused.sqlite", python=python).json()["matches"]
     projected = (*asked, "projection=pca", "projection.n_components=3")
     assert (
-        cli(*projected, "index=ivf", python=python).json()["matches"]
-        == cli(*projected, python=python).json()["matches"]
+        cli(*projected, *used, python=python).json()["matches"] == cli(*projected, python=python).json()["matches"]
     )
     # listed, helped, refused
-    assert "index=ivf|exact" in cli("--help", python=python).out
+    assert "index=faiss|ivf|exact" in cli("--help", python=python).out
     assert "did you mean lists?" in cli(*asked, "index=ivf", "index.list=3", python=python, code=2).err
     # what is kept is verified, and mended
     for file in (tmp_path / "outputs").glob("*/indexes/*/*/*/lists.npz"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import statistics
@@ -21,7 +22,7 @@ from imgrec.gallery import similarity as similarities
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.narrowing import filter_of, narrowed
 from imgrec.gallery.results import Filter
-from imgrec.kinds import Extractor, Image, Record, Reducer, Reranker, Store
+from imgrec.kinds import Extractor, Image, Index, Record, Reducer, Reranker, Store
 from imgrec.search import exact
 from imgrec.search.exact import Mask
 from imgrec.threads import each
@@ -62,7 +63,7 @@ def evaluate(
     gallery = asked.gallery
     learned = [each.about_projections() for each in asked.galleries]
     with timed("rank"):
-        per_query = evaluate_rankings(hits(asked, queries, rerank), k, relevant(gallery, queries))
+        per_query = evaluate_rankings(hits(asked, queries, rerank, k), k, relevant(gallery, queries))
     found = {
         "space": gallery.similarity.stored_key,
         "metric": gallery.similarity.metric,
@@ -75,6 +76,7 @@ def evaluate(
         "projection": learned if asked.folds and any(learned) else learned[0],
         "smoothing": gallery.about_smoothing(),
         "rerank": {"reranker": rerank.name, **rerank.plain_options()} if rerank else None,
+        "index": gallery.about_index(),
         "images_per_s": once(_sample_of(gallery, extractors), lambda: _images_per_s(gallery, extractors)),
         "query_ms": _query_ms(gallery, queries, k),
         "bytes_per_image": sum(field.vectors.shape[1] * field.vectors.itemsize for field in gallery.fields),
@@ -95,6 +97,7 @@ def evaluate_store(
     projection: Reducer | None = None,
     smoothing: Reranker | None = None,
     rerank: Reranker | None = None,
+    index: Index | None = None,
     where: Filter | Mapping[str, Any] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -113,6 +116,7 @@ def evaluate_store(
         projection: a reducer, fitted on the gallery: vectors are projected before the search.
         smoothing: moves the gallery's vectors towards their own neighbours, and no queries.
         rerank: makes better queries for a second search.
+        index: finds candidates for the first k approximately; the whole rankings of `map` go on exactly.
         where: the images that the gallery consists of: a function of a record, or options, `{"label": "hat"}`;
             None: all. Images of `queries` are asked for whatever it says.
         seed: of the sample, the alterations and the confidence intervals.
@@ -136,7 +140,7 @@ def evaluate_store(
                 stack.enter_context(each)
                 stack.enter_context(each.snapshot())
         similarity = similarities.choose(store, space, extractor, projection, metric, smoothing)
-        gallery = Gallery(store, similarity, where)
+        gallery = Gallery(store, similarity, where, index)
         if not gallery.records:
             narrowed([record for record in store.records() if not record.missing], where)
         extractors = [term.ready_extractor() for term in similarity.terms]
@@ -147,18 +151,19 @@ def evaluate_store(
         return found
 
 
-def hits(asked: HeldOut, queries: Queries, rerank: Reranker | None) -> list[Mask]:
+def hits(asked: HeldOut, queries: Queries, rerank: Reranker | None, k: int = 0) -> list[Mask]:
     """For each query, whether each image of the gallery, nearest first, is a hit.
 
     Args:
         asked: the gallery to search.
         queries: an image is a hit if its key is the one that the query wants.
         rerank: if given, expands each query for a second search.
+        k: how many are found by an index, if there is one.
     """
     key_of = np.array(queries.keys, dtype=object)
     found: dict[int, Mask] = {}
     for gallery, numbers in asked.of(range(len(queries.asked))):
-        rankings = gallery.rankings([queries.asked[i] for i in numbers], rerank)
+        rankings = gallery.rankings([queries.asked[i] for i in numbers], rerank, by_index=k)
         found |= {i: key_of[rows] == queries.wanted[i] for i, rows in zip(numbers, rankings, strict=True)}
     return [found[i] for i in range(len(queries.asked))]
 
@@ -229,10 +234,12 @@ def _images_per_s(gallery: Gallery, extractors: Sequence[Extractor]) -> float | 
 
 
 def _query_ms(gallery: Gallery, queries: Queries, k: int) -> float:
-    """The median time of an exact search."""
+    """The median time of a search."""
+    exactly = functools.partial(exact.nearest, gallery.fields)
+    search = exactly if gallery.approximate is None else gallery.approximate.nearest
     times = []
     for query in zip(*gallery.targets(queries.asked[:TIMED_QUERIES]), strict=True):
         begun = time.perf_counter()
-        exact.nearest(gallery.fields, [vector[None] for vector in query], k)
+        search([vector[None] for vector in query], k)
         times.append(time.perf_counter() - begun)
     return round(1000 * statistics.median(times), 3)

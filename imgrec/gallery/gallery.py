@@ -24,7 +24,7 @@ from imgrec.gallery.targets import Targets, cut, least
 from imgrec.gallery.typicality import Typical
 from imgrec.kinds import Doubles, Extractor, Index, Record, Recorded, Reducer, Reranker, Store, Vectors
 from imgrec.kinds.component import check_component
-from imgrec.search import approximate, exact
+from imgrec.search import exact
 from imgrec.search.bounds import Rows
 from imgrec.search.exact import Found, Mask
 
@@ -139,8 +139,16 @@ class Gallery(OwnImages):
 
         return self._with_queries(asked, self._answers(self._targets(asked), among, found, None, copies=True))
 
-    def rankings(self, queries: Iterable[Any], rerank: Reranker | None = None) -> Iterator[Rows]:
-        """For each query the indices of all `records`, nearest first, as `search` orders them."""
+    def rankings(
+        self, queries: Iterable[Any], rerank: Reranker | None = None, by_index: int = 0
+    ) -> Iterator[Rows]:
+        """For each query the indices of all `records`, nearest first, as `search` orders them.
+
+        Args:
+            queries: each a `Query`, or what `Query.of` takes.
+            rerank: makes better queries for a second search.
+            by_index: if there is an index, so many are first that it finds; the others follow, nearest first.
+        """
         rows = self._rows_of(self.records)
         files_of_row = np.argsort(rows, kind="stable")  # files of one row in the order of paths
         starts = np.searchsorted(rows[files_of_row], np.arange(len(self._digests) + 1))
@@ -152,13 +160,18 @@ class Gallery(OwnImages):
                 every = exact.nearest(self.fields, targets.vectors, len(self._digests), self._usable)
             else:
                 every = exact.rankings(self.fields, targets.vectors, self._usable)
-            for found, digests in targets.by_query(every):
+            heads: Iterable[Rows] = itertools.repeat(np.empty(0, np.intp))
+            if by_index and self.approximate is not None:
+                heads = [rows for rows, _ in self._nearest(targets, by_index, self._usable)]
+            for head, (found, digests) in zip(heads, targets.by_query(every), strict=False):
                 ranked, distances = self._merged(found, digests)
+                is_later = ~np.isin(ranked, head)
                 files_here = counts[ranked]
                 ends = np.cumsum(files_here)
                 within = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - files_here, files_here)
                 numbers = files_of_row[np.repeat(starts[ranked], files_here) + within]
-                yield numbers[np.lexsort((numbers, np.repeat(distances, files_here)))]
+                keys = numbers, np.repeat(distances, files_here), np.repeat(is_later, files_here)
+                yield numbers[np.lexsort(keys)]
 
     # --- from queries to rows -------------------------------------------------------------------------------
 
@@ -181,7 +194,7 @@ class Gallery(OwnImages):
         """The vectors of all variants of all queries, projected."""
         contents = [content for query in asked for content in query.contents]
         vectors = []
-        for term, (table, projection, _) in zip(self.similarity.terms, self._loaded, strict=True):
+        for term, (table, projection, *_) in zip(self.similarity.terms, self._loaded, strict=True):
             rows = [query.vectors[term.name] for query in asked]
             if len({each.shape[1] for each in rows}) > 1:
                 raise UsageError("the queries' vectors have different numbers of values")
@@ -222,10 +235,10 @@ class Gallery(OwnImages):
     def _nearest(self, targets: Targets, k: int, usable: Mask) -> list[Found]:
         """For each query the k nearest rows, and all that tie with the last."""
         most = max((len(digests) for digests in targets.digests), default=0)  # to be left out of what is found
-        if self.indexes:
-            every = approximate.nearest(self.fields, self.indexes, targets.vectors, k + most, usable)
-        else:
+        if self.approximate is None:
             every = exact.nearest(self.fields, targets.vectors, k + most, usable)
+        else:
+            every = self.approximate.nearest(targets.vectors, k + most, usable)
         return [cut(self._merged(some, digests), k) for some, digests in targets.by_query(every)]
 
     def _merged(self, found: Sequence[Found], left_out: frozenset[str]) -> Found:

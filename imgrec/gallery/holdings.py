@@ -7,10 +7,11 @@ from typing import Any
 
 from imgrec.gallery import recorded
 from imgrec.kinds import Store
+from imgrec.search import indexes
 
 
 def describe(store: Store) -> dict[str, Any]:
-    """A store's spaces, fusions, counts, sizes and failed files, as plain data."""
+    """A store's spaces, fusions, counts, sizes, indexes and failed files, as plain data."""
     records = Counter({"images": 0, "missing": 0})
     contents = set()
     for record in store.records():
@@ -46,5 +47,6 @@ def describe(store: Store) -> dict[str, Any]:
             {"key": name, **fusion_spec, "summary": recorded.describe_fusion(name, fusion_spec)}
             for name, fusion_spec in recorded.fusion_specs(store).items()
         ],
+        "indexes": list(indexes.kept(store)),
         "failed": [{"path": failure.path, "reason": failure.reason} for failure in failures],
     }

@@ -19,8 +19,8 @@ from imgrec.gallery.results import Filter, label_of
 from imgrec.gallery.similarity import Similarity, Term
 from imgrec.gallery.smoothing import Smoothed
 from imgrec.kinds import Form, Index, Record, Space, Store, Vectors
-from imgrec.search import approximate, exact, files
-from imgrec.search.approximate import TermIndex
+from imgrec.search import exact, files, indexes
+from imgrec.search.approximate import ApproximateSearch
 from imgrec.search.bounds import Rows
 from imgrec.search.exact import Mask, VectorField
 from imgrec.search.files import Source, VectorTable
@@ -31,7 +31,7 @@ SAMPLE = 256
 """Images from which the usual distance in a space is computed."""
 
 
-DERIVED = ("_loaded", "_tables", "fields", "indexes", "nearness")
+DERIVED = ("_loaded", "_tables", "fields", "approximate", "exact_because", "nearness")
 """Cached properties that depend on which contents were learned from."""
 
 OF_TERMS = ("_stored", "_alignment", "_usable", "records", "_row_of", "sample")
@@ -45,6 +45,9 @@ class Loaded(NamedTuple):
     projection: FittedReducer | None
     source: Source
     """Where they come from."""
+
+    revision: str | None
+    """The store's."""
 
 
 class GalleryRows:
@@ -120,7 +123,7 @@ class GalleryRows:
             else [self._load(term) for term in self.similarity.terms]
         )
         if all(term.is_projected_if_larger for term in self.similarity.terms) and not any(
-            made for _, made, _ in found
+            each.projection for each in found
         ):
             raise UsageError(
                 "projection= has no effect: no part has more dimensions than projection.n_components="
@@ -150,7 +153,7 @@ class GalleryRows:
         source = fitted.source_of(self._store, term.space, projection) if projection else whole
         if term.smoothing is not None:
             source = Smoothed.of(source, table, term.smoothing, term.metric)
-        return Loaded(table, projection, source)
+        return Loaded(table, projection, source, self._store.revision(term.space))
 
     def _fitted_here(self) -> list[Loaded]:
         """`_loaded` of a gallery with a filter: projections are fitted and vectors smoothed on its own files."""
@@ -181,7 +184,7 @@ class GalleryRows:
     def projections(self) -> dict[str, FittedReducer]:
         """The fitted projections by the names of terms; a single term is named ''."""
         by_term = zip(self.similarity.terms, self._loaded, strict=True)
-        return {term.name: projection for term, (_, projection, _) in by_term if projection is not None}
+        return {term.name: each.projection for term, each in by_term if each.projection is not None}
 
     @functools.cached_property
     def _tables(self) -> list[VectorTable]:
@@ -242,7 +245,7 @@ class GalleryRows:
         by_term = zip(self.similarity.terms, self._loaded, self._alignment[1], strict=True)
         fields = [
             VectorField(table.vectors, term.metric, 1.0, rows, table.pruning)
-            for term, (table, _, _), rows in by_term
+            for term, (table, *_), rows in by_term
         ]
         if not any(term.is_scaled for term in self.similarity.terms):
             return fields
@@ -262,22 +265,32 @@ class GalleryRows:
         return rows[np.argsort(self._digests[rows], kind="stable")[:count]]
 
     @functools.cached_property
-    def indexes(self) -> list[TermIndex]:
-        """The index of each term; empty if the search is exact."""
+    def exact_because(self) -> str | None:
+        """Why an index that was asked for is not used at all; None if it is, or there is none."""
         if self._index is None:
-            return []
+            return None
+        for term in self.similarity.terms:
+            if term.metric.form is Form.NONE:
+                return f"metric={term.metric.name} has no Euclidean form"
+        count = np.count_nonzero(self._usable)
+        if count <= self._index.exact_up_to:
+            return f"among {count:,} images all are looked at (index.exact_up_to={self._index.exact_up_to})"
+        return None
+
+    @functools.cached_property
+    def approximate(self) -> ApproximateSearch | None:
+        """The search by indexes; None if the search is exact."""
+        if self._index is None:
+            return None
+        if self.exact_because:
+            log.warning("index=%s is not used: %s, so the search is exact", self._index.name, self.exact_because)
+            return None
         found = []
-        for term, (table, _, source) in zip(self.similarity.terms, self._loaded, strict=True):
-            is_kept = self._where is None
-            if (loaded := approximate.load(self._index, source, table, term.metric, is_kept=is_kept)) is None:
-                log.warning(
-                    "index=%s is not used: metric=%s has no Euclidean form, so the search is exact",
-                    self._index.name,
-                    term.metric.name,
-                )
-                return []
-            found.append(loaded)
-        return found
+        for term, (table, projection, source, revision) in zip(self.similarity.terms, self._loaded, strict=True):
+            is_whole = self._where is None or (projection is None and term.smoothing is None)
+            is_kept = is_whole and revision == self._store.revision(term.space)
+            found.append(indexes.load(self._index, source, table, term.metric, is_kept=is_kept))
+        return ApproximateSearch(self.fields, found)
 
     # --- what it is -----------------------------------------------------------------------------------------
 
@@ -298,7 +311,7 @@ class GalleryRows:
     def spaces(self) -> list[Space]:
         """The space of each term, after projection and smoothing if there are any."""
         found = []
-        for term, (_, projection, _) in zip(self.similarity.terms, self._loaded, strict=True):
+        for term, (_, projection, *_) in zip(self.similarity.terms, self._loaded, strict=True):
             space = projection.space if projection else term.space
             found.append(smoothing.space_of(space, term.smoothing, term.metric) if term.smoothing else space)
         return found
@@ -311,8 +324,8 @@ class GalleryRows:
     @property
     def vectors(self) -> Vectors:
         """The vectors of the only term as they are compared, `float32 (contents, dim)`."""
-        ((table, _, _),) = self._loaded
-        return table.vectors
+        (loaded,) = self._loaded
+        return loaded.table.vectors
 
     def about(self) -> dict[str, Any]:
         """What a run records of the similarity: projections, smoothing, index and a fusion's terms; JSON data."""
@@ -331,13 +344,29 @@ class GalleryRows:
             about["projection"] = self.about_projections()
         if moved := self.about_smoothing():
             about["smoothing"] = moved
-        if self.indexes and self._index is not None:
-            about["index"] = {
-                "index": self._index.name,
-                **self._index.plain_options(),
-                "effort": [each.effort for each in self.indexes],
-            }
+        if (index := self.about_index()) is not None:
+            about["index"] = index
         return about
+
+    def says_approximate(self) -> str | None:
+        """A line that says that searches were approximate, and what they find; None if they were exact."""
+        if self._index is None or self.approximate is None:
+            return None
+        told = [
+            f"{each['recall']:.4f} of the nearest {each['nearest']}, at least {each['at_least']:.4f}"
+            for each in self.approximate.about()
+            if each["effort"] is not None
+        ]
+        return f"approximate, by index={self._index.name}: it finds {'; '.join(told)}" if told else None
+
+    def about_index(self) -> dict[str, Any] | None:
+        """What a run records of the index that was asked for; JSON data. `exact` says why it is not used."""
+        if self._index is None:
+            return None
+        search, how = self.approximate, {"index": self._index.name, **self._index.plain_options()}
+        if search is None:
+            return {**how, "exact": self.exact_because, "measured": []}
+        return {**how, "exact": search.exact_because, "measured": search.about()}
 
     def about_projections(self) -> dict[str, Any] | None:
         """What a run records of projections, by the names of terms or of the only one; JSON data."""

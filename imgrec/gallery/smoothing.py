@@ -71,6 +71,9 @@ class Smoothed(Source):
             vectors[usable[rows]] = np.concatenate(moved)
         return [digest.decode() for digest in self.base.digests[rows].tolist()], vectors
 
+    def changes(self, since: str) -> None:
+        """Unknown: any vector may move when others change."""
+
     @functools.cached_property
     def field(self) -> VectorField:
         """The vectors as they are, to be searched."""

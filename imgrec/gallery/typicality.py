@@ -117,7 +117,7 @@ def _folder(gallery: Gallery, rerank: Reranker | None) -> Path | None:
             (space.key, term.metric.name, term.weight)
             for space, term in zip(gallery.spaces, gallery.similarity.terms, strict=True)
         ],
-        "index": gallery.about().get("index"),
+        "index": {**about, "exact": None, "measured": None} if (about := gallery.about_index()) else None,
         "rerank": rerank and [rerank.name, rerank.plain_options()],
     }
     return cache / "typical" / f"{gallery.key}-{_digest(compared)}" / _digest(revisions)

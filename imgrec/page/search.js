@@ -203,9 +203,10 @@ export class SearchView {
   #results(result, as) {
     const count = result.matches.length;
     const heading = make("h2", {}, count ? `${count} like it` : "None is near enough");
+    const how = approximate(result);
     const link = make("a", { href: as, target: "_blank", rel: "noopener" }, "as JSON");
     const cards = result.matches.map((match, i) => this.#card(match, result.digests[i]));
-    return [make("header", {}, heading, link), make("ol", { className: "grid" }, cards)];
+    return [make("header", {}, heading, how, link), make("ol", { className: "grid" }, cards)];
   }
 
   #card(match, digest) {
@@ -267,4 +268,13 @@ function shares(parts = {}) {
     bar.append(piece);
   }
   return make("div", {}, bar, make("small", {}, text));
+}
+
+/** That the search was approximate, and how much it finds; nothing where it was exact. */
+function approximate({ index, k }) {
+  const found = index?.measured.find(({ effort, nearest }) => effort && nearest >= k);
+  if (!found) return null;
+  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  const title = `Of the nearest ${found.nearest}, at least ${percent(found.at_least)}, as measured on ${found.images} pictures`;
+  return make("small", { title }, `approximate: finds ${percent(found.recall)}`);
 }

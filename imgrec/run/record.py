@@ -90,6 +90,9 @@ class Run:
     inputs: dict[str, str] = field(default_factory=dict)
     """Digests of other inputs, by option: `{"query": "00ff..."}`."""
 
+    index: dict[str, Any] | None = None
+    """The index that was asked for, its effort, and what it finds; None if there is none."""
+
     counts: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds by phase of the stage."""
@@ -261,6 +264,7 @@ class Run:
             "configuration": self.configuration,
             "gallery": self.gallery,
             "inputs": self.inputs,
+            **({"index": self.index} if self.index else {}),
             "plugins": self.plugins,
             "plugin_files": self.plugin_files,
             "versions": versions(),

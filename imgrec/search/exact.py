@@ -27,6 +27,9 @@ Found = tuple[Rows, Doubles]
 FIRST_LOOK = 64
 """Rows that are measured to find a limit for all others, at least."""
 
+NARROW = 8
+"""Of so many images one may be found: then the others are not scanned, as gathering those that may pays."""
+
 AT_ONCE = 256
 """Queries whose dot products with all vectors are computed together, which is faster than one by one."""
 
@@ -98,9 +101,10 @@ def nearest(
     if (len(fields[0]) if usable is None else np.count_nonzero(usable)) <= 2 * _first_look(k):
         rows = _rows(fields, usable)
         return [measured(fields, query, rows) for query in zip(*queries, strict=True)]
+    some = _narrowed(fields, usable)
     found = []
-    for query, lower in _first_bounds(fields, queries, steps, usable):
-        found.append(_settled(fields, query, k, steps, lower))
+    for query, lower in _first_bounds(fields, queries, steps, usable, some):
+        found.append(_settled(fields, query, k, steps, lower, some))
     return found
 
 
@@ -125,10 +129,11 @@ def within(
     [[0, 1]]
     """
     steps, usable = _prepared(fields, queries, usable)
+    some = _narrowed(fields, usable)
     found = []
-    for query, lower in _first_bounds(fields, queries, steps, usable):
-        rows = np.flatnonzero(lower <= steps[0].limit(distance))
-        found.append(_near(fields, query, rows, steps[1:], distance))
+    for query, lower in _first_bounds(fields, queries, steps, usable, some):
+        near = np.flatnonzero(lower <= steps[0].limit(distance))
+        found.append(_near(fields, query, near if some is None else some[near], steps[1:], distance))
     return found
 
 
@@ -259,31 +264,47 @@ def _rows(fields: Sequence[VectorField], usable: Mask | None) -> Rows:
     return np.arange(len(fields[0])) if usable is None else np.flatnonzero(usable)
 
 
+def _narrowed(fields: Sequence[VectorField], usable: Mask | None) -> Rows | None:
+    """The images that may be found, where these are so few that no others are scanned."""
+    if usable is None or NARROW * np.count_nonzero(usable) > len(fields[0]):
+        return None
+    return _rows(fields, usable)
+
+
 def _first_look(k: int) -> int:
     """How many images are measured to find a limit for all others."""
     return max(FIRST_LOOK, 4 * k)
 
 
 def _first_bounds(
-    fields: Sequence[VectorField], queries: Sequence[Vectors], steps: Sequence[_Step], usable: Mask | None
+    fields: Sequence[VectorField],
+    queries: Sequence[Vectors],
+    steps: Sequence[_Step],
+    usable: Mask | None,
+    rows: Rows | None,
 ) -> Iterator[tuple[Sequence[Vectors], Floats]]:
-    """Each query with the first step's bounds of all images, infinite for unusable ones."""
+    """Each query with the first step's bounds of some images, or of all, infinite for unusable ones."""
     at_once = _at_once(fields)
     for start in range(0, len(queries[0]), at_once):
         some = [targets[start : start + at_once] for targets in queries]
-        for query, lower in zip(zip(*some, strict=True), steps[0].bounds(some), strict=True):
-            if usable is not None:
+        for query, lower in zip(zip(*some, strict=True), steps[0].bounds(some, rows), strict=True):
+            if usable is not None and rows is None:
                 lower[~usable] = np.inf
             yield query, lower
 
 
 def _settled(
-    fields: Sequence[VectorField], query: Sequence[Vectors], k: int, steps: Sequence[_Step], lower: Floats
+    fields: Sequence[VectorField],
+    query: Sequence[Vectors],
+    k: int,
+    steps: Sequence[_Step],
+    lower: Floats,
+    rows: Rows | None,
 ) -> Found:
-    """The images nearest to one query, given the first step's bounds of all."""
-    first, rows = _first_look(k), None
-    for step in steps:
-        if rows is not None:
+    """The images nearest to one query, given the first step's bounds of some, or of all."""
+    first = _first_look(k)
+    for i, step in enumerate(steps):
+        if i:
             (lower,) = step.bounds([target[None] for target in query], rows)
         best = _smallest(lower, first)
         _, distances = measured(fields, query, best if rows is None else rows[best])

@@ -112,6 +112,10 @@ class Source:
             return names, vectors
         return names, in_blocks(self.project, vectors)
 
+    def changes(self, since: str) -> tuple[set[str], set[str]] | None:
+        """How its vectors have changed since a revision, as `Store.changes` has it; None if unknown."""
+        return self.store.changes(self.space, since)
+
     def agrees(self, digests: Sequence[str], vectors: Vectors) -> bool:
         """Whether these are the vectors of the given contents; projected ones may differ by rounding."""
         names, true = self.vectors(digests)

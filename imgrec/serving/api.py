@@ -21,7 +21,7 @@ from imgrec.gallery import holdings
 from imgrec.gallery.copies import Finding
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.texts import takes_text
-from imgrec.kinds import Store
+from imgrec.kinds import Index, Store
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import Options, option
 from imgrec.serving import maps as map_names
@@ -48,14 +48,17 @@ class Served:
         store: open; it stays so.
         bodies: how bodies are read.
         runs: the folder of runs that are shown.
+        index: finds candidates approximately; None: every search is exact.
 
     Raises:
         UsageError: it is empty.
     """
 
-    def __init__(self, store: Store, bodies: Bodies | None = None, runs: Path | None = None) -> None:
+    def __init__(
+        self, store: Store, bodies: Bodies | None = None, runs: Path | None = None, index: Index | None = None
+    ) -> None:
         self.store, self.bodies, self.runs = store, bodies or Bodies(), Runs(runs or Path("outputs"))
-        self.galleries = Galleries(store)
+        self.galleries = Galleries(store, index)
         self.maps = Maps(self.galleries)
         self.questions = Questions(store, self.galleries, Uploads())
         cache = store.cache_folder

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from imgrec.gallery import recorded, similarity
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import Similarity
-from imgrec.kinds import Recorded, Store
+from imgrec.kinds import Index, Recorded, Store
 from imgrec.search import files
 from imgrec.serving.workers import Worker
 
@@ -38,10 +38,13 @@ class Moment:
         store: open.
         version: of the store, see `Galleries.version_now`.
         before: similarities of an earlier moment, which hold the models that were loaded.
+        index: finds candidates approximately; None: every search is exact.
     """
 
-    def __init__(self, store: Store, version: str, before: Mapping[str, Similarity]) -> None:
-        self.version = version
+    def __init__(
+        self, store: Store, version: str, before: Mapping[str, Similarity], index: Index | None = None
+    ) -> None:
+        self.version, self._index = version, index
         self._store, self._before = store, before
         self._whole: dict[str, Gallery] = {}
         self._varied: dict[Which, Gallery] = {}
@@ -101,7 +104,9 @@ class Moment:
             if term.projection is None:
                 files.prepare(files.whole(self._store, term.space))
         with self._store.snapshot():
-            return Gallery(self._store, chosen)
+            gallery = Gallery(self._store, chosen, index=self._index)
+            _ = gallery.approximate  # made now, of what the store has now
+            return gallery
 
 
 class Galleries:
@@ -109,6 +114,7 @@ class Galleries:
 
     Args:
         store: open.
+        index: finds candidates approximately; None: every search is exact.
 
     Raises:
         UsageError: it is empty.
@@ -120,10 +126,10 @@ class Galleries:
     REST = 4
     """How many times as long as loading takes nothing is loaded again: an ingest makes a revision a batch."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, index: Index | None = None) -> None:
         recorded.default_key(store)
-        self._store = store
-        self._moment = Moment(store, self.version_now(), {})
+        self._store, self._index = store, index
+        self._moment = Moment(store, self.version_now(), {}, index)
         self._looked, self._is_loading = time.monotonic(), False
         self._lock = threading.Lock()
         self.worker = Worker("imgrec-loading")
@@ -151,7 +157,7 @@ class Galleries:
         try:
             version = self.version_now()
             if version != self._moment.version:
-                moment = Moment(self._store, version, self._moment.similarities)
+                moment = Moment(self._store, version, self._moment.similarities, self._index)
                 moment.load_as(self._moment)
                 self._moment = moment
         finally:

@@ -21,7 +21,7 @@ from imgrec.gallery.narrowing import Narrowing, both, narrowed
 from imgrec.gallery.results import Filter
 from imgrec.gallery.similarity import Similarity
 from imgrec.ingestion.ingest import ingest
-from imgrec.kinds import Extractor, Ranking, Record, Recorded, Reducer, Reranker, Stage, Store
+from imgrec.kinds import Extractor, Index, Ranking, Record, Recorded, Reducer, Reranker, Stage, Store
 from imgrec.kinds.metric import METRIC_HELP
 from imgrec.kinds.metric import names as metric_names
 from imgrec.options import component, option
@@ -71,6 +71,7 @@ class Evaluate(Opens, Narrowing, Stage):
     projection: Reducer | None = component("projection")
     smoothing: Reranker | None = component("smoothing")
     rerank: Reranker | None = component("rerank")
+    index: Index | None = component("index")
 
     def execute(self, run: Run) -> None:
         """Evaluate, print the figures, and write `results.json`, `queries.csv` and `worst.png`."""
@@ -125,6 +126,7 @@ class Evaluate(Opens, Narrowing, Stage):
         run.counts.update({name: found[name] for name in ("gallery", "queries", *evaluation.FIGURES)})
         if found["folds"]:
             run.counts["folds"] = found["folds"]
+        run.index = found["index"]
         found |= {"memory_mb": round(memory.peak() / 1e6) if is_own else None, **self.about}
         run.write_json("results.json", found)
         _write_queries(run.folder / "queries.csv", asked, per_query)
@@ -136,6 +138,8 @@ class Evaluate(Opens, Narrowing, Stage):
             rows = evaluation.answers(ready, asked, worst, k=self.k, rerank=self.rerank, seed=self.seed)
             worst_queries(rows, run.folder / "worst.png", title)
         run.show(_listing(found, asked.grouped_by, title), self.format)
+        if said := gallery.says_approximate():
+            run.note(said)
         run.note(f"the {len(worst)} worst are drawn in {run.folder / 'worst.png'}")
         self.show(run, run.folder / "worst.png")
 
@@ -163,7 +167,7 @@ class Evaluate(Opens, Narrowing, Stage):
 
         how = self.projection, self.metric, self.smoothing
         similarity = similarities.choose(store, self.space, chosen, *how, loosely=False)
-        gallery = Gallery(store, similarity, both(counts, where))
+        gallery = Gallery(store, similarity, both(counts, where), self.index)
         if not gallery.records:
             narrowed([each for each in store.records() if not each.missing and counts(each)], where)
             raise UsageError("the gallery is empty: there are only queries, or nothing below source=")

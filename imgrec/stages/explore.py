@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from imgrec.errors import UsageError
 from imgrec.installation import install_command
-from imgrec.kinds import Stage, Store
+from imgrec.kinds import Index, Stage, Store
 from imgrec.options import component, option
 from imgrec.run import Run
 from imgrec.run.viewer import show
@@ -41,6 +41,7 @@ class Explore(Stage):
     runs: str = option("outputs", path=True, help="the folder whose runs and sweeps are shown")
     open: bool = option(True, help="show the page in a browser")
     store: Store = component("store")
+    index: Index | None = component("index")
 
     def execute(self, run: Run) -> None:
         """Print the address, show it in a browser, and serve until Ctrl-C."""
@@ -59,7 +60,7 @@ class Explore(Stage):
         from imgrec.serving.server import listen, server
 
         with self.store as store, listen(self.host, self.port) as listening:
-            served = Served(store, runs=Path(self.runs))
+            served = Served(store, runs=Path(self.runs), index=self.index)
             host = f"[{self.host}]" if ":" in self.host else self.host
             hosts = [self.hosts] if isinstance(self.hosts, str) else self.hosts or []
             hosts = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -58,12 +59,25 @@ def as_text(result: dict[str, Any], failures: int) -> str:
         lines += ["", table(rows, header=["vectors", "dim", "size", "space"])]
     if result["fusions"]:
         lines += ["", table([[_marked(each, default)] for each in result["fusions"]], header=["fusion"])]
+    if result["indexes"]:
+        lines += ["", table(_indexes(result["indexes"]), header=["size", "index", "finds", "at least", "space"])]
     failed = [[failure["reason"], failure["path"]] for failure in result["failed"][:failures]]
     if failed:
         lines += ["", table(failed, header=["failed because", "path"])]
     if len(result["failed"]) > failures:
         lines.append(f"and {len(result['failed']) - failures:,} more: format=json lists all")
     return "\n".join(lines)
+
+
+def _indexes(kept: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A row for each measured search of each index, or for one that was not measured."""
+    rows = []
+    for each in kept:
+        name = f"{each['index']}, {each['metric']}{'' if each['is_current'] else ', of an older state'}"
+        for found in each["measured"] or [None]:
+            shares = ["", ""] if found is None else [f"{found[share]:.4f}" for share in ("recall", "at_least")]
+            rows.append([_megabytes(each["bytes"]), name, *shares, each["space"]])
+    return rows
 
 
 def _marked(what: dict[str, Any], default: str | None) -> str:

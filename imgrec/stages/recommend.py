@@ -99,7 +99,8 @@ class Recommend(Asking, Opens, Answering, Stage):
             run.reads(len(gallery), gallery.fingerprint, *similarity.sources())
             with run.timed("search"):
                 (matches,) = self.search(gallery, [resolved], self.rerank)
-            result = self.results(gallery, query, matches)
+            result, said = self.results(gallery, query, matches), gallery.says_approximate()
+            run.index = gallery.about_index()
         self._warn(matches)
         if gone := list(images.are_there(match.path for match in matches)).count(False):
             log.warning("%d of these files are gone: ingest again to bring the gallery up to date", gone)
@@ -112,6 +113,8 @@ class Recommend(Asking, Opens, Answering, Stage):
             picture = run.folder / "recommendations.png"
             contact_sheet(matches.query, matches, picture, titles.title(similarity), matches.unlike)
         run.show(_listing(matches, result), self.format)
+        if said:
+            run.note(said)
         run.note(f"drawn in {picture}")
         self.show(run, picture)
 
@@ -142,6 +145,8 @@ class Recommend(Asking, Opens, Answering, Stage):
                     else:
                         shown += rows if self.format in ("markdown", "html") else rows[: ROWS_TOLD - len(shown)]
                     advance(len(some))
+            about |= gallery.about()  # with what was measured of an index
+            run.index, said = gallery.about_index(), gallery.says_approximate()
         run.inputs["query"] = told.queries.hexdigest()
         counts = {"queries": told.count, "unreadable": told.unreadable, "matches": told.matches}
         if self.threshold is not None:
@@ -167,6 +172,8 @@ class Recommend(Asking, Opens, Answering, Stage):
             log.warning("nothing similar for %d of %d queries: %s", told.without, told.count, self._too_far())
         if told.unreadable:
             log.warning("%d of %d queries cannot be read", told.unreadable, told.count)
+        if said:
+            run.note(said)
         run.note(f"written to {file}")
         if told.unreadable == told.count:
             raise UsageError("none of the queries can be read")

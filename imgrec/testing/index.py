@@ -33,10 +33,14 @@ class Subject:
 
     def built(self, vectors: Vectors, block: int = 700) -> Path:
         """Build an index of vectors in a new folder, in blocks, and return the folder."""
-        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = self.folder()
         blocks = (vectors[start : start + block].copy() for start in range(0, len(vectors), block))
         kit.rebuilt(self.index).build(blocks, len(vectors), vectors[::3].copy(), folder)
         return folder
+
+    def folder(self) -> Path:
+        """A new folder."""
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
 
     def opened(self, vectors: Vectors, block: int = 700) -> Index:
         """Build and open an index of vectors."""
@@ -219,6 +223,29 @@ def _works(subject: Subject, folder: Path) -> bool:
     return True
 
 
+def it_follows_changes(subject: Subject) -> None:
+    """`update` returns False, or leaves the older files, adds rows at the end, and finds none that are gone."""
+    vectors, queries = sample(COUNT + 100), sample(20, seed=1)
+    older, folder = subject.built(vectors[:COUNT]), subject.folder()
+    before = {path.name: path.read_bytes() for path in older.iterdir() if path.is_file()}
+    gone = np.random.default_rng(3).choice(COUNT, 100, replace=False).astype(np.int64)
+    blocks = (vectors[start : start + 30].copy() for start in range(COUNT, COUNT + 100, 30))
+    if not kit.rebuilt(subject.index).update(older, np.sort(gone), blocks, folder):
+        return
+    after = {path.name: path.read_bytes() for path in older.iterdir() if path.is_file()}
+    require(before == after, "the older files were changed")
+    left = np.ones(len(vectors), np.bool_)
+    left[gone] = False
+    found = _asked(subject.open(folder), queries)
+    require(all(left[each].all() for each in found), "rows that are gone were found")
+    recall = _recall(found, _true(queries, vectors, left))
+    require(recall >= RECALL, f"{recall:.0%} of the true neighbours after a change")
+    own = _asked(subject.open(folder), vectors[COUNT:])
+    require(
+        all(COUNT + i in each.tolist() for i, each in enumerate(own)), "new rows are not found by their vectors"
+    )
+
+
 def options_come_through_yaml(subject: Subject) -> None:
     """Options are unchanged after a round trip through YAML."""
     kit.check_options(subject.index)
@@ -242,6 +269,7 @@ CHECKS = tuple(
             equal_vectors_are_taken,
             it_is_there_in_another_object,
             damaged_files_are_errors,
+            it_follows_changes,
             options_come_through_yaml,
             module_is_light,
         ),

@@ -27,6 +27,7 @@ PARTS = (
     "estimate",
     "scale",
     "search",
+    "index",
     "answer",
     "maps",
     "page",
