@@ -105,7 +105,7 @@ def test_a_plan_is_measured_and_leaves_nothing(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     before = sorted(Path().rglob("*"))
     done = here("plan", "5000", "source=few", "extractor=colour", "stores=[sqlite,csv]", "vectors=2000",
-                "hour=0.05", "format=json")  # fmt: skip
+                "indexes=[]", "hour=0.05", "format=json")  # fmt: skip
     found = json.loads(done.out)
     measured = found["measured"]
     assert (measured["tried"], measured["are_made_up"]) == (12, False)
@@ -123,6 +123,14 @@ def test_photographs_are_made_up_where_none_are_given_and_that_is_told(here: Cli
     done = here("plan", "5000", "extractor=colour", "vectors=1000")
     assert "32 made-up photographs" in done.err
     assert "money" not in done.out
+
+
+def test_an_index_is_measured_and_left_out_where_it_is_not_used(here: Cli) -> None:
+    done = here("plan", "5000", "extractor=colour", "extractor.bins=2", "stores=[sqlite]", "vectors=24000")
+    assert [line.split()[1] for line in done.out.splitlines()[-2:]] == ["exact", "faiss"]
+    done = here("plan", "5000", "extractor=colour", "stores=[sqlite]", "vectors=1000")
+    assert "faiss" not in done.out
+    assert "index=faiss is not used: among 250 images all are looked at" in done.err
 
 
 def test_what_is_not_installed_is_left_out_and_told(here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

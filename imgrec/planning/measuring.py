@@ -208,7 +208,7 @@ def _searches(
     seed: int,
     advance: Callable[[int], None],
 ) -> list[Searching]:
-    """Of all spaces together, one after the other, in two galleries."""
+    """Of all spaces together, one after the other, in two galleries; without indexes that one does not use."""
     sizes, ways = (vectors // STEP, vectors), (None, *indexes)
     taken = np.zeros((len(ways), 3, len(sizes)))
     for space, dim in dims.items():
@@ -218,8 +218,12 @@ def _searches(
                 _fill(made, space, dim, count, seed)
             queries = [Query.of(vector) for vector in _made_up(QUERIES, dim, seed + 1)]
             for i, index in enumerate(ways):
+                built = [_build_seconds(made, space, index, queries[0]) for made in galleries]
+                if None in built:
+                    taken[i] = np.nan
+                    continue
                 taken[i] += [
-                    [_build_seconds(made, space, index, queries[0]) for made in galleries],
+                    built,
                     [_cached(made) for made in galleries],
                     _query_seconds(galleries, space, index, queries),
                 ]
@@ -230,11 +234,15 @@ def _searches(
             *(Gallery(count, *each) for count, each in zip(sizes, found.T.tolist(), strict=True)),
         )
         for index, found in zip(ways, taken, strict=True)
+        if not np.isnan(found).any()
     ]
 
 
-def _build_seconds(store: Store, space: Space, index: Index | None, query: Query) -> float:
-    """To make what a search needs; the files of exact search, which an index needs as well, count for each."""
+def _build_seconds(store: Store, space: Space, index: Index | None, query: Query) -> float | None:
+    """To make what a search needs; the files of exact search, which an index needs as well, count for each.
+
+    None if the gallery does not use the index, and so says on stderr.
+    """
     if store.cache_folder:
         shutil.rmtree(store.cache_folder, ignore_errors=True)
     start = time.perf_counter()
@@ -242,19 +250,22 @@ def _build_seconds(store: Store, space: Space, index: Index | None, query: Query
         files.prepare(files.whole(store, space))
     with opened(store, space=space.key, index=index) as gallery:
         gallery.search([query], 5)
-    return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        return None if index is not None and gallery.says_approximate() is None else seconds
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Nothing is told of indexes that are made, which are gone again at once."""
-    log = logging.getLogger("imgrec.search")
-    before = log.level
-    log.setLevel(logging.ERROR)
+    logs = [logging.getLogger(f"imgrec.search.{name}") for name in ("files", "indexes")]
+    before = [log.level for log in logs]
     try:
+        for log in logs:
+            log.setLevel(logging.ERROR)
         yield
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
 
 
 def _cached(store: Store) -> int:
