@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import pickle
@@ -156,6 +157,7 @@ def test_without_the_library_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 # --- what is said of its recall -----------------------------------------------------------------------------
 
 
+@functools.cache
 def photographs() -> spectra.Make:
     extractor = shared_timm("mobilenetv2_100", normalise=True)  # extracted for other tests, too
     return spectra.between(np.concatenate([clothing.extracted(extractor, part).vectors for part in PARTS]))
