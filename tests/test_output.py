@@ -41,7 +41,7 @@ PRINTED = {
     "verify": ("", r"check .*\n(\w+ .*\n)+", ""),
     "restore": ("backup=csv", r"outputs/gallery.sqlite: 0 images restored from outputs/gallery-csv\n", ""),
     "plugins": ("", r"kind +name .*\n(\w+ .*\n)+", ""),
-    "plan": ("1000 source=few extractor=colour indexes=[] vectors=1000", r"task .*\n(\w+ .*\n)+", r"measured .*\n"),
+    "plan": ("9 source=few extractor=colour indexes=[] vectors=1000", r"task .*\n(\w+ .*\n)+", r"measured .*\n"),
     "new_plugin": ("foo", r"(imgrec-foo/\S+\n)+", r"next: .* install .*\n"),
     "compare": ("{run} {run}", r"differs: none\n\nfigures (.*\n)+", rf"side by side in {RUN}/compare.png\n"),
     "replay": ("{run}", r"identical\n", ""),
