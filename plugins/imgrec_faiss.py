@@ -39,13 +39,13 @@ class Faiss(imgrec.Index):
 
     requires: ClassVar[Mapping[str, str]] = {"faiss": "imgrec[faiss]"}
 
-    lists: int | None = option(None, minimum=1, help="how many; null: twice the square root of the images")
+    lists: int | None = option(None, minimum=1, help="how many; null: four times the square root of the images")
     seed: int = option(0, minimum=0, maximum=2**31 - 1, help="of the centres that are begun with")
 
     def build(self, blocks: Iterator[Vectors], count: int, sample: Vectors, folder: Path) -> None:
         """Learn centres and the codes' ranges from the sample, encode the vectors, and write the lists."""
         points = _padded(sample)
-        lists = max(1, min(self.lists or round(2 * math.sqrt(count)), len(points) // 8))
+        lists = max(1, min(self.lists or round(4 * math.sqrt(count)), len(points) // 8))
         index = _empty(points.shape[1], lists)
         index.cp.seed, index.cp.min_points_per_centroid = self.seed, 1  # the latter, so that it prints no warning
         index.train(points)
@@ -60,10 +60,10 @@ class Faiss(imgrec.Index):
         return self
 
     def efforts(self) -> Sequence[int]:
-        """Numbers of lists: 1, 2, 3, 4, 6, 8, 12, ..., all of them."""
-        steps = sorted({step << shift for shift in range(31) for step in (2, 3)} | {1})
+        """Numbers of lists: 1, 2, 4 to 8, 10, 12, 14, 16, 20, ..., all of them."""
         count = len(self._lists.learned.centres)
-        return [step for step in steps if step < count] + [count]
+        steps = {step << shift for shift in range(count.bit_length()) for step in (1, 5, 6, 7)}
+        return [*sorted(step for step in steps if step < count), count]
 
     def candidates(
         self, queries: Vectors, count: int, effort: int, usable: npt.NDArray[np.bool_] | None

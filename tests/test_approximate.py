@@ -150,7 +150,7 @@ def test_it_is_measured_once_and_for_each_target_and_depth() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "efforts"), [(500, [16]), (460, [16]), (250, [32]), (130, [64]), (120, []), (9, [])]
+    ("left", "efforts"), [(500, [16]), (460, [16]), (250, [32]), (240, []), (120, []), (9, [])]
 )
 def test_a_filter_has_the_effort_divided_by_what_it_leaves(left: int, efforts: list[int]) -> None:
     vectors = some(500)

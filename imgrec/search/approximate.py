@@ -47,6 +47,9 @@ WIDEST = 64
 WHOLE = 0.9
 """The share of images that may be found from which on it counts as all of them."""
 
+WORTH = 0.5
+"""The share of the greatest effort from which on a filter asks for too much: to look at what it leaves is less."""
+
 AGED = 0.1
 """The share of images that may have changed since it was measured what is found."""
 
@@ -115,7 +118,8 @@ class ApproximateSearch:
             return found.effort, found.candidates
         scaled = []
         for each, effort in zip(self._searched, found.effort, strict=True):
-            enough = [offered for offered in each.term.index.efforts() if offered >= effort / share]
+            offered = each.term.index.efforts()
+            enough = [some for some in offered if effort / share <= some <= WORTH * offered[-1]]
             if not enough:
                 return None
             scaled.append(enough[0])
@@ -130,7 +134,9 @@ class ApproximateSearch:
             for each, targets, effort in zip(self._searched, queries, efforts, strict=True)
         ]
         return [
-            exact.measured(self._fields, query, np.unique(np.concatenate(images)))
+            exact.measured(
+                self._fields, query, images[0] if len(images) == 1 else functools.reduce(np.union1d, images)
+            )
             for *images, query in zip(*by_field, zip(*queries, strict=True), strict=True)
         ]
 

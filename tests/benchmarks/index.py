@@ -94,7 +94,7 @@ def _million(report: Report, make: spectra.Make, folder: Path) -> None:
     for name in ("recall", "at_least"):
         report.add(f"stated of the nearest 10, {name}", getattr(told, name), "")
     assert told.effort is not None
-    report.add("effort, of 2,000 lists", told.effort[0], "")
+    report.add("effort, of 4,000 lists", told.effort[0], "")
     exactly, exact_ms = _timed(lambda: exact.nearest([field], [queries], K))
     found, ms = _timed(lambda: search.nearest([queries], K))
     report.add("exact scan, a query of 1,000 at once", exact_ms, "ms of CPU")
