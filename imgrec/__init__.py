@@ -2,7 +2,7 @@
 
 >>> import imgrec, tempfile
 >>> sorted(imgrec.available("store"))
-['csv', 'sqlite']
+['csv', 'lance', 'sqlite']
 """
 
 from __future__ import annotations

@@ -226,7 +226,7 @@ def classes(base: type[C]) -> dict[str, type[C]]:
 
     >>> from imgrec.kinds import Store
     >>> list(classes(Store))
-    ['csv', 'sqlite']
+    ['csv', 'lance', 'sqlite']
     """
     return {name: cast("type[C]", plugin.cls) for name, plugin in available(base.kind).items()}
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from imgrec import images
 from imgrec.batches import chunks
-from imgrec.drawing import map_file
 from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import fitted, recorded, smoothing
 from imgrec.kinds import Batch, Record, Space, Store, places
@@ -251,6 +250,8 @@ def _forget(store: Store, records: Sequence[Record]) -> int:
 
 def _cache(finding: Finding, store: Store) -> Repair:
     """Cache files agree with the store's current content."""
+    from imgrec.drawing import map_file  # at use: it imports Pillow
+
     bad = []
     whole = [files.whole(store, space) for space in store.spaces()]
     plain = itertools.chain(*map(files.check, whole), *map(smoothing.check, whole))

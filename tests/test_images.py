@@ -250,8 +250,8 @@ def test_a_named_file_needs_no_suffix_and_nested_roots_count_once(tmp_path: Path
 def test_a_source_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         images.roots(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="source 's3://photos' cannot be opened: no installed plugin"):
-        images.roots("s3://photos")
+    with pytest.raises(UsageError, match="source 'moon://photos' cannot be opened: no installed plugin"):
+        images.roots("moon://photos")
 
 
 def test_odd_shared_files_are_read_by_their_content_or_refused() -> None:

@@ -43,7 +43,7 @@ def has_range(spec: dataclasses.Field[Any]) -> bool:
 def required(cls: type[Component], but: str) -> dict[str, Any]:
     """Values for the options without a default."""
     return {
-        spec.name: None if "group" in spec.metadata else "x"
+        spec.name: None if "group" in spec.metadata else 1 if numeric(type_hints(cls)[spec.name]) else "x"
         for spec in dataclasses.fields(cls)
         if spec.name != but and spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
     }

@@ -451,7 +451,7 @@ def test_a_stage_may_call_its_components_and_options_as_it_likes(cli: Cli, few: 
     done = cli("where", "place.path=here/g.sqlite", "other=csv", "data.b=2", "name=n", "kind=k", env=env)
     assert done.out == "n k {'a': 1, 'b': 2} here/g.sqlite here/g-csv\n"
     assert cli("replay", done.runs()[-1], env=env).out.startswith("identical")
-    assert "place=csv|sqlite  (default sqlite)" in cli("where", "--help", env=env).out
+    assert "place=csv|lance|sqlite  (default sqlite)" in cli("where", "--help", env=env).out
     assert "{b: 2}" not in cli("where", "data={b: 2}", "place.path=here/g.sqlite", env=env).err
 
 

@@ -102,7 +102,7 @@ def test_a_stage_of_a_third_party_is_as_a_built_in_one(cli: Cli, few: Path, pyth
     assert re.search(r"^  outliers +List the images least similar to any other", run("--help"), re.M)
     helped = run("outliers", "--help")
     assert "k=5" in helped
-    assert "store=csv|npz|sqlite  (default sqlite)" in helped
+    assert "store=csv|lance|npz|sqlite  (default sqlite)" in helped
     assert "store.path=outputs/gallery.sqlite" in helped
     # completed
     for line, found in {
@@ -360,7 +360,7 @@ def test_what_cannot_be_a_new_plugin_is_told(cli: Cli, tmp_path: Path, words: st
 def test_an_engine_of_a_third_party(cli: Cli, few: Path, python: Path, tmp_path: Path) -> None:
     """Found, chosen, helped, recorded; bad files are told as by threads, and Ctrl-C ends it."""
     (few / "china" / "bad.jpg").write_bytes(b"no picture")
-    assert "engine=parallel|threads  (default threads)" in cli("ingest", "--help", python=python).out
+    assert "engine=parallel|ray|threads  (default threads)" in cli("ingest", "--help", python=python).out
     words = ["ingest", few, "extractor=hog", "batch_size=5"]
     made = cli(*words, "engine=parallel", "engine.workers=2", "store.path=p.sqlite", python=python)
     assert "12 new, 0 unchanged, 0 moved, 0 missing, 1 failed" in made.out

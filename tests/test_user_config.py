@@ -58,7 +58,7 @@ def test_folders_of_the_environment_come_first(cli: Cli, few: Path, mine: Path, 
 def test_a_users_stage_file_is_imgrecs_with_other_defaults(cli: Cli, few: Path, tmp_path: Path) -> None:
     text = (Path(__file__).parent.parent / "conf" / "stage" / "ingest.yaml").read_text()
     write(tmp_path / "mine" / "stage" / "ingest.yaml", text.replace("backup: none", "backup: csv"))
-    assert "backup=csv|sqlite|none  (default csv)" in cli("ingest", "--help", "--config-dir", "mine").out
+    assert "backup=csv|lance|sqlite|none  (default csv)" in cli("ingest", "--help", "--config-dir", "mine").out
     cli("ingest", few, "--config-dir", "mine")
     assert list((tmp_path / "outputs" / "gallery-csv").glob("[0-9]*/records.csv"))
 
