@@ -30,7 +30,7 @@ GROUPS = ("result", "data", "version", "weights")
 COSTS = frozenset(("timings", "seconds", "bytes_per_image"))
 """Keys of results that may differ between runs on the same data, as may those that end in `COST_ENDINGS`."""
 
-COST_ENDINGS = ("_seconds", "_per_s", "_ms")
+COST_ENDINGS = ("_mb", "_seconds", "_per_s", "_ms")
 
 SHOWN = 10
 """How many differing values of a file are listed one by one."""

@@ -25,7 +25,11 @@ from imgrec.paths import expanded
 SPELLINGS = ("~/x/y", "$IMGREC_TEST/x/y", "${IMGREC_TEST}/x/y")
 """All of them `HOME/x/y` in the tests."""
 
-NEEDED = {"timm": {"model": "resnet18"}, "new_plugin": {"name": "foo"}, "plan": {"images": 1}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "timm": {"model": "resnet18"},
+    "new_plugin": {"name": "foo"},
+    "plan": {"images": 1},
+}
 """Options without which a component cannot be built, of those that are no paths."""
 
 
