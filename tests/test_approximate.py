@@ -286,12 +286,15 @@ def test_what_was_measured_is_measured_again_where_it_was_changed(wrong: str) ->
 @settings(max_examples=20)
 @given(st.integers(0, 2**20), st.floats(0.5, 1), st.floats(0.01, 1))
 def test_a_lower_bound_is_below_the_truth_nearly_always(seed: int, share: float, together: float) -> None:
-    """Of 400 images, whose ten neighbours are found or missed alone or together."""
+    """Of 400 images, whose ten neighbours are found or missed alone or together.
+
+    Where one image in 500 misses all of them, 400 may show none: the bound is up to 0.002 too high then.
+    """
     rng = np.random.default_rng(seed)
     each = rng.beta(share / together, (1 - share + 1e-9) / together, (400, 200))
     shares = rng.binomial(10, each) / 10
     bounds = [lower_bound(some, 10) for some in shares.T]
-    assert np.mean(np.array(bounds) <= share) >= 0.9
+    assert np.mean(np.array(bounds) <= share + 0.002) >= 0.95
 
 
 def _store(tmp_path: Path) -> imgrec.Store:

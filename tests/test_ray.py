@@ -80,6 +80,8 @@ def fragile(tmp_path: Path) -> Iterator[Path]:
     if before is not None:
         os.environ["IMGREC_PLUGINS"] = before
     imgrec.registry.manager().unregister(name="fragile:imgrec.plugin_files.fragile")
+    for known in (imgrec.registry.available, imgrec.registry._components):
+        known.cache_clear()
 
 
 def ingested(folder: Path, extractors: Any, store: Path, engine: str, **options: Any) -> imgrec.IngestReport:
