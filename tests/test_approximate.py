@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import imgrec
@@ -124,7 +124,7 @@ def test_the_least_effort_that_is_sure_to_find_enough(
         assert (told["images"], told["of"], told["nearest"]) == (400, 500, 10)
         assert effort is None or told["at_least"] >= recall
         assert told["recall"] == pytest.approx((effort or 64) / 64, abs=0.06)
-        is_told = "is not used: it finds 1.0000 of the nearest 10, at least 0.9991, and not" in caplog.text
+        is_told = "is not used: it finds 1.0000 of the nearest 10, at least 0.9908, and not" in caplog.text
         assert is_told == (effort is None)
         assert (gallery.about()["index"]["exact"] is None) == (effort is not None)
         assert (gallery.says_approximate() is None) == (effort is None)
@@ -222,11 +222,11 @@ def test_an_index_that_cannot_follow_is_built_anew(wrong: type[Brute]) -> None:
 
 
 def test_a_fusion_takes_the_candidates_of_all_terms_and_more_of_them() -> None:
-    vectors, others = some(2_000), some(2_000, seed=2)
+    vectors, others = some(4_500), some(4_500, seed=2)
     other = Space("hog-0123456789ab", "hog", {}, {"extractor": "hog"})
     with opened() as store:
-        write(store, range(2_000), vectors)
-        write(store, range(2_000), others, other)
+        write(store, range(4_500), vectors)
+        write(store, range(4_500), others, other)
         metric = metric_of("euclidean")
         terms = tuple(Term(space, metric, name) for space, name in ((SPACE, "colour"), (other, "hog")))
         both = Similarity(terms)
@@ -285,16 +285,15 @@ def test_what_was_measured_is_measured_again_where_it_was_changed(wrong: str) ->
 
 @settings(max_examples=20)
 @given(st.integers(0, 2**20), st.floats(0.5, 1), st.floats(0.01, 1))
+@example(0, 0.998, 1.0)
+@example(0, 0.999, 1.0)
 def test_a_lower_bound_is_below_the_truth_nearly_always(seed: int, share: float, together: float) -> None:
-    """Of 400 images, whose ten neighbours are found or missed alone or together.
-
-    Where one image in 500 misses all of them, 400 may show none: the bound is up to 0.002 too high then.
-    """
+    """Of 400 images, whose ten neighbours are found or missed alone or together."""
     rng = np.random.default_rng(seed)
     each = rng.beta(share / together, (1 - share + 1e-9) / together, (400, 200))
     shares = rng.binomial(10, each) / 10
     bounds = [lower_bound(some, 10) for some in shares.T]
-    assert np.mean(np.array(bounds) <= share + 0.002) >= 0.95
+    assert np.mean(np.array(bounds) <= share) >= 0.9
 
 
 def _store(tmp_path: Path) -> imgrec.Store:

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import operator
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from imgrec.search.indexes import Recall, TermIndex, named
 log = logging.getLogger(__name__)
 
 ASKED = 400
-"""Images of a gallery that are asked for, to measure how many of their nearest are found."""
+"""Images of a gallery that are asked for at the least, to measure how many of their nearest are found."""
 
 LEAST_DEPTH = 10
 """How many of the nearest these look for; for a larger k it is twice, four times, ... as many."""
@@ -177,8 +178,8 @@ class ApproximateSearch:
     def _measured(self, depth: int) -> Recall:
         """Ask for some images, each not to find itself, with more and more effort."""
         chosen = np.arange(self._count)
-        if self._count > ASKED:
-            chosen = np.sort(np.random.default_rng(0).choice(self._count, ASKED, replace=False))
+        if self._count > (asked := _asked(self._index.recall)):
+            chosen = np.sort(np.random.default_rng(0).choice(self._count, asked, replace=False))
         queries = [np.array(field.of(chosen)) for field in self._fields]
         nearest = exact.nearest(self._fields, queries, depth + 1)
         limits = [_others(each, image)[depth - 1] for each, image in zip(nearest, chosen.tolist(), strict=True)]
@@ -219,27 +220,53 @@ def _others(found: Found, image: int) -> Doubles:
     return others
 
 
+def _asked(recall: float) -> int:
+    """How many images are asked for: if all were found, as many must be enough to be sure of a recall below 1.
+
+    >>> _asked(0.99), _asked(0.999), _asked(1)
+    (400, 3872, 400)
+    """
+    return max(ASKED, math.ceil(1.05 * math.log(1 - SURE) / math.log(recall))) if 0 < recall < 1 else ASKED
+
+
 def lower_bound(shares: Doubles, each: int) -> float:
     """A lower bound of a mean share that is sure to 97.5 %, for shares of so many neighbours each.
 
-    It is that of Clopper and Pearson, for as many neighbours as these are worth: those of one image are found or
-    missed together (E. Korn and B. Graubard, Confidence intervals for proportions with small expected number of
-    positive counts estimated from survey data, Survey Methodology 24, 1998). A bootstrap over images would be sure
-    that nothing is missed, where nothing was.
+    It is the smaller of two. That of Clopper and Pearson is for as many neighbours as these are worth, as those of
+    one image are found or missed together (E. Korn and B. Graubard, Confidence intervals for proportions with
+    small expected number of positive counts estimated from survey data, Survey Methodology 24, 1998). Where few
+    images miss any, they do not tell how much an image misses: so the other one bounds how many images miss any,
+    and takes the mean of what those missed, with half an image more that misses all.
 
     >>> round(lower_bound(np.ones(400), 10), 4)
-    0.9991
+    0.9908
     >>> round(lower_bound(np.repeat([1, 0], [396, 4]), 10), 3)  # all neighbours of four images are missed
     0.975
     """
-    from scipy.special import betaincinv
+    missed = 1 - np.asarray(shares, np.float64)
+    return min(_bound_by_neighbours(missed, each), _bound_by_images(missed))
 
-    mean, count = float(np.mean(shares)), float(len(shares) * each)
+
+def _bound_by_neighbours(missed: Doubles, each: int) -> float:
+    mean, count = 1 - float(np.mean(missed)), float(len(missed) * each)
     if mean == 0:
         return 0.0
-    if mean < 1 and len(shares) > 1:
-        count /= max(1.0, float(np.var(shares, ddof=1)) / (mean * (1 - mean) / each))
-    return float(betaincinv(mean * count, count - mean * count + 1, 1 - SURE))
+    if mean < 1 and len(missed) > 1:
+        count /= max(1.0, float(np.var(missed, ddof=1)) / (mean * (1 - mean) / each))
+    return _clopper_pearson(mean * count, count)
+
+
+def _bound_by_images(missed: Doubles) -> float:
+    images = int(np.count_nonzero(missed))
+    that_miss = 1 - _clopper_pearson(len(missed) - images, len(missed))
+    return float(1 - that_miss * (missed.sum() + 0.5) / (images + 0.5))
+
+
+def _clopper_pearson(found: float, count: float) -> float:
+    """The lower bound of a share of which `found` of `count` were seen."""
+    from scipy.special import betaincinv
+
+    return float(betaincinv(found, count - found + 1, 1 - SURE)) if found > 0 else 0.0
 
 
 # --- one term -----------------------------------------------------------------------------------------------
