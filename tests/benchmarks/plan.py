@@ -61,7 +61,7 @@ def _row(by_count: Sequence[Way]) -> list[str]:
 def _cell(way: Way, images: int) -> str:
     parts = [duration(way.seconds)]
     if way.task == "extract":
-        parts += [f"{way.core_hours:,.0f} core hours"]
+        parts += [f"{way.core_hours:,.1f} core hours"]
     if way.way.endswith(" machines"):
         parts.insert(0, way.way)
     if way.disk_bytes is not None:
