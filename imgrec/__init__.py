@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from imgrec import requirements  # noqa: F401  # isort: skip - before all that needs what it looks for
 from imgrec import kinds
 from imgrec.batches import chunks, groups
-from imgrec.errors import ImgrecError, NoStoreError, UsageError
+from imgrec.errors import ImgrecError, NoStoreError, UsageError, runs_within
 from imgrec.hookspecs import RunInfo, hookimpl
 from imgrec.installation import install_command
 from imgrec.kinds import *  # noqa: F403 - `kinds.__all__` is what plugins need
@@ -136,6 +136,7 @@ __all__ += [
     "option",
     "read_again",
     "read_item",
+    "runs_within",
     "source_of",
 ]
 __all__ += kinds.__all__

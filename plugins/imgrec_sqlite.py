@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import os
 import sqlite3
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
@@ -72,10 +71,6 @@ _, *FAILURE_COLUMNS = (spec.name for spec in fields(Failure))
 CHANGES_KEPT = 100_000
 """How many of the latest changes are kept at least; there may be up to twice as many."""
 
-Args = ParamSpec("Args")
-Result = TypeVar("Result")
-Row = TypeVar("Row")
-
 
 @contextlib.contextmanager
 def _errors_of(path: str) -> Iterator[None]:
@@ -86,22 +81,8 @@ def _errors_of(path: str) -> Iterator[None]:
         raise imgrec.ImgrecError(f"store {path}: {error}") from error
 
 
-def _naming_the_file(method: Callable[Args, Result]) -> Callable[Args, Result]:
-    """Apply `_errors_of` to a method and to the iterator that it may return."""
-
-    @functools.wraps(method)
-    def wrapped(*args: Args.args, **kwargs: Args.kwargs) -> Result:
-        path: str = args[0].path  # type: ignore[attr-defined]
-        with _errors_of(path):
-            found = method(*args, **kwargs)
-        return _row_by_row(path, found) if isinstance(found, Iterator) else found  # type: ignore[return-value]
-
-    return wrapped
-
-
-def _row_by_row(path: str, rows: Iterator[Row]) -> Iterator[Row]:
-    with _errors_of(path):
-        yield from rows
+_naming_the_file = imgrec.runs_within(lambda store: _errors_of(store.path))
+"""A decorator of the store's methods."""
 
 
 @dataclass

@@ -25,7 +25,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 sys.path.insert(0, str(Path(__file__).parent))
-from object_storage import ACCESS_KEY, SECRET
+from object_storage import environment_of
 
 CHANGED_AT = 1_700_000_000
 """When each object was written last, in seconds since 1970."""
@@ -79,13 +79,7 @@ class Faulty:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that a process needs to use it."""
-        return {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-        }
+        return environment_of(self.endpoint)
 
 
 def files_in(folder: Path) -> dict[str, bytes]:

@@ -45,6 +45,17 @@ make_server("127.0.0.1", int(sys.argv[1]), one_by_one, True, request_handler=Mot
 """A server that answers one request after the other: moto looks for a key, and then writes it."""
 
 
+def environment_of(endpoint: str) -> dict[str, str]:
+    """The variables that a process needs to use a server."""
+    return {
+        "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+    }
+
+
 @dataclass(frozen=True)
 class ObjectStorage:
     """A bucket of a server that runs."""
@@ -57,13 +68,7 @@ class ObjectStorage:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that a process needs to use it."""
-        return {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-        }
+        return environment_of(self.endpoint)
 
     def requests(self) -> int:
         """How many moto's server has answered so far."""

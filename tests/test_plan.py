@@ -15,7 +15,7 @@ from conftest import Cli
 from imgrec import planning, registry
 from imgrec.kinds import Index
 from imgrec.planning import Limits, Measured, Way
-from imgrec.planning.measuring import EXACT, Gallery, Searching, Storing
+from imgrec.planning.measuring import EXACT, Searching, Storing, Trial
 
 seconds = st.floats(1e-5, 10)
 sizes = st.floats(10, 1e5)
@@ -24,8 +24,8 @@ sizes = st.floats(10, 1e5)
 @st.composite
 def machines(draw: st.DrawFn) -> Measured:
     def searching(name: str) -> Searching:
-        small = Gallery(1_000, draw(seconds), draw(sizes), draw(seconds))
-        large = Gallery(4_000, draw(seconds), draw(sizes), small.query_seconds * draw(st.floats(1.001, 8)))
+        small = Trial(1_000, draw(seconds), draw(sizes), draw(seconds))
+        large = Trial(4_000, draw(seconds), draw(sizes), small.query_seconds * draw(st.floats(1.001, 8)))
         return Searching(name, small, large)
 
     return Measured(

@@ -89,8 +89,10 @@ class Job:
         ends = self.results.get("confidence", {}).get(figure)
         return (ends[0], ends[1]) if ends else None
 
-    def per_query(self, sweep: Path, column: str) -> dict[tuple[str, str], float] | None:
-        """A figure of each query, which a row's first two columns name; None if it has not written them."""
+    def per_query(self, sweep: Path, column: str | None) -> dict[tuple[str, str], float]:
+        """A figure of each query, which a row's first two columns name; empty if it has not written them."""
+        if column is None or self.error is not None:
+            return {}
         try:
             with (sweep / self.name / QUERIES).open(
                 encoding="utf-8", errors="surrogateescape", newline=""
@@ -99,7 +101,7 @@ class Job:
                 place = header.index(column)
                 return {(row[0], row[1]): float(row[place]) for row in rows}
         except (OSError, ValueError, IndexError, csv.Error):
-            return None
+            return {}
 
     def figures(self, count: int) -> Any:
         """What it tells a sweeper that optimises so many figures: a number or a list; None if it is not done."""
@@ -240,14 +242,12 @@ class Leaderboard:
     @functools.cached_property
     def behind(self) -> dict[str, Behind]:
         """By name of a job how far it is behind the best, where both have asked the same queries."""
-        column, (first, *others) = self.ranking.per_query, self.jobs
-        best = first.per_query(self.folder, column) if column and first.error is None else None
-        found = {}
-        for job in others if best else ():
-            asked = job.per_query(self.folder, column) if column and job.error is None else None
-            if best and asked and asked.keys() == best.keys():
-                found[job.name] = behind(list(best.values()), [asked[query] for query in best], seed=0)
-        return found
+        best, *others = [(job.name, job.per_query(self.folder, self.ranking.per_query)) for job in self.jobs]
+        return {
+            name: behind(list(best[1].values()), [asked[query] for query in best[1]], seed=0)
+            for name, asked in others
+            if asked and asked.keys() == best[1].keys()
+        }
 
     def is_tie(self, job: Job) -> bool:
         """Whether it is not the best, and the queries do not tell it from that."""

@@ -53,7 +53,7 @@ class Storing:
 
 
 @dataclass(frozen=True)
-class Gallery:
+class Trial:
     """What a way to search takes in a gallery that was tried."""
 
     images: int
@@ -72,8 +72,8 @@ class Searching:
     name: str
     """`EXACT`, or an index's."""
 
-    small: Gallery
-    large: Gallery
+    small: Trial
+    large: Trial
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _searches(
     return [
         Searching(
             EXACT if index is None else index.name,
-            *(Gallery(count, *each) for count, each in zip(sizes, found.T.tolist(), strict=True)),
+            *(Trial(count, *each) for count, each in zip(sizes, found.T.tolist(), strict=True)),
         )
         for index, found in zip(ways, taken, strict=True)
         if not np.isnan(found).any()

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Iterator
 
 import imgrec
-
-Args = ParamSpec("Args")
-Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
@@ -38,19 +33,5 @@ def short(error: BaseException) -> str:
     return re.sub(r",? ?/\S+\.rs:\d+:\d+", "", text)[:500]
 
 
-def naming_the_store(method: Callable[Args, Result]) -> Callable[Args, Result]:
-    """Apply `errors_of` to a method and to the iterator that it may return."""
-
-    @functools.wraps(method)
-    def wrapped(*args: Args.args, **kwargs: Args.kwargs) -> Result:
-        location: str = args[0].location  # type: ignore[attr-defined]
-        with errors_of(location):
-            found = method(*args, **kwargs)
-        return _row_by_row(location, found) if isinstance(found, Iterator) else found  # type: ignore[return-value]
-
-    return wrapped
-
-
-def _row_by_row(location: str, found: Iterator[Any]) -> Iterator[Any]:
-    with errors_of(location):
-        yield from found
+naming_the_store = imgrec.runs_within(lambda store: errors_of(store.location))
+"""A decorator of a store's methods."""
