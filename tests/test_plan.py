@@ -119,6 +119,15 @@ def test_a_plan_is_measured_and_leaves_nothing(
     assert not list((tmp_path / "temporary").iterdir())
 
 
+def test_photographs_that_cannot_be_read_are_told(here: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_text("no picture")
+    done = here("plan", "5000", "source=bad", "extractor=colour", "indexes=[]", "vectors=1000", code=1)
+    (line,) = done.err.splitlines()[-1:]
+    assert line.startswith("imgrec: none of the 1 files that were tried could be read: ")
+    assert line.endswith("/bad/a.jpg: not an image in a known format")
+
+
 def test_photographs_are_made_up_where_none_are_given_and_that_is_told(here: Cli) -> None:
     done = here("plan", "5000", "extractor=colour", "vectors=1000")
     assert "32 made-up photographs" in done.err

@@ -15,7 +15,7 @@ import numpy as np
 
 from imgrec import images, memory
 from imgrec.batches import chunks
-from imgrec.errors import UsageError
+from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery.gallery import opened
 from imgrec.gallery.query import Query
 from imgrec.ingestion.estimate import Probe, elsewhere, probe, written
@@ -138,7 +138,7 @@ def measure(
 
     Raises:
         UsageError: there are no photographs in the source.
-        ImgrecError: the extractor, a store or an index failed.
+        ImgrecError: none of them can be read; the extractor, a store or an index failed.
     """
     start = time.perf_counter()
     spaces = {Space.of(each): each for each in extractors_of(extractor)}
@@ -180,6 +180,12 @@ def _probed(
         found = probe(images.find(roots), spaces, engine, batch_size=batch_size, seed=seed)
     if not found.files:
         raise UsageError(f"there are no images in {', '.join(roots)}")
+    items = [item for group in found.groups for item in group.items]
+    if all(item.reason for item in items):
+        raise ImgrecError(
+            f"none of the {len(items)} files that were tried could be read: "
+            f"{items[0].file.path}: {items[0].reason}"
+        )
     return found
 
 
