@@ -17,7 +17,7 @@ from ray_cluster import cpu_seconds, processes_with, two_nodes
 
 COUNT = 1024
 ROUNDS = 3
-FEW, LOST_AFTER = 256, 1.0
+FEW, LOST_AFTER = 1024, 1.0
 """Files of an ingest, and the seconds after which a node is lost."""
 
 

@@ -14,7 +14,7 @@ from benchmarks.ingest import WEIGHTS, model, photographs
 from benchmarks.report import Report
 from faulty_storage import Faulty, elsewhere
 
-COUNT = 512
+COUNT = 2048
 LATENCY = 0.03
 ROUNDS = 3
 KEYS = 100_000
