@@ -29,7 +29,7 @@ from imgrec.search.bounds import PCALevel, PruningIndex, pruning_index
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """The version of the cached files."""
 
 WORTH_KEEPING = 32_000_000
@@ -42,7 +42,7 @@ CHECKED = 16_384
 """Rows that are compared with the store at a time."""
 
 ROWS = ("digests", "vectors", "usable")
-LEVEL = ("axes", "columns", "rests")
+LEVEL = ("axes", "terms")
 """The cached arrays, each in a file of its name; the level's number is appended to those of a level."""
 
 
@@ -366,8 +366,7 @@ def is_well_formed(table: VectorTable) -> bool:
     ]
     for level in levels:
         size = level.axes.shape[-1]
-        wanted += [(level.axes, np.float32, (dim, size)), (level.columns, np.float32, (count, size))]
-        wanted += [(level.rests, np.float32, (count,))]
+        wanted += [(level.axes, np.float32, (dim, size)), (level.terms, np.float32, (count, size + 4))]
     are_shaped = all(array.dtype.type is kind and array.shape == shape for array, kind, shape in wanted)
     are_shaped = are_shaped and all(len(array) == count for array in table.made_of.values())
     return are_shaped and not np.isnan(table.pruning.squares).any()
@@ -424,7 +423,12 @@ def _is_pruning_index(vectors: Vectors, pruning: PruningIndex, rows: slice) -> b
         left = np.maximum(squares - np.einsum("ij,ij->i", seen, seen), 0)
         if not (np.abs(level.columns[rows] - seen) <= 1e-5 * np.sqrt(squares)[:, None]).all():
             return False
-        if not (np.abs(level.rests[rows].astype(np.float64) ** 2 - left) <= some).all():
+        length, rest, square, one = level.terms[rows, -4:].astype(np.float64).T
+        if not all(
+            (np.abs(a - b) <= some).all() for a, b in ((length**2, squares), (rest**2, left), (square, squares))
+        ):
+            return False
+        if not (one == 1).all():
             return False
         kept = np.linalg.norm((exact - level.columns[rows] @ axes.T) @ axes, axis=1)
         if not (kept <= 1.01 * level.leak * np.sqrt(squares) + 1e-15).all():
