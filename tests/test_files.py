@@ -88,7 +88,7 @@ def test_every_write_makes_it_anew(store: imgrec.Store, vectors: Vectors) -> Non
     assert len(Gallery(store, of(SPACE))) == 1_999
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "digests.npy", "columns-0.npy", "about.json"])
+@pytest.mark.parametrize("name", ["vectors.npy", "digests.npy", "terms-0.npy", "about.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
 def test_a_damaged_one_is_never_trusted(
     store: imgrec.Store, vectors: Vectors, name: str, damage: str, caplog: pytest.LogCaptureFixture
@@ -123,8 +123,7 @@ def test_a_damaged_one_is_never_trusted(
         ("axes-0", lambda axes: axes[:-1]),
         ("axes-0", lambda axes: (100 * axes).astype(np.int64)),
         ("squares", lambda squares: np.stack([squares, squares], axis=1)),
-        ("rests-0", lambda rests: rests.astype(np.float64)),
-        ("columns-0", lambda columns: columns[:, :-1]),
+        ("terms-0", lambda terms: terms[:, :-1]),
         ("usable", lambda usable: usable.astype(np.int8)),
         ("digests", lambda digests: digests.astype(str)),
         ("vectors", lambda vectors: vectors.astype(np.float64)),
