@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import PIL.Image
@@ -15,7 +15,7 @@ import tiles
 from imgrec import images
 from imgrec.gallery import recorded
 from imgrec.images import versions
-from imgrec.kinds import Space
+from imgrec.kinds import Batch, Record, Space
 
 COLOUR, HOG = imgrec.build("extractor", "colour"), imgrec.build("extractor", "hog")
 
@@ -88,6 +88,44 @@ def test_only_what_a_change_concerns_is_decoded_anew_and_it_is_told_once(
     assert "4 images" in warnings_of_search(store, caplog)[0]
     assert ingested(photos, store) == (0, 6, 4)
     assert ingested(photos, store) == (0, 6, 0)
+
+
+def test_many_records_are_gone_over_once_a_revision(
+    photos: Path,
+    store: imgrec.Store,
+    rules: Rules,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not at every search: of a million it would take longer than the search."""
+    looked_at: list[str] = []
+    is_outdated = recorded.is_outdated
+
+    def noting(record: Record, spaces: Sequence[str]) -> bool:
+        looked_at.append(record.path)
+        return is_outdated(record, spaces)
+
+    monkeypatch.setattr(recorded, "is_outdated", noting)
+    monkeypatch.setattr(recorded, "MANY", 3)
+    rules({})
+    ingested(photos, store)
+
+    def told() -> tuple[list[str], int]:
+        looked_at.clear()
+        recorded._TOLD.clear()  # as another process
+        return [warning.split()[0] for warning in warnings_of_search(store, caplog)], len(looked_at)
+
+    rules({2: ".png .tif"})
+    assert told() == (["2"], 6)
+    assert told() == (["2"], 0)
+    rules({2: ".png .tif", 3: ".jpg"})
+    assert told() == (["6"], 6)
+    (kept,) = store.cache_folder.glob("decoding/*")  # type: ignore[union-attr]
+    (kept / "count.json").write_text("damaged")
+    assert told() == (["6"], 6)
+    assert told() == (["6"], 0)
+    store.write(Batch(forgotten=[next(iter(store.records())).path]))
+    assert told() == (["5"], 5)
 
 
 def test_the_vectors_are_those_of_the_new_pixels(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from imgrec import images, presets, registry
@@ -14,6 +16,7 @@ from imgrec.errors import ImgrecError, UsageError
 from imgrec.fusion import check_weights
 from imgrec.kinds import Extractor, Record, Space, Store
 from imgrec.options import default_values, written
+from imgrec.search import files
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,9 @@ FUSION_PREFIX = "fusion-"
 DEFAULT = "default"
 """The metadata name of the space or fusion by which a gallery's images are compared unless another is named."""
 
+
+MANY = 10_000
+"""Records from which on it is cached what they say of decoding: fewer are gone over in no time."""
 
 IMPORTED = "imported"
 """What spaces name as their extractor whose vectors were imported."""
@@ -51,7 +57,7 @@ def warn_of_older_decoding(store: Store, spaces: Iterable[str]) -> None:
     if not older or told in _TOLD:
         return
     _TOLD.add(told)
-    if count := sum(is_outdated(record, older) for record in store.records()):
+    if count := _count_outdated(store, older):
         log.warning(
             "%s images of %s were decoded by older rules of imgrec, and may have other pixels now: "
             "`imgrec ingest` of their folders decodes these anew, and no others",
@@ -61,6 +67,34 @@ def warn_of_older_decoding(store: Store, spaces: Iterable[str]) -> None:
 
 
 _TOLD = set[tuple[str, ...]]()
+
+
+def _count_outdated(store: Store, spaces: Sequence[str]) -> int:
+    """How many images may be of older decoding in one of some spaces; of many, cached for the store's revision."""
+    kept = _cached_count(store, spaces)
+    if kept is not None:
+        with contextlib.suppress(OSError, ValueError):
+            return int(json.loads((kept / "count.json").read_text()))
+    count, records = 0, 0
+    for record in store.records():
+        count += is_outdated(record, spaces)
+        records += 1
+    if kept is not None and records >= MANY:
+        with contextlib.suppress(OSError):  # the disk may be full or read-only
+            with files.put_in_place(kept) as aside:
+                (aside / "count.json").write_text(json.dumps(count))
+            files.clear_others(kept)
+    return count
+
+
+def _cached_count(store: Store, spaces: Sequence[str]) -> Path | None:
+    held = {space.key: space for space in store.spaces()}
+    revisions = [store.revision(held[key]) for key in spaces if key in held]
+    if store.cache_folder is None or None in revisions:
+        return None
+    rules = {version: sorted(suffixes) for version, suffixes in images.versions.CHANGES.items()}
+    about = json.dumps([rules, list(spaces), revisions])
+    return store.cache_folder / "decoding" / hashlib.sha256(about.encode()).hexdigest()[:12]
 
 
 def fusion_key(fusion_spec: Mapping[str, Any]) -> str:
