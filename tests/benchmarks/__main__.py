@@ -27,6 +27,7 @@ PARTS = (
     "estimate",
     "scale",
     "search",
+    "million",
     "index",
     "answer",
     "maps",

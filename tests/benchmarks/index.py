@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -285,18 +286,23 @@ def _ours(vectors: Floats, queries: Floats, usable: Mask, folder: Path) -> dict[
 
 
 def _peer(name: str, folder: Path) -> dict[str, Any]:
-    """What a peer tells, in an environment that is made for it and kept."""
-    environment, (needed, _) = ENVIRONMENTS / f"peer-{name}", peers.PEERS[name]
-    python = environment / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    commands: tuple[list[Any], ...] = (
-        [python, "-m", "pip", "install", "-q", *needed],
-        [python, peers.__file__, name, folder],
-    )
-    for command in commands:
+    """What a peer tells, in an environment of its own."""
+    for command in (*prepared(name), [python_of(name), peers.__file__, name, folder]):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return {"problem": (done.stderr.strip().splitlines() or ["it failed"])[-1][:100]}
     told: dict[str, Any] = json.loads(done.stdout.rpartition("told: ")[2])
     return told
+
+
+def python_of(peer: str) -> Path:
+    """The Python of the environment that is made for a peer and kept."""
+    return ENVIRONMENTS / f"peer-{peer}" / "bin" / "python"
+
+
+def prepared(peer: str) -> Iterator[list[Any]]:
+    """The commands that make a peer's environment."""
+    python = python_of(peer)
+    if not python.exists():
+        yield [sys.executable, "-m", "venv", python.parent.parent]
+    yield [python, "-m", "pip", "install", "-q", *peers.PEERS[peer][0]]
