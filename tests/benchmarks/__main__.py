@@ -24,6 +24,8 @@ PARTS = (
     "copies",
     "strangers",
     "ingest",
+    "backbones",
+    "process",
     "estimate",
     "scale",
     "search",

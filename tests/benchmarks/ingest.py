@@ -52,7 +52,7 @@ def run() -> Report:
             "imgrec, precision=bfloat16": model(precision="bfloat16"),
             "imgrec, colour": imgrec.build("extractor", "colour"),
         }.items():
-            if _is_worth(extractor):
+            if is_worth(extractor):
                 ways[name] = _ingesting(extractor, Path(folder), photos[0].parent)
             else:
                 report.notes.append(
@@ -109,18 +109,11 @@ def photographs(folder: Path, count: int, size: tuple[int, int] = (400, 533)) ->
     return made
 
 
-def plain_loop(photos: Sequence[Path]) -> Floats:
+def plain_loop(photos: Sequence[Path], extractor: Any = None) -> Floats:
     """What tutorials show: Pillow, timm's transform, a DataLoader, the model as it is."""
-    import timm
     import torch
-    from timm.data.transforms_factory import create_transform
 
-    torch.manual_seed(0)
-    weights = str(WEIGHTS) if WEIGHTS.exists() else None
-    net: Any = timm.create_model("mobilenetv2_100", pad_type="same", checkpoint_path=weights).eval()
-    net.reset_classifier(0)
-    half = (0.5, 0.5, 0.5)
-    transform: Any = create_transform((3, 224, 224), interpolation="bicubic", mean=half, std=half, crop_pct=0.875)
+    net, transform = plain_model(extractor or model())
 
     class Photographs(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:
@@ -133,6 +126,23 @@ def plain_loop(photos: Sequence[Path]) -> Floats:
     with torch.inference_mode():
         vectors: Floats = torch.cat([net(batch) for batch in loader]).numpy()
     return vectors
+
+
+def plain_model(extractor: Any) -> tuple[Any, Any]:
+    """The model of an extractor by timm alone, without its classifier, and timm's transform for it."""
+    import timm
+    import torch
+    from timm.data.config import resolve_data_config
+    from timm.data.transforms_factory import create_transform
+
+    torch.manual_seed(0)
+    net: Any = timm.create_model(
+        extractor.model, checkpoint_path=extractor.checkpoint, **extractor.model_kwargs
+    ).eval()
+    net.reset_classifier(0)
+    how: dict[str, Any] = resolve_data_config({}, model=net)  # type: ignore[no-untyped-call]
+    how |= {name: value for name in ("mean", "std") if (value := getattr(extractor, name))}
+    return net, create_transform(**how)
 
 
 def _decoded(photo: Path) -> Image:
@@ -150,7 +160,7 @@ def _model_alone() -> Callable[[], int]:
     return lambda: sum(len(runtime(pixels)) for _ in range(4))
 
 
-def _is_worth(extractor: Any) -> bool:
+def is_worth(extractor: Any) -> bool:
     from imgrec_timm import export
 
     return getattr(extractor, "precision", "float32") == "float32" or export.has_bfloat16()
@@ -182,25 +192,25 @@ def _add_quality(report: Report) -> None:
         return
     gallery, queries = (sorted((CLOTHING / part).rglob("*.jpg")) for part in ("validation", "test"))
     plain = [plain_loop(photos) for photos in (gallery, queries)]
-    fast, exact = ([_vectors(model(resize=way), p) for p in (gallery, queries)] for way in ("fast", "exact"))
+    fast, exact = ([vectors_of(model(resize=way), p) for p in (gallery, queries)] for way in ("fast", "exact"))
     cosines = np.concatenate([_cosines(ours, theirs) for ours, theirs in zip(exact, plain, strict=True)])
     report.hold(
         "resize=exact, least cosine with the plain loop's vectors", cosines.min(), at_least=0.9999, unit=""
     )
     labels = [np.array([photo.parent.name for photo in photos]) for photos in (gallery, queries)]
-    hits = {name: _precision(*vectors, *labels) for name, vectors in {"plain": plain, "fast": fast}.items()}
+    hits = {name: precision(*vectors, *labels) for name, vectors in {"plain": plain, "fast": fast}.items()}
     report.add("P@5 of the plain loop's vectors, 713 photographs of clothes, cosine", hits["plain"], "")
     report.add("P@5 of resize=fast", hits["fast"], "")
     report.hold("P@5, difference", abs(hits["fast"] - hits["plain"]), at_most=0.01, unit="")
     rounded = model(precision="bfloat16")
-    if _is_worth(rounded):
-        half = [_vectors(rounded, photos) for photos in (gallery, queries)]
-        report.add("P@5 of precision=bfloat16", _precision(*half, *labels), "")
+    if is_worth(rounded):
+        half = [vectors_of(rounded, photos) for photos in (gallery, queries)]
+        report.add("P@5 of precision=bfloat16", precision(*half, *labels), "")
         cosine = np.concatenate([_cosines(*pair) for pair in zip(half, fast, strict=True)]).mean()
         report.add("mean cosine of precision=bfloat16 with resize=fast in float32", cosine, "")
 
 
-def _vectors(extractor: imgrec.Extractor, photos: Sequence[Path]) -> Floats:
+def vectors_of(extractor: imgrec.Extractor, photos: Sequence[Path]) -> Floats:
     return extractor.extract(each(lambda photo: images.decode(photo.read_bytes(), extractor.side), photos))
 
 
@@ -210,7 +220,7 @@ def _cosines(first: Floats, second: Floats) -> Floats:
     return cosines
 
 
-def _precision(gallery: Floats, queries: Floats, labels: Any, wanted: Any) -> float:
+def precision(gallery: Floats, queries: Floats, labels: Any, wanted: Any) -> float:
     unit = [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (gallery, queries)]
     nearest = np.argsort(-unit[1] @ unit[0].T, axis=1)[:, :K]
     return float(np.mean(labels[nearest] == wanted[:, None]))

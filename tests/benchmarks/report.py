@@ -66,7 +66,9 @@ class Report:
         self.targets.append(Target(what, float(value), at_most or at_least, bool(at_most), unit))
 
     def markdown(self) -> str:
-        parts = [self.about, table(["measured", ""], [[figure.what, str(figure)] for figure in self.figures])]
+        parts = [self.about]
+        if self.figures:
+            parts.append(table(["measured", ""], [[figure.what, str(figure)] for figure in self.figures]))
         if self.targets:
             parts.append(table(["in this run", "reached", "asked", "met"], [t.row() for t in self.targets]))
         return "\n\n".join([*parts, *self.notes])
