@@ -95,8 +95,9 @@ def _rates(folder: Path, extractor: Any, photos: Sequence[Path]) -> dict[str, fl
         chosen = replace(extractor, runtime=runtime, precision=precision)
         if ingest.is_worth(chosen):
             ways[f"{runtime}, {precision}"] = functools.partial(_ingested, folder, chosen)
-    ways["timm"] = lambda source: ingest.plain_loop(sorted(source.iterdir()), extractor)
-    encoder = _imagededup(extractor)
+    made = ingest.plain_model(extractor)
+    ways["timm"] = lambda source: ingest.plain_loop(sorted(source.iterdir()), made)
+    encoder = _imagededup(extractor.model, *made)
     ways["imagededup"] = lambda source: encoder.encode_images(image_dir=str(source))
     found = {}
     for name, way in ways.items():
@@ -128,7 +129,7 @@ def _ingested(folder: Path, extractor: Any, source: Path) -> None:
         assert imgrec.ingest(source, extractor, store).failed == 0
 
 
-def _imagededup(extractor: Any) -> Any:
+def _imagededup(name: str, net: Any, transform: Any) -> Any:
     """imagededup's encoder with the same model: installed beside this environment, whose torch it uses."""
     target = ENVIRONMENTS / "peer-imagededup"
     if not target.exists():
@@ -149,8 +150,7 @@ def _imagededup(extractor: Any) -> Any:
     from imagededup.methods import CNN
     from imagededup.utils import CustomModel
 
-    net, transform = ingest.plain_model(extractor)
-    return CNN(verbose=False, model_config=CustomModel(extractor.model, net, transform))
+    return CNN(verbose=False, model_config=CustomModel(name, net, transform))
 
 
 def _query(extractor: Any, photos: Sequence[Path]) -> float:

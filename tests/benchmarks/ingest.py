@@ -109,11 +109,11 @@ def photographs(folder: Path, count: int, size: tuple[int, int] = (400, 533)) ->
     return made
 
 
-def plain_loop(photos: Sequence[Path], extractor: Any = None) -> Floats:
+def plain_loop(photos: Sequence[Path], made: tuple[Any, Any] | None = None) -> Floats:
     """What tutorials show: Pillow, timm's transform, a DataLoader, the model as it is."""
     import torch
 
-    net, transform = plain_model(extractor or model())
+    net, transform = made or plain_model(model())
 
     class Photographs(torch.utils.data.Dataset[Any]):
         def __len__(self) -> int:
