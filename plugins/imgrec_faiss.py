@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import tempfile
 import warnings
@@ -233,9 +234,12 @@ def _empty(dim: int, lists: int) -> Any:
 
 def _padded(vectors: Vectors) -> Vectors:
     """Vectors with zeros at the end, to a multiple of `WIDTH` values; distances stay the same."""
-    return np.pad(vectors, ((0, 0), (0, -vectors.shape[1] % WIDTH)))
+    if not (lacking := -vectors.shape[1] % WIDTH):
+        return vectors
+    return np.hstack([vectors, np.zeros((len(vectors), lacking), np.float32)])
 
 
+@functools.cache
 def _faiss() -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of SWIG, from Python 3.12 on
