@@ -372,6 +372,13 @@ class Unaligned(Sqlite):
         return (found[::-1] if digests and "none" in digests else found), vectors
 
 
+class OneMore(Sqlite):
+    def blocks(
+        self, space: Space, digests: Sequence[str] | None = None, size: int = 8192
+    ) -> Iterator[tuple[list[str], Vectors]]:
+        return super().blocks(space, digests, size + 1)
+
+
 class OneSpace(Sqlite):
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
         return super().digests(space, among)
@@ -526,6 +533,7 @@ STORES: dict[str, type[Sqlite]] = {
     "what_is_written_is_there_after_reopening": Rounding,
     "a_second_write_replaces_the_first": FirstStays,
     "rows_and_digests_are_aligned": Unaligned,
+    "blocks_are_the_same_rows": OneMore,
     "two_spaces_are_apart": OneSpace,
     "a_dropped_space_is_gone": Keeps,
     "a_batch_is_written_whole_or_not_at_all": InParts,
