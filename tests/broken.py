@@ -372,7 +372,7 @@ class Unaligned(Sqlite):
         return (found[::-1] if digests and "none" in digests else found), vectors
 
 
-class OneMore(Sqlite):
+class LargeBlocks(Sqlite):
     def blocks(
         self, space: Space, digests: Sequence[str] | None = None, size: int = 8192
     ) -> Iterator[tuple[list[str], Vectors]]:
@@ -533,7 +533,7 @@ STORES: dict[str, type[Sqlite]] = {
     "what_is_written_is_there_after_reopening": Rounding,
     "a_second_write_replaces_the_first": FirstStays,
     "rows_and_digests_are_aligned": Unaligned,
-    "blocks_are_the_same_rows": OneMore,
+    "blocks_are_the_same_rows": LargeBlocks,
     "two_spaces_are_apart": OneSpace,
     "a_dropped_space_is_gone": Keeps,
     "a_batch_is_written_whole_or_not_at_all": InParts,

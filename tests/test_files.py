@@ -15,7 +15,7 @@ import imgrec
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import of
 from imgrec.kinds import Batch, Record, Space, Vectors
-from imgrec.search import files
+from imgrec.search import files, tables
 
 SPACE = Space.of(imgrec.build("extractor", "colour"))
 
@@ -63,7 +63,7 @@ def test_it_is_kept_and_mapped_and_finds_the_same(
     assert first["euclidean"][0] == ("/00007.jpg", 0.0)
     assert len(kept(store)) == 1
     with monkeypatch.context() as patched:
-        patched.setattr(files, "_from", None)  # the store's vectors are not read again
+        patched.setattr(tables.Source, "blocks", None)  # the store's vectors are not read again
         assert {metric: found(store, vectors[7], metric=metric) for metric in first} == first
     assert isinstance(Gallery(store, of(SPACE)).vectors, np.memmap)
     monkeypatch.setattr(files, "WORTH_KEEPING", 10**9)
@@ -88,7 +88,7 @@ def test_every_write_makes_it_anew(store: imgrec.Store, vectors: Vectors) -> Non
     assert len(Gallery(store, of(SPACE))) == 1_999
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "digests.npy", "columns-0.npy", "about.json"])
+@pytest.mark.parametrize("name", ["vectors.npy", "digests.npy", "terms-0.npy", "about.json"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "other"])
 def test_a_damaged_one_is_never_trusted(
     store: imgrec.Store, vectors: Vectors, name: str, damage: str, caplog: pytest.LogCaptureFixture
@@ -123,8 +123,8 @@ def test_a_damaged_one_is_never_trusted(
         ("axes-0", lambda axes: axes[:-1]),
         ("axes-0", lambda axes: (100 * axes).astype(np.int64)),
         ("squares", lambda squares: np.stack([squares, squares], axis=1)),
-        ("rests-0", lambda rests: rests.astype(np.float64)),
-        ("columns-0", lambda columns: columns[:, :-1]),
+        ("terms-0", lambda terms: terms.astype(np.float64)),
+        ("terms-0", lambda terms: terms[:, :-1]),
         ("usable", lambda usable: usable.astype(np.int8)),
         ("digests", lambda digests: digests.astype(str)),
         ("vectors", lambda vectors: vectors.astype(np.float64)),

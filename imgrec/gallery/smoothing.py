@@ -29,9 +29,9 @@ from imgrec.errors import ImgrecError
 from imgrec.kinds import Doubles, Form, Metric, Reranker, Space, Vectors
 from imgrec.kinds.metric import metric_of
 from imgrec.search import bounds, exact, files
-from imgrec.search.bounds import Rows, pruning_index
 from imgrec.search.exact import Mask, VectorField
-from imgrec.search.files import Source, VectorTable
+from imgrec.search.pruning import Rows, pruning_index
+from imgrec.search.tables import Source, VectorTable
 
 log = logging.getLogger(__name__)
 
