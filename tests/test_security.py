@@ -90,7 +90,7 @@ def test_a_pickle_as_a_checkpoint(
     assert not (tmp_path / "outputs" / "gallery.sqlite").exists()
 
 
-@pytest.mark.parametrize("name", ["vectors", "digests", "columns-0"])
+@pytest.mark.parametrize("name", ["vectors", "digests", "terms-0"])
 def test_a_pickle_as_a_file_of_the_index(
     few: Path,
     tmp_path: Path,

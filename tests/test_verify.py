@@ -336,12 +336,17 @@ def test_a_sound_index(cli: Cli, indexed: tuple[imgrec.Store, Path]) -> None:
     assert (done["check"], done["looked_at"], done["wrong"]) == ("derived files", 1, 0)
 
 
-@pytest.mark.parametrize("name", ["vectors", "usable", "squares", "columns-0", "rests-0", "axes-0"])
-def test_an_index_that_is_not_the_store_s(indexed: tuple[imgrec.Store, Path], name: str) -> None:
-    """One row of many, which the search's own samples would not see."""
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [(name, ...) for name in ("vectors", "usable", "squares", "axes-0")]
+    + [("terms-0", column) for column in (0, -4, -3, -2, -1)],
+)
+def test_an_index_that_is_not_the_store_s(indexed: tuple[imgrec.Store, Path], name: str, column: Any) -> None:
+    """One row of many, or a single value of it, which the search's own samples would not see."""
     store, folder = indexed
     array = np.load(folder / f"{name}.npy", allow_pickle=False)
-    array[7] = ~array[7] if array.dtype == bool else array[7] * 1.01 + 0.01
+    row = array[7:8] if array.ndim == 1 else array[7]
+    row[column] = ~row[column] if array.dtype == bool else row[column] * 1.01 + 0.01
     np.save(folder / f"{name}.npy", array)
     assert found(store) == {"derived files": (1, 1)}
     assert found(store, fix=True) == {"derived files": (1, 0)}
@@ -349,7 +354,7 @@ def test_an_index_that_is_not_the_store_s(indexed: tuple[imgrec.Store, Path], na
     assert found(store) == {}
 
 
-@pytest.mark.parametrize("name", ["about.json", "digests.npy", "rests-0.npy"])
+@pytest.mark.parametrize("name", ["about.json", "digests.npy", "terms-0.npy"])
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x93NUMPY"])
 def test_an_index_that_cannot_be_read(indexed: tuple[imgrec.Store, Path], name: str, content: bytes) -> None:
     """Nor does it stop a search, which makes it again."""

@@ -16,16 +16,13 @@ import numpy.typing as npt
 from imgrec import registry, threads
 from imgrec.errors import ImgrecError, PluginFailedError
 from imgrec.kinds import Doubles, Form, Metric, Vectors
-from imgrec.search.pruning import Floats, PCALevel, PruningIndex, pruning_index
+from imgrec.search.pruning import SHORTEST, Floats, PCALevel, PruningIndex, Rows, pruning_index
 
 FLOAT = np.finfo(np.float32)
 EPS = float(FLOAT.eps)
 """Twice the largest relative error of rounding to float32."""
 
-SHORTEST = 1e-15
-"""Vectors up to this length have too few digits in float32 to bound anything by their direction."""
-
-Some = npt.NDArray[np.intp] | slice | None
+Some = Rows | slice | None
 """Some rows, or all; a slice copies nothing."""
 
 
@@ -46,67 +43,112 @@ def scans(vectors: Vectors, metric: Metric, known: PruningIndex | None) -> Seque
     if metric.form is Form.OWN:
         return [_OwnForm(vectors, metric)]
     known, is_unit = known or pruning_index(vectors, ()), metric.form is Form.UNIT
-    by_levels = [_Products(level.columns, known, is_unit, level) for level in known.levels]
-    return [*by_levels, _Products(vectors, known, is_unit)]
+    return [*(_Terms(level, known, is_unit) for level in known.levels), _Products(vectors, known, is_unit)]
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """Bounds that are one product, of a level's terms with a query's factors: |x|^2 - 2 x.q + |q|^2."""
+
+    level: PCALevel
+    known: PruningIndex
+    is_unit: bool
+    """Whether vectors are compared at unit length."""
+
+    def bounds(self, queries: Vectors, rows: Some = None) -> Iterator[Floats]:
+        targets, among = queries.astype(np.float64), _worth_gathering(rows, len(self.level.terms))
+        lengths = np.linalg.norm(targets, axis=1)
+        products = _products(self.level.terms, self._factors(targets, lengths).astype(np.float32), among)
+        for product, length in zip(products, lengths, strict=True):
+            lower = self._as_bounds(product, length, among)
+            yield lower if among is rows else lower[rows]
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def _factors(self, targets: Doubles, lengths: Doubles) -> Doubles:
+        """`(m, p + 4)`: for each query what each term of a vector counts."""
+        axes, size = self.level.exact_axes, self.level.terms.shape[1]
+        seen = targets @ axes
+        unseen = np.linalg.norm(targets - seen @ axes.T, axis=1)
+        # A sum of n products, in any order, is off by at most n eps / 2 times the sum of their sizes (Higham,
+        # Accuracy and Stability of Numerical Algorithms, 3.1). With the rounding of the factors, doubled:
+        off = (size + 20) * EPS
+        slack = off * lengths + 2 * self.level.leak * np.linalg.norm(seen, axis=1)
+        factors = -2 * np.column_stack(
+            [seen, slack * (1 + off), unseen * (1 + 1e-6 + off), np.zeros((len(seen), 2))]
+        )
+        if self.is_unit:
+            return factors / np.where(lengths > SHORTEST, lengths, 1)[:, None]
+        factors[:, -2] = 1 - off
+        factors[:, -1] = lengths**2 * (1 - off) - 8 * size * float(FLOAT.tiny)  # what underflow takes
+        return factors
+
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
+    def _as_bounds(self, product: Floats, length: float, rows: Some) -> Floats:
+        """A query's product, made bounds in place."""
+        if not self.is_unit:
+            may_overflow = not (self.known.longest + length) ** 2 < FLOAT.max / 8
+            return _sound(product) if may_overflow else product
+        return _of_unit_length(product, _of(self.known.lengths, rows), length, self.known)
 
 
 @dataclass(frozen=True)
 class _Products:
-    """Bounds from dot products of vectors, or of their columns in a level: |x|^2 - 2 x.q + |q|^2."""
+    """Bounds from dot products of whole vectors: |x|^2 - 2 x.q + |q|^2."""
 
     points: Vectors
     known: PruningIndex
     is_unit: bool = False
     """Whether vectors are compared at unit length."""
 
-    level: PCALevel | None = None
-
     def bounds(self, queries: Vectors, rows: Some = None) -> Iterator[Floats]:
-        seen = targets = queries.astype(np.float64)
-        lengths = np.linalg.norm(targets, axis=1)
-        # A dot product of n terms, summed in any order, is off by at most n eps / 2 |x||q| (Higham, Accuracy and
-        # Stability of Numerical Algorithms, 3.1); the rounding of the terms is added here, and the sum doubled.
-        slack, unseen = (self.points.shape[1] + 20) * EPS * lengths, np.zeros(len(targets))
-        if self.level:
-            axes = self.level.exact_axes
-            seen = targets @ axes
-            unseen = np.linalg.norm(targets - seen @ axes.T, axis=1) * (1 + 1e-6)
-            slack += 2 * self.level.leak * np.linalg.norm(seen, axis=1)
-        # Gathering this many rows would cost more than scanning all.
-        are_most = isinstance(rows, np.ndarray) and 4 * len(rows) > len(self.points)
-        among = None if are_most else rows
-        products = self._products(seen, among)
-        for product, *query in zip(products, lengths, slack, unseen, strict=True):
-            lower = self._bounds_of_one(product, among, *query)
-            yield lower[rows] if are_most else lower
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def _products(self, seen: Doubles, rows: Some) -> Vectors:
-        points, targets = self.points if rows is None else self.points[rows], seen.astype(np.float32)
-        return targets @ points.T if len(targets) > 1 else (points @ targets[0])[None]
+        among, lengths = (
+            _worth_gathering(rows, len(self.points)),
+            np.linalg.norm(queries.astype(np.float64), axis=1),
+        )
+        for product, length in zip(_products(self.points, queries, among), lengths, strict=True):
+            lower = self._bounds_of_one(product, among, length)
+            yield lower if among is rows else lower[rows]
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
-    def _bounds_of_one(self, product: Floats, rows: Some, length: float, slack: float, unseen: float) -> Floats:
-        def of(values: Floats) -> Floats:
-            return values if rows is None else values[rows]
-
-        lengths, most = of(self.known.lengths), product  # becomes, in place, an upper bound of the dot products
-        most += lengths * np.float32(slack)
-        if self.level:
-            most += of(self.level.rests) * np.float32(unseen)
+    def _bounds_of_one(self, product: Floats, rows: Some, length: float) -> Floats:
+        lengths, dim = _of(self.known.lengths, rows), self.points.shape[1]
+        most = product  # becomes, in place, an upper bound of the dot products: see `_Terms._factors`
+        most += lengths * np.float32((dim + 20) * EPS * length)
         if self.is_unit:
-            most /= lengths
             most *= np.float32(-2 / length) if length else np.float32(0)
-            most += np.float32(2 * (1 - 16 * EPS))
-            most[(lengths <= SHORTEST) | (lengths == np.inf)] = -np.inf
-            if not SHORTEST < length < FLOAT.max:
-                most[:] = -np.inf
-        else:
-            most *= -2
-            most += of(self.known.squares) * np.float32(1 - 16 * EPS)
-            underflow = 8 * self.points.shape[1] * float(FLOAT.tiny)
-            most += np.float32(length**2 * (1 - 16 * EPS) - underflow)
+            return _of_unit_length(most, lengths, length, self.known)
+        most *= -2
+        most += _of(self.known.squares, rows) * np.float32(1 - 16 * EPS)
+        most += np.float32(length**2 * (1 - 16 * EPS) - 8 * dim * float(FLOAT.tiny))  # what underflow takes
         return _sound(most)
+
+
+def _worth_gathering(rows: Some, count: int) -> Some:
+    """These rows, or None for all if gathering so many would cost more than scanning all."""
+    return None if isinstance(rows, np.ndarray) and 4 * len(rows) > count else rows
+
+
+def _of(values: Floats, rows: Some) -> Floats:
+    return values if rows is None else values[rows]
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _products(points: Vectors, targets: Vectors, rows: Some) -> Vectors:
+    """`(m, n)`: the dot products of all points or some with each target."""
+    points = points if rows is None else points[rows]
+    return targets @ points.T if len(targets) > 1 else (points @ targets[0])[None]
+
+
+def _of_unit_length(product: Floats, lengths: Floats, length: float, known: PruningIndex) -> Floats:
+    """Bounds for vectors at unit length, in place of -2 x.q / |q|, given the lengths of x and of q."""
+    lower = product
+    lower /= lengths
+    lower += np.float32(2 * (1 - 16 * EPS))
+    if not SHORTEST < length < FLOAT.max:
+        lower[:] = -np.inf
+    elif known.are_some_short or not known.longest < np.inf:
+        lower[(lengths <= SHORTEST) | (lengths == np.inf)] = -np.inf
+    return _sound(lower) if not known.longest * length < FLOAT.max / 8 else lower
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from imgrec.search.tables import Source, VectorTable, fingerprint
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
+FORMAT = 5
 """The version of the cached files."""
 
 WORTH_KEEPING = 32_000_000
@@ -434,10 +434,12 @@ def _is_pruning_index(vectors: Vectors, pruning: PruningIndex, rows: slice) -> b
         left = np.maximum(squares - np.einsum("ij,ij->i", seen, seen), 0)
         if not (np.abs(level.columns[rows] - seen) <= 1e-5 * np.sqrt(squares)[:, None]).all():
             return False
-        if not (np.abs(level.rests[rows].astype(np.float64) ** 2 - left) <= some).all():
+        length, rest, square, one = level.terms[rows, -4:].astype(np.float64).T
+        if not all(
+            (np.abs(a - b) <= some).all() for a, b in ((length**2, squares), (rest**2, left), (square, squares))
+        ):
             return False
-        lengths = np.column_stack([np.sqrt(squares), squares, np.ones(len(squares))])
-        if not np.allclose(level.terms[rows][:, [-4, -2, -1]], lengths, rtol=1e-6, atol=0):
+        if not (one == 1).all():
             return False
         kept = np.linalg.norm((exact - level.columns[rows] @ axes.T) @ axes, axis=1)
         if not (kept <= 1.01 * level.leak * np.sqrt(squares) + 1e-15).all():

@@ -16,6 +16,9 @@ from imgrec.kinds import Doubles, Vectors
 Rows = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float32]
 
+SHORTEST = 1e-15
+"""Vectors up to this length have too few digits in float32 to bound anything by their direction."""
+
 LEVELS = (28, 124)
 """Axes of each level: few for a fast scan, more for what it leaves undecided. With the terms beside them, a row is
 32 or 128 values, which is whole lines of the CPU's cache."""
@@ -74,6 +77,16 @@ class PruningIndex:
     def lengths(self) -> Floats:
         """`(n,)`: the length of each vector, where its square neither under- nor overflows."""
         return np.sqrt(self.squares)
+
+    @functools.cached_property
+    def longest(self) -> float:
+        """The length of the longest vector."""
+        return float(self.lengths.max(initial=0))
+
+    @functools.cached_property
+    def are_some_short(self) -> bool:
+        """Whether there are vectors that are too short to have a direction."""
+        return bool((self.lengths <= SHORTEST).any())
 
 
 def pruning_index(
