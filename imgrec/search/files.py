@@ -157,6 +157,7 @@ def _made(source: Source, kept: Path, progress: Progress = no_progress) -> Vecto
             made = _indexed(source, made, aside, known, progress)
             if source.store.revision(source.space) == kept.name:
                 _put(aside, kept)
+                clear_others(kept)
                 return read(kept)
     except OSError as error:  # the disk is full or read-only
         log.info("the search index is not kept: %s", error)
@@ -228,10 +229,11 @@ def keep(source: Source, made: VectorTable, revision: str) -> VectorTable:
         )
         made = replace(made, pruning=pruning_index(made.vectors))
     if source.store.revision(source.space) == revision:
-        # The disk may be full or read-only.
-        with contextlib.suppress(OSError), put_in_place(folder / source.key / revision) as aside:
-            _write(made, aside, {**source.about(), "axes_of": len(made.digests), "changed": 0})
-        clear_others(folder / source.key / revision)
+        kept = folder / source.key / revision
+        with contextlib.suppress(OSError):  # the disk may be full or read-only
+            with put_in_place(kept) as aside:
+                _write(made, aside, {**source.about(), "axes_of": len(made.digests), "changed": 0})
+            clear_others(kept)
     return made
 
 
@@ -251,18 +253,15 @@ def put_in_place(folder: Path, beside: Path | None = None) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=beside))
     try:
         yield aside
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
+        _put(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _put(aside: Path, folder: Path) -> None:
-    """Rename a folder that is complete into place, and remove those of older revisions."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     aside.rename(folder)
-    clear_others(folder)
 
 
 def clear_others(folder: Path) -> None:
@@ -424,8 +423,9 @@ def _is_pruning_index(vectors: Vectors, pruning: PruningIndex, rows: slice) -> b
     exact = vectors.astype(np.float64)
     squares = np.einsum("ij,ij->i", exact, exact)
     some = 1e-5 * squares
-    if not (np.abs(pruning.squares[rows] - squares) <= some).all():
-        return False
+    with np.errstate(over="ignore"):
+        if not np.allclose(pruning.squares[rows], squares.astype(np.float32), rtol=1e-5, atol=0):
+            return False
     for level in pruning.levels:
         axes = level.axes.astype(np.float64)
         if not (np.abs(axes.T @ axes - np.eye(axes.shape[1])) <= 1e-5).all():
