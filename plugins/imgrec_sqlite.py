@@ -348,6 +348,12 @@ class Sqlite(imgrec.Store):
         return map(_record, rows)
 
     @_naming_the_file
+    def copies(self) -> dict[str, int]:
+        """How many files there are of each content; see `Store.copies`."""
+        query = "SELECT digest, count(*) FROM images JOIN contents ON contents.id = content WHERE NOT missing"
+        return dict(self._db.execute(f"{query} GROUP BY content"))
+
+    @_naming_the_file
     def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
         """Failures; see `Store.failures`."""
         rows = self._of_paths(f"SELECT path, {', '.join(FAILURE_COLUMNS)} FROM failures", paths)

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -214,6 +215,10 @@ class Store(Component):
         with self.snapshot():
             for some in chunks(sorted(self.digests(space, digests)), size):
                 yield self.vectors(space, some)
+
+    def copies(self) -> dict[str, int]:
+        """How many files there are of each content, by digest: records that are not missing; none is left out."""
+        return dict(Counter(record.digest for record in self.records() if not record.missing))
 
     def metadata(self) -> dict[str, Any]:
         """Small JSON data by name, kept with the gallery; empty for a store that keeps none."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -134,7 +133,7 @@ def in_memory(source: Source) -> VectorTable:
     """
     with source.store.snapshot():
         names, vectors = source.vectors()
-        return _table(source, _files(source), np.array(names, np.bytes_), vectors, squares_of(vectors))
+        return _table(source, source.store.copies(), np.array(names, np.bytes_), vectors, squares_of(vectors))
 
 
 def streamed(
@@ -153,7 +152,7 @@ def streamed(
         OSError: the file cannot be written.
     """
     with source.store.snapshot(), contextlib.closing(source.blocks()) as blocks:
-        files, first, size = _files(source), list[Block](), 0
+        files, first, size = source.store.copies(), list[Block](), 0
         for block in blocks:
             first.append(block)
             size += block[1].nbytes
@@ -199,17 +198,9 @@ def updated(
         rows = np.flatnonzero([digest not in without for digest in older.digests.tolist()])
         parts = np.split(rows, range(ROWS, len(rows), ROWS))
         stay = ((older.digests[some].tolist(), older.vectors[some]) for some in parts)
-        files = _files(source)
+        files = source.store.copies()
         made = _written(itertools.chain(stay, new), len(files), opened, progress)
         return _table(source, files, *made), rows
-
-
-def _files(source: Source) -> Counter[bytes]:
-    """How many files there are of each content that has a record."""
-    files = Counter[bytes]()
-    for record in source.store.records():
-        files[record.digest.encode()] += not record.missing
-    return files
 
 
 def _written(
@@ -244,9 +235,9 @@ def _written(
 
 
 def _table(
-    source: Source, files: Counter[bytes], digests: Digests, vectors: Vectors, squares: Floats
+    source: Source, files: Mapping[str, int], digests: Digests, vectors: Vectors, squares: Floats
 ) -> VectorTable:
-    counts = np.array([files[digest] for digest in digests.tolist()], dtype=np.int64)
+    counts = np.array([files.get(digest.decode(), 0) for digest in digests.tolist()], dtype=np.int64)
     usable = counts > 0
     suspects = np.flatnonzero(~np.isfinite(squares))  # not finite, or so long that the square is not
     if bad := [row for row in suspects if not np.isfinite(vectors[row]).all()]:

@@ -224,6 +224,18 @@ def blocks_are_the_same_rows(subject: Subject) -> None:
             _same("rows of all blocks", sorted(together), sorted(some.items()))
 
 
+def copies_are_counted(subject: Subject) -> None:
+    """`copies` has the number of files of each content, without those that are missing."""
+    store, again = subject.new()
+    records = [
+        record(f"/{path}.jpg", digest) for path, digest in zip("abcd", ("aa", "bb", "aa", "cc"), strict=True)
+    ]
+    store.write(Batch([*records, record("/e.jpg", "aa", missing=True), record("/f.jpg", "dd", missing=True)]))
+    store.write(Batch(forgotten=["/d.jpg"]))
+    for each in (store, again()):
+        _same("copies", each.copies(), {"aa": 2, "bb": 1})
+
+
 def two_spaces_are_apart(subject: Subject) -> None:
     """Two spaces hold independent vectors, of different dimensions, for the same contents.
 
@@ -665,6 +677,7 @@ CHECKS = tuple(
             a_second_write_replaces_the_first,
             rows_and_digests_are_aligned,
             blocks_are_the_same_rows,
+            copies_are_counted,
             two_spaces_are_apart,
             a_dropped_space_is_gone,
             a_batch_is_written_whole_or_not_at_all,

@@ -27,6 +27,7 @@ PARTS = (
     "estimate",
     "scale",
     "search",
+    "pruning",
     "index",
     "answer",
     "maps",
