@@ -9,6 +9,7 @@ import os
 import sqlite3
 import threading
 import urllib.parse
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
@@ -348,10 +349,10 @@ class Sqlite(imgrec.Store):
         return map(_record, rows)
 
     @_naming_the_file
-    def copies(self) -> dict[str, int]:
-        """How many files there are of each content; see `Store.copies`."""
-        query = "SELECT digest, count(*) FROM images JOIN contents ON contents.id = content WHERE NOT missing"
-        return dict(self._db.execute(f"{query} GROUP BY content"))
+    def copies(self, digests: Sequence[str]) -> dict[str, int]:
+        """How many files there are of some contents; see `Store.copies`."""
+        query = "SELECT digest FROM contents JOIN images ON content = contents.id WHERE NOT missing AND digest IN"
+        return dict(Counter(digest for (digest,) in self._where(query, digests)))
 
     @_naming_the_file
     def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:

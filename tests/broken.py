@@ -374,8 +374,8 @@ class Unaligned(Sqlite):
 
 
 class MissingToo(Sqlite):
-    def copies(self) -> dict[str, int]:
-        return dict(Counter(record.digest for record in self.records()))
+    def copies(self, digests: Sequence[str]) -> dict[str, int]:
+        return dict(Counter(record.digest for record in self.records(digests=digests)))
 
 
 class LargeBlocks(Sqlite):

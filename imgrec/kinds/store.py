@@ -216,9 +216,9 @@ class Store(Component):
             for some in chunks(sorted(self.digests(space, digests)), size):
                 yield self.vectors(space, some)
 
-    def copies(self) -> dict[str, int]:
-        """How many files there are of each content, by digest: records that are not missing; none is left out."""
-        return dict(Counter(record.digest for record in self.records() if not record.missing))
+    def copies(self, digests: Sequence[str]) -> dict[str, int]:
+        """How many files there are of some contents: records that are not missing. Others are left out."""
+        return dict(Counter(record.digest for record in self.records(digests=digests) if not record.missing))
 
     def metadata(self) -> dict[str, Any]:
         """Small JSON data by name, kept with the gallery; empty for a store that keeps none."""

@@ -149,8 +149,8 @@ def _made(source: Source, kept: Path, progress: Progress = no_progress) -> Vecto
         return (aside / "vectors.npy").open("w+b")
 
     try:
-        made, known = _updated(source, kept, opened, progress) or (
-            tables.streamed(source, _worth_keeping(source), opened, progress),
+        made, known = _updated(source, kept, opened) or (
+            tables.streamed(source, _worth_keeping(source), opened),
             None,
         )
         if is_large(source, made):
@@ -166,9 +166,7 @@ def _made(source: Source, kept: Path, progress: Progress = no_progress) -> Vecto
     return tables.in_memory(source) if made is None else made
 
 
-def _updated(
-    source: Source, kept: Path, opened: Callable[[], IO[bytes]], progress: Progress
-) -> tuple[VectorTable, _Known] | None:
+def _updated(source: Source, kept: Path, opened: Callable[[], IO[bytes]]) -> tuple[VectorTable, _Known] | None:
     """A table made of that of an older revision, if there is one from which little has changed."""
     with source.store.snapshot():
         for folder in sorted(kept.parent.glob("[!.]*/")):
@@ -181,7 +179,7 @@ def _updated(
             changed, axes_of = about["changed"] + len(set.union(*changes)), about["axes_of"]
             if not (older.pruning.levels and is_well_formed(older)) or changed > CHANGED * axes_of:
                 continue
-            made, rows = tables.updated(source, older, *changes, opened, progress)
+            made, rows = tables.updated(source, older, *changes, opened)
             if is_large(source, made) and _agrees(made, source):
                 return made, _Known(older.pruning.levels, rows, axes_of, changed)
     return None

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from imgrec import threads
 from imgrec.errors import ImgrecError
-from imgrec.kinds import Progress, Space, Store, Vectors, no_progress
+from imgrec.kinds import Space, Store, Vectors
 from imgrec.search.pruning import Floats, PruningIndex, Rows, squares_of
 
 Digests = npt.NDArray[np.bytes_]
@@ -26,6 +26,9 @@ Block = tuple[Sequence[str] | Sequence[bytes], Vectors]
 
 ROWS = 8192
 """Of a block."""
+
+COUNTED = 65_536
+"""Contents whose copies are counted at a time."""
 
 
 @dataclass(frozen=True)
@@ -133,37 +136,33 @@ def in_memory(source: Source) -> VectorTable:
     """
     with source.store.snapshot():
         names, vectors = source.vectors()
-        return _table(source, source.store.copies(), np.array(names, np.bytes_), vectors, squares_of(vectors))
+        return _table(source, np.array(names, np.bytes_), vectors, squares_of(vectors))
 
 
-def streamed(
-    source: Source, most: int, opened: Callable[[], IO[bytes]], progress: Progress = no_progress
-) -> VectorTable:
+def streamed(source: Source, most: int, opened: Callable[[], IO[bytes]]) -> VectorTable:
     """The table as the store has it; in a file, which is mapped, if its vectors have `most` bytes or more.
 
     Args:
         source: where it comes from.
         most: what may be in memory.
         opened: makes the file, an empty one. It gets the format of NumPy.
-        progress: makes a progress bar, if it is a file.
 
     Raises:
         ImgrecError: a vector is not finite.
         OSError: the file cannot be written.
     """
     with source.store.snapshot(), contextlib.closing(source.blocks()) as blocks:
-        files, first, size = source.store.copies(), list[Block](), 0
+        first, size = list[Block](), 0
         for block in blocks:
             first.append(block)
             size += block[1].nbytes
             if size >= most:
-                every = itertools.chain(first, blocks)
-                return _table(source, files, *_written(every, len(files), opened, progress))
+                return _table(source, *_written(itertools.chain(first, blocks), opened))
         if not first:
             return in_memory(source)
         names = np.concatenate([np.array(names, np.bytes_) for names, _ in first])
         vectors = np.concatenate([vectors for _, vectors in first])
-        return _table(source, files, names, vectors, squares_of(vectors))
+        return _table(source, names, vectors, squares_of(vectors))
 
 
 def updated(
@@ -172,7 +171,6 @@ def updated(
     gone: set[str],
     added: set[str],
     opened: Callable[[], IO[bytes]],
-    progress: Progress = no_progress,
 ) -> tuple[VectorTable, Rows]:
     """The table as the store has it, in a file, made of that of an older revision and what has changed since.
 
@@ -184,7 +182,6 @@ def updated(
         gone: the contents that are gone since, as `Store.changes` has them.
         added: those that were added.
         opened: as in `streamed`.
-        progress: the same.
 
     Returns:
         The table, and those rows of the older one that are its first ones.
@@ -195,20 +192,17 @@ def updated(
     """
     with source.store.snapshot(), contextlib.closing(source.blocks(sorted(added))) as new:
         without = {digest.encode() for digest in gone}
-        rows = np.flatnonzero([digest not in without for digest in older.digests.tolist()])
+        every = (older.digests[start : start + ROWS] for start in range(0, len(older.digests), ROWS))
+        rows = np.flatnonzero([digest not in without for some in every for digest in some.tolist()])
         parts = np.split(rows, range(ROWS, len(rows), ROWS))
         stay = ((older.digests[some].tolist(), older.vectors[some]) for some in parts)
-        files = source.store.copies()
-        made = _written(itertools.chain(stay, new), len(files), opened, progress)
-        return _table(source, files, *made), rows
+        return _table(source, *_written(itertools.chain(stay, new), opened)), rows
 
 
-def _written(
-    blocks: Iterator[Block], count: int, opened: Callable[[], IO[bytes]], progress: Progress
-) -> tuple[Digests, Vectors, Floats]:
-    """Write the vectors of a block or more, some `count`, to a file; returns digests, mapped vectors, squares."""
-    names, vectors = next(blocks)
-    dim, digests, squares = vectors.shape[1], list[Digests](), list[Floats]()
+def _written(blocks: Iterator[Block], opened: Callable[[], IO[bytes]]) -> tuple[Digests, Vectors, Floats]:
+    """Write the vectors of a block or more to a file; returns digests, mapped vectors, squares."""
+    first = next(blocks)
+    dim, digests, squares = first[1].shape[1], list[Digests](), list[Floats]()
 
     def add(block: Block) -> tuple[Digests, Floats]:
         file.write(np.ascontiguousarray(block[1], np.float32).data)
@@ -221,23 +215,24 @@ def _written(
         np.lib.format.write_array_header_1_0(file, about)
         return file.tell()
 
-    every = itertools.chain([(names, vectors)], blocks)
-    with opened() as file, ThreadPoolExecutor(1) as writer, progress("vectors", count) as advance:
+    with opened() as file, ThreadPoolExecutor(1) as writer:
         offset = begin(0)
-        for some, lengths in threads.ahead(writer, add, every, limit=2):
+        for some, lengths in threads.ahead(writer, add, itertools.chain([first], blocks), limit=2):
             digests.append(some)
             squares.append(lengths)
-            advance(len(some))
         begin(sum(map(len, digests)))
         file.flush()
         mapped = np.memmap(file, np.float32, "r", offset, (sum(map(len, digests)), dim))
     return np.concatenate(digests), mapped, np.concatenate(squares)
 
 
-def _table(
-    source: Source, files: Mapping[str, int], digests: Digests, vectors: Vectors, squares: Floats
-) -> VectorTable:
-    counts = np.array([files.get(digest.decode(), 0) for digest in digests.tolist()], dtype=np.int64)
+def _table(source: Source, digests: Digests, vectors: Vectors, squares: Floats) -> VectorTable:
+    """A table of these rows, which are checked; without levels of its pruning index."""
+    counts = np.zeros(len(digests), np.int64)
+    for start in range(0, len(digests), COUNTED):
+        names = [digest.decode() for digest in digests[start : start + COUNTED].tolist()]
+        files = source.store.copies(names)
+        counts[start : start + COUNTED] = [files.get(name, 0) for name in names]
     usable = counts > 0
     suspects = np.flatnonzero(~np.isfinite(squares))  # not finite, or so long that the square is not
     if bad := [row for row in suspects if not np.isfinite(vectors[row]).all()]:
