@@ -49,6 +49,7 @@ FAULTS = (
         "following::a_kill_while_it_is_made_costs_nothing following::what_cannot_be_written_is_searched_in_memory "
         "following::an_older_index_that_is_damaged_is_not_followed files::what_a_killed_run_left_is_removed "
         "files::a_folder_that_cannot_be_written_costs_nothing",
+        "following",
     ),
     Fault(
         "with `engine=ray`: a process or a machine of the cluster is lost, the ingest itself is killed, a file "

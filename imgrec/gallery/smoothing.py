@@ -17,7 +17,7 @@ import glob
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from imgrec.kinds.metric import metric_of
 from imgrec.search import bounds, exact, files
 from imgrec.search.exact import Mask, VectorField
 from imgrec.search.pruning import Rows, pruning_index
-from imgrec.search.tables import Source, VectorTable
+from imgrec.search.tables import Block, Source, VectorTable
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,10 @@ class Smoothed(Source):
         if moved:
             vectors[usable[rows]] = np.concatenate(moved)
         return [digest.decode() for digest in self.base.digests[rows].tolist()], vectors
+
+    def blocks(self, digests: Sequence[str] | None = None) -> Generator[Block, None, None]:
+        """What `vectors` returns, as one block."""
+        yield self.vectors(digests)
 
     def changes(self, since: str) -> None:
         """Unknown: any vector may move when others change."""

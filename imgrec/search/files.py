@@ -142,7 +142,8 @@ class _Known(NamedTuple):
 
 def _made(source: Source, kept: Path, progress: Progress = no_progress) -> VectorTable:
     """A table from the store; a large one is cached with its pruning index, if anything can be written."""
-    made, aside = None, kept.with_name(f".new-{secrets.token_hex(8)}")
+    made: VectorTable | None = None
+    aside = kept.with_name(f".new-{secrets.token_hex(8)}")
 
     def opened() -> IO[bytes]:
         aside.mkdir(parents=True, exist_ok=True)
@@ -156,6 +157,7 @@ def _made(source: Source, kept: Path, progress: Progress = no_progress) -> Vecto
         if is_large(source, made):
             made = _indexed(source, made, aside, known, progress)
             if source.store.revision(source.space) == kept.name:
+                made = None  # nothing of it is mapped any more: Windows would not rename it
                 _put(aside, kept)
                 clear_others(kept)
                 return read(kept)
@@ -197,13 +199,13 @@ def _indexed(
     else:
         log.warning("making a search index of %s vectors, once; it is kept in %s", f"{count:,}", folder)
         known = _Known((), np.arange(0), count, 0)
-    axes = [level.axes for level in known.levels] or principal_axes(made.vectors)
     levels = list[PCALevel]()
     if np.isfinite(made.pruning.squares).all():
 
         def allocate(i: int, shape: tuple[int, int]) -> Vectors:
             return np.lib.format.open_memmap(aside / f"terms-{i}.npy", "w+", np.float32, shape)
 
+        axes = [level.axes for level in known.levels] or principal_axes(made.vectors)
         with progress("search index", count) as advance:
             levels = levels_of(made.vectors, axes, allocate, known.levels, known.rows, advance)
     made = replace(made, pruning=PruningIndex(made.pruning.squares, levels))
