@@ -285,6 +285,14 @@ class Csv(imgrec.Store):
                     rows.update((name, row) for name, row in zip(names, values, strict=True) if name in wanted)
         return list(rows), np.stack(list(rows.values())) if rows else np.empty((0, 0), np.float32)
 
+    def blocks(
+        self, space: Space, digests: Sequence[str] | None = None, size: int = 8192
+    ) -> Iterator[tuple[list[str], Vectors]]:
+        """Vectors; see `Store.blocks`. All are read at once: a later row may replace any earlier one."""
+        names, vectors = self.vectors(space, digests)
+        for start in range(0, len(names), size):
+            yield names[start : start + size], vectors[start : start + size]
+
     def metadata(self) -> dict[str, Any]:
         """Metadata; see `Store.metadata`."""
         return copy.deepcopy(self._now().content.metadata)

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -372,6 +373,18 @@ class Unaligned(Sqlite):
         return (found[::-1] if digests and "none" in digests else found), vectors
 
 
+class MissingToo(Sqlite):
+    def copies(self, digests: Sequence[str]) -> dict[str, int]:
+        return dict(Counter(record.digest for record in self.records(digests=digests)))
+
+
+class LargeBlocks(Sqlite):
+    def blocks(
+        self, space: Space, digests: Sequence[str] | None = None, size: int = 8192
+    ) -> Iterator[tuple[list[str], Vectors]]:
+        return super().blocks(space, digests, size + 1)
+
+
 class OneSpace(Sqlite):
     def digests(self, space: Space, among: Sequence[str] | None = None) -> set[str]:
         return super().digests(space, among)
@@ -526,6 +539,8 @@ STORES: dict[str, type[Sqlite]] = {
     "what_is_written_is_there_after_reopening": Rounding,
     "a_second_write_replaces_the_first": FirstStays,
     "rows_and_digests_are_aligned": Unaligned,
+    "blocks_are_the_same_rows": LargeBlocks,
+    "copies_are_counted": MissingToo,
     "two_spaces_are_apart": OneSpace,
     "a_dropped_space_is_gone": Keeps,
     "a_batch_is_written_whole_or_not_at_all": InParts,

@@ -44,6 +44,14 @@ FAULTS = (
         "kills",
     ),
     Fault(
+        "`kill -9` while the index of exact search is made, or follows the store; no space for it",
+        "what it leaves is not used, and goes with the next one; without space, vectors are searched in memory",
+        "following::a_kill_while_it_is_made_costs_nothing following::what_cannot_be_written_is_searched_in_memory "
+        "following::an_older_index_that_is_damaged_is_not_followed files::what_a_killed_run_left_is_removed "
+        "files::a_folder_that_cannot_be_written_costs_nothing",
+        "following",
+    ),
+    Fault(
         "with `engine=ray`: a process or a machine of the cluster is lost, the ingest itself is killed, a file "
         "kills each process that takes it",
         "what was lost is done again by others, to the last bit; the next run goes on; such a file is recorded as "

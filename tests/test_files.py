@@ -15,7 +15,7 @@ import imgrec
 from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.similarity import of
 from imgrec.kinds import Batch, Record, Space, Vectors
-from imgrec.search import files
+from imgrec.search import files, tables
 
 SPACE = Space.of(imgrec.build("extractor", "colour"))
 
@@ -63,7 +63,7 @@ def test_it_is_kept_and_mapped_and_finds_the_same(
     assert first["euclidean"][0] == ("/00007.jpg", 0.0)
     assert len(kept(store)) == 1
     with monkeypatch.context() as patched:
-        patched.setattr(files, "_from", None)  # the store's vectors are not read again
+        patched.setattr(tables.Source, "blocks", None)  # the store's vectors are not read again
         assert {metric: found(store, vectors[7], metric=metric) for metric in first} == first
     assert isinstance(Gallery(store, of(SPACE)).vectors, np.memmap)
     monkeypatch.setattr(files, "WORTH_KEEPING", 10**9)
@@ -123,6 +123,7 @@ def test_a_damaged_one_is_never_trusted(
         ("axes-0", lambda axes: axes[:-1]),
         ("axes-0", lambda axes: (100 * axes).astype(np.int64)),
         ("squares", lambda squares: np.stack([squares, squares], axis=1)),
+        ("terms-0", lambda terms: terms.astype(np.float64)),
         ("terms-0", lambda terms: terms[:, :-1]),
         ("usable", lambda usable: usable.astype(np.int8)),
         ("digests", lambda digests: digests.astype(str)),

@@ -16,8 +16,9 @@ from imgrec.errors import UsageError
 from imgrec.kinds import Doubles, Vectors
 from imgrec.kinds.metric import metric_of, names
 from imgrec.search import bounds, exact
-from imgrec.search.bounds import FLOAT, PruningIndex, Rows, pruning_index
+from imgrec.search.bounds import FLOAT
 from imgrec.search.exact import Found, VectorField
+from imgrec.search.pruning import Floats, PruningIndex, Rows, pruning_index
 
 SCIPY = {"euclidean": "euclidean", "cosine": "cosine", "manhattan": "cityblock"}
 METRICS = [name for name in names() if name != "hamming"]
@@ -397,7 +398,7 @@ def test_pairs_are_those_of_a_plain_loop(seed: int, metrics: list[str], count: i
     hnp.arrays(np.float32, st.integers(2, 300), elements=st.sampled_from([-np.inf, 0, 1, 2.5, 3, 7, np.inf])),
     st.integers(1, 20),
 )
-def test_the_smallest_of_many_values(values: bounds.Floats, count: int) -> None:
+def test_the_smallest_of_many_values(values: Floats, count: int) -> None:
     count = min(count, len(values) - 1)
     found = exact._smallest(values, count)
     assert len({*found.tolist()}) == count

@@ -30,7 +30,7 @@ from imgrec.images import versions
 from imgrec.kinds import Record, Store
 from imgrec.paths import expanded
 from imgrec.run import progress
-from imgrec.search import files
+from imgrec.search import tables
 
 FORMS: dict[str, Form] = {"parquet": Parquet(), "numpy": Numpy(), "duckdb": DuckDB()}
 
@@ -50,7 +50,7 @@ class Exported:
     """SHA-256 of paths, contents and vectors, in order. It does not depend on the form."""
 
     fingerprint: str
-    """Of the contents; see `files.fingerprint`."""
+    """Of the contents; see `tables.fingerprint`."""
 
     without_vector: int
     """Images that were left out, since they have no vector in one of the spaces."""
@@ -116,7 +116,7 @@ def export_vectors(
         noted.images,
         {each.space.key: each.dim for each in about.columns},
         noted.digest(),
-        files.fingerprint(noted.contents),
+        tables.fingerprint(noted.contents),
         chosen.without_vector,
         chosen.missing,
     )

@@ -25,8 +25,8 @@ from imgrec.kinds import Doubles, Image, Record, Store
 from imgrec.kinds.component import Progress, no_progress
 from imgrec.kinds.extractor import are_equal
 from imgrec.search import exact
-from imgrec.search.bounds import Rows
 from imgrec.search.exact import Mask
+from imgrec.search.pruning import Rows
 from imgrec.threads import each
 
 log = logging.getLogger(__name__)

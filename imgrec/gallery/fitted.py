@@ -25,8 +25,8 @@ from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import smoothing
 from imgrec.kinds import GROUPS, Reducer, Space, Store, Vectors
 from imgrec.search import files
-from imgrec.search.bounds import pruning_index
-from imgrec.search.files import Source, VectorTable
+from imgrec.search.pruning import pruning_index
+from imgrec.search.tables import Source, VectorTable, in_blocks
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +177,7 @@ def _fitted(
 
 def project(projection: FittedReducer, table: VectorTable) -> VectorTable:
     """A table with its vectors projected."""
-    vectors = files.in_blocks(functools.partial(_transformed, projection.reducer), table.vectors)
+    vectors = in_blocks(functools.partial(_transformed, projection.reducer), table.vectors)
     return replace(table, vectors=vectors, pruning=pruning_index(vectors, ()))
 
 

@@ -25,8 +25,8 @@ from imgrec.gallery.typicality import Typical
 from imgrec.kinds import Doubles, Extractor, Index, Record, Recorded, Reducer, Reranker, Store, Vectors
 from imgrec.kinds.component import check_component
 from imgrec.search import exact
-from imgrec.search.bounds import Rows
 from imgrec.search.exact import Found, Mask
+from imgrec.search.pruning import Rows
 
 RANKED_AT_ONCE = 64
 """Queries whose full rankings are in memory at a time."""

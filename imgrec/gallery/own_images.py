@@ -16,8 +16,8 @@ from imgrec.gallery.selection import Selected, varied
 from imgrec.gallery.spacing import nearness
 from imgrec.kinds import Doubles, Record
 from imgrec.search import exact
-from imgrec.search.bounds import Rows
 from imgrec.search.exact import Mask
+from imgrec.search.pruning import Rows
 
 ASKED = 1_000
 """Images of a gallery that are asked for their own nearest ones."""

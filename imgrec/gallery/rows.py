@@ -19,11 +19,11 @@ from imgrec.gallery.results import Filter, label_of
 from imgrec.gallery.similarity import Similarity, Term
 from imgrec.gallery.smoothing import Smoothed
 from imgrec.kinds import Form, Index, Record, Space, Store, Vectors
-from imgrec.search import exact, files, indexes
+from imgrec.search import exact, files, indexes, tables
 from imgrec.search.approximate import ApproximateSearch
-from imgrec.search.bounds import Rows
 from imgrec.search.exact import Mask, VectorField
-from imgrec.search.files import Source, VectorTable
+from imgrec.search.pruning import Rows
+from imgrec.search.tables import Source, VectorTable
 
 log = logging.getLogger(__name__)
 
@@ -302,10 +302,10 @@ class GalleryRows:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the gallery's contents; see `files.fingerprint`."""
+        """Identifies the gallery's contents; see `tables.fingerprint`."""
         if self._where is None and all(rows is None for rows in self._alignment[1]):
             return self._tables[0].fingerprint
-        return files.fingerprint(self._digests[self._usable])
+        return tables.fingerprint(self._digests[self._usable])
 
     @property
     def spaces(self) -> list[Space]:

@@ -12,7 +12,7 @@ import numpy as np
 from imgrec.errors import UsageError
 from imgrec.kinds import Doubles
 from imgrec.options import Options, option
-from imgrec.search.bounds import Rows
+from imgrec.search.pruning import Rows
 
 AUTO = "auto"
 

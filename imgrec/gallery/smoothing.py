@@ -17,7 +17,7 @@ import glob
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +29,9 @@ from imgrec.errors import ImgrecError
 from imgrec.kinds import Doubles, Form, Metric, Reranker, Space, Vectors
 from imgrec.kinds.metric import metric_of
 from imgrec.search import bounds, exact, files
-from imgrec.search.bounds import Rows, pruning_index
 from imgrec.search.exact import Mask, VectorField
-from imgrec.search.files import Source, VectorTable
+from imgrec.search.pruning import Rows, pruning_index
+from imgrec.search.tables import Block, Source, VectorTable
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,10 @@ class Smoothed(Source):
         if moved:
             vectors[usable[rows]] = np.concatenate(moved)
         return [digest.decode() for digest in self.base.digests[rows].tolist()], vectors
+
+    def blocks(self, digests: Sequence[str] | None = None) -> Generator[Block, None, None]:
+        """What `vectors` returns, as one block."""
+        yield self.vectors(digests)
 
     def changes(self, since: str) -> None:
         """Unknown: any vector may move when others change."""

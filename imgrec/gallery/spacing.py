@@ -8,8 +8,8 @@ import numpy as np
 
 from imgrec.kinds import Doubles
 from imgrec.search import exact
-from imgrec.search.bounds import Rows
 from imgrec.search.exact import Mask, VectorField
+from imgrec.search.pruning import Rows
 
 NEIGHBOUR = 5
 """Which of the nearest other images is looked for."""

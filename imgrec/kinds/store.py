@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -202,6 +203,22 @@ class Store(Component):
 
         Of what a run is writing, only whole batches are seen.
         """
+
+    def blocks(
+        self, space: Space, digests: Sequence[str] | None = None, size: int = 8192
+    ) -> Iterator[tuple[list[str], Vectors]]:
+        """What `vectors` returns, at most `size` rows at a time and each once, in memory for these alone.
+
+        Of what a run is writing, only whole batches are seen. The thread that reads it writes nothing meanwhile.
+        By default it asks `vectors` for so many digests at a time; override it where one pass reads all.
+        """
+        with self.snapshot():
+            for some in chunks(sorted(self.digests(space, digests)), size):
+                yield self.vectors(space, some)
+
+    def copies(self, digests: Sequence[str]) -> dict[str, int]:
+        """How many files there are of some contents: records that are not missing. Others are left out."""
+        return dict(Counter(record.digest for record in self.records(digests=digests) if not record.missing))
 
     def metadata(self) -> dict[str, Any]:
         """Small JSON data by name, kept with the gallery; empty for a store that keeps none."""

@@ -138,7 +138,7 @@ class Run:
 
         Args:
             images: the number of files.
-            fingerprint: of their contents, as from `search.files.fingerprint`.
+            fingerprint: of their contents, as from `search.tables.fingerprint`.
             spaces: the spaces used; their identities include the digests of weights.
             notes: the store's metadata that the run depends on.
         """

@@ -24,9 +24,9 @@ from imgrec import registry
 from imgrec.errors import ImgrecError
 from imgrec.kinds import Doubles, Form, Index, Vectors
 from imgrec.search import exact, indexes
-from imgrec.search.bounds import Rows, pruning_index
 from imgrec.search.exact import Found, Mask, VectorField
 from imgrec.search.indexes import Recall, TermIndex, named
+from imgrec.search.pruning import Rows, pruning_index
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ distance itself.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,134 +16,14 @@ import numpy.typing as npt
 from imgrec import registry, threads
 from imgrec.errors import ImgrecError, PluginFailedError
 from imgrec.kinds import Doubles, Form, Metric, Vectors
+from imgrec.search.pruning import SHORTEST, Floats, PCALevel, PruningIndex, Rows, pruning_index
 
 FLOAT = np.finfo(np.float32)
 EPS = float(FLOAT.eps)
 """Twice the largest relative error of rounding to float32."""
 
-SHORTEST = 1e-15
-"""Vectors up to this length have too few digits in float32 to bound anything by their direction."""
-
-Rows = npt.NDArray[np.intp]
-Floats = npt.NDArray[np.float32]
-
-Some = npt.NDArray[np.intp] | slice | None
+Some = Rows | slice | None
 """Some rows, or all; a slice copies nothing."""
-
-
-# --- computed before any query ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PCALevel:
-    """Vectors on some principal axes, and the lengths of what these leave: bounds of distances for less work.
-
-    With columns c and axes A, a vector is x = A c + r. Then x.q = c.(A'q) + r.q, and r.q is at most
-    |r||q - A A'q|, apart from the part of r along the axes that is left by rounding, `leak`.
-    """
-
-    axes: Vectors
-    """`float32 (dim, p)`."""
-
-    terms: Vectors
-    """`float32 (n, p + 4)`: c, |x|, |r| rounded up, |x|^2 and 1 of each vector. So a bound of its distance is one
-    product, of these terms with the factors that a query gives them."""
-
-    leak: float
-    """|A'r| is at most this share of |x|."""
-
-    @functools.cached_property
-    def exact_axes(self) -> Doubles:
-        """The axes in float64."""
-        return self.axes.astype(np.float64)
-
-    @property
-    def columns(self) -> Vectors:
-        """`(n, p)`: c."""
-        return self.terms[:, :-4]
-
-    @property
-    def rests(self) -> Floats:
-        """`(n,)`: |r|, rounded up."""
-        return self.terms[:, -3]
-
-
-@dataclass(frozen=True)
-class PruningIndex:
-    """What is computed from vectors once, for all searches among them."""
-
-    squares: Floats
-    """`(n,)`: the squared length of each vector; infinite where it overflows."""
-
-    levels: Sequence[PCALevel] = ()
-    """Coarsest first."""
-
-    @functools.cached_property
-    def lengths(self) -> Floats:
-        """`(n,)`: the length of each vector, where its square neither under- nor overflows."""
-        return np.sqrt(self.squares)
-
-    @functools.cached_property
-    def longest(self) -> float:
-        """The length of the longest vector."""
-        return float(self.lengths.max(initial=0))
-
-    @functools.cached_property
-    def are_some_short(self) -> bool:
-        """Whether there are vectors that are too short to have a direction."""
-        return bool((self.lengths <= SHORTEST).any())
-
-
-LEVELS = (28, 124)
-"""Axes of each level: few for a fast scan, more for what it leaves undecided. With the terms beside them, a row is
-32 or 128 values, which is whole lines of the CPU's cache."""
-
-
-def pruning_index(
-    vectors: Vectors, sizes: Sequence[int] = LEVELS, sample: int = 20_000, seed: int = 0
-) -> PruningIndex:
-    """Vectors on the principal axes of a sample of them; without levels if their squares overflow.
-
-    Args:
-        vectors: `float32 (n, dim)`, finite.
-        sizes: how many axes each level has, fewest first; those that are not fewer than `dim` are skipped.
-        sample: how many vectors the axes are computed from. A small sample makes bounds looser, never wrong.
-        seed: of the sample.
-    """
-    count, dim = vectors.shape
-    squares = np.empty(count, np.float32)
-    with np.errstate(over="ignore"):
-        for start in range(0, count, 128):
-            block = vectors[start : start + 128].astype(np.float64)
-            squares[start : start + 128] = np.einsum("ij,ij->i", block, block)
-    sizes = [size for size in sizes if size < dim]
-    if not sizes or not np.isfinite(squares).all():
-        return PruningIndex(squares)
-    chosen = np.arange(count)
-    if count > sample:
-        chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
-    some = vectors[chosen].astype(np.float64)
-    # Not centred: dot products are bounded, for which the mean is a direction like any other.
-    _, directions = np.linalg.eigh(some.T @ some)
-    best_first = directions[:, ::-1].astype(np.float32)
-    return PruningIndex(squares, [_level(vectors, best_first[:, :size]) for size in sizes])
-
-
-def _level(vectors: Vectors, axes: Vectors) -> PCALevel:
-    axes, exact, (count, size) = np.ascontiguousarray(axes), axes.astype(np.float64), (len(vectors), axes.shape[1])
-    terms, leak = np.empty((count, size + 4), np.float32), 0.0
-    for start in range(0, count, 1024):
-        block, made = vectors[start : start + 1024].astype(np.float64), terms[start : start + 1024]
-        made[:, :size] = block @ exact
-        left = block - made[:, :size] @ exact.T
-        lengths = np.linalg.norm(block, axis=1)
-        made[:, size] = lengths
-        made[:, size + 1] = np.nextafter(np.linalg.norm(left, axis=1).astype(np.float32), np.float32(np.inf))
-        made[:, size + 2] = lengths**2
-        made[:, size + 3] = 1
-        kept = np.linalg.norm(left @ exact, axis=1)
-        leak = max(leak, float(np.max(kept / np.where(lengths > 0, lengths, 1), initial=0)))
-    return PCALevel(axes, terms, leak)
 
 
 # --- scans --------------------------------------------------------------------------------------------------

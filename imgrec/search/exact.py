@@ -17,7 +17,8 @@ import numpy.typing as npt
 from imgrec.kinds import Doubles, Metric, Vectors
 from imgrec.kinds.extractor import are_equal
 from imgrec.search import bounds
-from imgrec.search.bounds import EPS, FLOAT, Floats, PruningIndex, Rows, Scan, Some
+from imgrec.search.bounds import EPS, FLOAT, Scan, Some
+from imgrec.search.pruning import Floats, PruningIndex, Rows
 
 Mask = npt.NDArray[np.bool_]
 

@@ -7,33 +7,37 @@ only for that revision, if samples of them agree with the store, and may be dele
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from imgrec.errors import ImgrecError
-from imgrec.kinds import Space, Store, Vectors
-from imgrec.search.bounds import PCALevel, PruningIndex, pruning_index
+from imgrec.kinds import Progress, Space, Store, Vectors, no_progress
+from imgrec.search import tables
+from imgrec.search.pruning import PCALevel, PruningIndex, Rows, levels_of, principal_axes, pruning_index
+from imgrec.search.tables import Source, VectorTable, fingerprint
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
+FORMAT = 5
 """The version of the cached files."""
 
 WORTH_KEEPING = 32_000_000
 """Bytes of vectors from which on they are cached: fewer load as fast from the store."""
+
+CHANGED = 0.25
+"""The share of vectors that may have changed since the axes were made: with more, all is made anew."""
 
 ABANDONED = 3600
 """Seconds after which unfinished files are those of a run that was killed."""
@@ -44,95 +48,6 @@ CHECKED = 16_384
 ROWS = ("digests", "vectors", "usable")
 LEVEL = ("axes", "terms")
 """The cached arrays, each in a file of its name; the level's number is appended to those of a level."""
-
-
-@dataclass(frozen=True)
-class VectorTable:
-    """The vectors of a space as rows, with what is needed to search them."""
-
-    digests: npt.NDArray[np.bytes_]
-    """`(n,)`: the content of each row."""
-
-    vectors: Vectors
-    """`float32 (n, dim)`; may be memory-mapped."""
-
-    usable: npt.NDArray[np.bool_]
-    """`(n,)`: whether a file of this content was there at the last ingest."""
-
-    images: int
-    """The number of files, copies counted."""
-
-    fingerprint: str
-    """Of the usable contents; see `fingerprint`."""
-
-    pruning: PruningIndex
-
-    made_of: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    """What the vectors were made of, by name and row by row: kept to make only some anew in a later revision."""
-
-
-def fingerprint(digests: Collection[str] | npt.NDArray[np.bytes_]) -> str:
-    """A digest of a gallery's contents, independent of their order.
-
-    >>> fingerprint(["aa", "bb"]) == fingerprint(np.array([b"bb", b"aa"]))
-    True
-    """
-    names = digests if isinstance(digests, np.ndarray) else np.array(list(digests), dtype=np.bytes_)
-    return hashlib.sha256(np.sort(names).tobytes()).hexdigest()  # NumPy sorts them five times as fast
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the vectors of a table come from: a space of the store, as it is or projected."""
-
-    store: Store
-    space: Space
-    """As the store holds it."""
-
-    key: str
-    """That of the vectors' space: of `space`, or of the projected one."""
-
-    project: Callable[[Vectors], Vectors] | None = None
-    """Projects the store's vectors, row by row; None: they are not projected."""
-
-    @property
-    def folder(self) -> Path | None:
-        """Where the table of the store's revision is cached; None if none can be."""
-        revision, cache = self.store.revision(self.space), self.store.cache_folder
-        return None if revision is None or cache is None else cache / self.key / revision
-
-    def about(self) -> dict[str, Any]:
-        """What is kept with the table to say how it was made; JSON data."""
-        return {}
-
-    def vectors(self, digests: Sequence[str] | None = None) -> tuple[list[str], Vectors]:
-        """Row-aligned digests and vectors: all, or those of the given digests."""
-        names, vectors = self.store.vectors(self.space, digests)
-        if self.project is None or not names:
-            return names, vectors
-        return names, in_blocks(self.project, vectors)
-
-    def changes(self, since: str) -> tuple[set[str], set[str]] | None:
-        """How its vectors have changed since a revision, as `Store.changes` has it; None if unknown."""
-        return self.store.changes(self.space, since)
-
-    def agrees(self, digests: Sequence[str], vectors: Vectors) -> bool:
-        """Whether these are the vectors of the given contents; projected ones may differ by rounding."""
-        names, true = self.vectors(digests)
-        row_of = {digest: row for row, digest in enumerate(digests)}
-        if len(names) != len(row_of):
-            return False
-        found = vectors[[row_of[name] for name in names]]
-        if self.project is None:
-            return np.array_equal(found, true)
-        return found.shape == true.shape and np.allclose(found, true, rtol=1e-4, atol=1e-4 * np.abs(true).max())
-
-
-def in_blocks(project: Callable[[Vectors], Vectors], vectors: Vectors, size: int = 8192) -> Vectors:
-    """Project vectors in blocks of `size` rows, to bound the memory needed."""
-    return np.concatenate(
-        [project(vectors[start : start + size]) for start in range(0, max(1, len(vectors)), size)]
-    )
 
 
 def whole(store: Store, space: Space) -> Source:
@@ -148,33 +63,158 @@ def load(store: Store, space: Space) -> VectorTable:
 def load_from(source: Source) -> VectorTable:
     """A table: memory-mapped if it is cached and valid, else from the store.
 
-    It is cached at the second search of the same revision: during an ingest, or for a single search, writing the
-    files would cost more than it saves.
+    It is cached at the second search of the same revision: during an ingest, or for a single search, what that
+    takes would cost more than it saves. Until then a large one is in a temporary file.
     """
     if (kept := source.folder) is None:
-        return _from(source)
+        return tables.in_memory(source)
     if (found := mapped(kept, source)) is not None:
         return found
-    made = _from(source)
-    return keep(source, made, kept.name) if is_large(source, made) and _is_second_look(kept) else made
+    if _is_second_look(kept):
+        return _made(source, kept)
+    try:
+        made = tables.streamed(source, _worth_keeping(source), lambda: _temporary_file(kept.parent))
+    except OSError:  # the disk is full or read-only
+        return tables.in_memory(source)
+    if is_large(source, made):
+        _mark(kept)
+    return made
 
 
-def prepare(source: Source) -> None:
+def prepare(source: Source, progress: Progress = no_progress) -> None:
     """Cache a large table now, for whoever will search it often: it is memory-mapped from the first time on."""
     kept = source.folder
     if kept is not None and mapped(kept, source) is None:
-        made = _from(source)
-        if is_large(source, made):
-            keep(source, made, kept.name)
+        _made(source, kept, progress)
+
+
+def _worth_keeping(source: Source) -> int:
+    """Bytes from which on vectors are cached; projected ones sooner, since they save reading longer vectors."""
+    return WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8
 
 
 def is_large(source: Source, made: VectorTable) -> bool:
-    """Whether a table is worth caching; projected ones are sooner, since they save reading longer vectors."""
-    return made.vectors.nbytes >= (WORTH_KEEPING if source.project is None else WORTH_KEEPING // 8)
+    """Whether a table is worth caching."""
+    return made.vectors.nbytes >= _worth_keeping(source)
+
+
+def _temporary_file(folder: Path) -> IO[bytes]:
+    """A file that is gone when nobody has it open or mapped."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder)
+
+
+def _is_second_look(kept: Path) -> bool:
+    """Whether a large table of this revision was made before; True for only one of concurrent callers."""
+    with contextlib.suppress(OSError):
+        _marks(kept).rmdir()
+        return True
+    return False
+
+
+def _mark(kept: Path) -> None:
+    with contextlib.suppress(OSError):
+        for older in kept.parent.glob(".seen-*"):
+            older.rmdir()
+        _marks(kept).mkdir()
+
+
+def _marks(kept: Path) -> Path:
+    return kept.with_name(f".seen-{kept.name}")
+
+
+# --- making and keeping -------------------------------------------------------------------------------------
+
+
+class _Known(NamedTuple):
+    """What is taken over from the table of an older revision."""
+
+    levels: Sequence[PCALevel]
+    rows: Rows
+    """Those of its rows that are the first ones now."""
+
+    axes_of: int
+    """How many vectors there were when its axes were made."""
+
+    changed: int
+    """How many have changed since."""
+
+
+def _made(source: Source, kept: Path, progress: Progress = no_progress) -> VectorTable:
+    """A table from the store; a large one is cached with its pruning index, if anything can be written."""
+    made: VectorTable | None = None
+    aside = kept.with_name(f".new-{secrets.token_hex(8)}")
+
+    def opened() -> IO[bytes]:
+        aside.mkdir(parents=True, exist_ok=True)
+        return (aside / "vectors.npy").open("w+b")
+
+    try:
+        made, known = _updated(source, kept, opened) or (
+            tables.streamed(source, _worth_keeping(source), opened),
+            None,
+        )
+        if is_large(source, made):
+            made = _indexed(source, made, aside, known, progress)
+            if source.store.revision(source.space) == kept.name:
+                made = None  # nothing of it is mapped any more: Windows would not rename it
+                _put(aside, kept)
+                clear_others(kept)
+                return read(kept)
+    except OSError as error:  # the disk is full or read-only
+        log.info("the search index is not kept: %s", error)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return tables.in_memory(source) if made is None else made
+
+
+def _updated(source: Source, kept: Path, opened: Callable[[], IO[bytes]]) -> tuple[VectorTable, _Known] | None:
+    """A table made of that of an older revision, if there is one from which little has changed."""
+    with source.store.snapshot():
+        for folder in sorted(kept.parent.glob("[!.]*/")):
+            if (changes := source.changes(folder.name)) is None:
+                continue
+            try:
+                older, about = read(folder), _about(folder)
+            except (OSError, EOFError, ValueError, KeyError, TypeError):
+                continue
+            changed, axes_of = about["changed"] + len(set.union(*changes)), about["axes_of"]
+            if not (older.pruning.levels and is_well_formed(older)) or changed > CHANGED * axes_of:
+                continue
+            made, rows = tables.updated(source, older, *changes, opened)
+            if is_large(source, made) and _agrees(made, source):
+                return made, _Known(older.pruning.levels, rows, axes_of, changed)
+    return None
+
+
+def _indexed(
+    source: Source, made: VectorTable, aside: Path, known: _Known | None, progress: Progress
+) -> VectorTable:
+    """Add the pruning index to a table whose vectors are in a folder, and all other files to this."""
+    count, folder = len(made.digests), aside.parent.parent
+    if known:
+        log.warning(
+            "the search index in %s follows the store: %s vectors are new", folder, f"{count - len(known.rows):,}"
+        )
+    else:
+        log.warning("making a search index of %s vectors, once; it is kept in %s", f"{count:,}", folder)
+        known = _Known((), np.arange(0), count, 0)
+    levels = list[PCALevel]()
+    if np.isfinite(made.pruning.squares).all():
+
+        def allocate(i: int, shape: tuple[int, int]) -> Vectors:
+            return np.lib.format.open_memmap(aside / f"terms-{i}.npy", "w+", np.float32, shape)
+
+        axes = [level.axes for level in known.levels] or principal_axes(made.vectors)
+        with progress("search index", count) as advance:
+            levels = levels_of(made.vectors, axes, allocate, known.levels, known.rows, advance)
+    made = replace(made, pruning=PruningIndex(made.pruning.squares, levels))
+    _write(made, aside, {**source.about(), "axes_of": known.axes_of, "changed": known.changed})
+    return made
 
 
 def keep(source: Source, made: VectorTable, revision: str) -> VectorTable:
-    """Add the pruning index to a large table, and cache it for later searches, unless the store has changed since.
+    """Add the pruning index to a large table in memory, and cache it, unless the store has changed since.
 
     Args:
         source: where it comes from.
@@ -189,51 +229,12 @@ def keep(source: Source, made: VectorTable, revision: str) -> VectorTable:
         )
         made = replace(made, pruning=pruning_index(made.vectors))
     if source.store.revision(source.space) == revision:
+        kept = folder / source.key / revision
         with contextlib.suppress(OSError):  # the disk may be full or read-only
-            _keep(made, folder / source.key / revision, source.about())
+            with put_in_place(kept) as aside:
+                _write(made, aside, {**source.about(), "axes_of": len(made.digests), "changed": 0})
+            clear_others(kept)
     return made
-
-
-def _is_second_look(kept: Path) -> bool:
-    """Whether the store was searched before in this revision; True for only one of concurrent callers."""
-    mark = kept.with_name(f".seen-{kept.name}")
-    with contextlib.suppress(OSError):
-        mark.rmdir()
-        return True
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        for older in kept.parent.glob(".seen-*"):
-            older.rmdir()
-        mark.mkdir()
-    return False
-
-
-def _from(source: Source) -> VectorTable:
-    """The table as the store has it.
-
-    Raises:
-        ImgrecError: a vector is not finite.
-    """
-    digests, vectors = source.vectors()
-    files = Counter(record.digest for record in source.store.records() if not record.missing)
-    counts = np.array([files[digest] for digest in digests], dtype=np.int64)
-    names = np.array(digests, dtype=np.bytes_)
-    usable, pruning = counts > 0, pruning_index(vectors, ())
-    suspects = np.flatnonzero(~np.isfinite(pruning.squares))  # not finite, or so long that the square is not
-    if bad := [row for row in suspects if not np.isfinite(vectors[row]).all()]:
-        raise ImgrecError(
-            f"{len(bad)} of {len(names)} vectors of {source.key} in {source.store.location} are not finite, such "
-            f"as that of the content {digests[bad[0]]}: `imgrec verify fix=true` drops them, and the next ingest "
-            "extracts them again"
-        )
-    return VectorTable(
-        digests=names,
-        vectors=vectors,
-        usable=usable,
-        images=int(counts.sum()),
-        fingerprint=fingerprint(names[usable]),
-        pruning=pruning,
-    )
 
 
 @contextlib.contextmanager
@@ -252,11 +253,15 @@ def put_in_place(folder: Path, beside: Path | None = None) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=beside))
     try:
         yield aside
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
+        _put(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put(aside: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
 
 
 def clear_others(folder: Path) -> None:
@@ -268,28 +273,28 @@ def clear_others(folder: Path) -> None:
                 shutil.rmtree(other, ignore_errors=True)
 
 
-def _keep(table: VectorTable, folder: Path, how: Mapping[str, Any]) -> None:
-    """Write a table's files, and remove those of older revisions."""
+def _write(table: VectorTable, folder: Path, about: Mapping[str, Any]) -> None:
+    """Write those files of a table that are not in the folder yet, and all of them to the disk."""
     levels = table.pruning.levels
-    with put_in_place(folder) as aside:
-        arrays = {name: getattr(table, name) for name in ROWS} | {"squares": table.pruning.squares}
-        for i, level in enumerate(levels):
-            arrays |= {f"{name}-{i}": getattr(level, name) for name in LEVEL}
-        arrays |= {f"of-{name}": array for name, array in table.made_of.items()}
-        for name, array in arrays.items():
-            with (aside / f"{name}.npy").open("wb") as file:
-                np.save(file, array)
-                os.fsync(file.fileno())  # else a power cut may leave zeros under the final name
-        about = {
-            "format": FORMAT,
-            "images": table.images,
-            "fingerprint": table.fingerprint,
-            "leaks": [level.leak for level in levels],
-            "made_of": list(table.made_of),
-            **how,
-        }
-        (aside / "about.json").write_text(json.dumps(about))
-    clear_others(folder)
+    arrays = {name: getattr(table, name) for name in ROWS} | {"squares": table.pruning.squares}
+    for i, level in enumerate(levels):
+        arrays |= {f"{name}-{i}": getattr(level, name) for name in LEVEL}
+    arrays |= {f"of-{name}": array for name, array in table.made_of.items()}
+    for name, array in arrays.items():
+        file = folder / f"{name}.npy"
+        if not file.exists():
+            np.save(file, array)
+        with file.open("r+b") as written:
+            os.fsync(written)  # else a power cut may leave zeros under the final name
+    about = {
+        "format": FORMAT,
+        "images": table.images,
+        "fingerprint": table.fingerprint,
+        "leaks": [level.leak for level in levels],
+        "made_of": list(table.made_of),
+        **about,
+    }
+    (folder / "about.json").write_text(json.dumps(about))
 
 
 def mapped(folder: Path, source: Source) -> VectorTable | None:
@@ -318,11 +323,7 @@ def read(folder: Path) -> VectorTable:
     def array(name: str) -> Any:
         return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
-    about = json.loads((folder / "about.json").read_text())
-    if about["format"] != FORMAT:
-        raise ValueError(f"its format is {about['format']}")
-    if not _is_sound(about):
-        raise ValueError("its about.json was changed")
+    about = _about(folder)
     levels = [
         PCALevel(**{name: array(f"{name}-{i}") for name in LEVEL}, leak=leak)
         for i, leak in enumerate(about["leaks"])
@@ -337,10 +338,19 @@ def read(folder: Path) -> VectorTable:
     )
 
 
+def _about(folder: Path) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads((folder / "about.json").read_text())
+    if about["format"] != FORMAT:
+        raise ValueError(f"its format is {about['format']}")
+    if not _is_sound(about):
+        raise ValueError("its about.json was changed")
+    return about
+
+
 def _is_sound(about: dict[str, Any]) -> bool:
-    leaks, images = about["leaks"], about["images"]
+    leaks, counts = about["leaks"], [about[name] for name in ("images", "axes_of", "changed")]
     return (
-        type(images) is int
+        all(type(count) is int for count in counts)
         and isinstance(about["fingerprint"], str)
         and all(isinstance(leak, float) and 0 <= leak < 1 for leak in leaks)
     )
@@ -413,8 +423,9 @@ def _is_pruning_index(vectors: Vectors, pruning: PruningIndex, rows: slice) -> b
     exact = vectors.astype(np.float64)
     squares = np.einsum("ij,ij->i", exact, exact)
     some = 1e-5 * squares
-    if not (np.abs(pruning.squares[rows] - squares) <= some).all():
-        return False
+    with np.errstate(over="ignore"):
+        if not np.allclose(pruning.squares[rows], squares.astype(np.float32), rtol=1e-5, atol=0):
+            return False
     for level in pruning.levels:
         axes = level.axes.astype(np.float64)
         if not (np.abs(axes.T @ axes - np.eye(axes.shape[1])) <= 1e-5).all():

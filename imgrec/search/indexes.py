@@ -26,8 +26,8 @@ from imgrec.errors import ImgrecError, PluginFailedError
 from imgrec.kinds import Index, Metric, Store, Vectors
 from imgrec.options import option_names
 from imgrec.search import files
-from imgrec.search.bounds import Rows
-from imgrec.search.files import Source, VectorTable
+from imgrec.search.pruning import Rows
+from imgrec.search.tables import Source, VectorTable
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,6 @@ SAMPLE_BYTES = 2**28
 
 BLOCK = 8_192
 """Vectors that an index is given at a time."""
-
-CHANGED = 0.25
-"""The share of rows that may have changed since an index was built: with more it is built anew."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +266,7 @@ def _is_updated(index: Index, source: Source, table: VectorTable, metric: Metric
             continue
         gone, new = _differences(digests, table.digests, {digest.encode() for digest in changes[0]})
         changed += len(gone) + len(new)
-        if changed > CHANGED * len(digests):
+        if changed > files.CHANGED * len(digests):
             continue
         with contextlib.suppress(ImgrecError), files.put_in_place(kept, beside=kept.parent.parent) as aside:
             blocks, fresh = _blocks(table.vectors, metric, new), registry.changed(index, {})

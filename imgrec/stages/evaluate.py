@@ -28,7 +28,7 @@ from imgrec.options import component, option
 from imgrec.run import Run, progress, table
 from imgrec.run.listing import FORMATS, Column, Listing
 from imgrec.run.viewer import Opens
-from imgrec.search import files
+from imgrec.search import tables
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ class Evaluate(Opens, Narrowing, Stage):
 
 
 def _fingerprint(records: Sequence[Record]) -> str:
-    return files.fingerprint([record.digest for record in records])
+    return tables.fingerprint([record.digest for record in records])
 
 
 def _write_queries(file: Path, asked: Queries, per_query: Sequence[evaluation.Quality]) -> None:

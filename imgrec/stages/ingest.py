@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from imgrec import images
-from imgrec.errors import UsageError
+from imgrec.errors import ImgrecError, UsageError
 from imgrec.gallery import similarity
 from imgrec.ingestion.estimate import MANY, Estimate
 from imgrec.ingestion.ingest import extractors_of, ingest, roots_of, what_alone_is_seen
 from imgrec.ingestion.report import IngestReport
 from imgrec.kinds import Engine, Extractor, Recorded, Space, Stage, Store
 from imgrec.options import component, option
-from imgrec.run import Run
-from imgrec.search import files
+from imgrec.run import Run, progress
+from imgrec.search import files, tables
 
 
 @dataclass(kw_only=True)
@@ -43,7 +43,9 @@ class Ingest(Stage):
     force: bool = option(
         False, help="prune although more than half of the gallery is missing, or the source's drive may be away"
     )
-
+    search_index: bool = option(
+        True, help="make the search index of a large gallery at the end; false: the second search makes it"
+    )
     estimate: bool = option(
         False, help="only say what it will take, from a probe of 64 files; nothing is written to the store"
     )
@@ -104,8 +106,21 @@ class Ingest(Stage):
         with self.store as store:
             held = [r.digest for r in store.records() if not r.missing and images.is_inside(r.path, below)]
             keeps = store.keeps
-        run.reads(len(held), files.fingerprint(set(held)), spaces)
+        run.reads(len(held), tables.fingerprint(set(held)), spaces)
         self._print_report(run, report, spaces, keeps)
+        self._make_search_index(run, chosen)
+
+    def _make_search_index(self, run: Run, chosen: Sequence[Extractor]) -> None:
+        """Make that of each large space, or update it; those of projections are left to the second search."""
+        if not self.search_index:
+            return
+        terms = [term for each in chosen for term in each.terms().values() if term.projection is None]
+        try:
+            with run.timed("search index"), self.store as store:
+                for space in dict.fromkeys(Space.of(term.extractor) for term in terms):
+                    files.prepare(files.whole(store, space), progress)
+        except ImgrecError as error:  # all that was asked for is done
+            run.note(f"there is no search index: {error}")
 
     def _print_report(self, run: Run, report: IngestReport, spaces: list[Space], paths: str | None = None) -> None:
         if self.estimate:  # interrupted: nothing was done

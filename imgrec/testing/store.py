@@ -204,6 +204,39 @@ def rows_and_digests_are_aligned(subject: Subject) -> None:
         _same("records by digest", [r.path for r in each.records(digests=["0004", "none"])], ["/0004.jpg"])
 
 
+def blocks_are_the_same_rows(subject: Subject) -> None:
+    """`blocks` yields what `vectors` returns, all or some, each row once and at most `size` at a time."""
+    store, again = subject.new()
+    for number in range(4):
+        store.write(_batch(number))
+    store.write(Batch(forgotten=["/0001.jpg"], vectors={SPACES[0]: (["0203", "0102"], rows(-1, -2))}))
+    for each in (store, again()):
+        _same("blocks of another space", list(each.blocks(SPACES[1])), [])
+        wanted = held(each, SPACES[0])
+        for asked in (None, [*list(wanted)[30:100], "none"]):
+            found = list(each.blocks(SPACES[0], asked, size=16))
+            sizes = [len(names) for names, _ in found]
+            require(all(0 < size <= 16 for size in sizes), f"blocks of {sizes} rows, and at most 16 are asked for")
+            require([len(vectors) for _, vectors in found] == sizes, "digests and vectors are not as many")
+            require(all(vectors.dtype == np.float32 for _, vectors in found), "vectors that are not float32")
+            together = [row for names, vectors in found for row in zip(names, vectors.tolist(), strict=True)]
+            some = wanted if asked is None else {name: wanted[name] for name in asked if name in wanted}
+            _same("rows of all blocks", sorted(together), sorted(some.items()))
+
+
+def copies_are_counted(subject: Subject) -> None:
+    """`copies` has the number of files of some contents, without those that are missing."""
+    store, again = subject.new()
+    records = [
+        record(f"/{path}.jpg", digest) for path, digest in zip("abcd", ("aa", "bb", "aa", "cc"), strict=True)
+    ]
+    store.write(Batch([*records, record("/e.jpg", "aa", missing=True), record("/f.jpg", "dd", missing=True)]))
+    store.write(Batch(forgotten=["/d.jpg"]))
+    for each in (store, again()):
+        _same("copies", each.copies(["aa", "bb", "cc", "dd", "none"]), {"aa": 2, "bb": 1})
+        _same("copies of one", each.copies(["bb"]), {"bb": 1})
+
+
 def two_spaces_are_apart(subject: Subject) -> None:
     """Two spaces hold independent vectors, of different dimensions, for the same contents.
 
@@ -461,6 +494,8 @@ def a_reader_sees_whole_batches(subject: Subject) -> None:
             digests, vectors = reader.vectors(SPACES[0])
             require(len(digests) == len(vectors), f"{len(digests)} digests and {len(vectors)} vectors")
             require(len(vectors) % AT_ONCE == 0, f"{len(vectors)} vectors of batches of {AT_ONCE}")
+            in_blocks = [name for names, _ in reader.blocks(SPACES[0], size=16) for name in names]
+            require(len(in_blocks) % AT_ONCE == 0, f"{len(in_blocks)} rows in blocks of batches of {AT_ONCE}")
             count = sum(1 for _ in reader.records())
             require(count % AT_ONCE == 0, f"{count} records of batches of {AT_ONCE}")
     finally:
@@ -642,6 +677,8 @@ CHECKS = tuple(
             what_is_written_is_there_after_reopening,
             a_second_write_replaces_the_first,
             rows_and_digests_are_aligned,
+            blocks_are_the_same_rows,
+            copies_are_counted,
             two_spaces_are_apart,
             a_dropped_space_is_gone,
             a_batch_is_written_whole_or_not_at_all,

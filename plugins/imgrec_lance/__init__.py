@@ -28,7 +28,7 @@ from imgrec_lance import rows, writing
 from imgrec_lance.blocks import Keys, is_in, unique
 from imgrec_lance.messages import errors_of, naming_the_store, short
 from imgrec_lance.state import REMOTE, State
-from imgrec_lance.tables import ConflictError
+from imgrec_lance.tables import ConflictError, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -221,17 +221,21 @@ class Lance(imgrec.Store):
         table = state.vectors(space.key)
         if table is None:
             return [], np.empty((0, 0), np.float32)
-        places = None if digests is None else table.find("key", rows.content_keys(list(digests)))[1]
-        places = None if places is None else np.unique(places)
-        count = table.dataset.count_rows() if places is None else len(places)
-        found = np.empty((count, state.head["spaces"][space.key]["dim"]), np.float32)
+        most = table.dataset.count_rows() if digests is None else len(digests)
+        found = np.empty((most, state.head["spaces"][space.key]["dim"]), np.float32)
         names: list[str] = []
-        for batch in table.rows(["digest", "vector"], places):
-            found[len(names) : len(names) + len(batch)] = (
-                batch["vector"].flatten().to_numpy().reshape(len(batch), -1)
-            )
-            names += batch["digest"].to_pylist()
-        return names, found
+        for some, vectors in _blocks(table, digests, max(1, most)):
+            found[len(names) : len(names) + len(some)] = vectors
+            names += some
+        return names, found[: len(names)]
+
+    @naming_the_store
+    def blocks(
+        self, space: Space, digests: Sequence[str] | None = None, size: int = 8192
+    ) -> Iterator[tuple[list[str], Vectors]]:
+        """Vectors as they lie in the dataset; see `Store.blocks`."""
+        table = self._now().vectors(space.key)
+        return iter(()) if table is None else _blocks(table, digests, size)
 
     @naming_the_store
     def metadata(self) -> dict[str, Any]:
@@ -292,6 +296,16 @@ class Lance(imgrec.Store):
         if self.path.startswith(REMOTE):
             return None
         return sum(file.stat().st_size for file in Path(self.path).rglob("*") if file.is_file())
+
+
+def _blocks(table: Table, digests: Sequence[str] | None, size: int) -> Iterator[tuple[list[str], Vectors]]:
+    """Digests and vectors of all rows, or of those with the given digests, in the order of their fragments."""
+    places = None if digests is None else np.unique(table.find("key", rows.content_keys(list(digests)))[1])
+    for some in [None] if places is None else np.split(places, range(size, len(places), size)):
+        for batch in table.rows(["digest", "vector"], some):
+            for start in range(0, len(batch), size):
+                part = batch.slice(start, size)
+                yield part["digest"].to_pylist(), part["vector"].flatten().to_numpy().reshape(len(part), -1)
 
 
 def _checked(space: Space, digests: Sequence[str], vectors: Vectors) -> tuple[list[str], Vectors]:

@@ -30,6 +30,7 @@ PARTS = (
     "scale",
     "search",
     "million",
+    "pruning",
     "index",
     "answer",
     "maps",

@@ -26,9 +26,9 @@ from benchmarks.strangers import ways
 from imgrec.kinds.metric import metric_of
 from imgrec.search import exact, indexes
 from imgrec.search.approximate import ApproximateSearch
-from imgrec.search.bounds import pruning_index
 from imgrec.search.exact import Mask, VectorField
-from imgrec.search.files import Source, VectorTable
+from imgrec.search.pruning import pruning_index
+from imgrec.search.tables import Source, VectorTable
 from tables import table
 
 COUNT, DIM, K = 1_000_000, 128, 5

@@ -18,8 +18,8 @@ from benchmarks.report import Report
 from imgrec.gallery.each import AT_ONCE
 from imgrec.kinds.metric import metric_of
 from imgrec.search import exact
-from imgrec.search.bounds import PruningIndex, pruning_index
 from imgrec.search.exact import Found, Mask, VectorField
+from imgrec.search.pruning import PruningIndex, pruning_index
 
 ROWS, DIM, K = 214_005, 1_024, 5
 ROUNDS = 9
