@@ -83,8 +83,9 @@ def load_from(source: Source) -> VectorTable:
 
 def prepare(source: Source, progress: Progress = no_progress) -> None:
     """Cache a large table now, for whoever will search it often: it is memory-mapped from the first time on."""
-    kept = source.folder
-    if kept is not None and mapped(kept, source) is None:
+    kept, size = source.folder, source.store.size()
+    may_be_large = size is None or size >= _worth_keeping(source)
+    if may_be_large and kept is not None and mapped(kept, source) is None:
         _made(source, kept, progress)
 
 

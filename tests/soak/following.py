@@ -17,7 +17,7 @@ from imgrec.kinds import Batch, Record, Space
 from imgrec.search import files
 
 SPACE = Space("soak-0123456789ab", "soak", {}, {})
-ROWS, DIM = 100_000, 128
+ROWS, DIM = 65_536, 128
 CHANGED = 1_000
 """Rows that come and go before each kill."""
 
@@ -30,7 +30,7 @@ with imgrec.build("store", "sqlite", path=sys.argv[1]) as store:
 """
 
 
-def run(kills: int = 100, seed: int = 0) -> str:
+def run(kills: int = 40, seed: int = 0) -> str:
     """Kill so many, each after a change; now and then one lives, whose files are compared with the store."""
     random, rng, whole = Random(seed), np.random.default_rng(seed), 0
     with (
