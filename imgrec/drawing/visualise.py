@@ -128,26 +128,27 @@ def map_of(
         names,
         f"{reducer.name} of {titles.title(gallery.similarity, with_metric=False)}",
         rest=rest,
-        neighbours_kept=neighbours_kept(vectors, positions, reducer),
+        neighbours_kept=neighbours_kept(vectors, positions, reducer.metric, reducer.seed),
     )
 
 
-def neighbours_kept(vectors: Vectors, positions: Vectors, reducer: Reducer) -> float:
+def neighbours_kept(vectors: Vectors, positions: Vectors, metric: str, seed: int = 0) -> float:
     """How good a map is: the share of images' nearest ones that are among their nearest on it as well.
 
-    Measured on a sample, drawn by the reducer's seed, against all images, exactly.
+    Measured on a sample, against all images, exactly.
 
     Args:
         vectors: `float32 (n, dim)`.
         positions: `float32 (n, 2)`.
-        reducer: that made the map; its metric says which vectors are near.
+        metric: the name of the one by which vectors are near.
+        seed: of the sample.
 
     Returns:
         From 0 to 1; 1 for a single image.
     """
-    asked = np.random.default_rng(reducer.seed).permutation(len(vectors))[:ASKED]
-    spaces = [(vectors, metric_of(reducer.metric)), (positions, metric_of("euclidean"))]
-    found = [exact.nearest([VectorField(each, metric)], [each[asked]], NEAREST + 1) for each, metric in spaces]
+    asked = np.random.default_rng(seed).permutation(len(vectors))[:ASKED]
+    fields = VectorField(vectors, metric_of(metric)), VectorField(positions, metric_of("euclidean"))
+    found = [exact.nearest([field], [field.of(asked)], NEAREST + 1) for field in fields]
     kept = total = 0
     for image, (rows, _), (others, apart) in zip(asked, *found, strict=True):
         nearest = rows[rows != image][:NEAREST]
