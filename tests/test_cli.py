@@ -284,6 +284,7 @@ BAD = [
     ("visualise reducer=pca seed=5000000000", "at most 4294967295"),
     ("visualise reducer.perplexity=nan", "finite number"),
     ("visualise reducer.n_jobs=0", "number of threads"),
+    ("visualise reducer.landmarks=14", "at least 15, not 14"),
     ("ingest few extractor=colour extractor.bins=2000", "at most 256"),
     ("recommend " + 300 * "x" + ".jpg", "does not exist"),
     ("recommend nofile.jpg hydra.run.dir=few", "does not exist"),

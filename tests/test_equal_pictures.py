@@ -167,14 +167,21 @@ class Scattered(imgrec.NeighbourReducer):
 
 
 @settings(max_examples=10)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([None, 5]), st.sampled_from(["euclidean", "cosine"]))
-def test_maps_have_equal_vectors_at_one_place(seed: int, pca: int | None, metric: str) -> None:
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([None, 5]),
+    st.sampled_from(["euclidean", "cosine"]),
+    st.sampled_from([None, 100]),
+)
+def test_maps_have_equal_vectors_at_one_place(
+    seed: int, pca: int | None, metric: str, landmarks: int | None
+) -> None:
     rng = np.random.default_rng(seed)
     kinds = rng.normal(size=(6, 9)).astype(np.float32)
     kinds[5] = 0
     which = rng.integers(6, size=200)
     vectors = (kinds[which] * (1 + 1e-7 * rng.uniform(-1, 1, size=(200, 9)))).astype(np.float32)
-    reducer = Scattered(pca=pca, metric=metric)
+    reducer = Scattered(pca=pca, metric=metric, landmarks=landmarks)
     places = reducer.fit_transform(vectors)
     assert len(np.unique(places, axis=0)) == len(np.unique(which))
     np.testing.assert_array_equal(reducer.transform(vectors[::-1]), places[::-1])

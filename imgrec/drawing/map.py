@@ -77,6 +77,9 @@ class Map:
     rest: str | None = None
     """The label, if any, drawn as background."""
 
+    neighbours_kept: float | None = None
+    """How good it is: see `visualise.neighbours_kept`."""
+
     def save(
         self,
         file: str | os.PathLike[str],

@@ -17,13 +17,20 @@ from imgrec.gallery.narrowing import filter_of, narrowed
 from imgrec.gallery.results import Filter
 from imgrec.kinds import Extractor, Recorded, Reducer, Store
 from imgrec.kinds.component import check_component
+from imgrec.kinds.extractor import Vectors
+from imgrec.kinds.metric import metric_of
 from imgrec.run import progress
+from imgrec.search import exact
+from imgrec.search.exact import VectorField
 
 if TYPE_CHECKING:
     from imgrec.drawing.map import Map
 
 WIDTH, DPI, THUMBNAILS = 14.0, 120, 40
 """Of a map by default: inches, pixels an inch, and how many images are shown."""
+
+NEAREST, ASKED = 15, 1_000
+"""How good a map is: how many nearest images are looked for on it, and of how many images."""
 
 REST, UNLABELLED = "the rest", "unlabelled"
 
@@ -109,7 +116,8 @@ def map_of(
     else:
         names = labels_of(paths, labels, without=UNLABELLED) or [""] * len(paths)
         rest = UNLABELLED if is_file(labels) else None
-    positions = reducer.fit_transform(gallery.points(records), names)
+    vectors = gallery.points(records)
+    positions = reducer.fit_transform(vectors, names)
     if positions.shape != (len(paths), 2) or not np.isfinite(positions).all():
         raise ImgrecError(f"reducer {reducer.name} made no map of these vectors: take another, or other options")
     from imgrec.drawing.map import Map
@@ -120,4 +128,31 @@ def map_of(
         names,
         f"{reducer.name} of {titles.title(gallery.similarity, with_metric=False)}",
         rest=rest,
+        neighbours_kept=neighbours_kept(vectors, positions, reducer.metric, reducer.seed),
     )
+
+
+def neighbours_kept(vectors: Vectors, positions: Vectors, metric: str, seed: int = 0) -> float:
+    """How good a map is: the share of images' nearest ones that are among their nearest on it as well.
+
+    Measured on a sample, against all images, exactly.
+
+    Args:
+        vectors: `float32 (n, dim)`.
+        positions: `float32 (n, 2)`.
+        metric: the name of the one by which vectors are near.
+        seed: of the sample.
+
+    Returns:
+        From 0 to 1; 1 for a single image.
+    """
+    asked = np.random.default_rng(seed).permutation(len(vectors))[:ASKED]
+    fields = VectorField(vectors, metric_of(metric)), VectorField(positions, metric_of("euclidean"))
+    found = [exact.nearest([field], [field.of(asked)], NEAREST + 1) for field in fields]
+    kept = total = 0
+    for image, (rows, _), (others, apart) in zip(asked, *found, strict=True):
+        nearest = rows[rows != image][:NEAREST]
+        on_map = others[apart <= apart[: NEAREST + 1].max()]  # the image itself is one; ties count
+        kept += int(np.isin(nearest, on_map).sum())
+        total += len(nearest)
+    return kept / total if total else 1.0

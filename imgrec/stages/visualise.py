@@ -77,7 +77,9 @@ class Visualise(Opens, Narrowing, Stage):
             points = map_of(gallery, self.reducer, self.labels, self.highlight, self.sample, self.seed, where)
             if (self.labels, self.highlight, self.sample, where) == ("folder", None, None, None):
                 map_file.keep(gallery, self.reducer, points)
+        run.counts |= self.reducer.report()
         run.counts.update(images=len(points.paths), labels=len(set(points.labels)))
+        run.counts["neighbours_kept"] = points.neighbours_kept
         with (run.folder / "map.csv").open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["path", "x", "y", "label"])
