@@ -2,8 +2,8 @@
 
 Most of a short run of `python -m imgrec` are imports, and a suite of a thousand runs would be at them for a
 quarter of its time. So runs are forked from a process that has imported the libraries, and has done nothing else.
-That a new interpreter comes to the same is shown by every command of the READMEs (test_readme.py), and by the
-tests that start processes by themselves.
+That a new interpreter comes to the same is shown by test_cli.py, by commands of the READMEs (test_readme.py), and
+by the tests that start processes by themselves.
 """
 
 from __future__ import annotations
