@@ -11,11 +11,12 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from command_line import run_fresh
+from command_line import Warm
 from conftest import Cli, build_wheel
 from imgrec.kinds import KINDS
 
@@ -312,14 +313,15 @@ def test_the_extractor_is_of_25_lines_at_most() -> None:
 
 
 @pytest.fixture(scope="module")
-def new_plugins(wheel: Path, python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def new_plugins(
+    wheel: Path, python: Path, warm: Callable[[Path | str], Warm], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder with a new plugin of each kind, and `venv`, where all of them are installed."""
     folder = tmp_path_factory.mktemp("new_plugins")
     wheels = []
     for kind in KINDS:
-        done = run_fresh(
-            python, ["+stage=new_plugin", f"kind={kind}", f"name=my_{kind}"], folder, dict(os.environ)
-        )
+        words = ["+stage=new_plugin", f"kind={kind}", f"name=my_{kind}"]
+        done = warm(python).run(words, folder, dict(os.environ))
         project = folder / f"imgrec-my_{kind}"
         assert set(done.stdout.splitlines()) == {
             str(file.relative_to(folder)) for file in project.rglob("*") if file.is_file()
