@@ -65,6 +65,6 @@ clean:
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-.venv/all: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet -e '.[all,dev]'
+.venv/all: pyproject.toml | .venv/bin/python  # what is never imported need not be compiled: that took a minute
+	$(BIN)/python -m pip install --quiet --no-compile -e '.[all,dev]'
 	@touch $@ .venv/base

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import functools
 import json
 import os
 import shutil
@@ -21,6 +23,7 @@ import pytest
 import imgrec
 import tiles
 from browser import browser, open_page
+from command_line import Warm, run_fresh
 from imgrec.cli.main import main
 from object_storage import moto_server, object_storage, seaweedfs_server
 
@@ -34,6 +37,10 @@ if "IMGREC_TEST_CACHE" not in os.environ:
     os.environ["IMGREC_TEST_CACHE"] = tempfile.mkdtemp(prefix="imgrec-cache-")
     atexit.register(shutil.rmtree, os.environ["IMGREC_TEST_CACHE"], ignore_errors=True)
 os.environ["XDG_CACHE_HOME"] = os.environ["IMGREC_TEST_CACHE"]
+
+# Threads that wait for work sleep: those of several workers would take the cores from each other by waiting.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # As for users: what a process of the command line has compiled, the next one does not compile again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -77,9 +84,21 @@ class Result:
 Cli = Callable[..., Result]
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Callable[[Path | str], Warm]]:
+    """For each Python the process that runs of its command line are forked from."""
+    env = dict(os.environ)  # as it is before a test changes it
+    with contextlib.ExitStack() as started:
+        yield functools.cache(lambda python: started.enter_context(Warm(python, env)))
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    """Run `python -m imgrec` in a process of its own, in a temporary folder."""
+def cli(tmp_path: Path, warm: Callable[[Path | str], Warm]) -> Cli:
+    """Run `python -m imgrec` in a process of its own, in a temporary folder.
+
+    It has imported its libraries before (see `Warm`), unless it is to be `fresh`: what changes which modules there
+    are, or how Python starts, wants a new interpreter.
+    """
 
     def run(
         *words: str | Path,
@@ -87,17 +106,10 @@ def cli(tmp_path: Path) -> Cli:
         cwd: Path = tmp_path,
         env: dict[str, str] | None = None,
         python: Path | str = sys.executable,
+        fresh: bool = False,
     ) -> Result:
-        done = subprocess.run(
-            [str(python), "-m", "imgrec", *map(str, words)],
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            cwd=cwd,
-            env={**os.environ, **(env or {})},
-            timeout=300,
-            check=False,
-        )
+        run_by = functools.partial(run_fresh, python) if fresh else warm(python).run
+        done = run_by([*map(str, words)], cwd, {**os.environ, **(env or {})})
         result = Result(done.returncode, done.stdout, done.stderr, cwd)
         if code is not None:
             assert result.code == code, result.err

@@ -43,6 +43,12 @@ def test_ingest_and_recommend(cli: Cli, few: Path, ingest: list[str], recommend:
     assert result["matches"][0]["label"] == "china"
 
 
+@pytest.mark.parametrize("words", ["recommend --help", "info", "plugins format=json", "ingest few extractor=colr"])
+def test_runs_of_the_tests_are_as_those_of_a_new_interpreter(cli: Cli, words: str) -> None:
+    forked, fresh = (cli(*words.split(), code=None, fresh=fresh) for fresh in (False, True))
+    assert forked == fresh
+
+
 def test_what_a_run_leaves(cli: Cli, few: Path) -> None:
     cli("ingest", few, "extractor=colour")
     done = cli("recommend", few / "flower" / "flower-0-0.jpg", "k=3", "seed=7")

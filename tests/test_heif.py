@@ -78,15 +78,15 @@ def test_without_the_extra_they_are_counted_with_the_command_that_installs_it(
         "u.find_spec = lambda name, *rest: None if name == 'pillow_heif' else find(name, *rest)\n"
     )
     without = {"PYTHONPATH": str(tmp_path / "blocked")}
-    done = cli("ingest", few, env=without)
+    done = cli("ingest", few, env=without, fresh=True)
     assert "12 new, 0 unchanged, 0 moved, 0 missing, 0 failed" in done.out
     command = imgrec.install_command("imgrec[heif]")
     assert f"passed over: 1 .heic ({command})" in done.out
-    named = cli("ingest", few / "flower" / "phone.HEIC", env=without, code=1)
+    named = cli("ingest", few / "flower" / "phone.HEIC", env=without, fresh=True, code=1)
     assert f"phone.HEIC: needs pillow_heif: {command}" in named.err
-    assert command in cli("info", env=without).out
-    assert command in cli("plugins", env=without).out
-    query = cli("recommend", few / "flower" / "phone.HEIC", env=without, code=2)
+    assert command in cli("info", env=without, fresh=True).out
+    assert command in cli("plugins", env=without, fresh=True).out
+    query = cli("recommend", few / "flower" / "phone.HEIC", env=without, fresh=True, code=2)
     assert f"cannot be read: needs pillow_heif: {command}" in query.err
     # The next ingest, with the library there, reads it although it has not changed.
     assert "1 new, 12 unchanged, 0 moved, 0 missing, 0 failed" in cli("ingest", few).out

@@ -41,6 +41,23 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that has the export of `random_model`. Not to be changed."""
+    folder = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(folder))
+        assert runtime_of(random_model()) == "OpenVINO"
+    return folder
+
+
+@pytest.fixture
+def ready_cache(own_cache: Path, exported: Path) -> Path:
+    """A copy of it: to export a model takes some seconds."""
+    shutil.copytree(exported, own_cache)
+    return own_cache
+
+
 def runtime_of(extractor: Any) -> str:
     return type(extractor._runtime).__name__
 
@@ -123,23 +140,30 @@ def test_a_later_run_needs_neither_timm_nor_torch(cli: Cli, few: Path, own_cache
     assert cli("recommend", query, "format=json").json()["matches"][0]["label"] == "flower"
 
 
+def test_a_model_is_traced_once() -> None:
+    model, seen = timm.create_model(SMALL).eval(), []
+    model.register_forward_hook(lambda *_: seen.append(1))
+    export._converted(model, {"input_size": [64, 64], "mean": [0.5] * 3, "std": [0.5] * 3})
+    assert len(seen) == 1
+
+
 def test_a_damaged_export_is_made_again(
-    own_cache: Path, some: list[Image], caplog: pytest.LogCaptureFixture
+    ready_cache: Path, some: list[Image], caplog: pytest.LogCaptureFixture
 ) -> None:
     wanted = random_model().extract(some)
-    (file,) = own_cache.rglob("model.bin")
+    (file,) = ready_cache.rglob("model.bin")
     file.write_bytes(file.read_bytes()[:-1000])
     np.testing.assert_array_equal(random_model().extract(some), wanted)
     assert "is damaged, and made again" in caplog.text
-    (about,) = own_cache.rglob("about.json")
+    (about,) = ready_cache.rglob("about.json")
     about.write_text("{")
     np.testing.assert_array_equal(random_model().extract(some), wanted)
     assert json.loads(about.read_text())["cosine"] > 0.9999
 
 
-def test_a_damaged_compiled_form_is_made_again(own_cache: Path, some: list[Image]) -> None:
+def test_a_damaged_compiled_form_is_made_again(ready_cache: Path, some: list[Image]) -> None:
     wanted = random_model().extract(some)
-    (blob,) = (own_cache / "imgrec").rglob("*.blob")
+    (blob,) = (ready_cache / "imgrec").rglob("*.blob")
     whole = blob.read_bytes()
     half = len(whole) // 2
     blob.write_bytes(whole[:half] + bytes(4096) + whole[half + 4096 :])
@@ -202,7 +226,7 @@ def test_of_two_runs_that_export_a_model_the_first_ones_stays(
     assert [file.stat().st_ino for file in own_cache.rglob("model.xml")] == quicker
 
 
-def test_a_process_may_end_as_soon_as_it_has_its_vectors(own_cache: Path, some: list[Image]) -> None:
+def test_a_process_may_end_as_soon_as_it_has_its_vectors(ready_cache: Path, some: list[Image]) -> None:
     random_model().extract(some)
     for _ in range(12):
         line = [sys.executable, "-c", MADE_READY, SMALL, "6"]
@@ -210,10 +234,10 @@ def test_a_process_may_end_as_soon_as_it_has_its_vectors(own_cache: Path, some: 
         assert done.returncode == 0, done.stderr
 
 
-def test_the_cache_may_be_deleted_during_a_run(own_cache: Path, some: list[Image]) -> None:
+def test_the_cache_may_be_deleted_during_a_run(ready_cache: Path, some: list[Image]) -> None:
     extractor = random_model(runtime="openvino")
     single = extractor.extract(some[:1])
-    shutil.rmtree(own_cache)
+    shutil.rmtree(ready_cache)
     np.testing.assert_allclose(extractor.extract(some)[:1], single, atol=1e-5)
 
 
@@ -255,10 +279,10 @@ def test_what_a_killed_export_left_is_removed(own_cache: Path) -> None:
     ],
 )
 def test_a_cache_that_says_something_else_is_made_again(
-    own_cache: Path, some: list[Image], name: str, text: str
+    ready_cache: Path, some: list[Image], name: str, text: str
 ) -> None:
     wanted = random_model().extract(some)
-    (file,) = (own_cache / "imgrec").rglob(name)
+    (file,) = (ready_cache / "imgrec").rglob(name)
     file.write_text(text)
     np.testing.assert_array_equal(random_model().extract(some), wanted)
     assert file.read_text() != text
@@ -340,10 +364,10 @@ def test_other_weights_are_another_export(own_cache: Path, tmp_path: Path, some:
     assert len(list(own_cache.rglob("model.xml"))) == 2
 
 
-def test_an_export_serves_every_way_to_come_to_its_size(own_cache: Path, some: list[Image]) -> None:
+def test_an_export_serves_every_way_to_come_to_its_size(ready_cache: Path, some: list[Image]) -> None:
     ways: list[dict[str, Any]] = [{}, {"crop_pct": 0.5}, {"resize": "exact"}]
     assert len({random_model(**options).extract(some).tobytes() for options in ways}) == 3
-    exports = own_cache / "imgrec" / "timm" / "exported"
+    exports = ready_cache / "imgrec" / "timm" / "exported"
     assert len(list(exports.iterdir())) == 1
     random_model(mean=[0.1, 0.2, 0.3]).extract(some)
     assert len(list(exports.iterdir())) == 2
@@ -376,12 +400,12 @@ def test_fast_preprocessing_is_near_the_exact_one() -> None:
     assert cosines(fast, exact).mean() > 0.99
 
 
-def test_the_kept_forms_are_plain_files(own_cache: Path, some: list[Image]) -> None:
+def test_the_kept_forms_are_plain_files(ready_cache: Path, some: list[Image]) -> None:
     random_model().extract(some)
-    kept = sorted(file.name for file in own_cache.rglob("*") if file.is_file())
+    kept = sorted(file.name for file in ready_cache.rglob("*") if file.is_file())
     assert [name for name in kept if name in ("about.json", "model.bin", "model.xml")] == [
         "about.json",
         "model.bin",
         "model.xml",
     ]
-    assert cache.folder() == own_cache / "imgrec" / "timm"
+    assert cache.folder() == ready_cache / "imgrec" / "timm"

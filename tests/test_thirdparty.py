@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,10 +11,12 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from command_line import Warm
 from conftest import Cli, build_wheel
 from imgrec.kinds import KINDS
 
@@ -309,23 +312,40 @@ def test_the_extractor_is_of_25_lines_at_most() -> None:
 # --- a plugin to begin with ---------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def new_plugins(
+    wheel: Path, python: Path, warm: Callable[[Path | str], Warm], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with a new plugin of each kind, and `venv`, where all of them are installed."""
+    folder = tmp_path_factory.mktemp("new_plugins")
+    wheels = []
+    for kind in KINDS:
+        words = ["+stage=new_plugin", f"kind={kind}", f"name=my_{kind}"]
+        done = warm(python).run(words, folder, dict(os.environ))
+        project = folder / f"imgrec-my_{kind}"
+        assert set(done.stdout.splitlines()) == {
+            str(file.relative_to(folder)) for file in project.rglob("*") if file.is_file()
+        }
+        wheels.append(build_wheel(project, folder / "dist" / kind))
+    environment(folder / "venv", wheel, *wheels)
+    return folder
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_plugin_passes_its_own_test_unchanged(
-    cli: Cli, wheel: Path, python: Path, tmp_path: Path, kind: str
-) -> None:
-    done = cli("+stage=new_plugin", f"kind={kind}", "name=my_foo", python=python)
-    project = tmp_path / "imgrec-my_foo"
-    assert set(done.out.splitlines()) == {
-        str(file.relative_to(tmp_path)) for file in project.rglob("*") if file.is_file()
-    }
+def test_a_new_plugin_passes_its_own_test_unchanged(new_plugins: Path, kind: str) -> None:
+    project = new_plugins / f"imgrec-my_{kind}"
     taken = {"lbp", "LBP", "jl", "JL", "npz", "Npz", "rocchio", "Rocchio", "ff", "FF", "outliers", "Outliers"}
     taken |= {"canberra", "Canberra", "ivf", "IVF"}
-    assert "class MyFoo(" in (project / "imgrec_my_foo" / "__init__.py").read_text()
+    assert f"class My{kind.title()}(" in (project / f"imgrec_my_{kind}" / "__init__.py").read_text()
     words = {word for file in project.rglob("*.py") for word in file.read_text().replace("_", " ").split()}
     assert taken.isdisjoint(words)
-    own = environment(tmp_path / "venv", wheel, build_wheel(project, tmp_path / "dist"))
+    own = new_plugins / "venv" / "bin" / "python"
     subprocess.run([own, "-m", "pytest", "-q", "-W", "error", project], check=True, cwd=project)
-    assert "my_foo imgrec-my_foo 0.1.0" in " ".join(cli("plugins", python=own).out.split())
+
+
+def test_new_plugins_are_listed(cli: Cli, new_plugins: Path) -> None:
+    listed = " ".join(cli("plugins", python=new_plugins / "venv" / "bin" / "python", fresh=True).out.split())
+    assert all(f"my_{kind} imgrec-my_{kind} 0.1.0" in listed for kind in KINDS)
 
 
 @pytest.mark.parametrize(

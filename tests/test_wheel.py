@@ -86,6 +86,8 @@ def test_it_runs_from_an_unrelated_folder(wheel: Path, cli: Cli, few: Path, tmp_
         [sys.executable, "-c", where], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert seen.stdout.splitlines() == [str(site / "imgrec" / "__init__.py"), str(site / "imgrec_colour.py")]
-    cli("ingest", few, "backup=csv", env=env)
-    assert cli("recommend", few / "china" / "china-0-0.jpg", "format=paths", env=env).out.count("\n") == 5
-    assert "extractor=clip|clip_vit_b32|colour" in cli("--help", env=env).out
+    cli("ingest", few, "backup=csv", env=env, fresh=True)
+    assert (
+        cli("recommend", few / "china" / "china-0-0.jpg", "format=paths", env=env, fresh=True).out.count("\n") == 5
+    )
+    assert "extractor=clip|clip_vit_b32|colour" in cli("--help", env=env, fresh=True).out
