@@ -108,7 +108,7 @@ def cli(tmp_path: Path, warm: Callable[[Path | str], Warm]) -> Cli:
         python: Path | str = sys.executable,
         fresh: bool = False,
     ) -> Result:
-        run_by = functools.partial(run_fresh, python) if fresh else warm(python).run
+        run_by = functools.partial(run_fresh, python) if fresh or not hasattr(os, "fork") else warm(python).run
         done = run_by([*map(str, words)], cwd, {**os.environ, **(env or {})})
         result = Result(done.returncode, done.stdout, done.stderr, cwd)
         if code is not None:
