@@ -38,6 +38,10 @@ if "IMGREC_TEST_CACHE" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["IMGREC_TEST_CACHE"], ignore_errors=True)
 os.environ["XDG_CACHE_HOME"] = os.environ["IMGREC_TEST_CACHE"]
 
+# Threads that wait for work sleep: those of several workers would take the cores from each other by waiting.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # As for users: what a process of the command line has compiled, the next one does not compile again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
