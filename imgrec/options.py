@@ -152,12 +152,14 @@ _type_hints = functools.cache(typing.get_type_hints)
 """Evaluated once: a server reads options with each request."""
 
 
+@functools.cache
 def allowed_types(hint: Any) -> tuple[Any, ...]:
     """The types that a type hint allows: of `int | None` both."""
     is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     return typing.get_args(hint) if is_union else (hint,)
 
 
+@functools.cache
 def is_path(cls: type, spec: dataclasses.Field[Any]) -> bool:
     """Whether an option of a component class names files or folders."""
     return bool(spec.metadata.get("path")) or Path in allowed_types(type_hints(cls)[spec.name])

@@ -166,9 +166,10 @@ CHANGES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
     (
         "reducer",
         "tsne",
-        {"n_components": 1, "metric": "euclidean", "perplexity": 5.0, "exaggeration": 4.0, "n_iter": 20, "pca": 3, "landmarks": 30},
+        {"n_components": 1, "metric": "euclidean", "perplexity": 5.0, "exaggeration": 4.0, "n_iter": 20, "pca": 3},
         {"n_iter": 10},
     ),
+    ("reducer", "tsne", {"landmarks": 30}, {"n_iter": 10}),
     ("rerank", "query_expansion", {"neighbours": 2, "alpha": 0.5}, {}),
 ]  # fmt: skip
 

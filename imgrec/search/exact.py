@@ -308,13 +308,17 @@ def _settled(
         if i:
             (lower,) = step.bounds([target[None] for target in query], rows)
         best = _smallest(lower, first)
-        _, distances = measured(fields, query, best if rows is None else rows[best])
+        looked_at, distances = measured(fields, query, best if rows is None else rows[best])
         left = np.flatnonzero(lower <= step.limit(distances[k - 1]))
         rows = left if rows is None else rows[left]
         if len(rows) <= 4 * first:
             break
     assert rows is not None
-    return measured(fields, query, rows)
+    others = rows[~np.isin(rows, looked_at, assume_unique=True)]
+    rows = np.concatenate([looked_at, others])
+    distances = np.concatenate([distances, _distances(fields, query, others)])
+    order = np.lexsort((rows, distances))
+    return rows[order], distances[order]
 
 
 def _smallest(values: Floats, count: int) -> Rows:
