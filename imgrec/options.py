@@ -159,7 +159,6 @@ def allowed_types(hint: Any) -> tuple[Any, ...]:
     return typing.get_args(hint) if is_union else (hint,)
 
 
-@functools.cache
 def is_path(cls: type, spec: dataclasses.Field[Any]) -> bool:
     """Whether an option of a component class names files or folders."""
     return bool(spec.metadata.get("path")) or Path in allowed_types(type_hints(cls)[spec.name])

@@ -50,7 +50,7 @@ def application(served: Served, admission: Admission) -> ASGIApp:
         mimetypes.add_type(kind, suffix)  # what a system has of its own may be something else
     threadpool_limits(1, "blas")  # requests side by side are answered sooner than one after the other by all cores
     # Few threads, which wait less for each other, and always the same, since a store has a connection for each.
-    pools = {is_slow: ThreadPoolExecutor(cores() + 1, "imgrec-request") for is_slow in (False, True)}
+    pools = {is_slow: ThreadPoolExecutor(max(2, cores()), "imgrec-request") for is_slow in (False, True)}
     routes: list[Any] = [
         Route(each.path, _endpoint(each, served, pools[each.is_slow]), methods=[each.method])
         for each in OPERATIONS
