@@ -30,6 +30,7 @@ PARTS = (
     "scale",
     "search",
     "million",
+    "graphs",
     "pruning",
     "index",
     "answer",

@@ -1,4 +1,4 @@
-"""Exact search among 1,000,000 vectors of 1,024 values: beside an earlier commit, and graphs of neighbours."""
+"""Exact search among 1,000,000 vectors of 1,024 values, beside an earlier commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import index, searcher
+from benchmarks import searcher
 from benchmarks.report import Report
 from benchmarks.search import like_real_ones
 from imgrec.kinds.metric import metric_of
@@ -27,9 +27,6 @@ ROWS, DIM, K = 1_000_000, 1_024, searcher.K
 QUERIES, ONE_BY_ONE, TOGETHER, ROUNDS = 1_000, 40, 256, 5
 EARLIER = "5e234b1"
 """The commit that the search is compared with."""
-
-RECALL, EFFORTS = 0.99, (16, 32, 64, 128, 256, 512, 1024, 2048)
-"""What graphs of neighbours are to find, and the efforts that are tried for it."""
 
 CHECKOUT = Path(__file__).parent.parent.parent
 
@@ -42,27 +39,23 @@ def run() -> Report:
     )
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as earlier:
         folder = Path(name)
-        vectors, queries = _made(folder)
+        vectors, queries = make_vectors(folder)
         command: list[Any] = ["git", "-C", CHECKOUT, "worktree", "add", "--quiet", "--detach", earlier, EARLIER]
         subprocess.run(command, check=True)
         try:
             with (
-                _searcher("imgrec", folder, CHECKOUT) as ours,
-                _searcher(EARLIER, folder, Path(earlier)) as theirs,
+                started("imgrec", folder, CHECKOUT) as ours,
+                started(EARLIER, folder, Path(earlier)) as theirs,
             ):
                 found = _compared(report, ours, theirs)
         finally:
             subprocess.run(["git", "-C", CHECKOUT, "worktree", "remove", "--force", earlier], check=True)
         _checked(report, vectors, queries, found)
-        for needed in index.prepared("usearch"):
-            subprocess.run(needed, check=True)
-        for way, python in (("faiss", sys.executable), ("usearch", index.python_of("usearch"))):
-            with _searcher(way, folder, CHECKOUT, python) as graph:
-                _graph(report, way, graph, found)
     return report
 
 
-def _made(folder: Path) -> tuple[Any, Any]:
+def make_vectors(folder: Path) -> tuple[Any, Any]:
+    """Write `vectors.npy`, which is mapped, and `queries.npy`; returns both."""
     rng, size = np.random.default_rng(0), 50_000
     vectors = np.lib.format.open_memmap(folder / "vectors.npy", "w+", np.float32, (ROWS, DIM))
     for start in range(0, ROWS, size):
@@ -73,7 +66,9 @@ def _made(folder: Path) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True)
-class _Searcher:
+class Searcher:
+    """A search in a process of its own; see `searcher`."""
+
     process: subprocess.Popen[str]
     built: float
     """The seconds that its index took."""
@@ -89,11 +84,12 @@ class _Searcher:
 
 
 @contextmanager
-def _searcher(way: str, folder: Path, source: Path, python: str | Path = sys.executable) -> Iterator[_Searcher]:
+def started(way: str, folder: Path, source: Path, python: str | Path = sys.executable) -> Iterator[Searcher]:
+    """A way of `searcher`, with imgrec from a checkout."""
     env = {**os.environ, "PYTHONPATH": str(source)}
     command = [python, searcher.__file__, way, folder]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=env, cwd=folder) as process:
-        yield _Searcher(process, _line(process)["built"])
+        yield Searcher(process, _line(process)["built"])
         assert process.stdin is not None
         process.stdin.close()
 
@@ -104,7 +100,7 @@ def _line(process: subprocess.Popen[str]) -> dict[str, Any]:
     return told
 
 
-def _compared(report: Report, ours: _Searcher, theirs: _Searcher) -> list[list[int]]:
+def _compared(report: Report, ours: Searcher, theirs: Searcher) -> list[list[int]]:
     """The rows that are found for all queries, one by one."""
     times: dict[tuple[str, bool], list[float]] = {}
     for turn in range(1 + ROUNDS):
@@ -128,21 +124,3 @@ def _checked(report: Report, vectors: Any, queries: Any, found: list[list[int]])
     whole = exact.nearest([VectorField(vectors, metric_of("euclidean"))], [queries], K)
     same = sum(rows[:K].tolist() == ours for (rows, _), ours in zip(whole, found, strict=True))
     report.hold(f"queries of {QUERIES:,} with the whole scan's {K} neighbours", same, at_least=QUERIES, unit="")
-
-
-def _graph(report: Report, way: str, graph: _Searcher, true: list[list[int]]) -> None:
-    """What a graph needs for its recall; the least effort that reaches it."""
-    name = f"{way} HNSW"
-    report.add(f"{name}, built", graph.built, "s")
-    recall = 0.0
-    for effort in EFFORTS:
-        _, found = graph.ask(0, QUERIES, together=True, effort=effort)
-        pairs = zip(found, true, strict=True)
-        recall = sum(len(set(some) & set(rows)) for some, rows in pairs) / (K * QUERIES)
-        if recall >= RECALL:
-            break
-    one, _ = graph.ask(0, ONE_BY_ONE, together=False, effort=effort)
-    many, _ = graph.ask(0, TOGETHER, together=True, effort=effort)
-    told = f"recall {recall:.3f} by an effort of {effort}"
-    report.add(f"{name}, {told}, one query", 1000 * one / ONE_BY_ONE, "ms")
-    report.add(f"{name}, {told}, {TOGETHER} at once, each", 1000 * many / TOGETHER, "ms")
