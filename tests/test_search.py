@@ -397,9 +397,15 @@ def test_pairs_are_those_of_a_plain_loop(seed: int, metrics: list[str], count: i
 @given(
     hnp.arrays(np.float32, st.integers(2, 300), elements=st.sampled_from([-np.inf, 0, 1, 2.5, 3, 7, np.inf])),
     st.integers(1, 20),
+    st.sampled_from([1, 3, 64]),
 )
-def test_the_smallest_of_many_values(values: Floats, count: int) -> None:
+def test_small_values_are_found_by_groups(values: Floats, count: int, group: int) -> None:
     count = min(count, len(values) - 1)
-    found = exact._smallest(values, count)
-    assert len({*found.tolist()}) == count
-    assert sorted(values[found]) == sorted(values)[:count]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(exact, "GROUP", group)
+        least = exact._least(values)
+        found = exact._smallest(values, least, count)
+        assert len({*found.tolist()}) == count
+        assert sorted(values[found]) == sorted(values)[:count]
+        for limit in np.unique(values):
+            assert exact._at_most(values, least, limit).tolist() == np.flatnonzero(values <= limit).tolist()

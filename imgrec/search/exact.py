@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,11 @@ Mask = npt.NDArray[np.bool_]
 Found = tuple[Rows, Doubles]
 """Rows and their distances, nearest first."""
 
-FIRST_LOOK = 64
+FIRST_LOOK = 32
 """Rows that are measured to find a limit for all others, at least."""
+
+GROUP = 64
+"""Bounds of which only the least is looked at, unless it is small enough."""
 
 NARROW = 8
 """Of so many images one may be found: then the others are not scanned, as gathering those that may pays."""
@@ -307,9 +311,10 @@ def _settled(
     for i, step in enumerate(steps):
         if i:
             (lower,) = step.bounds([target[None] for target in query], rows)
-        best = _smallest(lower, first)
+        least = _least(lower)
+        best = _smallest(lower, least, first)
         looked_at, distances = measured(fields, query, best if rows is None else rows[best])
-        left = np.flatnonzero(lower <= step.limit(distances[k - 1]))
+        left = _at_most(lower, least, step.limit(distances[k - 1]))
         rows = left if rows is None else rows[left]
         if len(rows) <= 4 * first:
             break
@@ -321,16 +326,29 @@ def _settled(
     return rows[order], distances[order]
 
 
-def _smallest(values: Floats, count: int) -> Rows:
-    """The positions of the smallest `count` of more values, in any order.
+def _least(values: Floats) -> Floats:
+    """The least of each group of `GROUP` values: those that lie as many apart as there are groups."""
+    count = len(values) // GROUP
+    least: Floats = values[: GROUP * count].reshape(GROUP, count).min(axis=0)
+    return least
 
-    At least so many are up to the count-th of the least values of groups; these are few, and found in one pass.
-    """
-    size = len(values) // (16 * count)
-    if size < 2:
+
+def _at_most(values: Floats, least: Floats, limit: np.floating[Any]) -> Rows:
+    """The positions of values up to a limit, found in the groups whose least value is."""
+    count, groups = len(least), np.flatnonzero(least <= limit)
+    if 4 * len(groups) >= count:
+        return np.flatnonzero(values <= limit)
+    member, group = np.nonzero(values[: GROUP * count].reshape(GROUP, count)[:, groups] <= limit)
+    rest = np.flatnonzero(values[GROUP * count :] <= limit) + GROUP * count
+    return np.sort(np.concatenate([member * count + groups[group], rest]))
+
+
+def _smallest(values: Floats, least: Floats, count: int) -> Rows:
+    """The positions of the smallest `count` of more values, in any order."""
+    if len(least) <= count:
         return np.argpartition(values, count)[:count]
-    least = values[: len(values) // size * size].reshape(size, -1).min(axis=0)
-    some = np.flatnonzero(values <= np.partition(least, count - 1)[count - 1])
+    # At least so many are up to the count-th of the groups' least.
+    some = _at_most(values, least, np.partition(least, count - 1)[count - 1])
     return some[np.argpartition(values[some], count - 1)[:count]]
 
 
