@@ -26,7 +26,6 @@ FUSION_PREFIX = "fusion-"
 DEFAULT = "default"
 """The metadata name of the space or fusion by which a gallery's images are compared unless another is named."""
 
-
 MANY = 10_000
 """Records from which on it is cached what they say of decoding: fewer are gone over in no time."""
 
@@ -93,8 +92,8 @@ def _cached_count(store: Store, spaces: Sequence[str]) -> Path | None:
     if store.cache_folder is None or None in revisions:
         return None
     rules = {version: sorted(suffixes) for version, suffixes in images.versions.CHANGES.items()}
-    about = json.dumps([rules, list(spaces), revisions])
-    return store.cache_folder / "decoding" / hashlib.sha256(about.encode()).hexdigest()[:12]
+    names = [hashlib.sha256(json.dumps(each).encode()).hexdigest()[:12] for each in (spaces, [rules, revisions])]
+    return store.cache_folder.joinpath("decoding", *names)
 
 
 def fusion_key(fusion_spec: Mapping[str, Any]) -> str:
