@@ -228,3 +228,15 @@ def test_the_ingest_of_a_large_gallery_makes_it(here: Cli, few: Path, is_made: b
         told = [line for line in done.err.splitlines() if "making a search index of 12 vectors" in line]
         assert len(told) == is_made
     assert len(list(Path("outputs").glob("gallery.sqlite-index/*/*/vectors.npy"))) == (2 if is_made else 0)
+
+
+def test_ctrl_c_while_it_is_made_at_an_ingests_end(here: Cli, few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "prepare", interrupted)
+        done = here("ingest", few, "extractor=colour", code=130)
+    assert "12 new" in done.out
+    assert "interrupted; all is ingested, and only the search index is left to be made" in done.err
+    assert "12 unchanged" in here("ingest", few, "extractor=colour").out

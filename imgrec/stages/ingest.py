@@ -119,6 +119,8 @@ class Ingest(Stage):
             with run.timed("search index"), self.store as store:
                 for space in dict.fromkeys(Space.of(term.extractor) for term in terms):
                     files.prepare(files.whole(store, space), progress)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("all is ingested, and only the search index is left to be made") from None
         except ImgrecError as error:  # all that was asked for is done
             run.note(f"there is no search index: {error}")
 
