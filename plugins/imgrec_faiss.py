@@ -61,9 +61,9 @@ class Faiss(imgrec.Index):
         return self
 
     def efforts(self) -> Sequence[int]:
-        """Numbers of lists: 1, 2, 4 to 8, 10, 12, 14, 16, 20, ..., all of them."""
+        """Numbers of lists: 1, 2, 4, 8 to 16, 18, 20, ..., 32, 36, ..., all of them."""
         count = len(self._lists.learned.centres)
-        steps = {step << shift for shift in range(count.bit_length()) for step in (1, 5, 6, 7)}
+        steps = {step << shift for shift in range(count.bit_length()) for step in (1, 9, 10, 11, 12, 13, 14, 15)}
         return [*sorted(step for step in steps if step < count), count]
 
     def candidates(

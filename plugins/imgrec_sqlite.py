@@ -349,10 +349,15 @@ class Sqlite(imgrec.Store):
         return map(_record, rows)
 
     @_naming_the_file
-    def copies(self, digests: Sequence[str]) -> dict[str, int]:
-        """How many files there are of some contents; see `Store.copies`."""
-        query = "SELECT digest FROM contents JOIN images ON content = contents.id WHERE NOT missing AND digest IN"
-        return dict(Counter(digest for (digest,) in self._where(query, digests)))
+    def copies(self, digests: Sequence[str] | None = None) -> Iterator[tuple[str, int]]:
+        """Contents and how many files there are of each; see `Store.copies`."""
+        query = "SELECT digest{} FROM images JOIN contents ON content = contents.id WHERE NOT missing"
+        with _reading(self._db):
+            if digests is None:
+                yield from self._db.execute(f"{query.format(', count(*)')} GROUP BY content")
+            else:
+                found = self._where(f"{query.format('')} AND digest IN", digests)
+                yield from Counter(digest for (digest,) in found).items()
 
     @_naming_the_file
     def failures(self, *, paths: Sequence[str] | None = None) -> Iterator[Failure]:
@@ -409,7 +414,7 @@ class Sqlite(imgrec.Store):
 
     @_naming_the_file
     def blocks(
-        self, space: Space, digests: Sequence[str] | None = None, size: int = 8192
+        self, space: Space, digests: Sequence[str] | None = None, size: int = 2048
     ) -> Iterator[tuple[list[str], Vectors]]:
         """Vectors in the order in which contents came; see `Store.blocks`."""
         with _reading(self._db):

@@ -374,13 +374,13 @@ class Unaligned(Sqlite):
 
 
 class MissingToo(Sqlite):
-    def copies(self, digests: Sequence[str]) -> dict[str, int]:
-        return dict(Counter(record.digest for record in self.records(digests=digests)))
+    def copies(self, digests: Sequence[str] | None = None) -> Iterator[tuple[str, int]]:
+        return iter(Counter(record.digest for record in self.records(digests=digests)).items())
 
 
 class LargeBlocks(Sqlite):
     def blocks(
-        self, space: Space, digests: Sequence[str] | None = None, size: int = 8192
+        self, space: Space, digests: Sequence[str] | None = None, size: int = 2048
     ) -> Iterator[tuple[list[str], Vectors]]:
         return super().blocks(space, digests, size + 1)
 

@@ -205,7 +205,7 @@ class Store(Component):
         """
 
     def blocks(
-        self, space: Space, digests: Sequence[str] | None = None, size: int = 8192
+        self, space: Space, digests: Sequence[str] | None = None, size: int = 2048
     ) -> Iterator[tuple[list[str], Vectors]]:
         """What `vectors` returns, at most `size` rows at a time and each once, in memory for these alone.
 
@@ -216,9 +216,13 @@ class Store(Component):
             for some in chunks(sorted(self.digests(space, digests)), size):
                 yield self.vectors(space, some)
 
-    def copies(self, digests: Sequence[str]) -> dict[str, int]:
-        """How many files there are of some contents: records that are not missing. Others are left out."""
-        return dict(Counter(record.digest for record in self.records(digests=digests) if not record.missing))
+    def copies(self, digests: Sequence[str] | None = None) -> Iterator[tuple[str, int]]:
+        """Contents, all or some, and how many files there are of each: records that are not missing.
+
+        Each content comes once, in any order, and none of which all files are missing.
+        """
+        counts = Counter(record.digest for record in self.records(digests=digests) if not record.missing)
+        return iter(counts.items())
 
     def metadata(self) -> dict[str, Any]:
         """Small JSON data by name, kept with the gallery; empty for a store that keeps none."""

@@ -39,10 +39,10 @@ LEAST_DEPTH = 10
 SURE = 0.975
 """How sure the lower bound of what is found is."""
 
-WANTED = 8
+WANTED = 4
 """How many candidates an index is asked for, for each of the nearest that is looked for."""
 
-WIDEST = 64
+WIDEST = 128
 """A fusion asks for so many times as many candidates at most: what is near in the sum may be near in no term."""
 
 WHOLE = 0.9

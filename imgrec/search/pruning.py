@@ -107,13 +107,11 @@ def pruning_index(
 
 
 @np.errstate(over="ignore")
+@np.errstate(over="ignore")
 def squares_of(vectors: Vectors) -> Floats:
     """`(n,)`: the squared length of each vector, summed in float64; infinite where it overflows float32."""
-    squares = np.empty(len(vectors), np.float32)
-    for start in range(0, len(vectors), 128):
-        block = vectors[start : start + 128].astype(np.float64)
-        squares[start : start + 128] = np.einsum("ij,ij->i", block, block)
-    return squares
+    squares: Doubles = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
+    return squares.astype(np.float32)
 
 
 def principal_axes(

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from imgrec import threads
+from imgrec.batches import chunks
 from imgrec.errors import ImgrecError
 from imgrec.kinds import Space, Store, Vectors
 from imgrec.search.pruning import Floats, PruningIndex, Rows, squares_of
@@ -24,11 +25,11 @@ Digests = npt.NDArray[np.bytes_]
 Block = tuple[Sequence[str] | Sequence[bytes], Vectors]
 """Row-aligned digests and vectors, some of many."""
 
-ROWS = 8192
-"""Of a block."""
+ROWS = 2048
+"""Of a block. Of more, memory is taken from the system and given back each time, which is as slow as reading."""
 
 COUNTED = 65_536
-"""Contents whose copies are counted at a time."""
+"""Contents whose files are counted at a time; of more, those of all the store's are."""
 
 
 @dataclass(frozen=True)
@@ -232,13 +233,24 @@ def _written(blocks: Iterator[Block], opened: Callable[[], IO[bytes]]) -> tuple[
     return np.concatenate(digests), mapped, np.concatenate(squares)
 
 
+def _files_of(store: Store, digests: Digests) -> npt.NDArray[np.int64]:
+    """How many files that are not missing there are of each content, `(n,)`."""
+    counts, order = np.zeros(len(digests), np.int64), np.argsort(digests)
+    ordered = digests[order]
+    few = None if len(digests) > COUNTED else [digest.decode() for digest in digests.tolist()]
+    for some in chunks(store.copies(few), COUNTED):
+        names = np.array([digest for digest, _ in some], np.bytes_)
+        by_name = np.argsort(names)  # to find names in order is faster
+        names, numbers = names[by_name], np.array([number for _, number in some])[by_name]
+        places = np.minimum(np.searchsorted(ordered, names), len(ordered) - 1)
+        is_here = ordered[places] == names
+        counts[order[places[is_here]]] = numbers[is_here]
+    return counts
+
+
 def _table(source: Source, digests: Digests, vectors: Vectors, squares: Floats) -> VectorTable:
     """A table of these rows, which are checked; without levels of its pruning index."""
-    counts = np.zeros(len(digests), np.int64)
-    for start in range(0, len(digests), COUNTED):
-        names = [digest.decode() for digest in digests[start : start + COUNTED].tolist()]
-        files = source.store.copies(names)
-        counts[start : start + COUNTED] = [files.get(name, 0) for name in names]
+    counts = _files_of(source.store, digests)
     usable = counts > 0
     suspects = np.flatnonzero(~np.isfinite(squares))  # not finite, or so long that the square is not
     if bad := [row for row in suspects if not np.isfinite(vectors[row]).all()]:

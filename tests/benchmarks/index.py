@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,8 @@ from tables import table
 COUNT, DIM, K = 1_000_000, 128, 5
 QUERIES = 1_000
 """Fresh ones: none of them is in the gallery."""
+
+ROUNDS = 5
 
 SMALLER = 100_000
 """Vectors of each set where several sets, or peers, are compared."""
@@ -149,11 +152,13 @@ def _cpu() -> float:
 
 
 def _timed(work: Any) -> tuple[Any, float]:
-    """What a function returns, and milliseconds of CPU a query of `QUERIES`."""
-    work()
-    begun = _cpu()
-    found = work()
-    return found, (_cpu() - begun) * 1000 / QUERIES
+    """What a function returns, and milliseconds of CPU a query of `QUERIES`: the median of some rounds."""
+    found, used = work(), []
+    for _ in range(ROUNDS):
+        begun = _cpu()
+        work()
+        used.append((_cpu() - begun) * 1000 / QUERIES)
+    return found, statistics.median(used)
 
 
 def _recall(found: Any, exactly: Any) -> float:
