@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from imgrec.images import UnreadableImageError, web
+from imgrec.images import UnreadableImageError, download, web
 
 PICTURE = bytes(range(256)) * 40
 
@@ -193,7 +193,7 @@ PUBLIC = """
 
 @pytest.mark.parametrize(("addresses", "expected"), [(OWN, False), (PUBLIC, True)])
 def test_which_addresses_are_public(addresses: list[str], expected: bool) -> None:
-    assert [each for each in addresses if web.is_public(each) is not expected] == []
+    assert [each for each in addresses if download.is_public(each) is not expected] == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f.1", "0", "[::1]"])
@@ -277,7 +277,7 @@ def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     except FileNotFoundError:
         pytest.skip("needs openssl")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    web._tls.cache_clear()
+    download._tls.cache_clear()
     asked: list[str | None] = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
@@ -289,7 +289,7 @@ def secure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
         threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         yield str(running.server_port), asked
         running.shutdown()
-    web._tls.cache_clear()
+    download._tls.cache_clear()
 
 
 def test_a_certificate_is_of_the_name_not_of_the_address(

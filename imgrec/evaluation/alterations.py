@@ -14,7 +14,7 @@ import numpy as np
 from imgrec.errors import ImgrecError
 from imgrec.kinds import Image
 
-Alteration = Callable[[Image, np.random.Generator], Image]
+Alteration = Callable[[Image, "np.random.Generator"], Image]
 """Returns an altered copy of a `uint8` RGB image of 1x1 pixels or more; all randomness is the generator's."""
 
 JPEG_SIDE = 65_500

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+from typing import TYPE_CHECKING
 
 from imgrec.errors import UsageError
 from imgrec.images.files import Files
 from imgrec.images.reasons import UnreadableImageError
+
+if TYPE_CHECKING:
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 IGNORE_FILE = ".imgrecignore"
 """A file with patterns as in `.gitignore`, which hold in its folder and below."""
@@ -31,7 +33,7 @@ WRITTEN = {"run.json": b'"stage":', "leaderboard.csv": b"best,"}
 
 MARK = "ps_d"
 
-_Patterns = tuple[int, list[GitIgnoreSpecPattern]]
+_Patterns = tuple[int, list["GitIgnoreSpecPattern"]]
 """How many characters of an absolute path precede what is matched, and the patterns; the last one counts."""
 
 
@@ -131,6 +133,8 @@ def _says_something(line: str) -> bool:
 
 
 def _pattern(where: str, text: object) -> GitIgnoreSpecPattern:
+    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # few runs look through folders
+
     if isinstance(text, str):
         try:
             pattern = GitIgnoreSpecPattern(text)

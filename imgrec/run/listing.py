@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -104,6 +103,8 @@ class Listing:
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
     def _html(self) -> str:
+        import html  # its list of all entities is only needed here
+
         def line(tag: str, cells: Sequence[str]) -> str:
             return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>\n"
 
