@@ -48,7 +48,7 @@ def run() -> Report:
 def _graph(report: Report, way: str, graph: Searcher, true: list[list[int]]) -> None:
     """What a graph needs for its recall; the least effort that reaches it."""
     name = f"{way} HNSW"
-    report.add(f"{name}, built", graph.built, "s")
+    report.add(f"{name}, built", graph.built, "s of CPU")
     recall = 0.0
     for effort in EFFORTS:
         _, found = graph.ask(0, QUERIES, together=True, effort=effort)

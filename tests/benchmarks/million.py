@@ -71,7 +71,7 @@ class Searcher:
 
     process: subprocess.Popen[str]
     built: float
-    """The seconds that its index took."""
+    """The seconds of CPU that its index took."""
 
     def ask(self, first: int, last: int, *, together: bool, effort: int | None = None) -> tuple[float, Any]:
         """The seconds that these queries took, and the rows found."""

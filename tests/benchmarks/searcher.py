@@ -1,7 +1,7 @@
 """A search in a process of its own, to take turns with others: `searcher.py HOW FOLDER`.
 
-It maps `vectors.npy` and `queries.npy` of the folder, makes its index, says how long that took, and then answers
-requests: a line of JSON each, `{"first": 0, "last": 256, "together": true, "effort": null}`.
+It maps `vectors.npy` and `queries.npy` of the folder, makes its index, says how much CPU time that took, and then
+answers requests: a line of JSON each, `{"first": 0, "last": 256, "together": true, "effort": null}`.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ WAYS = {"imgrec": proved, "5e234b1": at_5e234b1, "faiss": faiss, "usearch": usea
 
 def main(how: str, folder: Path) -> None:
     vectors, queries = np.load(folder / "vectors.npy", mmap_mode="r"), np.load(folder / "queries.npy")
-    begun = time.perf_counter()
+    begun = time.process_time()
     search = WAYS[how](vectors)
-    print(json.dumps({"built": time.perf_counter() - begun}), flush=True)
+    print(json.dumps({"built": time.process_time() - begun}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         some, effort = queries[asked["first"] : asked["last"]], asked["effort"]
