@@ -272,7 +272,7 @@ def test_what_a_killed_export_left_is_removed(own_cache: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("compiled.json", "[1]"),
+        ("compiled-f32.json", "[1]"),
         ("about.json", '{"problem": null, "cosine": "x", "accelerator": "cpu", "digests": {}}'),
         ("about.json", '{"problem": null, "cosine": 1.0, "accelerator": "cpu", "digests": {}}'),
         ("resolved/*.json", '{"preprocessing": {}, "weights": "", "weights_file": null}'),
@@ -347,6 +347,45 @@ def test_bfloat16_is_a_space_of_its_own(some: list[Image]) -> None:
     if not export.has_bfloat16():
         with pytest.raises(UsageError, match="no bfloat16"):
             random_model(precision="bfloat16", runtime="openvino").extract(some)
+
+
+@pytest.mark.parametrize("model", ["vit_tiny_patch16_224", SMALL])
+def test_one_precision_does_not_spoil_the_other_in_the_cache(
+    model: str, own_cache: Path, some: list[Image]
+) -> None:
+    """OpenVINO 2026.4 takes what it compiled in one precision for the other's, and attention is NaN then."""
+    if not export.has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
+    wanted = random_model(model=model, runtime="torch").extract(some)
+    for _ in range(2):
+        for precision, least in (("float32", 0.99999), ("bfloat16", 0.98)):
+            extractor = random_model(model=model, precision=precision, runtime="openvino")
+            assert cosines(extractor.extract(some), wanted).min() > least, precision
+            assert cosines(extractor.extract(some[:1]), wanted[:1]).min() > least, precision
+
+
+@pytest.mark.parametrize("told", [0.3, "none", None])
+def test_bfloat16_by_openvino_is_compared_with_float32_on_each_processor(
+    told: object, ready_cache: Path, some: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "has_bfloat16", lambda: True)  # elsewhere it computes in float32
+    half = random_model(precision="bfloat16")
+    assert runtime_of(half) == "OpenVINO"
+    (kept,) = ready_cache.rglob("bfloat16.json")
+    (processor, cosine), *others = json.loads(kept.read_text()).items()
+    assert cosine > 0.97
+    assert not others
+    kept.write_text(json.dumps({"another": 0.1, processor: told}))
+    if told != 0.3:  # what cannot be is measured again
+        assert runtime_of(random_model(precision="bfloat16")) == "OpenVINO"
+        assert json.loads(kept.read_text()) == {"another": 0.1, processor: cosine}
+        return
+    assert runtime_of(random_model(precision="bfloat16")) == "Torch"
+    assert runtime_of(random_model()) == "OpenVINO"
+    with pytest.raises(
+        UsageError, match=r"cosine of only 0\.3000 with those in float32.*runtime=auto takes torch"
+    ):
+        random_model(precision="bfloat16", runtime="openvino").extract(some)
 
 
 def test_other_weights_are_another_export(own_cache: Path, tmp_path: Path, some: list[Image]) -> None:

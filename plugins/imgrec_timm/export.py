@@ -213,9 +213,42 @@ def _agreement(graph: Any, model: Any, preprocessing: dict[str, Any]) -> float:
         with torch.inference_mode():
             normal = ((image.astype(np.float32) - mean) / std).transpose(2, 0, 1)
             wanted = model(torch.from_numpy(normal[None].copy())).double().numpy().ravel()
-        found = compiled({0: image[None]})[0].astype(np.float64).ravel()
-        cosines.append(float(wanted @ found / (np.linalg.norm(wanted) * np.linalg.norm(found) or 1)))
+        cosines.append(_cosine(wanted, _vector(compiled, image)))
     return float(np.min(cosines))  # unlike Python's min, NaN if one is
+
+
+def agreement_in_bfloat16(file: Path) -> float:
+    """The minimum cosine between vectors in bfloat16 and in float32 on the probe images; 0 if one is not finite.
+
+    It is measured once on each kind of processor: on some, releases of OpenVINO multiply bfloat16 wrongly.
+    """
+    kept = file.parent / "bfloat16.json"
+    known, processor = _read(kept), _processor()
+    if not isinstance(known.get(processor), float):
+        half, whole = (
+            core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": each}) for each in ("bf16", "f32")
+        )
+        _, height, width, _ = whole.input(0).shape
+        found = np.min([_cosine(_vector(half, each), _vector(whole, each)) for each in _probe(height, width)])
+        known[processor] = float(np.nan_to_num(found))
+        with contextlib.suppress(OSError):  # the cache may be read-only or full
+            cache.write_text(kept, json.dumps(known))
+    return known[processor]  # type: ignore[no-any-return]
+
+
+def _processor() -> str:
+    """What OpenVINO tells of the processor."""
+    name, can = (core().get_property("CPU", each) for each in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"))
+    return f"{name}: {', '.join(sorted(can))}"
+
+
+def _vector(compiled: Any, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    found: npt.NDArray[np.float64] = compiled({0: image[None]})[0].astype(np.float64).ravel()
+    return found
+
+
+def _cosine(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
+    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other) or 1))
 
 
 def _probe(height: int, width: int) -> Iterator[npt.NDArray[np.uint8]]:
@@ -234,16 +267,18 @@ def _probe(height: int, width: int) -> Iterator[npt.NDArray[np.uint8]]:
 def compiled(file: Path, settings: dict[str, Any]) -> Any:
     """Compile an exported model for the CPU, using OpenVINO's cache beside it.
 
-    OpenVINO invalidates the cache for another processor, version or setting, but does not detect damaged files.
+    OpenVINO invalidates the cache for another processor or version, but does not detect damaged files, and takes
+    what it compiled in one precision for the other's (2026.4), so each has a folder.
     """
-    folder, digests = file.parent / "compiled", file.parent / "compiled.json"
+    name = f"compiled-{settings['INFERENCE_PRECISION_HINT']}"
+    folder, digests = file.parent / name, file.parent / f"{name}.json"
     with contextlib.ExitStack() as turn:
         # An exclusive lock, as a file that another process is writing would be read or be taken for damaged.
         with contextlib.suppress(imgrec.UsageError):  # a read-only cache needs no lock
-            turn.enter_context(locks.only_writer(file.parent / "compiled.lock", f"compiled models {file.parent}"))
+            turn.enter_context(locks.only_writer(file.parent / f"{name}.lock", f"compiled models {file.parent}"))
         try:
             folder.mkdir(exist_ok=True)
-            known = _digests_in(digests)
+            known = _read(digests)
             for blob in folder.iterdir():
                 if known.get(blob.name) != models.digest_of(str(blob)):
                     blob.unlink()
@@ -256,8 +291,8 @@ def compiled(file: Path, settings: dict[str, Any]) -> Any:
     return model
 
 
-def _digests_in(file: Path) -> dict[str, str]:
-    """The digests in a file; empty if it is missing or damaged."""
+def _read(file: Path) -> dict[str, Any]:
+    """What a file of JSON holds by name; empty if it is missing or damaged."""
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(known, dict):

@@ -33,6 +33,10 @@ AGREEMENT = 0.9999
 """The minimum cosine between OpenVINO's and torch's vectors for OpenVINO to be chosen."""
 
 
+AGREEMENT_IN_BFLOAT16 = 0.95
+"""The minimum cosine between OpenVINO's vectors in bfloat16 and in float32; rounding alone leaves 0.99."""
+
+
 class UnavailableError(Exception):
     """A runtime cannot be used; the message says why."""
 
@@ -74,6 +78,12 @@ def _openvino(extractor: Timm, resolved: Resolved, preprocessing: Preprocessing)
     made = export.exported(extractor, resolved)
     if made.problem:
         raise UnavailableError(made.problem)
+    if extractor.precision == "bfloat16":
+        cosine = export.agreement_in_bfloat16(made.file)
+        if not cosine >= AGREEMENT_IN_BFLOAT16:
+            raise UnavailableError(
+                f"its vectors in bfloat16 have a cosine of only {cosine:.4f} with those in float32 here"
+            )
     if extractor.runtime == "openvino":
         return OpenVINO(made.file, preprocessing, extractor.precision), "as asked"
     if made.accelerator != "cpu" and extractor.device == "auto":
