@@ -30,6 +30,7 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     path: bool = False,
+    is_local: bool = False,
     text: bool = False,
     is_output: bool = False,
     changes_vectors: bool = True,
@@ -46,6 +47,7 @@ def option(
         maximum: the largest.
         path: the value names a file or folder, or holds such names: `~` and `$HOME` are expanded in it, and the
             command line accepts any characters. An option of the type `Path` is one anyway.
+        is_local: the value names what is on this machine: an address such as `s3://` is refused.
         text: the value is free text: the command line accepts any characters.
         is_output: the value names what is written, so that a replay leaves it out.
         changes_vectors: False for options such as `device` that leave an extractor's vectors as they are.
@@ -56,6 +58,7 @@ def option(
         "minimum": minimum,
         "maximum": maximum,
         "path": path,
+        "is_local": is_local,
         "text": text,
         "is_output": is_output,
         "changes_vectors": changes_vectors,
@@ -232,6 +235,8 @@ def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
     for at, each in _inside(value, where):
         if isinstance(each, float | np.floating) and not math.isfinite(each):
             raise UsageError(f"{at} is a finite number, not {each}")
+        if metadata.get("is_local") and "://" in str(each):
+            raise UsageError(f"{at} takes a path on this machine, not the address {str(each)!r}")
         if minimum is not None and each is not None and each < minimum:
             raise UsageError(f"{at} is at least {minimum}, not {each}")
         if maximum is not None and each is not None and each > maximum:

@@ -77,7 +77,7 @@ class Csv(imgrec.Store):
     and `.drop_duplicates("digest", keep="last")`.
     """
 
-    path: str = option("outputs/gallery-csv", path=True, help="the folder")
+    path: str = option("outputs/gallery-csv", path=True, is_local=True, help="the folder")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -90,7 +90,7 @@ _naming_the_file = imgrec.runs_within(lambda store: _errors_of(store.path))
 class Sqlite(imgrec.Store):
     """One SQLite file: safe with concurrent readers and after a crash, 4 KB per image at 1,024 values."""
 
-    path: str = option("outputs/gallery.sqlite", path=True, help="the database file")
+    path: str = option("outputs/gallery.sqlite", path=True, is_local=True, help="the database file")
 
     def __post_init__(self) -> None:
         super().__post_init__()

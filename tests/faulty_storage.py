@@ -51,6 +51,9 @@ class Faulty:
     is_away: bool = False
     """Whether there is no bucket."""
 
+    refuses_head: int = 0
+    """The status that a HEAD is answered with; 0: as others are."""
+
     asked: Counter[str] = field(default_factory=Counter)
     """Requests by method and key, `LIST` of listings."""
 
@@ -130,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.faulty.busy[key] > 0:
             self.faulty.busy[key] -= 1
             self._answer(503, b"<Error><Code>SlowDown</Code></Error>")
+        elif self.command == "HEAD" and self.faulty.refuses_head:
+            self._answer(self.faulty.refuses_head, b"")
         elif self.faulty.is_away:
             self._answer(404, b"<Error><Code>NoSuchBucket</Code></Error>")
         elif method == "LIST":

@@ -72,6 +72,19 @@ def test_a_server_that_is_busy_is_asked_again_and_what_breaks_off_is_tried_the_n
     assert imgrec.ingest(site.web("list.txt"), COLOUR, gallery).new == 1
 
 
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_a_server_that_only_lets_read(status: int, site: Faulty, gallery: imgrec.Store) -> None:
+    """As what signs addresses for reading alone does."""
+    count = len(site.objects) - 1
+    site.refuses_head = status
+    assert imgrec.ingest(site.web("list.txt"), COLOUR, gallery).new == count
+    assert imgrec.ingest(site.web("list.txt"), COLOUR, gallery).unchanged == count
+    gone, *_ = site.objects
+    site.objects = {name: body for name, body in site.objects.items() if name != gone}
+    report = imgrec.ingest(site.web("list.txt"), COLOUR, gallery)
+    assert (report.unchanged, report.missing) == (count - 1, 1)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -198,3 +199,12 @@ def test_relative_paths_begin_at_the_working_directory(
     assert "12 images" in here("info").out
     monkeypatch.chdir(tmp_path)
     assert "IMGREC_CONFIG_DIR ../mine: there is no such folder" in here("info", code=2).err
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_what_a_process_logs_after_a_run_without_a_folder(code: int, few: Path, here: Cli) -> None:
+    if code == 0:
+        here("ingest", few, "extractor=colour")
+    here("info", code=code)
+    logging.getLogger("imgrec").error("later")  # an error, where a handler's file was in the folder that is gone
+    assert not [each for each in logging.getLogger().handlers if isinstance(each, logging.FileHandler)]

@@ -254,3 +254,29 @@ def test_hydras_folders_and_those_of_yaml_files(here: Cli, home: Path, few: Path
     assert str(home) not in str(Path.cwd())
     assert not Path("~").exists()
     assert not Path("$HOME").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ingest", "photos", "store.path=s3://bucket/gallery"],
+        ["ingest", "photos", "store=csv", "store.path=gs://bucket/gallery"],
+        ["ingest", "photos", "backup=csv", "backup.path=s3://bucket/gallery"],
+        ["info", "store.path=s3://bucket/gallery"],
+        ["export", "to=s3://bucket/gallery"],
+        ["new_plugin", "name=foo", "folder=az://bucket/plugin"],
+    ],
+)
+def test_an_address_is_no_folder_of_this_machine(words: list[str], few: Path, here: Cli) -> None:
+    few.rename("photos")
+    here("ingest", "photos", "extractor=colour")
+    before = sorted(Path.cwd().iterdir())
+    assert "takes a path on this machine, not the address" in here(*words, code=2).err
+    assert sorted(Path.cwd().iterdir()) == before
+
+
+def test_the_environment_names_a_store_at_an_address_by_its_kind(
+    here: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMGREC_STORE", "s3://bucket/gallery")
+    assert "sqlite.path takes a path on this machine" in here("info", code=2).err

@@ -119,7 +119,10 @@ def _run(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
         return _run_hydra(read, command)
     with tempfile.TemporaryDirectory(prefix="imgrec-", ignore_cleanup_errors=True) as folder:
         words = [f"hydra.run.dir={arguments.quoted(folder)}", *read.hydra]
-        return _run_hydra(dataclasses.replace(read, hydra=words), command)
+        try:
+            return _run_hydra(dataclasses.replace(read, hydra=words), command)
+        finally:
+            _close_log_files()
 
 
 def _run_hydra(read: arguments.Arguments, command: Sequence[str]) -> Sweep | None:
@@ -331,16 +334,21 @@ def _of_job(number: int, error: BaseException) -> BaseException:
     return error
 
 
-def _take_back(folder: Path) -> None:
-    """Remove what a run wrote before its stage began, and folders left empty.
-
-    Nothing else is removed, as `hydra.run.dir=` may name a folder with files of the user.
-    """
+def _close_log_files() -> None:
+    """Close those of a run whose folder goes: what this process logs later would be an error."""
     root = logging.getLogger()
     for handler in root.handlers[:]:
         if isinstance(handler, logging.FileHandler):
             root.removeHandler(handler)
             handler.close()
+
+
+def _take_back(folder: Path) -> None:
+    """Remove what a run wrote before its stage began, and folders left empty.
+
+    Nothing else is removed, as `hydra.run.dir=` may name a folder with files of the user.
+    """
+    _close_log_files()
     for name in (
         ".hydra/config.yaml",
         ".hydra/hydra.yaml",

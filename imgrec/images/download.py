@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Mapping
 
 from imgrec.images.reasons import UnreadableImageError
-from imgrec.images.web import TOO_LARGE, Answer, BusyError, GoneError
+from imgrec.images.web import TOO_LARGE, Answer, BusyError, GoneError, RefusedError
 
 SAID = 200
 """Letters of what a server said, in a message."""
@@ -37,7 +37,15 @@ FOUND = (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT)
 SAFE = "/%:=&~+!$,;'@()*[]|"
 """Characters that stay as they are in what is asked for; other ones are encoded as browsers do."""
 
-ERRORS = {404: GoneError, 410: GoneError, 429: BusyError, 503: BusyError}
+ERRORS = {
+    403: RefusedError,
+    404: GoneError,
+    405: RefusedError,
+    410: GoneError,
+    429: BusyError,
+    501: RefusedError,
+    503: BusyError,
+}
 """By the status of an answer."""
 
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")

@@ -53,6 +53,10 @@ class BusyError(UnreadableImageError):
     """A server says that it cannot answer just now."""
 
 
+class RefusedError(UnreadableImageError):
+    """A server does not answer such a request."""
+
+
 def fetch(address: str, **limits: Any) -> bytes:
     """The bytes at an address, whatever they are: as `answer`, whose limits these are."""
     return answer(address, **limits).body

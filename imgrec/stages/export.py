@@ -23,7 +23,11 @@ class Export(Narrowing, Stage):
     positional: ClassVar[str | None] = "to"
 
     to: str | None = option(
-        None, path=True, is_output=True, help="the file or folder to write; null: gallery in the run's folder"
+        None,
+        path=True,
+        is_local=True,
+        is_output=True,
+        help="the file or folder to write; null: gallery in the run's folder",
     )
     form: str = option(
         "parquet",

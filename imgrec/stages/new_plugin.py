@@ -29,7 +29,7 @@ class NewPlugin(Stage):
 
     name: str = option(help="lower-case letters, digits and _: what the plugin will be chosen by")  # type: ignore[misc]
     kind: str = option("extractor", choices=tuple(KINDS), help="what it will be")  # type: ignore[misc]
-    folder: str | None = option(None, path=True, help="where to; null: imgrec-NAME, here")
+    folder: str | None = option(None, path=True, is_local=True, help="where to; null: imgrec-NAME, here")
 
     def execute(self, run: Run) -> None:
         """Write the files, list them, and print what to do next."""
