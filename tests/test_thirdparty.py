@@ -255,7 +255,7 @@ def test_an_index_of_a_third_party(cli: Cli, few: Path, python: Path, tmp_path: 
     (measured,) = about.pop("measured")
     assert about == {"index": "ivf", "lists": 3, "seed": 0, "recall": 0.7, "exact_up_to": 0, "exact": None}
     assert measured.pop("at_least") == pytest.approx(0.025 ** (1 / 12), abs=1e-4)
-    told = {"nearest": 10, "effort": [3], "candidates": 88, "recall": 1, "images": 12, "of": 12, "changed": 0}
+    told = {"nearest": 10, "effort": [3], "candidates": 44, "recall": 1, "images": 12, "of": 12, "changed": 0}
     assert measured == told
     assert found == exact  # all lists were looked at, and imgrec measures
     assert cli(*asked, *used, "index.lists=3", python=python).err.count("built") == 0
