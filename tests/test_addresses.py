@@ -72,7 +72,7 @@ def test_a_server_that_is_busy_is_asked_again_and_what_breaks_off_is_tried_the_n
     assert imgrec.ingest(site.web("list.txt"), COLOUR, gallery).new == 1
 
 
-@pytest.mark.parametrize("status", [403, 405, 501])
+@pytest.mark.parametrize("status", [403, 501])
 def test_a_server_that_only_lets_read(status: int, site: Faulty, gallery: imgrec.Store) -> None:
     """As what signs addresses for reading alone does."""
     count = len(site.objects) - 1
