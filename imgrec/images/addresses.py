@@ -84,24 +84,21 @@ class Addresses(Source):
     def state(self, path: str) -> ImageFile | None:
         """What a server says of an address without sending it; None if it says that nothing is there."""
         try:
-            headers = _answer(path, method="HEAD").headers
-            return _file(path, headers, _number(headers.get("Content-Length")))
+            return self._told(path)
         except web.GoneError:
             return None
-        except web.RefusedError:  # an address that is signed for reading alone, or a small server
-            return self._by_its_first_byte(path)
         except UnreadableImageError as error:
             return ImageFile(path, 0, 0, problem=f"{NOT_OPENED}: {error}")
 
-    def _by_its_first_byte(self, path: str) -> ImageFile | None:
+    def _told(self, path: str) -> ImageFile:
+        """The answer to HEAD, or to a request of the first byte, where an address is signed for reading alone."""
         try:
+            headers = _answer(path, method="HEAD").headers
+            return _file(path, headers, _number(headers.get("Content-Length")))
+        except web.RefusedError:
             found = _answer(path, headers={"Range": "bytes=0-0"})
-        except web.GoneError:
-            return None
-        except UnreadableImageError as error:
-            return ImageFile(path, 0, 0, problem=f"{NOT_OPENED}: {error}")
-        whole = found.headers.get("Content-Range", "").rpartition("/")[2]
-        return _file(path, found.headers, _number(whole) or len(found.body))
+            whole = found.headers.get("Content-Range", "").rpartition("/")[2]
+            return _file(path, found.headers, _number(whole) or len(found.body))
 
     def read(self, path: str) -> tuple[bytes, ImageFile]:
         """The bytes at an address, and their state as the same answer tells it."""
