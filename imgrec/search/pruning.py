@@ -107,7 +107,6 @@ def pruning_index(
 
 
 @np.errstate(over="ignore")
-@np.errstate(over="ignore")
 def squares_of(vectors: Vectors) -> Floats:
     """`(n,)`: the squared length of each vector, summed in float64; infinite where it overflows float32."""
     squares: Doubles = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)

@@ -26,7 +26,7 @@ from benchmarks.report import Report
 from benchmarks.strangers import ways
 from imgrec.kinds.metric import metric_of
 from imgrec.search import exact, indexes
-from imgrec.search.approximate import ApproximateSearch
+from imgrec.search.approximate import ASKED, ApproximateSearch
 from imgrec.search.exact import Mask, VectorField
 from imgrec.search.pruning import pruning_index
 from imgrec.search.tables import Source, VectorTable
@@ -94,7 +94,7 @@ def _million(report: Report, make: spectra.Make, folder: Path) -> None:
     field = VectorField(whole.vectors, EUCLIDEAN, known=whole.pruning)
     search, begun = ApproximateSearch([field], [term]), _cpu()
     told = search.recall(K)
-    report.add("recall measured on 400 images", _cpu() - begun, "s of CPU")
+    report.add(f"recall measured on {ASKED:,} images", _cpu() - begun, "s of CPU")
     for name in ("recall", "at_least"):
         report.add(f"stated of the nearest 10, {name}", getattr(told, name), "")
     assert told.effort is not None
