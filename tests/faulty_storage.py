@@ -115,6 +115,7 @@ class Numbered(Mapping[str, bytes]):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits 40 ms between its head and its body
     faulty: Faulty
 
     def do_HEAD(self) -> None:
@@ -194,6 +195,11 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with the usual 5, a connection too many is tried again after a second
+    daemon_threads = True
+
+
 @functools.lru_cache(maxsize=4096)
 def _tag(body: bytes) -> str:
     return f'"{hashlib.md5(body, usedforsecurity=False).hexdigest()}"'
@@ -204,8 +210,7 @@ def faulty_storage() -> Iterator[Faulty]:
     """The server, in threads of this process."""
     faulty = Faulty()
     handler = type("Handler", (_Handler,), {"faulty": faulty})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with _Server(("127.0.0.1", 0), handler) as server:
         faulty.endpoint = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
