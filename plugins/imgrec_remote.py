@@ -85,22 +85,15 @@ class Remote(imgrec.Source):
 
     def find(self, roots: Sequence[str]) -> Iterator[ImageFile]:
         """List what lies below each root, in the order of the storage."""
-        return (_file(path, told) for path, told in self._told(roots))
-
-    def paths(self, roots: Sequence[str]) -> Iterator[str]:
-        """The same without sizes and times, which the storage lists all the same."""
-        return (path for path, _ in self._told(roots))
-
-    def _told(self, roots: Sequence[str]) -> Iterator[tuple[str, ObjectMeta]]:
         known = imgrec.image_suffixes()
         for root in dict.fromkeys(roots):
             address, prefix = _parts(root)
             try:
                 if prefix and (told := _head(address, prefix)):
-                    yield root, told
+                    yield _file(root, told)
                 for told in _listed(address, prefix):
                     if os.path.splitext(told["path"])[1].lower() in known:
-                        yield f"{address}/{told['path']}", told
+                        yield _file(f"{address}/{told['path']}", told)
             except UnreadableImageError as error:
                 raise imgrec.ImgrecError(f"{root}: {error}") from None
 

@@ -36,7 +36,7 @@ def found(root: Path, exclude: str | Sequence[str] | None = None) -> list[str]:
     roots = images.roots(root)
     exclusion = images.Exclusion(roots, exclude)
     paths = [os.path.relpath(file.path, root) for file in images.find(roots, exclusion)]
-    assert len(paths) == images.count(roots, exclusion)[0]
+    assert len(paths) == images.Listing(roots, exclusion).total
     return paths
 
 

@@ -12,6 +12,8 @@ import imgrec
 import imgrec_remote
 from conftest import Cli
 from faulty_storage import Faulty, faulty_storage, files_in
+from imgrec import images
+from imgrec.images import listing
 from imgrec.testing import check_source, write_pictures
 from object_storage import ACCESS_KEY, SECRET, ObjectStorage
 from serving import serving
@@ -91,12 +93,29 @@ def test_an_ingest_is_as_of_the_folder_and_a_second_look_asks_for_no_object(
         "HEAD": "p",
         "LIST": "p/",
     }
+    assert photos_there.asked["LIST p/"] == 4  # what is there, once, and three times whether anything is
     photos_there.objects = {
         **photos_there.objects,
         "p/china/china-0-0.jpg": photos_there.objects["p/china/china-0-1.jpg"],
     }
     report = imgrec.ingest(photos_there.url("p"), COLOUR, gallery)
     assert (report.unchanged, report.new, report.extracted) == (count - 1, 1, 0)
+
+
+@pytest.mark.parametrize("in_memory", [listing.IN_MEMORY, 1])
+def test_a_bucket_is_listed_once_however_often_it_is_gone_through(
+    in_memory: int, photos_there: Faulty, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "IN_MEMORY", in_memory)
+    roots = [str(few), photos_there.url("p")]
+    photos_there.objects = {**photos_there.objects, "p/page.djvu": b"AT"}
+    exclusion = images.Exclusion(roots, ["china-0-*"])
+    files = list(images.find(roots, exclusion))
+    photos_there.asked.clear()
+    listed = images.Listing(roots, exclusion)
+    assert [list(listed), list(listed)] == [files, files]
+    assert (listed.total, listed.passed_over) == (len(files), {".djvu": 1})
+    assert photos_there.asked == {"HEAD p": 1, "LIST p/": 1}
 
 
 def test_roots_are_patterns_and_what_is_excluded_is_left_out(photos_there: Faulty, gallery: imgrec.Store) -> None:

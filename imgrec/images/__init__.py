@@ -7,11 +7,11 @@ from imgrec.images.addresses import Addresses
 from imgrec.images.decoding import Encoded, decode, reduction
 from imgrec.images.exclusion import Exclusion
 from imgrec.images.files import filesystem
+from imgrec.images.listing import Listing
 from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, is_worth_another_try
 from imgrec.images.sources import (
     absolute,
     are_there,
-    count,
     each,
     find,
     is_file,
@@ -33,10 +33,10 @@ __all__ = [
     "Addresses",
     "Encoded",
     "Exclusion",
+    "Listing",
     "UnreadableImageError",
     "absolute",
     "are_there",
-    "count",
     "decode",
     "each",
     "filesystem",

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import itertools
 import os
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -147,20 +146,6 @@ def find(roots: Sequence[str], exclusion: Exclusion | None = None) -> Iterator[I
         for file in source.skipping(is_excluded).find(list(some)):
             if not is_excluded(file.path) and (file.path in named or suffixes.is_read(file.path)):
                 yield file
-
-
-def count(roots: Sequence[str], exclusion: Exclusion) -> tuple[int, dict[str, int]]:
-    """How many files `find` finds, and by suffix how many pictures it passes over, which nothing here reads."""
-    found, passed_over, named = 0, Counter[str](), set(roots)
-    for source, some in itertools.groupby(roots, source_of):
-        for path in source.skipping(exclusion).paths(list(some)):
-            if exclusion(path):
-                continue
-            if path in named or suffixes.is_read(path):
-                found += 1
-            else:
-                passed_over[suffixes.suffix_of(path)] += 1
-    return found, dict(passed_over)
 
 
 def state(path: str) -> ImageFile | None:

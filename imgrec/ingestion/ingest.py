@@ -95,9 +95,9 @@ def ingest(
     _check_batches(extractors, batch_size)
     exclusion = images.Exclusion(roots, exclude)
     present = _present(roots)
-    total, passed_over = images.count(present, exclusion)
-    if not total and not knows_any(store, roots):
-        but = f", but {images.passed_over(passed_over)}" if passed_over else ""
+    files = images.Listing(present, exclusion)
+    if not files.total and not knows_any(store, roots):
+        but = f", but {images.passed_over(files.passed_over)}" if files.passed_over else ""
         raise UsageError(f"there are no images in {', '.join(roots)}{but}")
     spaces = {Space.of(each): each for each in extractors}
 
@@ -106,11 +106,11 @@ def ingest(
 
     _check_before(store, backup, extractors)
     found = IngestReport() if report is None else report
-    if before is not None and total - _known(store, roots, spaces) >= before_from:
+    if before is not None and files.total - _known(store, roots, spaces) >= before_from:
         ingestion = Ingestion(
             spaces, [store], IngestReport(), exclusion, retry_failed=retry_failed, bring_back=takes
         )
-        if not before(_estimated(ingestion, present, backup, engine or _usual_engine(), batch_size, seed)):
+        if not before(_estimated(ingestion, files, backup, engine or _usual_engine(), batch_size, seed)):
             return found
     with contextlib.ExitStack() as stack:
         stack.enter_context(only_writer(store, backup))
@@ -120,7 +120,7 @@ def ingest(
         if backup is not None:
             stores.append(stack.enter_context(backup.open(create=True)))
             backup.copy_from(store, exactly=True)
-        advance = stack.enter_context(progress("ingest", total, shown=show_progress))
+        advance = stack.enter_context(progress("ingest", files.total, shown=show_progress))
         ingestion = Ingestion(
             spaces,
             stores,
@@ -129,10 +129,10 @@ def ingest(
             retry_failed=retry_failed,
             bring_back=takes,
         )
-        ingestion.report.passed_over = passed_over
+        ingestion.report.passed_over = files.passed_over
         ingestion.remember([extractor] if isinstance(extractor, Extractor) else extractor)
         try:
-            process(ingestion, images.find(present, exclusion), engine or _usual_engine(), batch_size, advance)
+            process(ingestion, files, engine or _usual_engine(), batch_size, advance)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from here") from None
         if lost := _lost(ingestion, present):
@@ -142,7 +142,7 @@ def ingest(
         if prune:
             ingestion.forget_missing(roots, force=force)
         ingestion.record_drives(present)
-        ingestion.check_read(roots, total)
+        ingestion.check_read(roots, files.total)
     return ingestion.report
 
 
@@ -187,9 +187,9 @@ def _known(store: Store, roots: Sequence[str], spaces: Mapping[Space, Extractor]
 
 
 def _estimated(
-    ingestion: Ingestion, present: Sequence[str], backup: Store | None, engine: Engine, batch_size: int, seed: int
+    ingestion: Ingestion, files: images.Listing, backup: Store | None, engine: Engine, batch_size: int, seed: int
 ) -> Estimate:
-    files, store = images.find(present, ingestion.exclusion), ingestion.store
+    store = ingestion.store
     options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
     stores = [store] if backup is None else [store, backup]
     with contextlib.suppress(NoStoreError), store:

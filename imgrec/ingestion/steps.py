@@ -40,7 +40,7 @@ LOOKED_UP = 512
 
 def process(
     ingestion: Ingestion,
-    files: Iterator[ImageFile] | Sequence[ImageFile],
+    files: Iterable[ImageFile],
     engine: Engine,
     batch_size: int,
     advance: Callable[[int], object],

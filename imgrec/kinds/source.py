@@ -82,7 +82,11 @@ class Source(Component):
         """
 
     def paths(self, roots: Sequence[str]) -> Iterator[str]:
-        """The paths of what `find` finds; override it if they are known sooner than sizes and times."""
+        """The paths of what `find` finds.
+
+        Override it if they are known sooner than sizes and times: then an ingest asks for them first, to count
+        them, and for the rest as it goes on. Else `find` is gone through once, and kept.
+        """
         return (file.path for file in self.find(roots))
 
     def skipping(self, is_excluded: Callable[[str], bool]) -> Source:
