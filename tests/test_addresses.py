@@ -78,7 +78,9 @@ def test_a_server_that_only_lets_read(status: int, site: Faulty, gallery: imgrec
     count = len(site.objects) - 1
     site.refuses_head = status
     assert imgrec.ingest(site.web("list.txt"), COLOUR, gallery).new == count
+    site.asked.clear()
     assert imgrec.ingest(site.web("list.txt"), COLOUR, gallery).unchanged == count
+    assert {name: asked for name, asked in site.asked.items() if asked > 1} == {}
     gone, *_ = site.objects
     site.objects = {name: body for name, body in site.objects.items() if name != gone}
     report = imgrec.ingest(site.web("list.txt"), COLOUR, gallery)

