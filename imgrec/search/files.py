@@ -442,7 +442,7 @@ def _is_pruning_index(vectors: Vectors, pruning: PruningIndex, rows: slice) -> b
             return False
         if not (one == 1).all():
             return False
-        kept = np.linalg.norm((exact - level.columns[rows] @ axes.T) @ axes, axis=1)
+        kept = np.linalg.norm(seen - level.columns[rows] @ (axes.T @ axes), axis=1)  # A'r = A'x - A'A c
         if not (kept <= 1.01 * level.leak * np.sqrt(squares) + 1e-15).all():
             return False
     return True
