@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,6 +80,66 @@ def test_names_have_any_characters(stored: ObjectStorage) -> None:
         path = stored.url(f"odd/{name}")
         assert source.read(path) == (name.encode(), found[path])
         assert source.roots(path) == [path]
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("s3://photos?versionId=3/p", "names no bucket: 'photos\\?versionId=3'"),
+        ("s3://photos#1", "names no bucket"),
+        ("s3://", "names no bucket"),
+        ("gs:///p", "names no bucket"),
+        ("s3://me:secret@photos/p", "has a user or password"),
+    ],
+)
+def test_an_address_without_a_bucket_is_refused(address: str, told: str, photos_there: Faulty) -> None:
+    source = imgrec.build("source", "remote")
+    with pytest.raises(imgrec.UsageError, match=told):
+        source.roots(address)
+    problem = source.state(address).problem
+    assert problem.startswith("cannot be opened")
+    assert "secret" not in problem
+    assert not photos_there.asked
+
+
+@pytest.mark.parametrize("key", ["a//b.jpg", "./b.jpg", "a/../b.jpg", "\x7f\x1b[31m.jpg"])
+def test_a_key_that_the_library_does_not_read_is_told_in_a_line(key: str, photos_there: Faulty) -> None:
+    photos_there.objects = {**photos_there.objects, key: b""}
+    problem = imgrec.build("source", "remote").state(photos_there.url()).problem
+    assert problem.endswith("; rename it, or name the folders beside it as the source")
+    assert problem.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_ENDPOINT_URL", "nonsense"), ("AWS_ENDPOINT_URL", ""), ("AWS_ACCESS_KEY_ID", "a\nb")]
+)
+def test_an_environment_that_the_library_panics_of_is_told(
+    name: str, value: str, photos_there: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    problem = imgrec.build("source", "remote").state(photos_there.url("p")).problem
+    assert problem.startswith("cannot be opened: the endpoint or credentials of the environment are none: s3://")
+
+
+IMPORTED_SLOWLY = """
+import sys, threading, time
+import imgrec_remote
+from imgrec.images import sources
+
+def slow(frame, event, _):
+    if frame.f_code.co_filename.endswith("obstore/__init__.py") and frame.f_lineno > 3:
+        time.sleep(0.2)
+    return slow
+
+threading.settrace(slow)
+imgrec_remote.RETRIES["max_retries"] = 0
+print(sum(sources.are_there(f"s3://photos/{number}.jpg" for number in range(20))))
+"""
+
+
+def test_many_threads_may_ask_at_first(faulty: Faulty) -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED_SLOWLY], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
 
 
 def test_an_ingest_is_as_of_the_folder_and_a_second_look_asks_for_no_object(
@@ -186,7 +248,7 @@ def test_a_server_that_cannot_be_reached_is_waited_for_once(
     source = imgrec.build("source", "remote")
     state = source.state(faulty.url("a.jpg"))
     assert state.problem.startswith(f"cannot be opened: s3://{faulty.bucket}")
-    monkeypatch.setattr(imgrec_remote, "_store", None)
+    monkeypatch.setattr(imgrec_remote, "_made", None)
     assert source.state(faulty.url("b.jpg")).problem == state.problem
 
 
