@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,25 @@ if TYPE_CHECKING:
 REMOTE = ("s3://", "gs://", "az://")
 
 FORMAT = 1
+
+ADDRESS = re.compile(r"(?:s3|gs|az)://[\w.$-]+(?:/[^?#]*)?", re.ASCII)
+"""A store's: Lance would leave out what follows a `?` or `#`, and all datasets would be at one place."""
+
+
+def check_path(path: str) -> None:
+    """Refuse what is neither a folder nor an address in a bucket.
+
+    Raises:
+        UsageError: with the reason, without a password.
+    """
+    if "://" not in path:
+        return
+    if re.search(r"://[^/]*@", path):
+        raise imgrec.UsageError("store.path= has a user or password, which belong into the environment")
+    if not ADDRESS.fullmatch(path):
+        raise imgrec.UsageError(
+            f"store {path} is no folder, and no s3://bucket/name, gs://... or az://... without `?` and `#`"
+        )
 
 
 @dataclass(frozen=True)
