@@ -122,6 +122,14 @@ def test_an_archive_that_is_written_while_it_is_read_gives_whole_files(
         source.read(first.path)
 
 
+def test_a_damaged_archive_among_those_of_a_pattern_costs_no_other(few: Path, shard: Path, here: Cli) -> None:
+    (few.parent / "shard-00.tar").write_bytes(b"no archive" * 1000)
+    done = here("ingest", few.parent / "shard-*.tar", "extractor=colour")
+    assert done.code == 0, done.err
+    assert "1 of the source's 2 roots are left out" in done.err
+    assert f"{len(files_in(few))} new" in done.out
+
+
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
     about = tarfile.TarInfo(name)
     about.size, about.type = size, kind

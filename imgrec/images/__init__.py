@@ -9,6 +9,7 @@ from imgrec.images.exclusion import Exclusion
 from imgrec.images.files import filesystem
 from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, is_worth_another_try
 from imgrec.images.sources import (
+    Roots,
     absolute,
     are_there,
     count,
@@ -33,6 +34,7 @@ __all__ = [
     "Addresses",
     "Encoded",
     "Exclusion",
+    "Roots",
     "UnreadableImageError",
     "absolute",
     "are_there",

@@ -98,7 +98,8 @@ def ingest(
     total, passed_over = images.count(present, exclusion)
     if not total and not knows_any(store, roots):
         but = f", but {images.passed_over(passed_over)}" if passed_over else ""
-        raise UsageError(f"there are no images in {', '.join(roots)}{but}")
+        others = f" and {len(roots) - 3:,} others" if len(roots) > 3 else ""
+        raise UsageError(f"there are no images in {', '.join(roots[:3])}{others}{but}")
     spaces = {Space.of(each): each for each in extractors}
 
     def takes(path: str) -> bool:
@@ -222,7 +223,7 @@ def _try_out(extractor: Extractor) -> None:
     extract(extractor, [black], ["a black image"])
 
 
-def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], store: Store) -> list[str]:
+def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], store: Store) -> images.Roots:
     """The folders and files of a source, as absolute paths; one that is gone if the store knows files of it.
 
     Raises:
@@ -230,7 +231,7 @@ def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     """
     found = images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
     with contextlib.suppress(NoStoreError), store:
-        return images.outermost([store.named(path) for path in found])
+        return images.Roots(images.outermost([store.named(path) for path in found]))
     return found
 
 
