@@ -100,6 +100,25 @@ def test_an_environment_that_lance_panics_of_is_told(monkeypatch: pytest.MonkeyP
         opened("s3://photos/gallery")
 
 
+@pytest.mark.parametrize("is_made_by_another", [False, True])
+def test_a_place_that_cannot_be_written_to_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made_by_another: bool
+) -> None:
+    write = lance.write_dataset
+
+    def fail(*args: Any, **options: Any) -> None:
+        if is_made_by_another:
+            write(*args, **options)
+        raise OSError("LanceError(IO): No space left on device (os error 28)")
+
+    monkeypatch.setattr(lance, "write_dataset", fail)
+    if is_made_by_another:
+        assert not list(opened(tmp_path / "gallery").records())
+    else:
+        with pytest.raises(UsageError, match="No space left on device"):
+            opened(tmp_path / "gallery")
+
+
 class ReadsAhead(imgrec_lance.Lance):
     """Reads the newest vectors, those too that no commit has named."""
 

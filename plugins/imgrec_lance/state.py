@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
@@ -168,6 +167,10 @@ def _made(uri: str, session: Any) -> lance.LanceDataset:
     names = {"store": secrets.token_hex(16), "revision": secrets.token_hex(16)}
     head = {"format": FORMAT, **names, "generation": 0, "spaces": {}, "metadata": {}, "dropped": []}
     first = pa.concat_tables([rows.of({}, names["revision"], [], 0), rows.of_head(head)])
-    with contextlib.suppress(OSError):
+    try:
         return lance.write_dataset(first, uri, mode="create", session=session)
-    return lance.dataset(uri, session=session)
+    except OSError as error:
+        try:
+            return lance.dataset(uri, session=session)
+        except ValueError:  # nobody else has made it: a full disk, say, or no right to write
+            raise error from None
