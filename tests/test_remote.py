@@ -240,6 +240,16 @@ def test_a_bucket_that_is_gone_for_a_while_is_as_an_unplugged_drive(
     assert imgrec.ingest(photos_there.url("p"), COLOUR, gallery, prune=True).pruned == 1
 
 
+def test_pictures_out_of_reach_are_not_said_to_be_gone(photos_there: Faulty, here: Cli) -> None:
+    here("ingest", photos_there.url("p"), "extractor=colour")
+    photos_there.is_away = True
+    told = here("verify", code=1).out
+    assert f"cannot be opened: s3://{photos_there.bucket} answers 404 Not Found, and not marked as missing" in told
+    photos_there.is_away = False
+    photos_there.objects = {"p/other.jpg": b""}
+    assert "it is gone, and not marked as missing" in here("verify", code=1).out
+
+
 def test_a_server_that_cannot_be_reached_is_waited_for_once(
     faulty: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
