@@ -7,6 +7,7 @@ files or the machine's role. They are asked for by obstore, or boto3 where it is
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import importlib.util
@@ -50,7 +51,7 @@ AWAY_SECONDS = 30.0
 SAID = 300
 """Letters of an error, in a message."""
 
-TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]/]+\]|.", re.DOTALL)
+TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
 MEANINGS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 """Of a pattern's parts, as in `glob`, for regular expressions."""
 
@@ -147,7 +148,7 @@ def _parts(path: str) -> tuple[str, str]:
 def _meaning(token: str) -> str:
     if token in MEANINGS:
         return MEANINGS[token]
-    return f"[{token[1:-1].replace('!', '^', token[1] == '!')}]" if len(token) > 1 else re.escape(token)
+    return fnmatch.translate(token)[:-2]  # a set as in `glob`, without the end of the text
 
 
 def _read(path: str, options: GetOptions) -> tuple[bytes, ImageFile]:

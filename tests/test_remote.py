@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import imgrec
 import imgrec_remote
@@ -171,6 +175,15 @@ def test_roots_are_patterns_and_what_is_excluded_is_left_out(photos_there: Fault
     assert every.new == len(kept)
     with pytest.raises(imgrec.UsageError, match="matches nothing"):
         imgrec.ingest(photos_there.url("*.gif"), COLOUR, gallery)
+
+
+@given(
+    pattern=st.text("ab[]!^-\\w&*?.", max_size=8), names=st.sets(st.text("ab[]!^-\\w&.", min_size=1), max_size=9)
+)
+def test_patterns_are_those_of_folders(pattern: str, names: set[str]) -> None:
+    matches = re.compile("".join(map(imgrec_remote._meaning, imgrec_remote.TOKEN.findall(pattern)))).fullmatch
+    if "**" not in pattern:
+        assert set(filter(matches, names)) == {name for name in names if fnmatch.fnmatchcase(name, pattern)}
 
 
 def test_reading_is_as_wide_as_the_source_says(photos_there: Faulty, gallery: imgrec.Store) -> None:
