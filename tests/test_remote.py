@@ -195,6 +195,15 @@ def test_reading_is_as_wide_as_the_source_says(photos_there: Faulty, gallery: im
     assert photos_there.most_at_once > 40
 
 
+def test_the_roots_of_a_range_are_looked_for_many_at_a_time(photos_there: Faulty) -> None:
+    photos_there.objects = {f"{number}.jpg": b"" for number in range(30)}
+    photos_there.latency = 0.05
+    assert len(imgrec.images.roots(photos_there.url("{0..29}.jpg"))) == 30
+    assert photos_there.most_at_once > 5
+    with pytest.raises(imgrec.UsageError, match=r"/30\.jpg' does not exist"):
+        imgrec.images.roots(photos_there.url("{0..40}.jpg"))
+
+
 def test_a_server_that_is_busy_is_asked_again(photos_there: Faulty, gallery: imgrec.Store) -> None:
     for key in photos_there.objects:
         photos_there.busy[key] = 2

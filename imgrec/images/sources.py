@@ -80,14 +80,17 @@ def roots(
     if not given or not all(isinstance(each, str | os.PathLike) and os.fspath(each) for each in given):
         raise UsageError("source is empty: name a folder, a file or a list of them")
     found: dict[str, None] = {}
+    alone: dict[str, str] = {}
     for typed in (os.fspath(each) for each in given):
         path = absolute(expanded(typed))
         written = [path] if os.path.lexists(path) else braces.expanded(path)
-        for each in written:
-            meant = _meant(each)
+        for name in written:
+            meant = _meant(name)
             if len(meant) == 1:  # those of a list or pattern may be gone or damaged, as files in a folder
-                _check_root(meant[0], typed if len(written) == 1 else each, may_be_gone)
+                alone[meant[0]] = typed if len(written) == 1 else name
             found |= dict.fromkeys(meant)
+    for (root, typed), file in zip(alone.items(), each(state, alone), strict=True):
+        _check_root(root, file, typed, may_be_gone)
     return Roots(outermost(found))
 
 
@@ -101,8 +104,7 @@ def _meant(path: str) -> list[str]:
     ]
 
 
-def _check_root(root: str, typed: str, may_be_gone: Callable[[str], bool]) -> None:
-    file = state(root)
+def _check_root(root: str, file: ImageFile | None, typed: str, may_be_gone: Callable[[str], bool]) -> None:
     problem = (file and file.problem) or ""
     if file is None and not may_be_gone(root):
         raise UsageError(f"source {typed!r} does not exist")
