@@ -201,7 +201,9 @@ def _files(finding: Finding, store: Store) -> Repair:
     finding.looked_at += len(kept)
     there = images.are_there(record.path for record in kept)
     gone = [record for record, is_there in zip(kept, there, strict=True) if not is_there]
-    finding.wrong += [f"{record.path}: it is gone, and not marked as missing" for record in gone]
+    for record, file in zip(gone, images.each(images.state, [record.path for record in gone]), strict=True):
+        why = (file and file.problem) or "it is gone"  # a drive or bucket may only be out of reach
+        finding.wrong.append(f"{record.path}: {why}, and not marked as missing")
 
     def repair() -> int:
         for some in chunks(gone, 4096):

@@ -7,11 +7,13 @@ files or the machine's role. They are asked for by obstore, or boto3 where it is
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import hashlib
 import importlib.util
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,11 +41,17 @@ ANSWERED = re.compile(r"status code: (\d+[\w ]*)")
 UNREACHED = "error sending request"
 """In errors that a server has sent, and in those on the way to it."""
 
+ODD_KEY = "invalid path"
+"""In errors of a listing with a key that obstore does not take, and with it no other one."""
+
+BUCKET = re.compile(r"[\w.$-]+", re.ASCII)
+"""Names of buckets and containers: a `?` or `#` in one would be none, and another name of the same bucket."""
+
 AWAY_SECONDS = 30.0
 SAID = 300
 """Letters of an error, in a message."""
 
-TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]/]+\]|.", re.DOTALL)
+TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
 MEANINGS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 """Of a pattern's parts, as in `glob`, for regular expressions."""
 
@@ -71,6 +79,8 @@ class Remote(imgrec.Source):
             raise UsageError(
                 "source has a user or password, which belong into the environment: AWS_ACCESS_KEY_ID, ..."
             )
+        if problem := _problem(address):
+            raise UsageError(f"source {path!r} {problem}")
         if not re.search(r"[*?[]", key) or self.state(path) is not None:
             return [path.rstrip("/")]
         pattern = re.compile("".join(map(_meaning, TOKEN.findall(key.rstrip("/")))) + "(?=/|$)", re.DOTALL)
@@ -131,7 +141,7 @@ def _parts(path: str) -> tuple[str, str]:
 def _meaning(token: str) -> str:
     if token in MEANINGS:
         return MEANINGS[token]
-    return f"[{token[1:-1].replace('!', '^', token[1] == '!')}]" if len(token) > 1 else re.escape(token)
+    return fnmatch.translate(token)[:-2]  # a set as in `glob`, without the end of the text
 
 
 def _read(path: str, options: GetOptions) -> tuple[bytes, ImageFile]:
@@ -175,8 +185,28 @@ def _file(path: str, told: ObjectMeta) -> ImageFile:
 # --- obstore ----------------------------------------------------------------------------------------------------
 
 
-@functools.cache
+_alone = threading.Lock()
+"""Who imports obstore or makes a store does so alone: a second thread would get modules that are half made."""
+
+
 def _store(address: str) -> ObjectStore:
+    if problem := _problem(address):
+        raise ValueError(problem)
+    with _alone:
+        return _made(address)
+
+
+def _problem(address: str) -> str | None:
+    bucket = address.partition("://")[2]
+    if "@" in bucket:
+        return "has a user or password, which belong into the environment"
+    if not bucket:
+        return "names no bucket"
+    return None if BUCKET.fullmatch(bucket) else f"names no bucket: {bucket!r} cannot be the name of one"
+
+
+@functools.cache
+def _made(address: str) -> ObjectStore:
     from obstore.store import from_url
 
     options: dict[str, Any] = {"retry_config": RETRIES}  # other ones would make it ignore the environment's
@@ -210,7 +240,8 @@ _away: dict[str, tuple[float, str]] = {}
 @contextlib.contextmanager
 def _errors(address: str) -> Iterator[None]:
     """Errors of obstore as reasons of one line, without what may be secret in an address."""
-    from obstore.exceptions import BaseError
+    with _alone:
+        from obstore.exceptions import BaseError
 
     until, why = _away.get(address, (0.0, ""))
     if time.monotonic() < until:
@@ -224,14 +255,23 @@ def _errors(address: str) -> Iterator[None]:
         if UNREACHED in str(error):
             _away[address] = (time.monotonic() + AWAY_SECONDS, why)
         raise UnreadableImageError(f"{imgrec.NOT_OPENED}: {why}") from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust, which has no other name, and is no Exception
+            raise
+        why = f"the endpoint or credentials of the environment are none: {_said(error, address)}"
+        raise UnreadableImageError(f"{imgrec.NOT_OPENED}: {why}") from None
 
 
-def _said(error: Exception, address: str) -> str:
+def _said(error: BaseException, address: str) -> str:
+    """What an error says, in which names may be of anybody's choice."""
+    address = re.sub(r"(?<=//).*@", "...@", address)
     told = str(error).partition("\n")[0]
     if answered := ANSWERED.search(told):
         return f"{address} answers {answered[1]}"
-    told = re.sub(r"^Generic \w+ error: ", "", told.rpartition(" - ")[2])
-    return f"{address}: {told[:SAID]}"
+    told = re.sub(r"^Generic \w+ error: ", "", told.rpartition(" - ")[2])[:SAID]
+    told = "".join(letter if letter.isprintable() else "?" for letter in told)
+    hint = "; rename it, or name the folders beside it as the source" if ODD_KEY in told else ""
+    return f"{address}: {told}{hint}"
 
 
 @imgrec.hookimpl

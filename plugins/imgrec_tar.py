@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+import posixpath
 import re
 import tarfile
 import tempfile
@@ -48,6 +49,15 @@ MOST_KEPT = 256_000_000
 
 Members = Mapping[str, tuple[int, int]]
 """Where each regular file begins, and its size in bytes, by name."""
+
+SPARSE = -1
+"""Where a file begins of which the archive lacks the holes."""
+
+LISTING = 2
+"""Of how archives are listed: lists that were kept by another way of it are not used."""
+
+DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError)
+"""What `tarfile` raises where an archive is damaged or hostile."""
 
 T = TypeVar("T")
 
@@ -156,6 +166,8 @@ class Tar(imgrec.Source):
         if inner not in archive.members:
             raise UnreadableImageError(f"{imgrec.NOT_OPENED}: it is not in the archive")
         start, size = archive.members[inner]
+        if start == SPARSE:
+            raise UnreadableImageError("packed without its holes: pack it without tar's option --sparse")
         if size > MAX_BYTES:
             raise UnreadableImageError(f"too large: {size:,} bytes")
         first, last = start // BLOCK, (start + size - 1) // BLOCK
@@ -205,16 +217,39 @@ class Tar(imgrec.Source):
 
     def _listed(self, file: ImageFile) -> Members:
         found: dict[str, tuple[int, int]] = {}
+        problem = ""
         try:
             with tarfile.open(fileobj=io.BufferedReader(_Blocks(self._block, file), BLOCK), mode="r:") as opened:
                 for each in opened:
-                    if each.isreg():
-                        found[_named(each)] = (each.offset_data, each.size)
-        except tarfile.TarError as error:
+                    _add(found, each)
+                problem = _unread(opened)
+        except DAMAGE as error:
             if not found:
                 raise UnreadableImageError(f"{imgrec.NOT_OPENED} as a tar archive: {error}") from None
+            problem = str(error)
+        if problem:
             log.warning("%s is cut off or damaged: %d files of it are found", file.path, len(found))
         return found
+
+
+def _add(found: dict[str, tuple[int, int]], member: tarfile.TarInfo) -> None:
+    """Add a regular file, or a hard link to one that came before: whatever unpacking would write."""
+    if member.size < 0:  # it would lead back to itself
+        raise tarfile.ReadError("negative size")
+    name, target = _named(member.name), _named(member.linkname)
+    if not name:
+        return
+    if member.isreg():
+        found[name] = (SPARSE if member.issparse() else member.offset_data, member.size)
+    elif member.islnk() and target in found:
+        found[name] = found[target]
+
+
+def _unread(opened: tarfile.TarFile) -> str:
+    """What is wrong where an archive was listed to: `tarfile` takes a header that it cannot read for the end."""
+    assert opened.fileobj is not None
+    opened.fileobj.seek(opened.offset)
+    return "invalid header" if opened.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0") else ""
 
 
 class _Blocks(io.RawIOBase):
@@ -254,9 +289,13 @@ def _parts(path: str) -> tuple[str, str]:
     return path[: end.start() + 4], path[end.end() :].strip("/")
 
 
-def _named(member: tarfile.TarInfo) -> str:
-    """A member's name, of which programs write `./a.jpg` as well."""
-    return member.name.removeprefix("./").lstrip("/")
+def _named(name: str) -> str:
+    """A member's name as unpacking would make it, below the archive's folder.
+
+    >>> _named("./a.jpg"), _named("../photos/a.jpg"), _named("/home/me/../you/a.jpg")
+    ('a.jpg', 'photos/a.jpg', 'home/you/a.jpg')
+    """
+    return posixpath.normpath(f"/{name}").lstrip("/")
 
 
 # --- lists in the cache folder ----------------------------------------------------------------------------------
@@ -266,7 +305,7 @@ def _kept(file: ImageFile, listed: Callable[[ImageFile], Members]) -> Members:
     """The list of an archive as it is kept, or else made, and kept from now on."""
     if file.stamp is None or (folder := _folder()) is None:
         return listed(file)
-    kept = folder / f"{hashlib.sha256(repr(file).encode('utf-8', 'surrogateescape')).hexdigest()}.z"
+    kept = folder / f"{hashlib.sha256(repr((LISTING, file)).encode('utf-8', 'surrogateescape')).hexdigest()}.z"
     with contextlib.suppress(OSError, ValueError, TypeError, zlib.error):
         told = json.loads(zlib.decompress(kept.read_bytes()))
         return {name: (int(start), int(size)) for name, (start, size) in told.items()}

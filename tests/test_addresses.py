@@ -108,9 +108,35 @@ def test_the_own_network_is_closed_unless_the_environment_opens_it(
     site: Faulty, gallery: imgrec.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("IMGREC_PRIVATE_ADDRESSES")
-    with pytest.raises(imgrec.UsageError, match="is not on the public internet"):
+    how = "is not on the public internet: IMGREC_PRIVATE_ADDRESSES=true in the environment allows it"
+    with pytest.raises(imgrec.UsageError, match=how):
         imgrec.ingest(site.web("list.txt"), COLOUR, gallery)
     assert not site.asked
+
+
+def test_advice_for_queries_is_not_given_for_sources(
+    gallery: imgrec.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for address in ("https://me:secret@example.org/a.jpg", "http://no.such.host.invalid/list.txt"):
+        with pytest.raises(imgrec.UsageError) as refused:
+            imgrec.ingest(address, COLOUR, gallery)
+        assert "recommend" not in str(refused.value)
+
+
+def test_a_list_from_the_shell_may_have_dead_addresses_and_is_looked_for_once(site: Faulty, here: Cli) -> None:
+    photos = [name for name in site.objects if name != "list.txt"]
+    lines = ["gone.jpg", *photos, "  # an indented comment", "gone too.jpg"]
+    site.objects = {**site.objects, "list.txt": "\r\n".join(lines).encode()}
+    done = here("ingest", site.web("list.txt"), "extractor=colour")
+    assert done.code == 0, done.err
+    assert f"{len(photos)} new, 0 unchanged, 0 moved, 0 missing, 0 failed" in done.out
+    assert f"2 of the source's {len(lines) - 1} roots are left out: {site.web('gone too.jpg')}" in done.err
+    assert site.asked["GET list.txt"] == 1
+    site.objects = {"list.txt": "\n".join(f"{number}.jpg" for number in range(50)).encode()}
+    done = here("ingest", site.web("list.txt"), "extractor=colour", "store.path=none.sqlite", code=2)
+    assert f"there are no images in {site.web('0.jpg')}, " in done.err
+    assert done.err.endswith(" and 47 others\n")
 
 
 def test_a_shard_at_an_address_is_read_by_ranges(site: Faulty, few: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from imgrec.cli.messages import MESSAGES
 @dataclass
 class Typed:
     k: int = 1
+    names: list[str] = field(default_factory=list)
 
 
 VERSIONS = f"hydra-core {version('hydra-core')}, omegaconf {version('omegaconf')}"
@@ -61,6 +62,11 @@ def test_a_message_is_as_it_was(tmp_path: Path, overrides: list[str], message: s
     assert found is None or match[1] == found, f"{VERSIONS} says of {overrides}: {error!r}"
 
 
+def test_one_value_for_a_list(tmp_path: Path) -> None:
+    cause = raised(tmp_path, "names=x").__cause__
+    assert MESSAGES["list"].match(str(cause)), f"{VERSIONS} says: {cause}"
+
+
 @pytest.mark.parametrize(("choice", "key", "is_unknown"), [("unknown", "q", True), ("wrong", "k", False)])
 def test_what_is_wrong_in_a_file_names_the_key(tmp_path: Path, choice: str, key: str, is_unknown: bool) -> None:
     text = str(raised(tmp_path, f"group={choice}"))
@@ -72,4 +78,4 @@ def test_what_is_wrong_in_a_file_names_the_key(tmp_path: Path, choice: str, key:
 
 
 def test_every_message_has_a_test() -> None:
-    assert set(MESSAGES) == {"option", "file", "merge", "null choice", "ambiguous", "key", "unknown key"}
+    assert set(MESSAGES) == {"option", "file", "merge", "list", "null choice", "ambiguous", "key", "unknown key"}

@@ -22,7 +22,7 @@ from imgrec import Batch, ImgrecError, NoStoreError, Record, Space, UsageError
 from imgrec.testing import check_store
 from imgrec.testing.kit import SeenError
 from imgrec.testing.store import Subject, a_half_written_second_space_is_unseen, snapshot
-from object_storage import ObjectStorage
+from object_storage import ObjectStorage, environment_of
 from soak import writers
 
 lance = pytest.importorskip("lance")
@@ -74,6 +74,49 @@ def test_writers_are_killed_and_write_at_once_in_a_folder_without_a_lock(tmp_pat
     assert writers.write_at_once((str(tmp_path / "four"), {}), batches=1) == 4
     assert {each.name for each in tmp_path.iterdir()} == {"gallery", "four"}
     assert not list(tmp_path.rglob("*lock*"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://photos?x=1/g",
+        "s3://photos/g#1",
+        "s3://",
+        "http://photos/g",
+        "S3://photos/g",
+        "s3://me:secret@photos/g",
+    ],
+)
+def test_an_address_that_is_none_is_refused(path: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        imgrec_lance.Lance(path=path)
+    assert "secret" not in str(caught.value)
+
+
+def test_an_environment_that_lance_panics_of_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment_of("nonsense").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="cannot be opened: request valid: InvalidUri"):
+        opened("s3://photos/gallery")
+
+
+@pytest.mark.parametrize("is_made_by_another", [False, True])
+def test_a_place_that_cannot_be_written_to_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_made_by_another: bool
+) -> None:
+    write = lance.write_dataset
+
+    def fail(*args: Any, **options: Any) -> None:
+        if is_made_by_another:
+            write(*args, **options)
+        raise OSError("LanceError(IO): No space left on device (os error 28)")
+
+    monkeypatch.setattr(lance, "write_dataset", fail)
+    if is_made_by_another:
+        assert not list(opened(tmp_path / "gallery").records())
+    else:
+        with pytest.raises(UsageError, match="No space left on device"):
+            opened(tmp_path / "gallery")
 
 
 class ReadsAhead(imgrec_lance.Lance):

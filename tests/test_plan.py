@@ -156,6 +156,7 @@ def test_what_is_not_installed_is_left_out_and_told(here: Cli, monkeypatch: pyte
         (["stores=[sqllite]"], "there is no store 'sqllite' (did you mean sqlite?): available are"),
         (["indexes=[nothing]"], f"there is no {Index.kind} 'nothing'"),
         (["stores=[]"], "stores= is empty"),
+        (["stores=lance"], "stores=lance: it takes a list, stores=[lance]"),
         (["source=empty"], "there are no images in"),
         (["source=nowhere"], "source 'nowhere' does not exist"),
         (["workers=1"], "workers"),

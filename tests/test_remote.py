@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import imgrec
 import imgrec_remote
@@ -82,6 +88,66 @@ def test_names_have_any_characters(stored: ObjectStorage) -> None:
         assert source.roots(path) == [path]
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("s3://photos?versionId=3/p", "names no bucket: 'photos\\?versionId=3'"),
+        ("s3://photos#1", "names no bucket"),
+        ("s3://", "names no bucket"),
+        ("gs:///p", "names no bucket"),
+        ("s3://me:secret@photos/p", "has a user or password"),
+    ],
+)
+def test_an_address_without_a_bucket_is_refused(address: str, told: str, photos_there: Faulty) -> None:
+    source = imgrec.build("source", "remote")
+    with pytest.raises(imgrec.UsageError, match=told):
+        source.roots(address)
+    problem = source.state(address).problem
+    assert problem.startswith("cannot be opened")
+    assert "secret" not in problem
+    assert not photos_there.asked
+
+
+@pytest.mark.parametrize("key", ["a//b.jpg", "./b.jpg", "a/../b.jpg", "\x7f\x1b[31m.jpg"])
+def test_a_key_that_the_library_does_not_read_is_told_in_a_line(key: str, photos_there: Faulty) -> None:
+    photos_there.objects = {**photos_there.objects, key: b""}
+    problem = imgrec.build("source", "remote").state(photos_there.url()).problem
+    assert problem.endswith("; rename it, or name the folders beside it as the source")
+    assert problem.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_ENDPOINT_URL", "nonsense"), ("AWS_ENDPOINT_URL", ""), ("AWS_ACCESS_KEY_ID", "a\nb")]
+)
+def test_an_environment_that_the_library_panics_of_is_told(
+    name: str, value: str, photos_there: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    problem = imgrec.build("source", "remote").state(photos_there.url("p")).problem
+    assert problem.startswith("cannot be opened: the endpoint or credentials of the environment are none: s3://")
+
+
+IMPORTED_SLOWLY = """
+import sys, threading, time
+import imgrec_remote
+from imgrec.images import sources
+
+def slow(frame, event, _):
+    if frame.f_code.co_filename.endswith("obstore/__init__.py") and frame.f_lineno > 3:
+        time.sleep(0.2)
+    return slow
+
+threading.settrace(slow)
+imgrec_remote.RETRIES["max_retries"] = 0
+print(sum(sources.are_there(f"s3://photos/{number}.jpg" for number in range(20))))
+"""
+
+
+def test_many_threads_may_ask_at_first(faulty: Faulty) -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED_SLOWLY], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
 def test_an_ingest_is_as_of_the_folder_and_a_second_look_asks_for_no_object(
     photos_there: Faulty, few: Path, tmp_path: Path, gallery: imgrec.Store
 ) -> None:
@@ -130,6 +196,15 @@ def test_roots_are_patterns_and_what_is_excluded_is_left_out(photos_there: Fault
         imgrec.ingest(photos_there.url("*.gif"), COLOUR, gallery)
 
 
+@given(
+    pattern=st.text("ab[]!^-\\w&*?.", max_size=8), names=st.sets(st.text("ab[]!^-\\w&.", min_size=1), max_size=9)
+)
+def test_patterns_are_those_of_folders(pattern: str, names: set[str]) -> None:
+    matches = re.compile("".join(map(imgrec_remote._meaning, imgrec_remote.TOKEN.findall(pattern)))).fullmatch
+    if "**" not in pattern:
+        assert set(filter(matches, names)) == {name for name in names if fnmatch.fnmatchcase(name, pattern)}
+
+
 def test_reading_is_as_wide_as_the_source_says(photos_there: Faulty, gallery: imgrec.Store) -> None:
     photos_there.objects = {
         f"p/{number}.jpg": data for number, data in enumerate([*photos_there.objects.values()] * 8)
@@ -137,6 +212,15 @@ def test_reading_is_as_wide_as_the_source_says(photos_there: Faulty, gallery: im
     photos_there.latency = 0.05
     imgrec.ingest(photos_there.url("p"), COLOUR, gallery)
     assert photos_there.most_at_once > 40
+
+
+def test_the_roots_of_a_range_are_looked_for_many_at_a_time(photos_there: Faulty) -> None:
+    photos_there.objects = {f"{number}.jpg": b"" for number in range(30)}
+    photos_there.latency = 0.05
+    assert len(imgrec.images.roots(photos_there.url("{0..29}.jpg"))) == 30
+    assert photos_there.most_at_once > 5
+    with pytest.raises(imgrec.UsageError, match=r"/30\.jpg' does not exist"):
+        imgrec.images.roots(photos_there.url("{0..40}.jpg"))
 
 
 def test_a_server_that_is_busy_is_asked_again(photos_there: Faulty, gallery: imgrec.Store) -> None:
@@ -197,6 +281,16 @@ def test_a_bucket_that_is_gone_for_a_while_is_as_an_unplugged_drive(
     assert imgrec.ingest(photos_there.url("p"), COLOUR, gallery, prune=True).pruned == 1
 
 
+def test_pictures_out_of_reach_are_not_said_to_be_gone(photos_there: Faulty, here: Cli) -> None:
+    here("ingest", photos_there.url("p"), "extractor=colour")
+    photos_there.is_away = True
+    told = here("verify", code=1).out
+    assert f"cannot be opened: s3://{photos_there.bucket} answers 404 Not Found, and not marked as missing" in told
+    photos_there.is_away = False
+    photos_there.objects = {"p/other.jpg": b""}
+    assert "it is gone, and not marked as missing" in here("verify", code=1).out
+
+
 def test_a_server_that_cannot_be_reached_is_waited_for_once(
     faulty: Faulty, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +299,7 @@ def test_a_server_that_cannot_be_reached_is_waited_for_once(
     source = imgrec.build("source", "remote")
     state = source.state(faulty.url("a.jpg"))
     assert state.problem.startswith(f"cannot be opened: s3://{faulty.bucket}")
-    monkeypatch.setattr(imgrec_remote, "_store", None)
+    monkeypatch.setattr(imgrec_remote, "_made", None)
     assert source.state(faulty.url("b.jpg")).problem == state.problem
 
 

@@ -122,6 +122,76 @@ def test_an_archive_that_is_written_while_it_is_read_gives_whole_files(
         source.read(first.path)
 
 
+def test_a_damaged_archive_among_those_of_a_pattern_costs_no_other(few: Path, shard: Path, here: Cli) -> None:
+    (few.parent / "shard-00.tar").write_bytes(b"no archive" * 1000)
+    done = here("ingest", few.parent / "shard-*.tar", "extractor=colour")
+    assert done.code == 0, done.err
+    assert "1 of the source's 2 roots are left out" in done.err
+    assert f"{len(files_in(few))} new" in done.out
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    about = tarfile.TarInfo(name)
+    about.size, about.type = size, kind
+    return about.tobuf(tarfile.GNU_FORMAT)
+
+
+LONG_NAMES = (header("././@LongLink", 5, tarfile.GNUTYPE_LONGNAME) + b"a.jpg".ljust(512, b"\0")) * 3000
+
+DAMAGED = {
+    "a header with a wrong byte": b"x" * 512,
+    "half a header": b"x" * 100,
+    "a size that leads back": header("back.jpg", -512),
+    "a size that leads far back": header("back.jpg", -(10**6)),
+    "a long name of negative size": header("././@LongLink", -600, tarfile.GNUTYPE_LONGNAME),
+    "attributes of negative size": header("pax", -600, tarfile.XHDTYPE),
+    "long names of long names": LONG_NAMES,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_what_lies_before_the_damage_is_found_and_the_damage_told(
+    few: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, *others = files_in(few).items()
+    shard = archived(few.parent / "shard.tar", [first])
+    length = 512 + -(-len(first[1]) // 512) * 512
+    shard.write_bytes(shard.read_bytes()[:length] + damage + b"".join(data for _, data in others))
+    source = imgrec.build("source", "tar")
+    assert [file.path for file in source.find([f"{shard}!"])] == [f"{shard}!/{first[0]}"]
+    assert "is cut off or damaged: 1 files of it are found" in caplog.text
+    alone = shard.with_name("alone.tar")
+    alone.write_bytes(damage + bytes(1024))
+    with pytest.raises(imgrec.ImgrecError, match="cannot be opened as a tar archive"):
+        list(source.find([f"{alone}!"]))
+
+
+def test_files_are_named_and_linked_as_unpacking_would(few: Path) -> None:
+    (_, first), (_, second), *_ = files_in(few).items()
+    members = [("../photos/up.jpg", first), ("/abs.jpg", first), ("a/./b//c.jpg", first), ("twice.jpg", first)]
+    shard = archived(few.parent / "shard.tar", [*members, ("twice.jpg", second)])
+    with tarfile.open(shard, "a") as opened:
+        for name, target in (("link.jpg", "./twice.jpg"), ("itself.jpg", "itself.jpg"), ("gone.jpg", "no.jpg")):
+            about = tarfile.TarInfo(name)
+            about.type, about.linkname = tarfile.LNKTYPE, target
+            opened.addfile(about)
+    source = imgrec.build("source", "tar")
+    found = {file.path.partition("!/")[2]: source.read(file.path)[0] for file in source.find([f"{shard}!"])}
+    once = dict.fromkeys(["photos/up.jpg", "abs.jpg", "a/b/c.jpg"], first)
+    assert found == {**once, "twice.jpg": second, "link.jpg": second}
+
+
+def test_a_file_without_its_holes_is_refused(few: Path) -> None:
+    attributes = {"GNU.sparse.map": "0,512", "GNU.sparse.size": "9000", "GNU.sparse.name": "holes.bmp"}
+    about = tarfile.TarInfo("holes.bmp")
+    about.pax_headers, about.size = attributes, 512
+    with tarfile.open(few.parent / "shard.tar", "w", format=tarfile.PAX_FORMAT) as opened:
+        opened.addfile(about, io.BytesIO(bytes(512)))
+        opened.add(few, "photos")
+    with pytest.raises(imgrec.UnreadableImageError, match="packed without its holes"):
+        imgrec.build("source", "tar").read(f"{few.parent}/shard.tar!/holes.bmp")
+
+
 def test_a_folder_with_the_suffix_is_a_folder(few: Path) -> None:
     folder = few.rename(few.parent / "photos.tar")
     store = imgrec.build("store", "sqlite", path=str(folder.parent / "g"))

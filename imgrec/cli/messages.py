@@ -20,6 +20,7 @@ MESSAGES = {
     "option": re.compile(r"Could not override '([^']+)'"),
     "file": re.compile(r"In '([^']+)': \w+ raised while composing config:\n(.*)"),
     "merge": re.compile(r"Error merging override (.*)"),
+    "list": re.compile(r"Invalid value assigned: \w+ is not a ListConfig"),
     "null choice": re.compile(r"Config group override"),
     "ambiguous": re.compile(r"Ambiguous value for argument '(.*?)'"),
     "key": re.compile(r"full_key: (\S+)"),
@@ -40,7 +41,11 @@ def explain(error: Exception, stage: str | None, words: Sequence[str]) -> UsageE
     if isinstance(error, YAMLError):
         return UsageError(f"a YAML file is not understood: {' '.join(text.split())}")
     if match := MESSAGES["merge"].match(text):
-        return UsageError(f"{match[1]}: {first_line(error.__cause__ or error)}")
+        problem = first_line(error.__cause__ or error)
+        if MESSAGES["list"].match(problem):
+            name, _, value = match[1].partition("=")
+            problem = f"it takes a list, {name}=[{value}]"
+        return UsageError(f"{match[1]}: {problem}")
     if isinstance(error, OverrideParseException):
         return UsageError(f"{error.override!r} is not understood: quote what is not a plain value, key='a, b'")
     if MESSAGES["null choice"].match(text):

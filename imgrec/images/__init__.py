@@ -10,6 +10,7 @@ from imgrec.images.files import filesystem
 from imgrec.images.listing import Listing
 from imgrec.images.reasons import CHANGED, NOT_OPENED, NOT_REGULAR, UnreadableImageError, is_worth_another_try
 from imgrec.images.sources import (
+    Roots,
     absolute,
     are_there,
     each,
@@ -34,6 +35,7 @@ __all__ = [
     "Encoded",
     "Exclusion",
     "Listing",
+    "Roots",
     "UnreadableImageError",
     "absolute",
     "are_there",

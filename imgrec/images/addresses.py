@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.message
 import email.utils
 import functools
@@ -56,7 +57,7 @@ class Addresses(Source):
             return [path]
         try:
             lines = _answer(path).body.decode("utf-8-sig").splitlines()
-            told = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+            told = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
             found = [urllib.parse.urljoin(path, line) for line in told]
         except (UnreadableImageError, ValueError) as error:
             raise UsageError(f"the list {web.without_password(path)} cannot be read: {error}") from None
@@ -133,11 +134,21 @@ def _answer(path: str, **request: Any) -> web.Answer:
     is_private = os.environ.get(PRIVATE_ADDRESSES, "").lower() == "true"
     limits: Any = {"max_bytes": MAX_BYTES, "seconds": SECONDS, "private_addresses": is_private}
     for pause in PAUSES:
-        try:
-            return web.answer(path, **limits, **request)
-        except web.BusyError:
-            time.sleep(pause * random.uniform(0.5, 1.5))  # not all threads at the same moment
-    return web.answer(path, **limits, **request)
+        with contextlib.suppress(web.BusyError):
+            return _once(path, **limits, **request)
+        time.sleep(pause * random.uniform(0.5, 1.5))  # not all threads at the same moment
+    return _once(path, **limits, **request)
+
+
+def _once(path: str, **request: Any) -> web.Answer:
+    """An answer, or the error without the advice that is for queries."""
+    try:
+        return web.answer(path, **request)
+    except web.PrivateError as error:
+        how = f"{PRIVATE_ADDRESSES}=true in the environment allows it"
+        raise UnreadableImageError(f"{error.reason}: {how}") from None
+    except web.AdvisedError as error:
+        raise UnreadableImageError(error.reason) from None
 
 
 def _file(path: str, headers: email.message.Message, size: int) -> ImageFile:

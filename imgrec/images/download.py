@@ -20,7 +20,7 @@ import urllib.request
 from collections.abc import Mapping
 
 from imgrec.images.reasons import UnreadableImageError
-from imgrec.images.web import TOO_LARGE, Answer, BusyError, GoneError, RefusedError
+from imgrec.images.web import TOO_LARGE, AdvisedError, Answer, BusyError, GoneError, PrivateError, RefusedError
 
 SAID = 200
 """Letters of what a server said, in a message."""
@@ -183,7 +183,7 @@ class Download:
             else:
                 return connected
         self._left()
-        raise UnreadableImageError(f"{host} does not answer: {failure}{_without_proxy(secure=secure)}")
+        raise _without_proxy(f"{host} does not answer: {failure}", secure=secure)
 
     def _places(self, host: str, port: int) -> list[tuple[int, int, int, str, tuple[str | int, ...]]]:
         """What a name resolves to.
@@ -194,13 +194,11 @@ class Download:
         try:
             places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
-            raise UnreadableImageError(f"there is no host {host}{_without_proxy(secure=port == 443)}") from None
+            raise _without_proxy(f"there is no host {host}", secure=port == 443) from None
         for *_, place in places:
             if not self._private_addresses and not is_public(str(place[0])):
                 which = host if host == place[0] else f"{host} is {place[0]}, which"
-                raise UnreadableImageError(
-                    f"{which} is not on the public internet: private_addresses=true allows it"
-                )
+                raise PrivateError(f"{which} is not on the public internet", ": private_addresses=true allows it")
         return places  # type: ignore[return-value]
 
 
@@ -226,8 +224,9 @@ def _split(address: str) -> tuple[bool, str, int, str]:
     if not host:
         raise UnreadableImageError("it is no address: it names no host")
     if parts.username is not None or parts.password is not None:
-        raise UnreadableImageError(
-            "it has a user or password, which would be kept in the run's record: curl -u ... | imgrec recommend -"
+        raise AdvisedError(
+            "it has a user or password, which would be kept in the run's record",
+            ": curl -u ... | imgrec recommend -",
         )
     target = urllib.parse.quote(parts.path or "/", safe=SAFE)
     if parts.query:
@@ -235,8 +234,8 @@ def _split(address: str) -> tuple[bool, str, int, str]:
     return scheme == "https", host, port or (443 if scheme == "https" else 80), target
 
 
-def _without_proxy(*, secure: bool) -> str:
-    """A hint, where the environment names a proxy."""
+def _without_proxy(reason: str, *, secure: bool) -> UnreadableImageError:
+    """An error, with a hint where the environment names a proxy."""
     if ("https" if secure else "http") in urllib.request.getproxies():
-        return "; proxies are not used: curl ADDRESS | imgrec recommend -"
-    return ""
+        return AdvisedError(f"{reason}; proxies are not used", ": curl ADDRESS | imgrec recommend -")
+    return UnreadableImageError(reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, TypeVar
@@ -132,10 +133,12 @@ class _Kept:
 
     @classmethod
     def of(cls, files: Iterator[ImageFile]) -> _Kept:
-        file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - see `__del__`
+        file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - below
         for some in chunks(files, 1024):
             pickle.dump(some, file)
-        return cls(file)
+        kept = cls(file)
+        weakref.finalize(kept, file.close)
+        return kept
 
     def __iter__(self) -> Iterator[ImageFile]:
         """For one loop at a time."""
@@ -143,6 +146,3 @@ class _Kept:
         self.file.seek(0)
         while self.file.tell() < end:
             yield from pickle.load(self.file)
-
-    def __del__(self) -> None:
-        self.file.close()

@@ -56,32 +56,41 @@ def _instance(cls: type[Source]) -> Source:
     return cls()
 
 
+class Roots(list[str]):
+    """The roots of a source, which have been looked for: they are not asked for again."""
+
+
 def roots(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     may_be_gone: Callable[[str], bool] = lambda _: False,
-) -> list[str]:
+) -> Roots:
     """The folders and files of a source as absolute paths, without those inside another.
 
     Args:
-        source: as it was typed.
+        source: as it was typed, or the roots that a call before has found.
         may_be_gone: whether an absolute path is taken although nothing is there, or it is out of reach.
 
     Raises:
         UsageError: there is none, or one does not exist or cannot be opened.
     """
+    if isinstance(source, Roots):
+        return source
     given = list(source) if isinstance(source, Sequence) and not isinstance(source, str | bytes) else [source]
     if not given or not all(isinstance(each, str | os.PathLike) and os.fspath(each) for each in given):
         raise UsageError("source is empty: name a folder, a file or a list of them")
     found: dict[str, None] = {}
+    alone: dict[str, str] = {}
     for typed in (os.fspath(each) for each in given):
         path = absolute(expanded(typed))
         written = [path] if os.path.lexists(path) else braces.expanded(path)
-        for each in written:
-            meant = _meant(each)
-            if len(meant) == 1:
-                _check_root(meant[0], typed if len(written) == 1 else each, may_be_gone)
+        for name in written:
+            meant = _meant(name)
+            if len(meant) == 1:  # those of a list or pattern may be gone or damaged, as files in a folder
+                alone[meant[0]] = typed if len(written) == 1 else name
             found |= dict.fromkeys(meant)
-    return outermost(found)
+    for (root, typed), file in zip(alone.items(), each(state, alone), strict=True):
+        _check_root(root, file, typed, may_be_gone)
+    return Roots(outermost(found))
 
 
 def _meant(path: str) -> list[str]:
@@ -94,8 +103,7 @@ def _meant(path: str) -> list[str]:
     ]
 
 
-def _check_root(root: str, typed: str, may_be_gone: Callable[[str], bool]) -> None:
-    file = state(root)
+def _check_root(root: str, file: ImageFile | None, typed: str, may_be_gone: Callable[[str], bool]) -> None:
     problem = (file and file.problem) or ""
     if file is None and not may_be_gone(root):
         raise UsageError(f"source {typed!r} does not exist")

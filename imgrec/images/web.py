@@ -57,6 +57,18 @@ class RefusedError(UnreadableImageError):
     """A server does not answer such a request."""
 
 
+class AdvisedError(UnreadableImageError):
+    """A reason with advice for a query, which is none for a source."""
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(f"{reason}{advice}")
+        self.reason = reason
+
+
+class PrivateError(AdvisedError):
+    """An address leads into the own network."""
+
+
 def fetch(address: str, **limits: Any) -> bytes:
     """The bytes at an address, whatever they are: as `answer`, whose limits these are."""
     return answer(address, **limits).body

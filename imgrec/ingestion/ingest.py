@@ -99,7 +99,8 @@ def ingest(
     _tell_away(roots, files.present)
     if not files.total and not knows_any(store, roots):
         but = f", but {images.passed_over(files.passed_over)}" if files.passed_over else ""
-        raise UsageError(f"there are no images in {', '.join(roots)}{but}")
+        others = f" and {len(roots) - 3:,} others" if len(roots) > 3 else ""
+        raise UsageError(f"there are no images in {', '.join(roots[:3])}{others}{but}")
     spaces = {Space.of(each): each for each in extractors}
 
     def takes(path: str) -> bool:
@@ -223,7 +224,7 @@ def _try_out(extractor: Extractor) -> None:
     extract(extractor, [black], ["a black image"])
 
 
-def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], store: Store) -> list[str]:
+def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], store: Store) -> images.Roots:
     """The folders and files of a source, as absolute paths; one that is gone if the store knows files of it.
 
     Raises:
@@ -231,7 +232,7 @@ def roots_of(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     """
     found = images.roots(source, may_be_gone=lambda path: knows_any(store, [path]))
     with contextlib.suppress(NoStoreError), store:
-        return images.outermost([store.named(path) for path in found])
+        return images.Roots(images.outermost([store.named(path) for path in found]))
     return found
 
 

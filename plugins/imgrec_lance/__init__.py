@@ -26,8 +26,8 @@ import imgrec
 from imgrec import Batch, Failure, Record, Space, Vectors, option
 from imgrec_lance import rows, writing
 from imgrec_lance.blocks import Keys, is_in, unique
-from imgrec_lance.messages import errors_of, naming_the_store, short
-from imgrec_lance.state import REMOTE, State
+from imgrec_lance.messages import errors_of, is_of_lance, naming_the_store, short
+from imgrec_lance.state import REMOTE, State, check_path
 from imgrec_lance.tables import ConflictError, Table
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Lance(imgrec.Store):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_path(self.path)
         self._state: State | None = None
         self._pinned = threading.local()
         self._alone = threading.RLock()
@@ -77,7 +78,9 @@ class Lance(imgrec.Store):
             if self._state is None:
                 try:
                     self._state = State.opened(self.path, self.version, create=create)
-                except (OSError, RuntimeError, ValueError) as error:
+                except BaseException as error:
+                    if not is_of_lance(error):
+                        raise
                     raise imgrec.UsageError(f"store {self.path} cannot be opened: {short(error)}") from error
         return self
 

@@ -16,10 +16,15 @@ def errors_of(location: str) -> Iterator[None]:
         yield
     except imgrec.ImgrecError:
         raise
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, ValueError) and ".rs:" not in str(error):
+    except BaseException as error:
+        if not is_of_lance(error) or (isinstance(error, ValueError) and ".rs:" not in str(error)):
             raise
         raise imgrec.ImgrecError(f"store {location}: {short(error)}") from error
+
+
+def is_of_lance(error: BaseException) -> bool:
+    """Whether Lance may have raised it, also as a panic of Rust, which is no Exception and no importable class."""
+    return isinstance(error, OSError | RuntimeError | ValueError) or type(error).__name__ == "PanicException"
 
 
 def short(error: BaseException) -> str:

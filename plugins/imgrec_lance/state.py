@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,6 +26,25 @@ if TYPE_CHECKING:
 REMOTE = ("s3://", "gs://", "az://")
 
 FORMAT = 1
+
+ADDRESS = re.compile(r"(?:s3|gs|az)://[\w.$-]+(?:/[^?#]*)?", re.ASCII)
+"""A store's: Lance would leave out what follows a `?` or `#`, and all datasets would be at one place."""
+
+
+def check_path(path: str) -> None:
+    """Refuse what is neither a folder nor an address in a bucket.
+
+    Raises:
+        UsageError: with the reason, without a password.
+    """
+    if "://" not in path:
+        return
+    if re.search(r"://[^/]*@", path):
+        raise imgrec.UsageError("store.path= has a user or password, which belong into the environment")
+    if not ADDRESS.fullmatch(path):
+        raise imgrec.UsageError(
+            f"store {path} is no folder, and no s3://bucket/name, gs://... or az://... without `?` and `#`"
+        )
 
 
 @dataclass(frozen=True)
@@ -148,6 +167,10 @@ def _made(uri: str, session: Any) -> lance.LanceDataset:
     names = {"store": secrets.token_hex(16), "revision": secrets.token_hex(16)}
     head = {"format": FORMAT, **names, "generation": 0, "spaces": {}, "metadata": {}, "dropped": []}
     first = pa.concat_tables([rows.of({}, names["revision"], [], 0), rows.of_head(head)])
-    with contextlib.suppress(OSError):
+    try:
         return lance.write_dataset(first, uri, mode="create", session=session)
-    return lance.dataset(uri, session=session)
+    except OSError as error:
+        try:
+            return lance.dataset(uri, session=session)
+        except ValueError:  # nobody else has made it: a full disk, say, or no right to write
+            raise error from None
