@@ -50,10 +50,13 @@ MOST_KEPT = 256_000_000
 Members = Mapping[str, tuple[int, int]]
 """Where each regular file begins, and its size in bytes, by name."""
 
+List = tuple[Members, str]
+"""The files that were found in an archive, and what is wrong behind them; empty for nothing."""
+
 SPARSE = -1
 """Where a file begins of which the archive lacks the holes."""
 
-LISTING = 2
+LISTING = 3
 """Of how archives are listed: lists that were kept by another way of it are not used."""
 
 DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError)
@@ -68,6 +71,8 @@ class Archive:
 
     file: ImageFile
     members: Members
+    problem: str
+    """What is wrong behind these; empty for nothing."""
 
     def file_of(self, name: str) -> ImageFile:
         """One of its files, which changes whenever the archive does."""
@@ -148,8 +153,11 @@ class Tar(imgrec.Source):
             return replace(file, path=path, problem=str(error))
         if inner in archive.members:
             return archive.file_of(inner)
-        is_folder = not inner or any(each.startswith(f"{inner}/") for each in archive.members)
-        return ImageFile(path, 0, 0, problem=imgrec.NOT_REGULAR) if is_folder else None
+        if not inner or any(each.startswith(f"{inner}/") for each in archive.members):
+            return ImageFile(path, 0, 0, problem=imgrec.NOT_REGULAR)
+        if archive.problem:  # it may lie behind the damage, and an archive that is whole may come back
+            return ImageFile(path, 0, 0, problem=f"{imgrec.NOT_OPENED}: the archive is cut off or damaged")
+        return None
 
     def read(self, path: str) -> tuple[bytes, ImageFile]:
         """A file's bytes, from blocks of the archive that are of the state in which it was listed."""
@@ -211,11 +219,17 @@ class Tar(imgrec.Source):
         return self._of(file)
 
     def _of(self, file: ImageFile) -> Archive:
-        archive = self._lists.get(file, lambda: Archive(file, _kept(file, self._listed)))
+        archive = self._lists.get(file, lambda: self._archive(file))
         self._latest[file.path] = file
         return archive
 
-    def _listed(self, file: ImageFile) -> Members:
+    def _archive(self, file: ImageFile) -> Archive:
+        archive = Archive(file, *_kept(file, self._listed))
+        if archive.problem:
+            log.warning("%s is cut off or damaged: %d files of it are found", file.path, len(archive.members))
+        return archive
+
+    def _listed(self, file: ImageFile) -> List:
         found: dict[str, tuple[int, int]] = {}
         problem = ""
         try:
@@ -226,10 +240,8 @@ class Tar(imgrec.Source):
         except DAMAGE as error:
             if not found:
                 raise UnreadableImageError(f"{imgrec.NOT_OPENED} as a tar archive: {error}") from None
-            problem = str(error)
-        if problem:
-            log.warning("%s is cut off or damaged: %d files of it are found", file.path, len(found))
-        return found
+            problem = str(error) or type(error).__name__
+        return found, problem
 
 
 def _add(found: dict[str, tuple[int, int]], member: tarfile.TarInfo) -> None:
@@ -301,18 +313,18 @@ def _named(name: str) -> str:
 # --- lists in the cache folder ----------------------------------------------------------------------------------
 
 
-def _kept(file: ImageFile, listed: Callable[[ImageFile], Members]) -> Members:
+def _kept(file: ImageFile, listed: Callable[[ImageFile], List]) -> List:
     """The list of an archive as it is kept, or else made, and kept from now on."""
     if file.stamp is None or (folder := _folder()) is None:
         return listed(file)
     kept = folder / f"{hashlib.sha256(repr((LISTING, file)).encode('utf-8', 'surrogateescape')).hexdigest()}.z"
     with contextlib.suppress(OSError, ValueError, TypeError, zlib.error):
-        told = json.loads(zlib.decompress(kept.read_bytes()))
-        return {name: (int(start), int(size)) for name, (start, size) in told.items()}
-    members = listed(file)
+        members, problem = json.loads(zlib.decompress(kept.read_bytes()))
+        return {name: (int(start), int(size)) for name, (start, size) in members.items()}, str(problem)
+    made = listed(file)
     with contextlib.suppress(OSError):  # the disk may be full or read-only
-        _keep(kept, zlib.compress(json.dumps(members).encode(), 1))
-    return members
+        _keep(kept, zlib.compress(json.dumps(made).encode(), 1))
+    return made
 
 
 def _keep(file: Path, data: bytes) -> None:

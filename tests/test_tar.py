@@ -106,6 +106,26 @@ def test_an_archive_that_is_cut_off_costs_what_is_cut_off(
     assert "1 of the source's 2 roots are left out" in caplog.text
 
 
+def test_what_an_archive_lost_by_damage_is_missing_and_not_forgotten(
+    few: Path, shard: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, count = shard.read_bytes(), len(files_in(few))
+    store = imgrec.build("store", "sqlite", path=str(few.parent / "g.sqlite"))
+    imgrec.ingest(shard, imgrec.build("extractor", "colour"), store)
+    shard.write_bytes(data[: len(data) // 2] + b"?" * (len(data) // 2))
+    for _ in range(2):
+        caplog.clear()
+        pruning = imgrec.ingest(shard, imgrec.build("extractor", "colour"), store, prune=True, force=True)
+        assert (pruning.pruned, pruning.missing > 0) == (0, True)
+        assert "missing images are not forgotten: they may be there" in caplog.text
+    _ = list(imgrec.build("source", "tar").find([f"{shard}!"]))  # as another run, from the list that is kept
+    assert f"{shard} is cut off or damaged" in caplog.text
+    shard.write_bytes(data)
+    assert imgrec.ingest(shard, imgrec.build("extractor", "colour"), store).missing == 0
+    with store:
+        assert sum(not record.missing for record in store.records()) == count
+
+
 def test_an_archive_that_is_written_while_it_is_read_gives_whole_files(
     few: Path, shard: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
