@@ -58,7 +58,7 @@ def test_what_is_gone_from_the_web_is_missing_and_told(
     site.objects = {key: data for key, data in objects.items() if key != gone}
     report = imgrec.ingest(site.web("list.txt"), COLOUR, gallery)
     assert (report.unchanged, report.missing) == (count - 1, 1)
-    assert f"1 of the source's {count} roots are left out: {site.web(gone)} does not exist" in caplog.text
+    assert f"1 of the source's {count} roots is left out: {site.web(gone)} does not exist" in caplog.text
     assert imgrec.ingest(site.web("list.txt"), COLOUR, gallery, prune=True).pruned == 1
 
 

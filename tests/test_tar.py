@@ -103,7 +103,7 @@ def test_an_archive_that_is_cut_off_costs_what_is_cut_off(
     archived(few.parent / "shard-02.tar", files_in(few).items())
     both = imgrec.ingest(str(few.parent / "shard-*.tar"), imgrec.build("extractor", "colour"), store)
     assert (both.new, both.failed) == (len(files_in(few)), 0)
-    assert "1 of the source's 2 roots are left out" in caplog.text
+    assert "1 of the source's 2 roots is left out" in caplog.text
 
 
 def test_what_an_archive_lost_by_damage_is_missing_and_not_forgotten(
@@ -146,7 +146,7 @@ def test_a_damaged_archive_among_those_of_a_pattern_costs_no_other(few: Path, sh
     (few.parent / "shard-00.tar").write_bytes(b"no archive" * 1000)
     done = here("ingest", few.parent / "shard-*.tar", "extractor=colour")
     assert done.code == 0, done.err
-    assert "1 of the source's 2 roots are left out" in done.err
+    assert "1 of the source's 2 roots is left out" in done.err
     assert f"{len(files_in(few))} new" in done.out
 
 

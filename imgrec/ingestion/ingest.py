@@ -249,7 +249,8 @@ def _tell_away(roots: Sequence[str], present: Sequence[str]) -> None:
     if away := sorted(set(roots) - set(present)):
         example = images.state(away[0])
         why = (example and example.problem) or "does not exist"
-        log.warning("%d of the source's %d roots are left out: %s %s", len(away), len(roots), away[0], why)
+        some = f"{len(away):,} of the source's {len(roots):,} roots" if len(roots) > 1 else "the source"
+        log.warning("%s %s left out: %s %s", some, "is" if len(away) == 1 else "are", away[0], why)
 
 
 def knows_any(store: Store, roots: Sequence[str]) -> bool:
