@@ -144,6 +144,13 @@ def test_odd_names_work_as_source_and_as_query(cli: Cli, few: Path, name: str) -
         assert result["matches"][0]["path"] == str(few.parent / name)
 
 
+def test_a_path_with_spaces_that_lacks_its_quotes(cli: Cli, few: Path, tmp_path: Path) -> None:
+    few.rename(tmp_path / "my own photos")
+    for words in (["ingest"], ["replay"]):
+        done = cli(*words, "my", "own", "photos", code=2)
+        assert done.err.splitlines() == ["imgrec: 'my own photos' is one path: write it in quotes"]
+
+
 def test_a_list_of_sources(cli: Cli, few: Path) -> None:
     (few / "china").rename(few / "china, old")
     assert "12 new" in cli("+stage=ingest", f"source=['{few}/china, old',{few}/flower]").out
@@ -264,7 +271,7 @@ BAD = [
     ("recommend {q} space=foo", "no space 'foo'; it has colour-"),
     ("recommend {q} space=foo extractor=colour", "space=foo and extractor= are not of one space, colour-"),
     ("recommend a.jpg b.jpg", "query 'a.jpg' does not exist"),
-    ("replay a b", "takes one run, and these are 2: a b"),
+    ("replay a b", "takes one value for run=, and these are 2: a b"),
     ("recommend {q} debug=maybe", "debug=maybe"),
     ("recommend {q} k=[", "not understood"),
     ("recommend {q} hydra.run.dir=text.jpg", "folder cannot be made"),
