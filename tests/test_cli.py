@@ -172,6 +172,9 @@ def test_help_of_a_choice(cli: Cli, tmp_path: Path) -> None:
     assert re.findall(r"^(\w+=\w+): ", several, re.MULTILINE) == ["extractor=colour", "extractor=hog", "store=csv"]
     assert re.search(r"^    projection.n_components=128 ", cli("--help", "projection=pca").out, re.MULTILINE)
     assert re.search(r"^    backup.path=\.\.\. +beside the store: ", cli("--help", "backup=csv").out, re.MULTILINE)
+    projection = cli("--help", "projection=lda,pca").out  # its columns are aligned, whatever the group's defaults
+    assert len(set(re.findall(r"^(    projection\.\S+ +)", projection, re.MULTILINE))) > 4
+    assert len({len(each) for each in re.findall(r"^(    projection\.\S+ +)", projection, re.MULTILINE)}) == 1
     preset = cli("--help", "extractor=resnet18").out
     assert preset.startswith("extractor=resnet18: ResNet-18, 512 values.\n  a preset of extractor=timm: Any model")
     assert re.search(r"^    extractor.model=resnet18.a1_in1k +name, ", preset, re.MULTILINE)
@@ -193,6 +196,7 @@ def test_help_of_a_choice(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine" / "extractor" / "listed.yaml").write_text("[colour]\n")
     listed = cli("--help", "extractor=listed", "--config-dir", "mine", code=None)
     assert "Traceback" not in listed.err
+    assert "extractor=colour: " in cli("ingest", "--help", "--config-dir", "mine").out
     assert "extractor.bins=2 " in cli("--help", "extractor=coarse", "--config-dir", "mine").out
 
 
@@ -219,6 +223,9 @@ def test_help_of_everything_and_of_a_stage(cli: Cli, tmp_path: Path) -> None:
         assert option in stage
     assert stage.endswith("\n\nTo read on, in the repository: conf/README.md\n")
     assert "extractor=hog:" not in cli("ingest", "--help", "extractor=resnet18").out
+    every = cli("recommend", "--help").out
+    assert "\n  extractor=mobilenetv2: MobileNet v2, 1,280 values. (a preset of timm)\n" in every
+    assert re.search(r"^  smoothing=neighbours: .*\(a preset of query_expansion\)$", every, re.MULTILINE)
     assert cli("--version").out == "imgrec 0.1.0\n"
     assert list(tmp_path.iterdir()) == []
 
