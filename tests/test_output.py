@@ -37,7 +37,7 @@ PRINTED = {
     "export": ("", rf"{RUN}/gallery.parquet\n", r"12 images, with .*\n"),
     "import": ("{exported}", r"outputs/\S+: 0 new, 12 known, in imported-\S+\n", r"they claim .* proves\n"),
     "default": ("", r"outputs/gallery.sqlite: compared by colour-\S+\n", ""),
-    "forget": ("*/china-0-0.jpg", r"outputs/gallery.sqlite: 1 files .*\n", ""),
+    "forget": ("*/china-0-0.jpg", r"outputs/gallery.sqlite: 1 image is forgotten; its file stays\. .*\n", ""),
     "info": ("", r"outputs/gallery.sqlite: 12 images(.*\n)+", ""),
     "failures": ("", r"outputs/gallery.sqlite: no file has failed\n", ""),
     "verify": ("", r"check .*\n(\w+ .*\n)+", ""),
