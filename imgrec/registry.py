@@ -332,7 +332,7 @@ def composed(cls: type[C], options: Mapping[str, Any], chosen: Mapping[str, str 
         values |= _component_at(cls, name, spec, values.get(name), chosen or {})
     if absent := [wanted for wanted in option_names(cls) if wanted not in {**default_values(cls), **values}]:
         if issubclass(cls, Stage):
-            raise UsageError(f"{owner} needs {', '.join(f'{key}=' for key in absent)}: see {owner} --help")
+            raise UsageError(f"{owner} needs {', '.join(f'{key}=' for key in absent)}: see imgrec {owner} --help")
         raise UsageError(f"{owner} needs {', '.join(absent)}")
     return cls(**values)
 

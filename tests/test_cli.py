@@ -144,6 +144,13 @@ def test_odd_names_work_as_source_and_as_query(cli: Cli, few: Path, name: str) -
         assert result["matches"][0]["path"] == str(few.parent / name)
 
 
+def test_a_path_with_spaces_that_lacks_its_quotes(cli: Cli, few: Path, tmp_path: Path) -> None:
+    few.rename(tmp_path / "my own photos")
+    for words in (["ingest"], ["replay"]):
+        done = cli(*words, "my", "own", "photos", code=2)
+        assert done.err.splitlines() == ["imgrec: 'my own photos' is one path: write it in quotes"]
+
+
 def test_a_list_of_sources(cli: Cli, few: Path) -> None:
     (few / "china").rename(few / "china, old")
     assert "12 new" in cli("+stage=ingest", f"source=['{few}/china, old',{few}/flower]").out
@@ -165,6 +172,9 @@ def test_help_of_a_choice(cli: Cli, tmp_path: Path) -> None:
     assert re.findall(r"^(\w+=\w+): ", several, re.MULTILINE) == ["extractor=colour", "extractor=hog", "store=csv"]
     assert re.search(r"^    projection.n_components=128 ", cli("--help", "projection=pca").out, re.MULTILINE)
     assert re.search(r"^    backup.path=\.\.\. +beside the store: ", cli("--help", "backup=csv").out, re.MULTILINE)
+    projection = cli("--help", "projection=lda,pca").out  # its columns are aligned, whatever the group's defaults
+    assert len(set(re.findall(r"^(    projection\.\S+ +)", projection, re.MULTILINE))) > 4
+    assert len({len(each) for each in re.findall(r"^(    projection\.\S+ +)", projection, re.MULTILINE)}) == 1
     preset = cli("--help", "extractor=resnet18").out
     assert preset.startswith("extractor=resnet18: ResNet-18, 512 values.\n  a preset of extractor=timm: Any model")
     assert re.search(r"^    extractor.model=resnet18.a1_in1k +name, ", preset, re.MULTILINE)
@@ -186,6 +196,7 @@ def test_help_of_a_choice(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine" / "extractor" / "listed.yaml").write_text("[colour]\n")
     listed = cli("--help", "extractor=listed", "--config-dir", "mine", code=None)
     assert "Traceback" not in listed.err
+    assert "extractor=colour: " in cli("ingest", "--help", "--config-dir", "mine").out
     assert "extractor.bins=2 " in cli("--help", "extractor=coarse", "--config-dir", "mine").out
 
 
@@ -212,6 +223,9 @@ def test_help_of_everything_and_of_a_stage(cli: Cli, tmp_path: Path) -> None:
         assert option in stage
     assert stage.endswith("\n\nTo read on, in the repository: conf/README.md\n")
     assert "extractor=hog:" not in cli("ingest", "--help", "extractor=resnet18").out
+    every = cli("recommend", "--help").out
+    assert "\n  extractor=mobilenetv2: MobileNet v2, 1,280 values. (a preset of timm)\n" in every
+    assert re.search(r"^  smoothing=neighbours: .*\(a preset of query_expansion\)$", every, re.MULTILINE)
     assert cli("--version").out == "imgrec 0.1.0\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -264,7 +278,7 @@ BAD = [
     ("recommend {q} space=foo", "no space 'foo'; it has colour-"),
     ("recommend {q} space=foo extractor=colour", "space=foo and extractor= are not of one space, colour-"),
     ("recommend a.jpg b.jpg", "query 'a.jpg' does not exist"),
-    ("replay a b", "takes one run, and these are 2: a b"),
+    ("replay a b", "takes one value for run=, and these are 2: a b"),
     ("recommend {q} debug=maybe", "debug=maybe"),
     ("recommend {q} k=[", "not understood"),
     ("recommend {q} hydra.run.dir=text.jpg", "folder cannot be made"),

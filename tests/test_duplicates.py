@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import imgrec
 from conftest import Cli, shared, shared_timm
+from imgrec.drawing import groups
 from imgrec.gallery import duplicates
 from imgrec.gallery.duplicates import Duplicates
 from imgrec.kinds import Batch, Record, Space
@@ -162,6 +163,23 @@ def test_equal_bytes_equal_pixels_and_near_are_told_apart(tmp_path: Path, copies
         "quality.jpg": "near",
         "small.jpg": "near",
     }
+
+
+def test_what_is_equal_is_drawn_without_a_distance(
+    tmp_path: Path, copies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`0 equal bytes` would read as the contrary."""
+    said: list[str] = []
+
+    def noting(text: str, *_: Any) -> str:
+        said.append(text)
+        return text
+
+    monkeypatch.setattr(groups, "shortened", noting)
+    store = ingested(tmp_path, imgrec.build("extractor", "phash"), copies)
+    groups.draw_groups(imgrec.duplicates(store, "hamming", distance=8, keep="first"), tmp_path / "drawn.png")
+    assert {"equal bytes", "equal pixels"} < set(said)
+    assert sum(text.endswith(" near") for text in said) == 2
 
 
 @pytest.mark.parametrize("extractor", ["phash", "hog"])

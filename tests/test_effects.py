@@ -226,10 +226,15 @@ WRONG = [
     ("ingest", {"backup": "csv"}, "backup takes what"),
     ("ingest", {"engine": "threads"}, "engine takes what"),
     ("ingest", {"force": True}, "force=true has no effect without prune"),
-    ("recommend", {"store": "gallery.sqlite"}, "takes a store"),
+    ("recommend", {"store": "gallery.sqlite"}, "store takes what"),
     ("recommend", {"metric": 3}, "metric is one of chi2"),
     ("visualise", {"reducer": "pca"}, "reducer takes what"),
     ("visualise", {"store": "gallery.sqlite"}, "store takes what"),
+    ("evaluate", {"store": "gallery.sqlite"}, "store takes what"),
+    ("evaluate", {"queries": "gallery.sqlite"}, "queries takes what"),
+    ("duplicates", {"store": "gallery.sqlite"}, "store takes what"),
+    ("export_vectors", {"store": "gallery.sqlite"}, "store takes what"),
+    ("import_vectors", {"store": "gallery.sqlite"}, "store takes what"),
     ("visualise", {"labels": "none", "highlight": "*"}, "labels= has no effect beside highlight="),
     ("visualise", {"extractor": {"min_side": 3}}, "extractor.min_side has no effect"),
 ]
@@ -253,5 +258,11 @@ def _called(call: str, made: Path, options: dict[str, Any]) -> None:
         imgrec.ingest(made / "photos", **given)
     elif call == "recommend":
         imgrec.recommend(query, **{"store": gallery, **options})
+    elif call == "export_vectors":
+        imgrec.export_vectors(**{"store": gallery, "to": made / "vectors.parquet", **options})
+    elif call == "import_vectors":
+        imgrec.import_vectors(made / "vectors.parquet", **options)
+    elif call in ("duplicates", "evaluate"):
+        getattr(imgrec, call)(**{"store": gallery, **options})
     else:
         imgrec.visualise(**{"store": gallery, "reducer": imgrec.build(*PCA), **options})

@@ -215,7 +215,7 @@ def test_forget_on_the_command_line(cli: Cli, few: Path) -> None:
     assert "forget what?" in cli("forget", code=2).err
     assert "forget what?" in cli("forget", "*/china/*", "space=colour", code=2).err
     done = cli("forget", few / "china" / "china-0-0.jpg", few / "china" / "china-0-1.jpg")
-    assert "2 files are forgotten; their files stay" in done.out
+    assert "2 images are forgotten; their files stay" in done.out
     assert (few / "china" / "china-0-0.jpg").exists()
     assert "2 dismissed" in cli("ingest", few).out
     assert "2 new" in cli("ingest", few, "bring_back=true").out

@@ -131,7 +131,7 @@ BAD = {
     "min_side=big": "min_side",
     "min_side=nan": "min_side",
     "lable=hat": "did you mean label",
-    "label=dog": "no image is left: of 12, label=dog leaves 0",
+    "label=dog": "no image is left: of 12, label=dog leaves 0; labels are names of folders: china, flower",
     "among=hat/*": "patterns of whole paths",
     "folder=elsewhere": "folder=elsewhere leaves 0",
     "taken=2024": "the time of 12 is not known",

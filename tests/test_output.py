@@ -16,6 +16,7 @@ from imgrec import presets, registry
 from imgrec.cli import help as helps
 from imgrec.cli.completion import candidates
 from imgrec.kinds import GROUPS, Stage
+from imgrec.run.console import table
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ PRINTED = {
     "export": ("", rf"{RUN}/gallery.parquet\n", r"12 images, with .*\n"),
     "import": ("{exported}", r"outputs/\S+: 0 new, 12 known, in imported-\S+\n", r"they claim .* proves\n"),
     "default": ("", r"outputs/gallery.sqlite: compared by colour-\S+\n", ""),
-    "forget": ("*/china-0-0.jpg", r"outputs/gallery.sqlite: 1 files .*\n", ""),
+    "forget": ("*/china-0-0.jpg", r"outputs/gallery.sqlite: 1 image is forgotten; its file stays\. .*\n", ""),
     "info": ("", r"outputs/gallery.sqlite: 12 images(.*\n)+", ""),
     "failures": ("", r"outputs/gallery.sqlite: no file has failed\n", ""),
     "verify": ("", r"check .*\n(\w+ .*\n)+", ""),
@@ -102,6 +103,12 @@ def test_what_only_looks_leaves_nothing_even_where_nothing_can_be_written(
     assert json.loads(Path("asked/run.json").read_text())["status"] == "done"
 
 
+def test_columns_are_aligned_as_a_terminal_shows_them() -> None:
+    """Chinese letters take two columns each, and an accent that is a letter of its own takes none."""
+    name = "Ne\N{COMBINING ACUTE ACCENT}"
+    assert table([["帽子", 1], ["hats", 2], [name, 3]]).splitlines() == ["帽子  1", "hats  2", f"{name}    3"]
+
+
 def test_names_with_line_breaks(here: Cli, few: Path) -> None:
     (few / "china" / "china-0-1.jpg").rename(few / "china" / "two\nlines.jpg")
     here("ingest", few, "extractor=colour")
@@ -111,12 +118,12 @@ def test_names_with_line_breaks(here: Cli, few: Path) -> None:
     assert str(few / "china" / "two\nlines.jpg") in paths
     assert sorted(paths) == sorted(str(path) for path in few.glob("*/*") if path != query)
     assert (
-        "1 of these names have line breaks: format=paths0" in here("recommend", query, "format=paths", "k=11").err
+        "1 of these names has a line break: format=paths0" in here("recommend", query, "format=paths", "k=11").err
     )
     assert "line breaks" not in done.err
-    table = here("recommend", query, "k=11").out
-    assert len(table.splitlines()) == 12
-    assert r"two\nlines.jpg" in table
+    printed = here("recommend", query, "k=11").out
+    assert len(printed.splitlines()) == 12
+    assert r"two\nlines.jpg" in printed
     stages = registry.classes(Stage).values()
     formats = [s.__dataclass_fields__["format"].metadata["choices"] for s in stages if hasattr(s, "format")]
     assert all("paths0" in each for each in formats if "paths" in each)

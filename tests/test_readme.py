@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,12 @@ def test_the_first_page_is_short_and_shows_its_pictures() -> None:
     assert files == set((ROOT / ".github").glob("*.webp"))
     assert len(files) == 3
     assert sum(file.stat().st_size for file in files) <= 400_000
+
+
+def test_the_first_page_lists_all_extras() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    listed = re.findall(r"^\| `'\.\[(\w+)\]'` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(extras.keys() - {"dev"})
 
 
 @pytest.mark.parametrize("name", PAGES)

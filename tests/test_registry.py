@@ -144,7 +144,7 @@ def test_a_gallery_whose_extractor_is_gone(cli: Cli, few: Path, tmp_path: Path) 
     query = tmp_path / "outside.jpg"
     query.write_bytes((few / "china" / "china-0-0.jpg").read_bytes() + b"x")
     gone = "is of the extractor grey, which is not installed here"
-    assert gone in cli("recommend", query, code=2).err
+    assert f"{gone}; if it is a file, name it: plugins=[FILE.py]" in cli("recommend", query, code=2).err
     assert gone in cli("ingest", few, code=2).err
     cli("ingest", few, "extractor=colour")
     (few / "china" / "china-0-1.jpg").unlink()

@@ -90,6 +90,30 @@ def test_only_what_a_change_concerns_is_decoded_anew_and_it_is_told_once(
     assert ingested(photos, store) == (0, 6, 0)
 
 
+def test_one_more_space_is_no_change_of_decoding(
+    photos: Path, store: imgrec.Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    ingested(photos, store, HOG)
+    caplog.clear()
+    both = imgrec.Fusion(weights={"colour": 1, "hog": 1}, parts={"colour": COLOUR, "hog": HOG})
+    assert ingested(photos, store, both) == (0, 6, 6)
+    assert not any("decoded anew" in record.getMessage() for record in caplog.records)
+
+
+def test_what_is_of_older_decoding_is_extracted_anew_together_with_a_space_that_lacks(
+    photos: Path, store: imgrec.Store, rules: Rules, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else its record would note it as current, though its vector is of the older rules."""
+    rules({})
+    ingested(photos, store)
+    rules({2: ".png"})
+    both = imgrec.Fusion(weights={"colour": 1, "hog": 1}, parts={"colour": COLOUR, "hog": HOG})
+    caplog.clear()
+    assert ingested(photos, store, both) == (0, 6, 6 + 2)
+    assert sum("decoded anew" in record.getMessage() for record in caplog.records) == 1
+    assert warnings_of_search(store, caplog) == []
+
+
 def test_many_records_are_gone_over_once_a_revision(
     photos: Path,
     store: imgrec.Store,

@@ -227,6 +227,17 @@ def test_as_many_thumbnails_as_asked_for_or_a_word_how_many(
     assert f"0 of {places} thumbnails are drawn" in caplog.text
 
 
+def test_letters_that_the_font_lacks_are_told_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    points = Map(["a", "b"], np.array([[0, 0], [1, 1]], np.float32), ["帽子", "hat"])
+    maps.draw_map(points, tmp_path / "map.png", thumbnails=0, title="帽")
+    (said,) = [each.getMessage() for each in caplog.records if each.name.startswith("imgrec")]
+    assert sorted(re.findall("[帽子]", said)) == sorted("帽子")
+    assert "format=html shows them" in said
+    assert [str(each.message) for each in recwarn if "Glyph" in str(each.message)] == []
+
+
 def srgb_to_lab(colours: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """CIE L*a*b* (D65) of linear RGB."""
     xyz = colours @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])

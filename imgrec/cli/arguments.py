@@ -217,8 +217,13 @@ def _positional(bare: list[str], stage: str | None) -> str:
         raise UsageError(f"{bare[0]!r} is not understood: options are written key=value")
     if len(bare) == 1:
         return f"{cls.positional}={bare[0]}"
+    whole = " ".join(bare)
+    if _exists(whole) and not all(map(_exists, bare)):
+        raise UsageError(f"{whole!r} is one path: write it in quotes")
     if not cls.takes_several:
-        raise UsageError(f"{stage} takes one {cls.positional}, and these are {len(bare)}: {' '.join(bare)}")
+        raise UsageError(
+            f"{stage} takes one value for {cls.positional}=, and these are {len(bare)}: {' '.join(bare)}"
+        )
     return f"{cls.positional}=[{','.join(map(_quoted_path, bare))}]"
 
 

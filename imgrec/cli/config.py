@@ -252,7 +252,7 @@ def build_stage(name: str, configuration: DictConfig, chosen: Mapping[str, str |
     """
     cls = registry.classes(Stage)[name]
     if absent := sorted(OmegaConf.missing_keys(configuration)):
-        raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see {name} --help")
+        raise UsageError(f"{name} needs {', '.join(f'{key}=' for key in absent)}: see imgrec {name} --help")
     if "stage" in configuration:
         raise UsageError(f"stage/{name}.yaml: its first line is not `# @package _global_`")
     check_option_names(name, option_names(cls), configuration)

@@ -151,19 +151,37 @@ def _components(key: str, group: str, chosen: Sequence[str], user_folders: Seque
         _of_choice(group, name, user_folders)  # raises if there is no such choice
     meant = {presets.begins_with(group, name, user_folders) for name in chosen} - {None}
     possible = [name for name in registry.available(kind) if name in presets.choices(group, user_folders)]
-    return [line for name in possible if not meant or name in meant for line in _component(key, group, name, {})]
+    of_plugins = [
+        line for name in possible if not meant or name in meant for line in _component(key, group, name, {})
+    ]
+    return of_plugins + _presets(key, group, chosen, user_folders)
+
+
+def _presets(key: str, group: str, chosen: Sequence[str], user_folders: Sequence[str]) -> list[str]:
+    """A line for each preset that a key may name, or for the chosen ones: the default may be one."""
+    lines = []
+    for name in chosen or presets.choices(group, user_folders):
+        try:
+            plugin = presets.begins_with(group, name, user_folders)
+        except UsageError:  # a broken one is told where it is asked for
+            continue
+        if plugin and plugin != name:
+            about = presets.comment(presets.files(group, user_folders)[name])
+            lines.append(f"  {key}={name}: {about or 'no comment says what it is'} (a preset of {plugin})")
+    return lines
 
 
 def _component(key: str, group: str, name: str, settings: Mapping[str, Any]) -> list[str]:
     """A plugin and its options under `key`, with a preset's values in place of the defaults."""
     cls = registry.available(kind_of(group))[name].cls
     needs = "".join(f" Needs {command}." for command in cls.missing_libraries().values())
-    lines = [f"  {key}={name}: {first_line(cls)}{needs}", *_options(cls, key, settings)]
+    options = _options(cls, key, {**GROUPS[group].defaults, **settings})
     if beside := GROUPS[group].beside:
-        lines = [re.sub(r"path=\S+( +)", rf"path=...\1beside the {beside}: ", line) for line in lines]
-    for option, default in GROUPS[group].defaults.items():
-        lines = [re.sub(rf"(\.{option}=)\S+", rf"\g<1>{default}", line) for line in lines]
-    return lines
+        options = [
+            re.sub(r"path=\S+ +", lambda found: f"{'path=...':{len(found[0])}}beside the {beside}: ", line)
+            for line in options
+        ]
+    return [f"  {key}={name}: {first_line(cls)}{needs}", *options]
 
 
 def _options(cls: type, key: str | None = None, settings: Mapping[str, Any] | None = None) -> list[str]:

@@ -68,7 +68,8 @@ def _cell(
     if reason:
         frame = [at[0] - 3, at[1] - 3, at[0] + picture.width + 2, at[1] + picture.height + 2]
         pen.rectangle(frame, outline=ACCENT, width=3)
-    said = f"keep: {reason}" if reason else f"{image.distance:.4g} {image.how}"
+    apart = image.how if image.how.startswith("equal") else f"{image.distance:.4g} {image.how}"
+    said = f"keep: {reason}" if reason else apart
     size = f"{image.record.width} x {image.record.height}" if image.record.width else ""
     lines = [(said, ACCENT if reason else INK), (f"and {more:,} more" if more else size, FAINT), (name, FAINT)]
     for i, (text, colour) in enumerate(lines):

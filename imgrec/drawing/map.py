@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
 
-from imgrec.drawing.pictures import ACCENT, BLANK, INK, PAPER, fetch, font, shortened, thumbnail
+from imgrec.drawing.pictures import ACCENT, BLANK, INK, PAPER, boxes_told, fetch, font, shortened, thumbnail
 from imgrec.drawing.visualise import DPI, THUMBNAILS, WIDTH
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ def draw_map(
 
     ending = file.suffix[1:].lower() if isinstance(file, Path) else "png"
     title = f"{len(points.paths):,} images: {points.title}".rstrip(": ") if title is None else title
-    with matplotlib.rc_context(FOR_EDITORS):
+    with matplotlib.rc_context(FOR_EDITORS), boxes_told():
         figure = Figure(figsize=(width, width), dpi=dpi)
         axes = figure.add_axes((0, 0, 1, 1))  # its units will be inches
         axes.set_axis_off()

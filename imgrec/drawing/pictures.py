@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import itertools
+import logging
 import os
+import re
+import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import PIL.ImageDraw
@@ -17,6 +22,8 @@ import PIL.ImageFont
 from imgrec import images
 from imgrec.gallery.query import Shown, Text
 from imgrec.kinds import Image
+
+log = logging.getLogger(__name__)
 
 Letters = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
 
@@ -105,6 +112,30 @@ def font(size: int, *, bold: bool = False) -> Letters:
         if file.exists():
             return PIL.ImageFont.truetype(str(file), size)
     return PIL.ImageFont.load_default(size)
+
+
+@contextlib.contextmanager
+def boxes_told() -> Iterator[None]:
+    """Tell in one line which letters matplotlib's font lacks, of which it warns two or three times a letter."""
+    lacking: dict[str, None] = {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", "Glyph ", UserWarning)
+        show = warnings.showwarning
+
+        def collect(message: Warning | str, *where: Any, **more: Any) -> None:
+            if found := re.match(r"Glyph (\d+) .*missing from", str(message)):
+                lacking[chr(int(found[1]))] = None
+            else:
+                show(message, *where, **more)
+
+        warnings.showwarning = collect
+        yield
+    if lacking:
+        letters = "".join(lacking)
+        log.warning(
+            "boxes stand for letters that the map's font lacks, %s: format=html shows them",
+            letters if len(letters) <= 20 else f"{letters[:20]}...",
+        )
 
 
 def shortened(text: str, font: Letters, width: float) -> str:

@@ -23,6 +23,7 @@ from imgrec.gallery.gallery import Gallery
 from imgrec.gallery.narrowing import filter_of, narrowed
 from imgrec.gallery.results import Filter
 from imgrec.kinds import Extractor, Image, Index, Record, Reducer, Reranker, Store
+from imgrec.kinds.component import check_component
 from imgrec.search import exact
 from imgrec.search.exact import Mask
 from imgrec.threads import each
@@ -135,7 +136,8 @@ def evaluate_store(
         raise UsageError(f"sample is at least 1, not {sample!r}")
     where = filter_of(where)
     with contextlib.ExitStack() as stack:
-        for each in (store, queries):
+        for name, each in (("store", store), ("queries", queries)):
+            check_component(each, Store, name)
             if each is not None:
                 stack.enter_context(each)
                 stack.enter_context(each.snapshot())

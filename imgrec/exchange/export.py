@@ -28,6 +28,7 @@ from imgrec.gallery.results import Filter
 from imgrec.gallery.similarity import Similarity
 from imgrec.images import versions
 from imgrec.kinds import Record, Store
+from imgrec.kinds.component import check_component
 from imgrec.paths import expanded
 from imgrec.run import progress
 from imgrec.search import tables
@@ -95,6 +96,7 @@ def export_vectors(
     ...     np.load(f"{folder}/vectors/vectors.npy", mmap_mode="r").shape
     (9, 125)
     """
+    check_component(store, Store, "store")
     if form not in FORMS:
         raise UsageError(f"form is one of {', '.join(FORMS)}, not {form!r}")
     where = filter_of(where)

@@ -104,6 +104,7 @@ def import_vectors(
         UsageError: it is not such a file, or has rows without a path, of another length, or twice.
         ImgrecError: the vectors are not the extractor's.
     """
+    check_component(store, Store, "store")
     check_component(extractor, Extractor, "extractor")
     given = Path(expanded(os.fspath(file))).absolute()
     reader, columns = _opened(given, vectors)

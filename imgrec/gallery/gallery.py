@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -416,6 +417,8 @@ def opened(
     Raises:
         UsageError: there is no such store, space or metric, or the space is ambiguous.
     """
+    if isinstance(store, str | os.PathLike):
+        check_component(store, Store, "store")  # a path has a meaning to imgrec.open alone
     if not isinstance(store, Store):
         raise UsageError(
             f"imgrec.open takes a store, imgrec.build('store', NAME, ...), or its path, not {store!r}"

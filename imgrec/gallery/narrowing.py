@@ -6,6 +6,7 @@ import fnmatch
 import functools
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -212,7 +213,14 @@ def _unknown(name: str, what: str) -> Callable[[list[Record]], str]:
     return hint
 
 
+def _labels(records: list[Record]) -> str:
+    counts = Counter(label_of(record.path) for record in records)
+    shown = ", ".join(label for label, _ in counts.most_common(10))
+    return f"labels are names of folders: {shown}{', ...' if len(counts) > 10 else ''}" if counts else ""
+
+
 HINTS: dict[str, Callable[[list[Record]], str]] = {
+    "label": _labels,
     "among": lambda _: "among= takes patterns of whole paths, like '*/hat/*'",
     "taken": _unknown("taken", "the time"),
     "min_side": _unknown("width", "the size"),

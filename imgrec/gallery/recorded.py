@@ -282,7 +282,8 @@ def extractor_of(space: Space, overrides: Mapping[str, Any] | None = None) -> Ex
         )
     if space.extractor not in registry.available("extractor"):
         raise UsageError(
-            f"the gallery's space {space.key} is of the extractor {space.extractor}, which is not installed here"
+            f"the gallery's space {space.key} is of the extractor {space.extractor}, which is not installed here; "
+            "if it is a file, name it: plugins=[FILE.py]"
         )
     try:
         extractor: Extractor = registry.build(

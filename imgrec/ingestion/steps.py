@@ -148,7 +148,7 @@ class Ingestion:
             back = []
             for file in some:
                 record, failure = records.get(file.path), failures.get(file.path)
-                if record and self._is_done(record, file) and not lacking[record.digest]:
+                if record and self._is_done(record, file, lacking[record.digest]):
                     self.report.unchanged += 1
                     if record.missing:
                         back.append(replace(record, missing=False))
@@ -168,16 +168,16 @@ class Ingestion:
         dry.stores, dry.report, dry._is_told, dry.seen = [], IngestReport(), True, Seen()
         return dry.changed(files, lambda _: None)
 
-    def _is_done(self, record: Record, file: ImageFile) -> bool:
-        """Whether a record holds for a file as it is, and as it is decoded now."""
-        outdated = rows.outdated([record], self.spaces)
+    def _is_done(self, record: Record, file: ImageFile, lacking: Sequence[Space]) -> bool:
+        """Whether a record holds for a file as it is, and as it is decoded now, in all spaces."""
+        outdated = rows.outdated([record], [space for space in self.spaces if space not in lacking])
         if outdated and not self._is_told:
             self._is_told = True
             log.warning(
                 "since this gallery was made, the decoding of some formats has changed: images that this may "
                 "concern are decoded anew, and no others"
             )
-        return rows.is_same(record, file) and not outdated
+        return rows.is_same(record, file) and not outdated and not lacking
 
     def _is_refused(self, failure: Failure, file: ImageFile) -> bool:
         return not self.retry_failed and rows.is_refused_again(failure, file)
@@ -196,8 +196,9 @@ class Ingestion:
                 if item.digest and not lacking[item.digest]:
                     item.reason = None  # a library that is gone, say: not needed
                 if item.reason is None:
-                    older = [] if lacking[item.digest] else rows.outdated(known.get(item.digest, []), self.spaces)
-                    item.lacks = self._not_on_their_way(item.digest, lacking[item.digest] or older)
+                    older = rows.outdated(known.get(item.digest, []), self.spaces)
+                    lacks = [space for space in self.spaces if space in lacking[item.digest] or space in older]
+                    item.lacks = self._not_on_their_way(item.digest, lacks)
                     item.sides = {self.spaces[space].side for space in item.lacks}
                     self._find_move(item, known.get(item.digest, []), gone)
             yield from (item for item in some if item.file.path not in unreachable)

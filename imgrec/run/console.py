@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -98,15 +99,28 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str] = ()) -> str:
     """
     right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(rows[0]))] if rows else []
     cells = [[_on_one_line(str(cell)) for cell in row] for row in ([header, *rows] if header else rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
+    widths = [max(_width(row[i]) for row in cells) for i in range(len(cells[0]))] if cells else []
     lines = []
     for row in cells:
         parts = [
-            cell.rjust(width) if to_right else cell.ljust(width)
+            f"{' ' * (width - _width(cell))}{cell}" if to_right else f"{cell}{' ' * (width - _width(cell))}"
             for cell, width, to_right in zip(row, widths, right or [False] * len(row), strict=True)
         ]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
+
+
+def _width(text: str) -> int:
+    r"""The columns that a text takes in a terminal: two a Chinese or Japanese letter, none an accent of its own.
+
+    >>> _width("a.jpg"), _width("帽子"), _width("e\N{COMBINING ACUTE ACCENT}")
+    (5, 4, 1)
+    """
+    if text.isascii():
+        return len(text)
+    unseen = ("Mn", "Me", "Cf")
+    wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+    return len(text) + wide - sum(unicodedata.category(letter) in unseen for letter in text)
 
 
 def _on_one_line(text: str) -> str:

@@ -84,7 +84,8 @@ class Listing:
     def _paths(self, end: str) -> str:
         paths = [row["path"] for row in self.rows] if self.paths is None else self.paths
         if end == "\n" and (broken := sum("\n" in path for path in paths)):
-            log.warning("%d of these names have line breaks: format=paths0 ends each with a null byte", broken)
+            have = "has a line break" if broken == 1 else "have line breaks"
+            log.warning("%d of these names %s: format=paths0 ends each with a null byte", broken, have)
         return "".join(path + end for path in paths)
 
     def _csv(self, *, has_header: bool) -> str:

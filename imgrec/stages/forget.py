@@ -37,7 +37,7 @@ class Forget(Stage):
         paths = forget_images(self.store, patterns, force=self.force)
         run.counts.update(images=len(paths))
         run.write_json("results.json", {"space": None, "spaces": [], "images": paths})
-        run.print(
-            f"{self.store.location}: {len(paths):,} files are forgotten; their files stay. "
-            "`imgrec ingest FOLDER bring_back=true` takes them again"
-        )
+        said = f"{len(paths):,} images are forgotten; their files stay"
+        if len(paths) == 1:
+            said = "1 image is forgotten; its file stays"
+        run.print(f"{self.store.location}: {said}. `imgrec ingest FOLDER bring_back=true` takes them again")
