@@ -243,6 +243,21 @@ def copies_table() -> str:
     )
 
 
+def strangers_table() -> str:
+    """What share of clothes, and of pictures of other things, `threshold=auto` refuses among clothes."""
+    figures = _measured("strangers")
+    ways = dict.fromkeys(what.partition(", of ")[0] for what in figures if ", of " in what)
+    kinds = dict.fromkeys(what.partition(", of ")[2] for what in figures if ", of " in what)
+    return table(
+        ["compared by", *(f"of {STRANGERS.get(kind, kind)}" for kind in kinds)],
+        [[way, *(f"{float(figures[f'{way}, of {kind}']):.1%}" for kind in kinds)] for way in ways],
+    )
+
+
+STRANGERS = {"clothes": "other clothes", "tiles": "two photographs' tiles", "odd": "`odd/`"}
+"""What kinds of pictures are called in that table."""
+
+
 QUALITIES = (
     ("colour", "", "`colour`, euclidean"),
     ("handcrafted", ", the default", "`handcrafted`"),

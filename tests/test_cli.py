@@ -179,7 +179,7 @@ def test_help_of_a_choice(cli: Cli, tmp_path: Path) -> None:
     assert preset.startswith("extractor=resnet18: ResNet-18, 512 values.\n  a preset of extractor=timm: Any model")
     assert re.search(r"^    extractor.model=resnet18.a1_in1k +name, ", preset, re.MULTILINE)
     fusion = cli("--help", "extractor=handcrafted").out
-    assert "extractor.projected_from=320 " in fusion
+    assert "extractor.projected_from=128 " in fusion
     assert "extractor.weights={hog: 0.75, colour: 0.25} " in fusion
     assert cli("--help", "rerank=none").out == "rerank=none: without\n"
     assert cli("--help", "metric=chi2").out.startswith("metric=chi2: The chi-squared distance")

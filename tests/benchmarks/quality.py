@@ -42,7 +42,7 @@ def run() -> Report:
             for metric in ("euclidean", "cosine"):
                 report.add(f"{name}, {metric}", _p_at_5(folder, *words, f"metric={metric}"), "")
         unit = [*v2, "extractor.normalise=true"]
-        report.add("`handcrafted`, by the metrics of its parts", _p_at_5(folder, "extractor=handcrafted"), "")
+        report.add("`handcrafted`", _p_at_5(folder, "extractor=handcrafted"), "")
         fitted = {
             "`hog`, 64 whitened principal components": [
                 "extractor=hog",

@@ -76,8 +76,8 @@ def ways() -> dict[str, tuple[imgrec.Extractor, str | None]]:
         weights={"hog": 0.75, "colour": 0.25},
         parts={"hog": hog, "colour": colour},
         metrics={"hog": "cosine", "colour": "hellinger"},
-        projections={"hog": imgrec.build("reducer", "pca", n_components=64, whiten=True)},
-        projected_from=320,
+        projections={"hog": imgrec.build("reducer", "pca", n_components=64)},
+        projected_from=128,
     )
     both: imgrec.Extractor = imgrec.build(
         "extractor",
