@@ -377,6 +377,11 @@ def test_runs_side_by_side(open_page: Opening, here: Cli, few: Path, tmp_path: P
             "cosine",
         ]
         assert "imgrec replay outputs/sweeps" in page.locator(".beside").inner_text()
+        board = page.locator("article", has=page.get_by_role("heading", name="sweeps/", level=2))
+        assert {"mAP", "precision", "images/s", "behind the best"} <= set(board.locator("th").all_inner_texts())
+        assert not [each for each in board.locator("th").all_inner_texts() if "_" in each]
+        value, low, high = map(float, re.findall(r"[\d.]+", board.locator("tbody td").nth(2).inner_text()))
+        assert 0 < low <= value <= high <= 1
 
 
 def test_a_change_of_the_gallery_is_told(open_page: Opening, here: Cli, few: Path, tmp_path: Path) -> None:

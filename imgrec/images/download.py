@@ -80,7 +80,8 @@ def is_public(address: str) -> bool:
 
 def _printable(error: Exception) -> str:
     """What an error says, which may be what a server sent: without control characters, and not long."""
-    said = str(error)[:SAID]
+    strerror = error.strerror if isinstance(error, OSError) else None  # without its number
+    said = (strerror or str(error))[:SAID]
     return "".join(letter if letter.isprintable() else "?" for letter in said)
 
 
@@ -183,7 +184,7 @@ class Download:
             else:
                 return connected
         self._left()
-        raise _without_proxy(f"{host} does not answer: {failure}", secure=secure)
+        raise _without_proxy(f"{host} does not answer{failure and f': {_printable(failure)}'}", secure=secure)
 
     def _places(self, host: str, port: int) -> list[tuple[int, int, int, str, tuple[str | int, ...]]]:
         """What a name resolves to.

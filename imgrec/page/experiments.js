@@ -69,9 +69,20 @@ export class ExperimentsView {
     return block("Runs", make("p", {}, "Choose two to see them side by side."), this.#table(names, rows, "Pictures"));
   }
 
-  #sweep({ sweep, columns, rows, pictures: files }) {
-    const lines = rows.map((row) => make("tr", {}, cells(row.map(read))));
-    return block(sweep, this.#table(columns, lines), pictures(sweep, files));
+  /** A leaderboard, a figure and its bounds in one cell: `map`, `map_low` and `map_high` are a column. */
+  #sweep({ sweep, columns, headings, rows, pictures: files }) {
+    const bound = (name, end) => columns.indexOf(`${name}_${end}`);
+    const shown = columns.filter((name) => !columns.includes(name.replace(/_(low|high)$/, "")) || !/_(low|high)$/.test(name));
+    const lines = rows.map((row) => {
+      const told = shown.map((name) => {
+        const [low, high] = ["low", "high"].map((end) => row[bound(name, end)]);
+        const [cell] = cells([read(row[columns.indexOf(name)])]);
+        if (low && high) cell.append(make("small", {}, `${figure(+low)} to ${figure(+high)}`));
+        return cell;
+      });
+      return make("tr", {}, told);
+    });
+    return block(sweep, this.#table(shown.map((name) => headings[name] ?? name), lines), pictures(sweep, files));
   }
 
   #compared({ runs, differs, figures }, listed) {

@@ -40,8 +40,11 @@ class Runs:
         """All runs, the latest first, and the sweeps; JSON data."""
         found = [each for name, folder in self._folders().items() if (each := self._about(name, folder))]
         found.sort(key=lambda each: each["started"] or "", reverse=True)
-        sweeps = sorted({each["sweep"] for each in found if each["sweep"]}, reverse=True)
-        return {"runs": found[:MOST], "sweeps": [self._sweep(name) for name in sweeps]}
+        sweeps = {each["sweep"]: each["stage"] for each in found if each["sweep"]}
+        return {
+            "runs": found[:MOST],
+            "sweeps": [self._sweep(*each) for each in sorted(sweeps.items(), reverse=True)],
+        }
 
     def compared(self, names: Sequence[str]) -> dict[str, Any]:
         """How some runs differ, see `run.comparison.compare`; JSON data.
@@ -87,14 +90,20 @@ class Runs:
             return None
         return self._read[name][1]
 
-    def _sweep(self, name: str) -> dict[str, Any]:
+    def _sweep(self, name: str, stage: str) -> dict[str, Any]:
         folder = self._folder / name
         try:
             with (folder / LEADERBOARD).open(encoding="utf-8", newline="") as file:
                 columns, *rows = csv.reader(file)
         except (OSError, ValueError):
             columns, rows = [], []
-        return {"sweep": name, "columns": columns, "rows": rows, "pictures": sorted(_pictures(folder))}
+        return {
+            "sweep": name,
+            "columns": columns,
+            "headings": {**_headings(stage), "behind": "behind the best", "pareto": "Pareto"},
+            "rows": rows,
+            "pictures": sorted(_pictures(folder)),
+        }
 
 
 def _is_job(name: str) -> bool:
@@ -109,11 +118,16 @@ def _pictures(folder: Path) -> dict[str, Path]:
     return {file.name: file for file in folder.glob("*.png") if file.is_file() and not file.is_symlink()}
 
 
+def _headings(stage: str) -> dict[str, str]:
+    """What the figures are called by which a stage's runs are ranked."""
+    found = registry.classes(Stage).get(stage)
+    ranking = found.ranking if found else None
+    return {**ranking.quality, **ranking.cost} if ranking else {}
+
+
 def _listed(name: str, folder: Path) -> dict[str, Any]:
     record, results = read_record(folder), read_results(folder)
-    stage = registry.classes(Stage).get(record["stage"])
-    ranking = stage.ranking if stage else None
-    headings = {**ranking.quality, **ranking.cost} if ranking else {}
+    headings = _headings(record["stage"])
     figures = results if isinstance(results, Mapping) else {}
     command = [str(word) for word in record.get("command") or [""]]
     return {
