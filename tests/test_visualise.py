@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.util
 import io
 import pickle
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 
 import imgrec
 from conftest import Cli
+from imgrec.drawing import fonts
 from imgrec.drawing import map as maps
 from imgrec.drawing.map import Map
 from imgrec.drawing.pictures import HIT, INK, MISS
@@ -227,15 +230,44 @@ def test_as_many_thumbnails_as_asked_for_or_a_word_how_many(
     assert f"0 of {places} thumbnails are drawn" in caplog.text
 
 
-def test_letters_that_the_font_lacks_are_told_in_one_line(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The files of the fonts that are installed: what is put into it."""
+    files: list[str] = []
+
+    def forgotten() -> None:
+        for each in (fonts._other, fonts._installed):
+            each.cache_clear()
+        fonts._used.clear()
+        fonts._nowhere.clear()
+
+    forgotten()
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: files)
+    yield files
+    forgotten()
+
+
+@pytest.mark.parametrize("has_font", [False, True])
+def test_letters_that_the_usual_font_lacks_are_of_another_or_told_in_one_line(
+    has_font: bool,
+    installed: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
-    points = Map(["a", "b"], np.array([[0, 0], [1, 1]], np.float32), ["帽子", "hat"])
-    maps.draw_map(points, tmp_path / "map.png", thumbnails=0, title="帽")
-    (said,) = [each.getMessage() for each in caplog.records if each.name.startswith("imgrec")]
-    assert sorted(re.findall("[帽子]", said)) == sorted("帽子")
-    assert "format=html shows them" in said
+    (package,) = importlib.util.find_spec("matplotlib").submodule_search_locations  # type: ignore[union-attr,misc]
+    folder = Path(package) / "mpl-data" / "fonts" / "ttf"
+    installed += [str(folder / f"{name}.ttf") for name in (["STIXGeneral"] if has_font else []) + ["cmr10"]]
+    points = Map(["a", "b"], np.array([[0, 0], [1, 1]], np.float32), ["ᶁの", "hat"])
+    maps.draw_map(points, tmp_path / "map.png", thumbnails=0, title="ᶊ")
+    maps.draw_map(points, tmp_path / "map.svg", thumbnails=0, title="ᶊ")
+    said = [each.getMessage() for each in caplog.records if each.name.startswith("imgrec")]
+    assert said == [] if has_font else (len(said) == 1 and "ᶁᶊの" in said[0])
     assert [str(each.message) for each in recwarn if "Glyph" in str(each.message)] == []
+    assert ("STIXGeneral" in (tmp_path / "map.svg").read_text()) == has_font
+    taken: list[Any] = [fonts.font(14, of=text) for text in ("hat", "Ž", "の")]
+    stems = [Path(each.path).stem for each in taken]
+    assert stems == ["DejaVuSans", "DejaVuSans", "STIXGeneral" if has_font else "DejaVuSans"]
 
 
 def srgb_to_lab(colours: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -10,7 +10,8 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from imgrec.drawing.contact_sheet import CELL, GAP, MARGIN
-from imgrec.drawing.pictures import BLANK, FAINT, INK, PAPER, font, shortened
+from imgrec.drawing.fonts import font
+from imgrec.drawing.pictures import BLANK, FAINT, INK, PAPER, shortened
 
 BROADEST, NARROWEST, SHEET = 900, 240, 5_400
 """In pixels: the maximum and minimum width of a column, and the target width of the sheet."""
@@ -35,7 +36,8 @@ def side_by_side(titles: Sequence[str], pictures: Mapping[str, Sequence[Path | N
     pen = PIL.ImageDraw.Draw(sheet)
     for column, title in enumerate(titles):
         corner = (MARGIN + column * (width + GAP), MARGIN - 6)
-        pen.text(corner, shortened(title, font(20, bold=True), width), font=font(20, bold=True), fill=INK)
+        letters = font(20, bold=True, of=title)
+        pen.text(corner, shortened(title, letters, width), font=letters, fill=INK)
     top = MARGIN + 30
     for name, row, height in zip(pictures, rows, heights, strict=True):
         pen.text((MARGIN, top), name, font=font(14), fill=FAINT)

@@ -14,7 +14,8 @@ import PIL.ImageFont
 if TYPE_CHECKING:
     from imgrec.gallery.results import Match
 from imgrec import images
-from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, captions, fetch, font, shortened, thumbnail
+from imgrec.drawing.fonts import font
+from imgrec.drawing.pictures import ACCENT, BLANK, FAINT, INK, PAPER, captions, fetch, shortened, thumbnail
 from imgrec.gallery.query import Shown
 from imgrec.gallery.variants import WHOLE
 
@@ -63,8 +64,8 @@ def contact_sheet(
     sheet = PIL.Image.new("RGB", size, PAPER)
     pen = PIL.ImageDraw.Draw(sheet)
     for text, line, (letters, colour) in (
-        (heading, MARGIN - 6, (font(20, bold=True), INK)),
-        (subtitle, MARGIN + 24, (font(14), FAINT)),
+        (heading, MARGIN - 6, (font(20, bold=True, of=heading), INK)),
+        (subtitle, MARGIN + 24, (font(14, of=subtitle), FAINT)),
     ):
         pen.text((left, line), shortened(text, letters, size[0] - left - MARGIN), font=letters, fill=colour)
     fetch([match.path for match in matches] + (list(query) if len(query) == 1 else []), CELL)
@@ -110,7 +111,8 @@ def _small_cells(sheet: PIL.Image.Image, top: int, paths: Sequence[Shown], colou
     for i, path in enumerate(paths[:MOST_ASKED]):
         x, y = MARGIN + i % 2 * (SMALL + GAP), top + i // 2 * (SMALL + LINE)
         _framed(sheet, (x, y), path, SMALL, colour, 2)
-        pen.text((x, y + SMALL + 4), shortened(_name(path), font(12), SMALL), font=font(12), fill=FAINT)
+        letters = font(12, of=_name(path))
+        pen.text((x, y + SMALL + 4), shortened(_name(path), letters, SMALL), font=letters, fill=FAINT)
 
 
 def _framed(
@@ -167,11 +169,12 @@ def _cell(
         others = shortened(others, font(14), room - font(16).getlength(said))
         pen.text((after, line + 4), others, font=font(14), fill=FAINT)
         pen.text((x + CELL, line + 3), said, font=font(16), fill=colour, anchor="ra")
+    letters = font(14, of=name)
     folder, _, last = name.rpartition(os.sep)
-    folder = shortened(f"{folder}{os.sep}", font(14), CELL) if folder else ""
-    taken = font(14).getlength(folder)
+    folder = shortened(f"{folder}{os.sep}", letters, CELL) if folder else ""
+    taken = letters.getlength(folder)
     if taken <= 0.6 * CELL:  # rather the file's name is shortened than the folder's
-        text = folder + shortened(last, font(14), CELL - taken)
+        text = folder + shortened(last, letters, CELL - taken)
     else:
-        text = shortened(name, font(14), CELL)
-    pen.text((x, line + 26), text, font=font(14), fill=FAINT)
+        text = shortened(name, letters, CELL)
+    pen.text((x, line + 26), text, font=letters, fill=FAINT)

@@ -9,6 +9,7 @@ import PIL.Image
 import PIL.ImageDraw
 
 from imgrec.drawing.contact_sheet import GAP, MARGIN
+from imgrec.drawing.fonts import font
 from imgrec.drawing.pictures import (
     ACCENT,
     BLANK,
@@ -18,7 +19,6 @@ from imgrec.drawing.pictures import (
     SMALL,
     captions,
     fetch,
-    font,
     shortened,
     thumbnail,
 )
@@ -47,8 +47,8 @@ def draw_groups(found: Duplicates, file: Path | IO[bytes], subtitle: str = "") -
     heading += f", {GROUPS} of them drawn" if count > GROUPS else ""
     pen.text((left, MARGIN - 6), heading, font=font(20, bold=True), fill=INK)
     within = "; ".join(filter(None, [f"within {found.distance:.4g}", subtitle]))
-    told = shortened(within, font(14), size[0] - 2 * MARGIN)
-    pen.text((left, MARGIN + 24), told, font=font(14), fill=FAINT)
+    letters = font(14, of=within)
+    pen.text((left, MARGIN + 24), shortened(within, letters, size[0] - 2 * MARGIN), font=letters, fill=FAINT)
     fetch((image.record.path for group in groups for image in group.images[:IMAGES]), SMALL)
     for i, group in enumerate(groups):
         y, names = top + i * step, captions([image.record.path for image in group.images])
@@ -73,6 +73,5 @@ def _cell(
     size = f"{image.record.width} x {image.record.height}" if image.record.width else ""
     lines = [(said, ACCENT if reason else INK), (f"and {more:,} more" if more else size, FAINT), (name, FAINT)]
     for i, (text, colour) in enumerate(lines):
-        pen.text(
-            (x, y + SMALL + 5 + 16 * i), shortened(text, font(12), SMALL + GAP - 4), font=font(12), fill=colour
-        )
+        letters, at = font(12, of=text), (x, y + SMALL + 5 + 16 * i)
+        pen.text(at, shortened(text, letters, SMALL + GAP - 4), font=letters, fill=colour)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.legend import Legend
 
-from imgrec.drawing.pictures import ACCENT, BLANK, INK, PAPER, boxes_told, fetch, font, shortened, thumbnail
+from imgrec.drawing.fonts import font, fonts_for
+from imgrec.drawing.pictures import ACCENT, BLANK, INK, PAPER, fetch, shortened, thumbnail
 from imgrec.drawing.visualise import DPI, THUMBNAILS, WIDTH
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,7 @@ FOR_EDITORS: Any = {
     "svg.hashsalt": "imgrec",
     "image.composite_image": False,
 }
-"""Settings of matplotlib: text is text, in fonts that can be edited, each picture is one, and a file's inner names
-are always the same."""
+"""For matplotlib: text is text, in fonts that can be edited, each picture is one, inner names stay the same."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -161,7 +161,7 @@ def draw_map(
 
     ending = file.suffix[1:].lower() if isinstance(file, Path) else "png"
     title = f"{len(points.paths):,} images: {points.title}".rstrip(": ") if title is None else title
-    with matplotlib.rc_context(FOR_EDITORS), boxes_told():
+    with matplotlib.rc_context(FOR_EDITORS), fonts_for([title, *set(points.labels)]):
         figure = Figure(figsize=(width, width), dpi=dpi)
         axes = figure.add_axes((0, 0, 1, 1))  # its units will be inches
         axes.set_axis_off()
@@ -201,7 +201,7 @@ def _draw(axes: Axes, points: Map, title: str, thumbnails: int) -> int:
         place = (width - margin - legend_width, foot + high / 2) if is_beside else (margin, foot / 2)
         legend.set_bbox_to_anchor(place, transform=axes.transData)
     if title:
-        fitting = shortened(_plain(title), font(100), (width - 2 * margin) * 72 / (1.1 * letters) * 100)
+        fitting = shortened(_plain(title), font(100, of=title), (width - 2 * margin) * 72 / (1.1 * letters) * 100)
         baseline = foot + high + 0.6 * margin
         axes.text(margin, baseline, fitting, color=INK, fontsize=1.1 * letters, parse_math=False)
     corners = frame[[0, 1, 1, 0, 0], 0], frame[[0, 0, 1, 1, 0], 1]
@@ -274,7 +274,7 @@ def _legend(
         for entry in entries
     ]
     sums = [sum(counts[label] for label in entry.labels) for entry in entries]
-    words = [shortened(_plain(entry.name), font(10), LONGEST_LABEL) for entry in entries]
+    words = [shortened(_plain(entry.name), font(10, of=entry.name), LONGEST_LABEL) for entry in entries]
     names = [f"{word} ({count:,})" for word, count in zip(words, sums, strict=True)]
 
     def made(columns: int) -> tuple[Legend, float, float]:

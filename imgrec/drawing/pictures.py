@@ -1,31 +1,20 @@
-"""Colours, fonts and thumbnails shared by all drawings."""
+"""Colours and thumbnails shared by all drawings."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib.util
 import itertools
-import logging
 import os
-import re
-import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import PIL.Image
 import PIL.ImageDraw
-import PIL.ImageFont
 
 from imgrec import images
+from imgrec.drawing.fonts import Letters, font
 from imgrec.gallery.query import Shown, Text
 from imgrec.kinds import Image
-
-log = logging.getLogger(__name__)
-
-Letters = PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont
 
 LEADING = 1.3
 """The distance of lines of text, of the letters' size."""
@@ -77,7 +66,7 @@ def in_words(text: str, side: int) -> PIL.Image.Image:
     """A text on a square of `side` pixels, in letters as large as it allows; cut if it is long."""
     inside = side - side // 6
     for size in range(side // 7, 9, -1):
-        letters, most = font(size), int(inside / (size * LEADING))
+        letters, most = font(size, of=text), int(inside / (size * LEADING))
         lines = _wrapped(text, letters, inside)
         if len(lines) <= most and all(letters.getlength(line) <= inside for line in lines):
             break
@@ -101,41 +90,6 @@ def _wrapped(text: str, letters: Letters, width: float) -> list[str]:
         else:
             lines.append(word)
     return lines
-
-
-@functools.cache
-def font(size: int, *, bold: bool = False) -> Letters:
-    """DejaVu Sans as shipped by matplotlib, located without importing it; else Pillow's default font."""
-    spec = importlib.util.find_spec("matplotlib")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        file = Path(folder) / "mpl-data" / "fonts" / "ttf" / f"DejaVuSans{'-Bold' if bold else ''}.ttf"
-        if file.exists():
-            return PIL.ImageFont.truetype(str(file), size)
-    return PIL.ImageFont.load_default(size)
-
-
-@contextlib.contextmanager
-def boxes_told() -> Iterator[None]:
-    """Tell in one line which letters matplotlib's font lacks, of which it warns two or three times a letter."""
-    lacking: dict[str, None] = {}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("always", "Glyph ", UserWarning)
-        show = warnings.showwarning
-
-        def collect(message: Warning | str, *where: Any, **more: Any) -> None:
-            if found := re.match(r"Glyph (\d+) .*missing from", str(message)):
-                lacking[chr(int(found[1]))] = None
-            else:
-                show(message, *where, **more)
-
-        warnings.showwarning = collect
-        yield
-    if lacking:
-        letters = "".join(lacking)
-        log.warning(
-            "boxes stand for letters that the map's font lacks, %s: format=html shows them",
-            letters if len(letters) <= 20 else f"{letters[:20]}...",
-        )
 
 
 def shortened(text: str, font: Letters, width: float) -> str:

@@ -10,6 +10,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from imgrec.drawing.contact_sheet import GAP, MARGIN
+from imgrec.drawing.fonts import font
 from imgrec.drawing.pictures import (
     BLANK,
     FAINT,
@@ -19,7 +20,6 @@ from imgrec.drawing.pictures import (
     PAPER,
     SMALL,
     fetch,
-    font,
     in_square,
     shortened,
     thumbnail,
@@ -44,7 +44,8 @@ def worst_queries(
     sheet = PIL.Image.new("RGB", size, PAPER)
     pen = PIL.ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 6), f"The {len(rows)} worst queries", font=font(20, bold=True), fill=INK)
-    pen.text((MARGIN, MARGIN + 22), shortened(subtitle, font(14), size[0] - 2 * MARGIN), font=font(14), fill=FAINT)
+    letters = font(14, of=subtitle)
+    pen.text((MARGIN, MARGIN + 22), shortened(subtitle, letters, size[0] - 2 * MARGIN), font=letters, fill=FAINT)
     x = MARGIN
     for text, (colour, width) in KEY.items():
         pen.rectangle([x, MARGIN + 46, x + 14, MARGIN + 60], outline=colour, width=width)
@@ -54,13 +55,15 @@ def worst_queries(
     for i, (image, caption, found) in enumerate(rows):
         y = top + i * step
         _framed(sheet, (MARGIN, y), None if image is None else in_square(image, SMALL), *KEY["query"])
-        pen.text((MARGIN, y + SMALL + 6), shortened(caption, font(13), SMALL + GAP), font=font(13), fill=INK)
+        letters = font(13, of=caption)
+        pen.text((MARGIN, y + SMALL + 6), shortened(caption, letters, SMALL + GAP), font=letters, fill=INK)
         for j, (path, is_hit) in enumerate(found):
             x = left + j * (SMALL + GAP)
             mark = "✓ hit" if is_hit else "✗ miss"
             _framed(sheet, (x, y), thumbnail(path, SMALL), *KEY[mark])
-            name = shortened(f"{mark[0]} {Path(path).parent.name}", font(13), SMALL)
-            pen.text((x, y + SMALL + 6), name, font=font(13), fill=KEY[mark][0])
+            name = f"{mark[0]} {Path(path).parent.name}"
+            letters = font(13, of=name)
+            pen.text((x, y + SMALL + 6), shortened(name, letters, SMALL), font=letters, fill=KEY[mark][0])
     sheet.save(file, compress_level=1)
 
 
