@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import pickle
+import json
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -135,14 +135,13 @@ class _Kept:
     def of(cls, files: Iterator[ImageFile]) -> _Kept:
         file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - below
         for some in chunks(files, 1024):
-            pickle.dump(some, file)
+            file.write(json.dumps([list(vars(each).values()) for each in some]).encode() + b"\n")
         kept = cls(file)
         weakref.finalize(kept, file.close)
         return kept
 
     def __iter__(self) -> Iterator[ImageFile]:
         """For one loop at a time."""
-        end = self.file.seek(0, 2)
         self.file.seek(0)
-        while self.file.tell() < end:
-            yield from pickle.load(self.file)
+        for line in self.file:
+            yield from itertools.starmap(ImageFile, json.loads(line))
