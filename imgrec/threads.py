@@ -40,19 +40,23 @@ def ahead(
     """
     waiting: deque[tuple[Future[Out], int]] = deque()
     total = 0
-    for item in items:
-        total += (added := weight(item))
-        while waiting and total > most:
-            future, done = waiting.popleft()
-            total -= done
-            yield _result(future)
-        waiting.append((pool.submit(function, item), added))
-        while waiting and (len(waiting) >= limit or total > most):
-            future, done = waiting.popleft()
-            total -= done
-            yield _result(future)
-    while waiting:
-        yield _result(waiting.popleft()[0])
+    try:
+        for item in items:
+            total += (added := weight(item))
+            while waiting and total > most:
+                future, done = waiting.popleft()
+                total -= done
+                yield _result(future)
+            waiting.append((pool.submit(function, item), added))
+            while waiting and (len(waiting) >= limit or total > most):
+                future, done = waiting.popleft()
+                total -= done
+                yield _result(future)
+        while waiting:
+            yield _result(waiting.popleft()[0])
+    finally:
+        for future, _ in waiting:  # after Ctrl-C, say, the pool has not to wait for what nobody takes
+            future.cancel()
 
 
 def _result(future: Future[Out]) -> Out:

@@ -108,3 +108,21 @@ except KeyboardInterrupt:
 def test_ctrl_c_is_heard_even_where_the_system_hands_it_to_another_thread() -> None:
     command = [sys.executable, "-c", LOST_SIGNAL]
     assert subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout == "heard\n"
+
+
+def test_what_nobody_takes_is_not_begun() -> None:
+    begun, may_end = list[int](), threading.Event()
+
+    def items() -> Iterator[int]:
+        yield from range(4)
+        raise KeyboardInterrupt
+
+    def work(item: int) -> None:
+        begun.append(item)
+        may_end.wait(10)
+
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            next(ahead(pool, work, items(), limit=9))
+        may_end.set()
+    assert begun in ([], [0])

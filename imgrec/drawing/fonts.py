@@ -89,7 +89,7 @@ _nowhere: set[str] = set()
 
 @functools.lru_cache(maxsize=1024)
 def _other(letters: frozenset[str]) -> Path | None:
-    """The installed font that has the most of some letters; a line says which it lacks, the first time."""
+    """The installed font that has the most of some letters; a line says which none has, the first time."""
     left, found, had = letters - _nowhere, None, set[str]()
     for file in (*_used, *_installed()) if left else ():
         had |= (known := letters & _letters_of(file))
@@ -99,12 +99,12 @@ def _other(letters: frozenset[str]) -> Path | None:
             break
     if found and found not in _used:
         _used.append(found)
-    if left:
+    if nowhere := left - had:
         if not _nowhere:
-            told = "".join(sorted(left))
+            told = "".join(sorted(nowhere))
             told = told if len(told) <= MOST_TOLD else f"{told[:MOST_TOLD]}..."
             log.warning("boxes stand for letters that no installed font has, %s: those of Noto have them", told)
-        _nowhere.update(letters - had)
+        _nowhere.update(nowhere)
     return found
 
 

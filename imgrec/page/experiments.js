@@ -71,11 +71,11 @@ export class ExperimentsView {
 
   /** A leaderboard, a figure and its bounds in one cell: `map`, `map_low` and `map_high` are a column. */
   #sweep({ sweep, columns, headings, rows, pictures: files }) {
-    const bound = (name, end) => columns.indexOf(`${name}_${end}`);
-    const shown = columns.filter((name) => !columns.includes(name.replace(/_(low|high)$/, "")) || !/_(low|high)$/.test(name));
+    const isBound = (name) => /_(low|high)$/.test(name) && columns.includes(name.slice(0, name.lastIndexOf("_")));
+    const shown = columns.filter((name) => !isBound(name));
     const lines = rows.map((row) => {
       const told = shown.map((name) => {
-        const [low, high] = ["low", "high"].map((end) => row[bound(name, end)]);
+        const [low, high] = ["low", "high"].map((end) => row[columns.indexOf(`${name}_${end}`)]);
         const [cell] = cells([read(row[columns.indexOf(name)])]);
         if (low && high) cell.append(make("small", {}, `${figure(+low)} to ${figure(+high)}`));
         return cell;
